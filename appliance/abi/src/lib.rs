@@ -1,0 +1,2 @@
+#![no_std]
+//! Map types shared with the kernel programs (under construction).

@@ -1,0 +1,2 @@
+//! The blade.
+fn main() {}
