@@ -134,7 +134,7 @@ pub trait Engine {
     fn want_writable(&mut self, session: SessionId);
 
     /// Stops receiving from a session, so that its peer meets a closed window. Bytes that the kernel has already handed
-    /// over may still be reported.
+    /// over may still be reported; the peer's end may go unnoticed until reading is resumed.
     fn pause_reading(&mut self, session: SessionId);
 
     /// Receives again.

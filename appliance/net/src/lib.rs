@@ -4,7 +4,17 @@
 //! [`uring()`] is the default: direct descriptors, so that the process's limit of descriptors is no limit of sessions, and
 //! one system call for a batch of sends. [`epoll()`] serves where io_uring is forbidden or old.
 
+mod accepting;
+pub mod affinity;
 mod engine;
+mod epoll;
+mod error;
 pub mod limits;
+mod listen;
+pub mod rlimit;
+mod sys;
 
 pub use engine::{Counters, Engine, EngineConfig, Event, FlushStats, IoSlices, SessionId, Unsent};
+pub use epoll::epoll;
+pub use error::NetError;
+pub use listen::{ListenOptions, Listener, listen};
