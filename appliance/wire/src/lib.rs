@@ -1,1 +1,22 @@
-//! (under construction)
+//! WebSocket, both directions, without a socket: bytes in, bytes out.
+//!
+//! - [`handshake`] reads the opening handshake (RFC 6455 section 4.2) and writes the answer, `101` or a helpful refusal;
+//! - [`Inbound`] turns a client's bytes into events, unmasking them in place (sections 5, 6.2, 7.4 and 8.1);
+//! - [`frame`] writes what a server sends (section 5.2): never masked, hence the same bytes for every subscriber;
+//! - [`close`] names the close codes (section 7.4, and our own);
+//! - [`client`] is the other end, for our own clients, load generators and tests.
+//!
+//! Origins, tokens and paths are the worker's business: here they are parsed, not judged. Nothing that a peer sends
+//! panics, allocates beyond the limits of [`InboundLimits`], or costs more than time linear in its length.
+#![forbid(unsafe_code)]
+
+pub mod client;
+pub mod close;
+pub mod frame;
+pub mod handshake;
+mod inbound;
+pub mod limits;
+mod mask;
+
+pub use inbound::{Event, Flow, Inbound, InboundError};
+pub use limits::InboundLimits;

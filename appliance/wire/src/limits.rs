@@ -1,0 +1,23 @@
+//! What a peer may make this crate hold or do. Each limit says what happens there; the worker counts the refusals.
+
+/// Bytes of an opening handshake, request line to empty line. A browser sends about 600, with cookies and a token a few
+/// thousand. Longer: refused with 431.
+pub const HEAD_LEN_MAX: usize = 8 * 1024;
+
+/// Header fields of an opening handshake. More: refused with 431.
+pub const HEADERS_MAX: usize = 64;
+
+/// Bytes of a control frame's payload (RFC 6455 section 5.5). More: close 1002.
+pub const CONTROL_LEN_MAX: usize = 125;
+
+/// Bytes of a close frame's reason: a control frame less the two bytes of the code. A longer reason of ours is cut.
+pub const CLOSE_REASON_LEN_MAX: usize = CONTROL_LEN_MAX - 2;
+
+/// What one session may send as one message. The worker chooses; 16 KiB of request in a handful of fragments is plenty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InboundLimits {
+    /// Payload bytes of one message over all its fragments. More: close 1009, as soon as a frame header announces it.
+    pub message_len_max: usize,
+    /// Frames of one message. Empty fragments cost the sender 6 bytes and would never end otherwise. More: close 1008.
+    pub fragments_max: u32,
+}
