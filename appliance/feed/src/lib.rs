@@ -1,3 +1,60 @@
 //! Upstream feeds: packets and files in, exchange messages in order out, gaps explicit.
+//!
+//! A [`Feed`] is polled by the sequencer thread and lends it [`Event`]s. What a feed yields is ordered and numbered by
+//! upstream's own sequence numbers; whatever is missing is a [`Event::Gap`], never silence. Bytes are lent, not copied:
+//! an event is gone when the sink returns.
+//!
+//! - [`moldudp64`]: packets, their sequencing, re-requests
+//! - [`binaryfile`]: files of framed messages, plain or gzipped, and the feed over them
+//! - [`itch`]: the layouts of the messages themselves
+//! - [`pace`]: when a recorded message is due
 
+mod counters;
+mod event;
+
+pub mod binaryfile;
 pub mod itch;
+pub mod limits;
+pub mod moldudp64;
+pub mod pace;
+
+pub use binaryfile::FileFeed;
+pub use counters::FeedCounters;
+pub use event::{Event, Malformed, Session};
+
+/// A source of exchange messages.
+pub trait Feed: Send {
+    /// What kind of feed this is, for logs and metric labels: `file`, `sim`.
+    fn name(&self) -> &'static str;
+
+    /// Does a bounded amount of work: passes what is due by now to `sink`, in order, and says when to come again.
+    /// Never blocks and never spins.
+    ///
+    /// `now_ns` is Unix time in nanoseconds. It may step backwards; that delays what is paced by it, nothing else.
+    ///
+    /// # Errors
+    /// Only for what ends the feed, such as a disk that cannot be read. Malformed input is an event.
+    fn poll(&mut self, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) -> Result<Poll, FeedError>;
+
+    /// What this feed has taken, passed on and refused so far.
+    fn counters(&self) -> FeedCounters;
+}
+
+/// When a feed wants to be polled next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Poll {
+    /// At once: there may be more.
+    Busy,
+    /// Not before this time, Unix nanoseconds.
+    IdleUntil(u64),
+    /// Never: the feed has ended. Further polls say the same.
+    Finished,
+}
+
+/// What ends a feed, or prevents it.
+#[derive(Debug, thiserror::Error)]
+pub enum FeedError {
+    /// The file cannot be opened, read, or is no feed.
+    #[error(transparent)]
+    File(#[from] binaryfile::FileError),
+}

@@ -1,0 +1,12 @@
+//! BinaryFILE: how Nasdaq stores a day of messages.
+//!
+//! A u16 length, big-endian, and that many bytes; again and again. A length of zero ends the session. There are no
+//! sequence numbers: the first message is number 1. Files come plain or gzipped; which, their first bytes say.
+//!
+//! Source: "BinaryFILE" specification, version 1.00, Nasdaq.
+
+mod feed;
+mod reader;
+
+pub use feed::{Day, FileError, FileFeed};
+pub use reader::{FileFault, Item, Reader};

@@ -1,0 +1,29 @@
+//! What a feed counts.
+
+/// Totals since the feed began. Every message that arrived is in exactly one of `messages`, `duplicates` and
+/// `stale` (messages of packets that were malformed from their header on excepted: their number is unknown).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FeedCounters {
+    /// Packets taken, good or bad, heartbeats and ends of session included. A file has none.
+    pub packets: u64,
+    /// Packets that only said what comes next.
+    pub heartbeats: u64,
+    /// Bytes taken: packets with their headers; of a file, messages with their framing (inflated).
+    pub bytes: u64,
+    /// Messages passed on.
+    pub messages: u64,
+    /// Messages that had been passed on, or given up as a gap, before they came (again).
+    pub duplicates: u64,
+    /// Messages of the session before this one, dropped.
+    pub stale: u64,
+    /// Runs of missing messages.
+    pub gaps: u64,
+    /// Messages in those runs.
+    pub gap_messages: u64,
+    /// Things that could not be read.
+    pub malformed: u64,
+    /// Sessions begun.
+    pub sessions: u64,
+    /// Times that a simulator skipped, because it had fallen too far behind the clock.
+    pub clock_skips: u64,
+}

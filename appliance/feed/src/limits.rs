@@ -1,0 +1,42 @@
+//! Every bound of this crate, with its reason.
+
+/// The largest packet that a builder makes, in bytes of UDP payload: Nassau's figure, which leaves room below a
+/// 1,500-byte MTU for IP options and tunnels. Packets that are parsed may be as long as UDP allows.
+pub const PACKET_LEN_MAX: usize = 1_400;
+
+/// The most messages that one re-request may ask for: 0xFFFF is taken, as it marks the end of a session in a packet.
+/// A longer gap takes several requests.
+pub const REQUEST_MESSAGES_MAX: u64 = 0xFFFE;
+
+/// How many bytes of a file are read (or inflated) at once. Must hold the longest message that the framing can
+/// express, 2 + 65,535 bytes; large enough that system calls do not show, small enough that one inflation takes no
+/// more than a millisecond.
+pub const FILE_BUFFER_LEN: usize = 256 << 10;
+
+/// The most messages that one `poll` of a feed passes on before it returns `Busy`, so that the sequencer thread gets
+/// to look at its clock, its wakers and its orders to stop. 256 messages are some 100 µs of work downstream.
+pub const POLL_MESSAGES_MAX: usize = 256;
+
+/// How far a live simulator may fall behind the clock, in nanoseconds, before it skips the time that it missed instead
+/// of making up for it (a suspended laptop, a stopped process). Counted as `clock_skips`.
+pub const SIMULATOR_LAG_NS_MAX: u64 = 5_000_000_000;
+
+/// The longest that a live simulated day lasts, in nanoseconds since its midnight: ITCH timestamps are 48 bits wide,
+/// 78 hours. The day then closes, and the next session begins.
+pub const SIMULATOR_DAY_NS_MAX: u64 = 72 * 3_600_000_000_000;
+
+/// The most instruments that a simulator makes: the size of Nasdaq's own directory. Each costs some 2.3 KiB.
+pub const SIMULATOR_SYMBOLS_MAX: usize = 8_000;
+
+/// The highest mean rate that a simulator can be asked for, in messages per second. Unpaced it makes what it can.
+pub const SIMULATOR_MESSAGES_PER_S_MAX: u32 = 10_000_000;
+
+/// The highest factor by which bursts may exceed the mean rate.
+pub const SIMULATOR_BURST_FACTOR_MAX: u32 = 100;
+
+/// The most live orders on one side of a simulated book: an add to a full side becomes a delete. Bounds the
+/// simulator's memory whatever its rate and however long its day.
+pub const SIMULATOR_ORDERS_PER_SIDE_MAX: usize = 64;
+
+/// The most halts that a simulator has in force at once; a halt beyond is not begun.
+pub const SIMULATOR_HALTS_MAX: usize = 16;

@@ -1,0 +1,324 @@
+//! From packets, as the network delivers them, to messages in order.
+
+use super::{Kind, Packet, PacketError};
+use crate::{Event, FeedCounters, Session};
+
+/// Puts out every message at most once and in order, and says what is missing. It holds nothing back: a message that
+/// arrives after its gap was announced is a duplicate. (Waiting for the other line and asking again stand before this,
+/// not in it.) It allocates nothing.
+#[derive(Debug)]
+pub struct Sequencer {
+    start: Start,
+    session: Option<Session>,
+    /// The session before this one. Its stragglers, from a slower line, must not switch back.
+    previous: Option<Session>,
+    /// The number that comes next; 0 before it is known.
+    expected: u64,
+    ended: bool,
+    counters: FeedCounters,
+}
+
+/// What a sequencer expects of the first session that it sees. Later ones are expected from their beginning, since
+/// numbering restarts with 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// Number 1; if the session is under way already, what came before is a gap.
+    Beginning,
+    /// Whatever comes first.
+    Live,
+}
+
+impl Sequencer {
+    /// One that has seen nothing yet.
+    pub fn new(start: Start) -> Self {
+        Self { start, session: None, previous: None, expected: 0, ended: false, counters: FeedCounters::default() }
+    }
+
+    /// Takes one packet, and puts out what it brings.
+    pub fn accept(&mut self, bytes: &[u8], mut sink: impl FnMut(Event<'_>)) {
+        self.counters.packets += 1;
+        self.counters.bytes += bytes.len() as u64;
+        let packet = match Packet::parse(bytes) {
+            Ok(packet) => packet,
+            Err(error) => return self.malformed(error, &mut sink),
+        };
+        let session = packet.session();
+        if self.session != Some(session) {
+            if self.previous == Some(session) {
+                self.counters.stale += packet.messages().filter(Result::is_ok).count() as u64;
+                return;
+            }
+            self.begin(session, packet.sequence(), &mut sink);
+        }
+        match packet.kind() {
+            Kind::Messages(_) => self.messages(&packet, &mut sink),
+            Kind::Heartbeat => {
+                self.counters.heartbeats += 1;
+                self.catch_up(packet.sequence(), &mut sink);
+                self.messages(&packet, &mut sink);
+            }
+            Kind::EndOfSession => {
+                self.catch_up(packet.sequence(), &mut sink);
+                self.messages(&packet, &mut sink);
+                // It is repeated for a while, for those who missed it.
+                if !self.ended {
+                    self.ended = true;
+                    sink(Event::EndOfSession { seq: self.expected });
+                }
+            }
+        }
+    }
+
+    /// The number that comes next; 0 before the first packet.
+    pub fn expected(&self) -> u64 {
+        self.expected
+    }
+
+    /// The session under way.
+    pub fn session(&self) -> Option<Session> {
+        self.session
+    }
+
+    /// What came, what went, what was missing.
+    pub fn counters(&self) -> &FeedCounters {
+        &self.counters
+    }
+
+    fn begin(&mut self, session: Session, sequence: u64, sink: &mut impl FnMut(Event<'_>)) {
+        self.expected = match self.start {
+            Start::Live if self.session.is_none() => sequence,
+            Start::Live | Start::Beginning => 1,
+        };
+        self.previous = self.session.replace(session);
+        self.ended = false;
+        self.counters.sessions += 1;
+        sink(Event::SessionStart { session });
+    }
+
+    /// Whatever lies between here and `sequence` is missing.
+    fn catch_up(&mut self, sequence: u64, sink: &mut impl FnMut(Event<'_>)) {
+        if sequence > self.expected {
+            self.counters.gaps += 1;
+            self.counters.gap_messages += sequence - self.expected;
+            sink(Event::Gap { from: self.expected, to: sequence });
+            self.expected = sequence;
+        }
+    }
+
+    fn messages(&mut self, packet: &Packet<'_>, sink: &mut impl FnMut(Event<'_>)) {
+        for message in packet.messages() {
+            match message {
+                Ok((seq, _, _)) if seq < self.expected => self.counters.duplicates += 1,
+                Ok((seq, offset, bytes)) => {
+                    // Only the first message of a packet can lie beyond a gap.
+                    self.catch_up(seq, sink);
+                    self.counters.messages += 1;
+                    // Fits: the parser has checked that the packet's last number does.
+                    self.expected = seq + 1;
+                    sink(Event::Message { seq, bytes, offset: offset as u64 });
+                }
+                Err(error) => self.malformed(error, sink),
+            }
+        }
+    }
+
+    fn malformed(&mut self, error: PacketError, sink: &mut impl FnMut(Event<'_>)) {
+        self.counters.malformed += 1;
+        sink(Event::Malformed { offset: error.offset as u64, reason: error.fault.into() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::vectors::*;
+    use super::super::{PacketBuilder, PacketFault};
+    use super::*;
+
+    /// What a sequencer puts out for `packets`, in words.
+    fn events<'a>(sequencer: &mut Sequencer, packets: impl IntoIterator<Item = &'a [u8]>) -> Vec<String> {
+        let mut words = Vec::new();
+        for packet in packets {
+            sequencer.accept(packet, |event| {
+                words.push(match event {
+                    Event::SessionStart { session } => format!("session {}", String::from_utf8_lossy(&session)),
+                    Event::Message { seq, bytes, offset } => format!("{seq}: {} at {offset}", bytes.len()),
+                    Event::Gap { from, to } => format!("gap {from}..{to}"),
+                    Event::EndOfSession { seq } => format!("end {seq}"),
+                    Event::Malformed { offset, reason } => format!("malformed {offset}: {reason}"),
+                });
+            });
+        }
+        words
+    }
+
+    /// A packet of `count` messages from `sequence` on, each saying its own number.
+    fn packet(session: &Session, sequence: u64, count: u64) -> Vec<u8> {
+        let mut builder = PacketBuilder::new(*session, sequence, 1_400);
+        for seq in sequence..sequence + count {
+            assert!(builder.push(&seq.to_be_bytes()));
+        }
+        builder.finish().to_vec()
+    }
+
+    #[test]
+    fn published_packets_in_order() {
+        let mut sequencer = Sequencer::new(Start::Beginning);
+        let words = events(&mut sequencer, [TWO_MESSAGES, TWO_MESSAGES, HEARTBEAT, END, END]);
+        assert_eq!(words, ["session 000000001A", "1: 36 at 22", "2: 31 at 60", "end 3"]);
+        let counters = *sequencer.counters();
+        assert_eq!((counters.packets, counters.messages, counters.duplicates, counters.heartbeats), (5, 2, 2, 1));
+        assert_eq!((counters.bytes, counters.sessions, sequencer.expected()), (91 * 2 + 60, 1, 3));
+    }
+
+    #[test]
+    fn heartbeats_and_ends_reveal_lost_tails() {
+        let mut sequencer = Sequencer::new(Start::Beginning);
+        assert_eq!(events(&mut sequencer, [HEARTBEAT, HEARTBEAT]), ["session 000000001A", "gap 1..3"]);
+        let mut sequencer = Sequencer::new(Start::Beginning);
+        assert_eq!(events(&mut sequencer, [END]), ["session 000000001A", "gap 1..3", "end 3"]);
+        let mut sequencer = Sequencer::new(Start::Live);
+        assert_eq!(events(&mut sequencer, [END]), ["session 000000001A", "end 3"]);
+        assert_eq!(sequencer.counters().gaps, 0);
+    }
+
+    #[test]
+    fn gaps_overlaps_and_stragglers() {
+        let mut sequencer = Sequencer::new(Start::Live);
+        let packets = [(5, 2), (9, 1), (7, 2), (8, 4)].map(|(sequence, count)| packet(&SESSION, sequence, count));
+        let words = events(&mut sequencer, packets.iter().map(Vec::as_slice));
+        let expected =
+            ["session 000000001A", "5: 8 at 22", "6: 8 at 32", "gap 7..9", "9: 8 at 22", "10: 8 at 42", "11: 8 at 52"];
+        assert_eq!(words, expected);
+        assert_eq!((sequencer.counters().duplicates, sequencer.counters().gap_messages), (4, 2));
+    }
+
+    #[test]
+    fn sessions_change_forwards_only() {
+        let mut sequencer = Sequencer::new(Start::Live);
+        let packets = [
+            packet(b"MONDAY    ", 40, 1),
+            packet(b"TUESDAY   ", 2, 1),
+            packet(b"MONDAY    ", 41, 3),
+            packet(b"TUESDAY   ", 3, 1),
+            packet(b"WEDNESDAY ", 1, 1),
+        ];
+        let words = events(&mut sequencer, packets.iter().map(Vec::as_slice));
+        let expected = [
+            "session MONDAY    ",
+            "40: 8 at 22", //
+            "session TUESDAY   ",
+            "gap 1..2",
+            "2: 8 at 22",
+            "3: 8 at 22", //
+            "session WEDNESDAY ",
+            "1: 8 at 22",
+        ];
+        assert_eq!(words, expected);
+        assert_eq!((sequencer.counters().stale, sequencer.counters().sessions), (3, 3));
+    }
+
+    #[test]
+    fn what_a_broken_packet_withholds_becomes_a_gap() {
+        let mut sequencer = Sequencer::new(Start::Beginning);
+        let words = events(&mut sequencer, [&TWO_MESSAGES[..70], &TWO_MESSAGES[..7], HEARTBEAT]);
+        let beyond = PacketFault::LengthBeyondPacket { length: 31, available: 10 };
+        let expected = [
+            "session 000000001A".to_owned(),
+            "1: 36 at 22".to_owned(),
+            format!("malformed 58: {beyond}"),
+            format!("malformed 0: {}", PacketFault::HeaderTruncated { len: 7 }),
+            "gap 2..3".to_owned(),
+        ];
+        assert_eq!(words, expected);
+        assert_eq!(sequencer.counters().malformed, 2);
+    }
+
+    #[test]
+    fn heartbeats_have_no_messages() {
+        let mut bytes = HEARTBEAT.to_vec();
+        bytes.extend_from_slice(&[0, 0]);
+        let mut sequencer = Sequencer::new(Start::Live);
+        let words = events(&mut sequencer, [bytes.as_slice()]);
+        assert_eq!(words[1..], [format!("malformed 20: {}", PacketFault::TrailingBytes { len: 2 })]);
+    }
+
+    proptest! {
+        /// Packets are lost, doubled and swapped. What comes out rises strictly, and messages and gaps together are
+        /// exactly the numbers from the first to the last.
+        #[test]
+        fn messages_and_gaps_partition_the_numbers(
+            sizes in prop::collection::vec(0..6_u64, 1..60),
+            fates in prop::collection::vec((0..10_u8, 0..8_usize), 60),
+            live: bool,
+        ) {
+            let mut arriving = Vec::new();
+            let mut next = 1;
+            for (index, (&count, &(fate, delay))) in sizes.iter().zip(&fates).enumerate() {
+                let bytes = packet(&SESSION, next, count);
+                next += count;
+                let copies = match fate { 0 | 1 => 0, 2 | 3 => 2, _ => 1 };
+                for copy in 0..copies {
+                    let late = if fate % 2 == copy { delay } else { 0 };
+                    arriving.push((index + late, bytes.clone()));
+                }
+            }
+            arriving.sort_by_key(|&(place, _)| place);
+            let offered = arriving.iter().map(|(_, bytes)| Packet::parse(bytes).unwrap().messages().count() as u64).sum();
+
+            let mut sequencer = Sequencer::new(if live { Start::Live } else { Start::Beginning });
+            let mut at = if live { None } else { Some(1) };
+            let (mut messages, mut missing) = (0_u64, 0_u64);
+            for (_, bytes) in &arriving {
+                sequencer.accept(bytes, |event| match event {
+                    Event::Message { seq, bytes, .. } => {
+                        assert_eq!(seq, *at.get_or_insert(seq));
+                        assert_eq!(bytes, seq.to_be_bytes());
+                        at = Some(seq + 1);
+                        messages += 1;
+                    }
+                    Event::Gap { from, to } => {
+                        assert_eq!(from, *at.get_or_insert(from));
+                        assert!(to > from);
+                        at = Some(to);
+                        missing += to - from;
+                    }
+                    Event::SessionStart { session } => assert_eq!(session, SESSION),
+                    other => panic!("{other:?}"),
+                });
+            }
+            let counters = sequencer.counters();
+            prop_assert_eq!(counters.messages + counters.duplicates, offered);
+            prop_assert_eq!((counters.messages, counters.gap_messages), (messages, missing));
+            if !live && !arriving.is_empty() {
+                prop_assert_eq!(sequencer.expected(), 1 + messages + missing);
+            }
+        }
+
+        /// Nothing that arrives makes it panic, run backwards or say the same number twice.
+        #[test]
+        fn any_bytes(packets in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..20), wild: bool) {
+            let mut sequencer = Sequencer::new(Start::Live);
+            let mut last = 0;
+            for mut bytes in packets {
+                // Mostly the same session, or the numbering would begin anew each time.
+                if let Some(session) = bytes.first_chunk_mut::<10>().filter(|_| !wild) {
+                    *session = SESSION;
+                }
+                sequencer.accept(&bytes, |event| match event {
+                    Event::SessionStart { .. } => last = 0,
+                    Event::Message { seq, .. } => {
+                        assert!(seq > last);
+                        last = seq;
+                    }
+                    Event::Gap { from, to } => {
+                        assert!(from > last && to > from);
+                        last = to - 1;
+                    }
+                    Event::EndOfSession { .. } | Event::Malformed { .. } => {}
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! When a recorded message is due: at once, or by its own timestamp.
+
+use zerocopy::FromBytes;
+
+use crate::itch;
+
+/// How fast a recording is played.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Pace {
+    /// As fast as it is taken.
+    Unpaced,
+    /// By the messages' own timestamps: 1.0 as it happened, 10.0 ten times as fast. Must be finite and above zero.
+    Factor(f64),
+}
+
+/// Turns exchange timestamps into due times. The first message is due at once and anchors all later ones, so that
+/// rounding does not accumulate.
+#[derive(Debug)]
+pub(crate) struct Pacer {
+    pace: Pace,
+    anchor: Option<Anchor>,
+}
+
+/// A moment on both clocks.
+#[derive(Debug, Clone, Copy)]
+struct Anchor {
+    exchange_ns: u64,
+    due_ns: u64,
+}
+
+impl Pacer {
+    pub(crate) fn new(pace: Pace) -> Self {
+        Self { pace, anchor: None }
+    }
+
+    /// When `message` is due, on the clock of `now_ns`. A message without a readable timestamp is due now: whoever
+    /// parses it will complain. A timestamp before the first one is due when the first one was.
+    pub(crate) fn due_ns(&mut self, message: &[u8], now_ns: u64) -> u64 {
+        let Pace::Factor(factor) = self.pace else { return now_ns };
+        let Ok((header, _)) = itch::Header::ref_from_prefix(message) else { return now_ns };
+        let exchange_ns = header.timestamp.get();
+        let anchor = *self.anchor.get_or_insert(Anchor { exchange_ns, due_ns: now_ns });
+        let elapsed_ns = exchange_ns.saturating_sub(anchor.exchange_ns) as f64 / factor;
+        // Float to integer saturates, and 2^48 / factor may be large.
+        anchor.due_ns.saturating_add(elapsed_ns as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message_at(ns: u64) -> Vec<u8> {
+        let mut bytes = vec![b'S', 0, 0, 0, 0];
+        bytes.extend_from_slice(&ns.to_be_bytes()[2..]);
+        bytes.push(b'O');
+        bytes
+    }
+
+    #[test]
+    fn unpaced_is_always_due() {
+        let mut pacer = Pacer::new(Pace::Unpaced);
+        assert_eq!(pacer.due_ns(&message_at(1 << 40), 7), 7);
+        assert_eq!(pacer.due_ns(&message_at(1 << 47), 8), 8);
+    }
+
+    #[test]
+    fn paced_by_the_messages_own_clock() {
+        let mut pacer = Pacer::new(Pace::Factor(10.0));
+        assert_eq!(pacer.due_ns(&message_at(5_000), 1_000), 1_000);
+        assert_eq!(pacer.due_ns(&message_at(6_000), 1_000), 1_100);
+        assert_eq!(pacer.due_ns(&message_at(6_000), 9_999), 1_100, "the caller being late moves nothing");
+        assert_eq!(pacer.due_ns(&message_at(4_000), 9_999), 1_000, "clocks that run backwards do not hold the feed up");
+        assert_eq!(pacer.due_ns(&[b'S', 0, 0], 42), 42, "too short for a timestamp");
+    }
+
+    #[test]
+    fn slow_factors_saturate() {
+        let mut pacer = Pacer::new(Pace::Factor(1e-300));
+        assert_eq!(pacer.due_ns(&message_at(0), 5), 5);
+        assert_eq!(pacer.due_ns(&message_at(1), 5), u64::MAX);
+    }
+}
