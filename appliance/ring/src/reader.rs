@@ -1,0 +1,225 @@
+//! A reader: looks things up, uses them, and asks afterwards whether they were still there.
+
+use std::os::fd::BorrowedFd;
+
+use crate::lap::Lap;
+use crate::layout::{Layout, header};
+use crate::mapping::{Access, Mapping, read_layout};
+use crate::subjects::{Subject, SubjectId, SubjectTable};
+use crate::sync::{Ordering, fence, load_acquire};
+use crate::words::{load_bytes, load_record};
+use crate::{Descriptor, Lane, Lapped, RingError};
+
+/// The reading side of a ring: a read-only mapping.
+#[derive(Debug)]
+pub struct Reader {
+    mapping: Mapping,
+    layout: Layout,
+}
+
+impl Reader {
+    /// Maps the ring in `fd` (a memfd of a [`Writer`](crate::Writer), or /proc/PID/fd/N of one). Magic, version, capacities,
+    /// size and seals are checked. The descriptor is not needed afterwards.
+    pub fn open(fd: BorrowedFd<'_>) -> Result<Self, RingError> {
+        let layout = read_layout(fd)?;
+        let mapping = Mapping::new(fd, &layout, Access::ReadOnly)?;
+        Ok(Self { mapping, layout })
+    }
+
+    /// The ring index that the next frame will have.
+    #[must_use]
+    pub fn tail(&self) -> u64 {
+        self.lap().tail()
+    }
+
+    /// The oldest index to begin with. The writer overwrites an eighth of the ring before it comes here, and every subject's
+    /// newest frame lies at or after it.
+    #[must_use]
+    pub fn oldest(&self) -> u64 {
+        self.lap().oldest()
+    }
+
+    /// Has the writer retired this frame, so that it may be overwritten while the kernel copies it? Not a validation, which
+    /// only [`is_intact`](Self::is_intact) after use can give; a reason not to begin.
+    #[must_use]
+    pub fn near_edge(&self, index: u64) -> bool {
+        index < self.oldest()
+    }
+
+    /// After use: was all that was read of frame `index` (descriptor and bytes, in any lane) still that frame?
+    #[must_use]
+    pub fn is_intact(&self, index: u64) -> bool {
+        self.lap().is_intact(index)
+    }
+
+    /// Index after the frame that the writer works on; `tail() + 1` for good means that it died within a publish.
+    #[must_use]
+    pub fn tail_intent(&self) -> u64 {
+        self.lap().tail_intent()
+    }
+
+    /// A validated copy of a frame's descriptor. [`Lapped`] if it is overwritten or not yet written.
+    pub fn descriptor(&self, index: u64) -> Result<Descriptor, Lapped> {
+        let (fields, stamp) = self.layout.slot(self.mapping.words(), index);
+        if load_acquire(stamp) != index.wrapping_add(1) {
+            return Err(Lapped);
+        }
+        let descriptor = Descriptor::from_record(index, &load_record(fields));
+        if self.is_intact(index) { Ok(descriptor) } else { Err(Lapped) }
+    }
+
+    /// Address of a lane's byte `position`; a whole lane's length from there is mapped and never wraps. Reading it races with
+    /// the writer: leave that to the kernel (or [`copy_frame`](Self::copy_frame)), and ask [`is_intact`](Self::is_intact)
+    /// afterwards. Valid as long as the reader. Null for a lane that was not made.
+    #[must_use]
+    pub fn frame_ptr(&self, lane: Lane, position: u64) -> *const u8 {
+        self.mapping.lane_ptr(lane, position)
+    }
+
+    /// Bytes in a lane; 0 if it was not made.
+    #[must_use]
+    pub fn lane_capacity(&self, lane: Lane) -> usize {
+        self.mapping.lane_len(lane)
+    }
+
+    /// Descriptors in the index.
+    #[must_use]
+    pub fn index_capacity(&self) -> usize {
+        self.layout.index_len
+    }
+
+    /// Do descriptors hold checksums?
+    #[must_use]
+    pub fn has_checksums(&self) -> bool {
+        self.layout.checksums
+    }
+
+    /// Appends a frame's bytes to `out`, whole or (lapped) not at all.
+    pub fn copy_frame(&self, descriptor: &Descriptor, lane: Lane, out: &mut Vec<u8>) -> Result<(), Lapped> {
+        self.copy_frame_from(descriptor, lane, 0, out)
+    }
+
+    /// The same without the frame's first `skip` bytes: what a partial write has left.
+    pub fn copy_frame_from(
+        &self,
+        descriptor: &Descriptor,
+        lane: Lane,
+        skip: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Lapped> {
+        let frame = descriptor.lanes[lane as usize];
+        let len = (frame.length as usize).saturating_sub(skip);
+        if len == 0 {
+            return Ok(());
+        }
+        // Before any byte is copied: a descriptor of another ring must not make us index outside of this one's lanes.
+        if len > self.lane_capacity(lane) {
+            return Err(Lapped);
+        }
+        let start = out.len();
+        load_bytes(self.mapping.lane(lane), frame.position.wrapping_add(skip as u64), len, out);
+        if self.is_intact(descriptor.index) {
+            Ok(())
+        } else {
+            out.truncate(start);
+            Err(Lapped)
+        }
+    }
+
+    /// Subjects in the table; ids are below it.
+    #[must_use]
+    pub fn subject_count(&self) -> u32 {
+        self.table().count()
+    }
+
+    /// A subject by its id.
+    #[must_use]
+    pub fn subject(&self, id: SubjectId) -> Option<Subject> {
+        self.table().read(id.0)
+    }
+
+    /// Ring index of a subject's newest frame, without copying its name. If its descriptor is lapped, ask again.
+    #[must_use]
+    pub fn newest(&self, id: SubjectId) -> Option<u64> {
+        self.table().newest(id.0)
+    }
+
+    /// The epoch's generation (1 for the first) and name. A pass compares [`generation`](Self::generation) first.
+    #[must_use]
+    pub fn epoch(&self) -> (u32, String) {
+        let (generation, _, name) = self.read_epoch();
+        (generation as u32, name)
+    }
+
+    /// Grows with each epoch.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        load_acquire(&self.mapping.words()[header::GENERATION]) as u32
+    }
+
+    /// Ring index of the current epoch's first frame. A refreshed copy belongs to its `origin`'s epoch.
+    #[must_use]
+    pub fn epoch_start(&self) -> u64 {
+        self.read_epoch().1
+    }
+
+    /// Ring index of the first frame of the current epoch with a higher number than `seq`, among those not retired; `None` if
+    /// there is none. Refreshed copies, which repeat old numbers, are stepped over.
+    #[must_use]
+    pub fn seek_seq(&self, seq: u64) -> Option<u64> {
+        let (mut low, mut high) = (self.epoch_start().max(self.oldest()), self.tail());
+        let mut found = None;
+        // Invariant: ordinary frames before `low` are not above `seq` (or gone), those from `high` on are, and `found` is the
+        // first of these.
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.first_original(middle, high) {
+                None => high = middle,
+                Some(original) if original.seq > seq => {
+                    found = Some(original.index);
+                    high = middle;
+                }
+                Some(original) => low = original.index + 1,
+            }
+        }
+        found
+    }
+
+    /// The lowest number of the current epoch that is not retired.
+    #[must_use]
+    pub fn oldest_seq(&self) -> Option<u64> {
+        let from = self.epoch_start().max(self.oldest());
+        Some(self.first_original(from, self.tail())?.seq)
+    }
+
+    /// The first descriptor in `from..to` that is no refreshed copy. What is lapped meanwhile does not count.
+    fn first_original(&self, from: u64, to: u64) -> Option<Descriptor> {
+        (from..to).filter_map(|index| self.descriptor(index).ok()).find(|descriptor| !descriptor.is_refresh())
+    }
+
+    fn read_epoch(&self) -> (u64, u64, String) {
+        let words = self.mapping.words();
+        loop {
+            let generation = load_acquire(&words[header::GENERATION]);
+            let slot = header::epoch_slot(words, generation);
+            let start = slot[header::EPOCH_START].load(Ordering::Relaxed);
+            let len = slot[header::EPOCH_NAME_LEN].load(Ordering::Relaxed);
+            let mut name = Vec::with_capacity(32);
+            load_bytes(&slot[header::EPOCH_NAME..][..header::EPOCH_NAME_WORDS], 0, 32, &mut name);
+            // Two epochs began meanwhile (one would have left this slot alone): rarer than anything, so look again.
+            fence(Ordering::Acquire);
+            if words[header::GENERATION].load(Ordering::Relaxed) == generation {
+                name.truncate(usize::try_from(len).unwrap_or(0));
+                return (generation, start, String::from_utf8_lossy(&name).into_owned());
+            }
+        }
+    }
+
+    fn table(&self) -> SubjectTable<'_> {
+        SubjectTable::new(self.mapping.words(), &self.layout)
+    }
+
+    fn lap(&self) -> Lap<'_> {
+        header::lap(self.mapping.words())
+    }
+}

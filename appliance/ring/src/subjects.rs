@@ -1,0 +1,125 @@
+//! The subject table: what exists, and where each subject's newest frame lies.
+//!
+//! `newest` is released after the frame's descriptor is complete and before `tail` moves over it. A reader that has seen
+//! `tail` therefore finds in the table either the last frame before it or a newer one, never an older one.
+
+use std::ops::Deref;
+
+use crate::layout::{Layout, SUBJECT_WORDS, header, join, split};
+use crate::limits::SUBJECT_NAME_LEN_MAX;
+use crate::sync::{Ordering, Word, load_acquire};
+use crate::words::{load_record, store_bytes};
+
+/// A subject's place in the table; the same for all readers, for as long as the ring lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubjectId(pub u32);
+
+/// A subject as a reader sees it.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// Its name, copied out.
+    pub name: SubjectName,
+    /// The channel that it was made with.
+    pub channel: u16,
+    /// Ring index of its newest frame (possibly a refreshed copy); `None` before the first.
+    pub newest: Option<u64>,
+    /// Frames published so far, refreshed copies not counted.
+    pub frames: u64,
+}
+
+/// A name by value: reading the table needs no allocation.
+#[derive(Clone, Copy)]
+pub struct SubjectName {
+    bytes: [u8; SUBJECT_NAME_LEN_MAX],
+    len: usize,
+}
+
+impl Deref for SubjectName {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        // What the writer stores is UTF-8; what another process scribbled is at least no panic.
+        self.bytes.get(..self.len).and_then(|bytes| str::from_utf8(bytes).ok()).unwrap_or("")
+    }
+}
+
+impl std::fmt::Debug for SubjectName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        str::fmt(self, f)
+    }
+}
+
+impl std::fmt::Display for SubjectName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self)
+    }
+}
+
+/// The table in shared memory.
+#[derive(Clone, Copy)]
+pub(crate) struct SubjectTable<'a> {
+    count: &'a Word,
+    entries: &'a [Word],
+}
+
+impl<'a> SubjectTable<'a> {
+    pub(crate) fn new(words: &'a [Word], layout: &Layout) -> Self {
+        let end = layout.subjects_at + layout.subjects_max as usize * SUBJECT_WORDS;
+        Self { count: &words[header::SUBJECT_COUNT], entries: &words[layout.subjects_at..end] }
+    }
+
+    /// Writer: the name must have been checked, and the table have a place.
+    pub(crate) fn create(&self, id: u32, name: &str, channel: u16) {
+        let entry = self.entry(id);
+        // Names do not wrap, but the words of a name are a power of two, as `store_bytes` wants.
+        store_bytes(&entry[..NAME_WORDS], 0, name.as_bytes());
+        entry[KIND].store(join(name.len() as u32, u32::from(channel)), Ordering::Relaxed);
+        self.count.store(u64::from(id) + 1, Ordering::Release);
+    }
+
+    /// Writer: the subject's newest frame is at `index` from now on. For the descriptor it is `Release`.
+    pub(crate) fn set_newest(&self, id: u32, index: u64) {
+        self.entry(id)[NEWEST].store(index + 1, Ordering::Release);
+    }
+
+    /// Writer.
+    pub(crate) fn count_frame(&self, id: u32) {
+        let frames = &self.entry(id)[FRAMES];
+        frames.store(frames.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        (load_acquire(self.count) as u32).min((self.entries.len() / SUBJECT_WORDS) as u32)
+    }
+
+    pub(crate) fn newest(&self, id: u32) -> Option<u64> {
+        if id >= self.count() {
+            return None;
+        }
+        load_acquire(&self.entry(id)[NEWEST]).checked_sub(1)
+    }
+
+    pub(crate) fn read(&self, id: u32) -> Option<Subject> {
+        if id >= self.count() {
+            return None;
+        }
+        let entry = self.entry(id);
+        let (len, channel) = split(entry[KIND].load(Ordering::Relaxed));
+        let mut bytes = [0; SUBJECT_NAME_LEN_MAX];
+        for (target, word) in bytes.as_chunks_mut().0.iter_mut().zip(load_record::<NAME_WORDS>(entry)) {
+            *target = word.to_ne_bytes();
+        }
+        let name = SubjectName { bytes, len: len as usize };
+        let frames = entry[FRAMES].load(Ordering::Relaxed);
+        Some(Subject { name, channel: channel as u16, newest: load_acquire(&entry[NEWEST]).checked_sub(1), frames })
+    }
+
+    fn entry(&self, id: u32) -> &'a [Word] {
+        &self.entries[id as usize * SUBJECT_WORDS..][..SUBJECT_WORDS]
+    }
+}
+
+const NAME_WORDS: usize = SUBJECT_NAME_LEN_MAX / 8;
+const NEWEST: usize = NAME_WORDS;
+const KIND: usize = NAME_WORDS + 1;
+const FRAMES: usize = NAME_WORDS + 2;
