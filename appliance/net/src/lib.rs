@@ -13,8 +13,10 @@ pub mod limits;
 mod listen;
 pub mod rlimit;
 mod sys;
+mod uring;
 
 pub use engine::{Counters, Engine, EngineConfig, Event, FlushStats, IoSlices, SessionId, Unsent};
 pub use epoll::epoll;
 pub use error::NetError;
 pub use listen::{ListenOptions, Listener, listen};
+pub use uring::{uring, uring_probe};

@@ -14,3 +14,30 @@ pub const ACCEPT_RETRY_MS: u64 = 100;
 
 /// Events that one `epoll_wait` returns; the rest comes with the next. 12 bytes each.
 pub const EPOLL_EVENTS_MAX: usize = 1024;
+
+/// Entries of a ring's submission queue, and so the most sends of one system call: from 64 on the call's own cost no longer
+/// shows, and 256 entries (16 KiB) stay in the first-level cache.
+pub const URING_SUBMISSIONS: u32 = 256;
+
+/// Entries of a ring's completion queue, 16 bytes each. It is emptied before every submission; 8,192 also gives the
+/// kernel's table of cancellable requests its full 256 buckets. What finds it full takes the kernel's slow way and is counted
+/// (`completions_overflowed`).
+pub const URING_COMPLETIONS: u32 = 8192;
+
+/// Entries of a ring's table of direct descriptors, at most; a power of two. A further ring begins where it is full.
+/// RLIMIT_NOFILE limits it as well.
+pub const URING_SLOTS_MAX: usize = 16_384;
+
+/// Accepts outstanding per ring and engine: connections accepted in one poll.
+pub const URING_ACCEPTS_MAX: usize = ACCEPTS_PER_POLL_MAX;
+
+/// Buffers for received bytes per ring; a power of two, at most 256 (one page of the kernel's ring). A receive that finds
+/// none is started again after the poll that gives them back (`receive_starved`).
+pub const URING_BUFFERS: usize = 128;
+
+/// Bytes of each, and so of one [`crate::Event::Received`].
+pub const URING_BUFFER_LEN: usize = 2048;
+
+/// Slices that a batch of vectored sends holds in all its lists; when they are used up the batch is submitted. At least
+/// [`crate::IoSlices::SLICES_MAX`].
+pub const URING_SLICES_MAX: usize = 4096;

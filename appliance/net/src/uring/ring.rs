@@ -1,0 +1,506 @@
+//! One ring with the sessions in its table of direct descriptors.
+//!
+//! A session is one word. Its slot is free again when the session has been closed AND every request of it has completed:
+//! the close itself, the final completion of its receive, a wait for room, a half close. A slot that is free has therefore
+//! nothing under way, and the generation in each request's user data only confirms it.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use super::accept::Accepts;
+use super::send::{Batch, Queued};
+use super::sys::{Completion, Queue};
+use crate::accepting::AcceptError;
+use crate::engine::{Counters, Event, FlushStats, IoSlices, SessionId, Unsent};
+use crate::error::NetError;
+use crate::sys::UNSPECIFIED;
+
+pub(super) struct Ring {
+    queue: Queue,
+    /// The id of the session in slot 0.
+    first_id: u32,
+    sessions: Vec<Word>,
+    free: Vec<u16>,
+    accepts: Accepts,
+    batch: Batch,
+    /// Completions other than those of sends, to be looked at by the next poll.
+    pending: Vec<Completion>,
+    unsent: Vec<Unsent>,
+    stats: FlushStats,
+    /// An error of a submission that had nobody to return it to; the next call that can does.
+    failure: Option<io::Error>,
+}
+
+/// A session's state: flags in the low byte, its slot's generation in the high half.
+#[derive(Clone, Copy, Default)]
+struct Word(u32);
+
+/// The session is in use.
+const OPEN: u32 = 1 << 0;
+/// Its receive has not completed finally.
+const RECEIVING: u32 = 1 << 1;
+/// Its wait for room has not completed.
+const WAITING: u32 = 1 << 2;
+/// Its half close has not completed.
+const SHUTTING: u32 = 1 << 3;
+/// Its close has not completed.
+const CLOSING: u32 = 1 << 4;
+/// The worker wants nothing to read.
+const PAUSED: u32 = 1 << 5;
+/// [`Event::Closed`] has been reported.
+const ENDED: u32 = 1 << 6;
+
+const FLAGS: u32 = 0xff;
+const REQUESTS: u32 = RECEIVING | WAITING | SHUTTING | CLOSING;
+
+impl Word {
+    fn has(self, flags: u32) -> bool {
+        self.0 & flags == flags
+    }
+
+    fn set(&mut self, flags: u32) {
+        self.0 |= flags;
+    }
+
+    fn clear(&mut self, flags: u32) {
+        self.0 &= !flags;
+    }
+
+    /// May report events.
+    fn is_live(self) -> bool {
+        self.0 & (OPEN | ENDED) == OPEN
+    }
+
+    fn generation(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+}
+
+/// What a request was for: the top byte of its user data. Below: 8 bits unused, 16 of generation, 32 of slot, number of the
+/// accept, or position in the batch of sends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Kind {
+    Send,
+    Receive,
+    Accept,
+    Writable,
+    Shutdown,
+    Close,
+    Cancel,
+    Waker,
+    OtherRings,
+}
+
+const KINDS: [Kind; 9] = [
+    Kind::Send,
+    Kind::Receive,
+    Kind::Accept,
+    Kind::Writable,
+    Kind::Shutdown,
+    Kind::Close,
+    Kind::Cancel,
+    Kind::Waker,
+    Kind::OtherRings,
+];
+
+fn user_data(kind: Kind, generation: u16, index: u32) -> u64 {
+    (kind as u64) << 56 | u64::from(generation) << 32 | u64::from(index)
+}
+
+fn kind_of(user_data: u64) -> Option<Kind> {
+    KINDS.get((user_data >> 56) as usize).copied()
+}
+
+/// What the engine lends a ring for a poll.
+pub(super) struct Context<'a, 'b> {
+    pub(super) sink: &'a mut dyn FnMut(Event<'_>),
+    pub(super) counters: &'a mut Counters,
+    pub(super) waker: Option<BorrowedFd<'b>>,
+    pub(super) other_rings: Option<BorrowedFd<'b>>,
+    /// Set when an accept has failed for want of resources.
+    pub(super) park: bool,
+}
+
+impl Ring {
+    /// A ring for the sessions `first_id..first_id + slots`.
+    pub(super) fn new(first_id: u32, slots: usize) -> Result<Ring, NetError> {
+        Ok(Ring {
+            queue: Queue::new(slots)?,
+            first_id,
+            sessions: vec![Word::default(); slots],
+            // Taken from the end: the lowest slots first.
+            free: (0..slots).rev().map(|slot| slot as u16).collect(),
+            accepts: Accepts::new(),
+            batch: Batch::new(),
+            pending: Vec::new(),
+            unsent: Vec::new(),
+            stats: FlushStats::default(),
+            failure: None,
+        })
+    }
+
+    /// User memory of a session, and of a ring besides its sessions.
+    pub(super) const fn bytes() -> (usize, usize) {
+        let completions = crate::limits::URING_COMPLETIONS as usize * size_of::<Completion>();
+        (size_of::<Word>() + size_of::<u16>(), Queue::bytes() + size_of::<Ring>() + completions)
+    }
+
+    pub(super) fn sessions(&self) -> usize {
+        self.sessions.len() - self.free.len() - self.accepts.outstanding()
+    }
+
+    pub(super) fn accepts_outstanding(&self) -> usize {
+        self.accepts.outstanding()
+    }
+
+    // ---- Requests ----
+
+    /// Begins one more accept, if there is a slot and a number for it.
+    pub(super) fn accept(&mut self, listener: BorrowedFd<'_>) -> bool {
+        let Some(&slot) = self.free.last() else { return false };
+        let Some(accept) = self.accepts.begin(u32::from(slot)) else { return false };
+        self.free.pop();
+        self.make_room();
+        self.queue.accept(listener, accept, u32::from(slot), user_data(Kind::Accept, 0, accept as u32));
+        true
+    }
+
+    pub(super) fn cancel_accepts(&mut self) {
+        let numbers: Vec<usize> = self.accepts.numbers().collect();
+        for accept in numbers {
+            self.cancel(user_data(Kind::Accept, 0, accept as u32));
+        }
+    }
+
+    pub(super) fn send(&mut self, session: SessionId, slices: &IoSlices) {
+        let slot = session.0 - self.first_id;
+        if !self.word(slot).has(OPEN) || slices.is_empty() {
+            return;
+        }
+        self.make_room();
+        let queued = Queued { slot, len_total: slices.len_total() };
+        if let [slice] = slices.iovecs() {
+            let position = self.batch.add(queued);
+            self.queue.send(slot, *slice, user_data(Kind::Send, 0, position));
+        } else {
+            if self.batch.is_full_for(slices) {
+                self.submit_or_keep_failure();
+            }
+            let message = self.batch.message(slices);
+            let position = self.batch.add(queued);
+            self.queue.send_message(slot, message, user_data(Kind::Send, 0, position));
+        }
+    }
+
+    pub(super) fn want_writable(&mut self, session: SessionId) {
+        let slot = session.0 - self.first_id;
+        let word = self.word(slot);
+        if word.has(OPEN) && !word.has(WAITING) {
+            self.sessions[slot as usize].set(WAITING);
+            self.make_room();
+            self.queue.poll_writable(slot, user_data(Kind::Writable, word.generation(), slot));
+        }
+    }
+
+    pub(super) fn pause_reading(&mut self, session: SessionId) {
+        let slot = session.0 - self.first_id;
+        let word = self.word(slot);
+        if !word.has(OPEN) || word.has(PAUSED) {
+            return;
+        }
+        self.sessions[slot as usize].set(PAUSED);
+        if word.has(RECEIVING) {
+            self.cancel(user_data(Kind::Receive, word.generation(), slot));
+        }
+    }
+
+    pub(super) fn resume_reading(&mut self, session: SessionId) {
+        let slot = session.0 - self.first_id;
+        let word = self.word(slot);
+        if word.has(OPEN | PAUSED) {
+            self.sessions[slot as usize].clear(PAUSED);
+            self.receive(slot);
+        }
+    }
+
+    pub(super) fn shutdown_write(&mut self, session: SessionId) {
+        let slot = session.0 - self.first_id;
+        let word = self.word(slot);
+        if word.has(OPEN) && !word.has(SHUTTING) {
+            self.sessions[slot as usize].set(SHUTTING);
+            self.make_room();
+            self.queue.shutdown_write(slot, user_data(Kind::Shutdown, word.generation(), slot));
+        }
+    }
+
+    pub(super) fn close(&mut self, session: SessionId) -> bool {
+        let slot = session.0 - self.first_id;
+        let word = self.word(slot);
+        if !word.has(OPEN) {
+            return false;
+        }
+        for (flag, kind) in [(RECEIVING, Kind::Receive), (WAITING, Kind::Writable)] {
+            if word.has(flag) {
+                self.cancel(user_data(kind, word.generation(), slot));
+            }
+        }
+        let word = &mut self.sessions[slot as usize];
+        word.clear(OPEN);
+        word.set(CLOSING);
+        let data = user_data(Kind::Close, word.generation(), slot);
+        self.make_room();
+        self.queue.close(slot, data);
+        true
+    }
+
+    pub(super) fn watch_waker(&mut self, waker: BorrowedFd<'_>) {
+        self.make_room();
+        self.queue.watch(waker, user_data(Kind::Waker, 0, 0));
+    }
+
+    pub(super) fn watch_other_rings(&mut self, eventfd: BorrowedFd<'_>) {
+        self.make_room();
+        self.queue.watch(eventfd, user_data(Kind::OtherRings, 0, 0));
+    }
+
+    /// Has the kernel write the eventfd when this ring has work, once [`Self::notify`] asks for it.
+    pub(super) fn register_eventfd(&mut self, eventfd: BorrowedFd<'_>) -> io::Result<()> {
+        self.queue.register_eventfd(eventfd)?;
+        self.queue.notify(false);
+        Ok(())
+    }
+
+    pub(super) fn notify(&mut self, on: bool) {
+        self.queue.notify(on);
+    }
+
+    /// Starts receiving, unless it is under way, unwanted or over.
+    fn receive(&mut self, slot: u32) {
+        let word = self.word(slot);
+        if word.is_live() && !word.has(PAUSED) && !word.has(RECEIVING) {
+            self.sessions[slot as usize].set(RECEIVING);
+            self.make_room();
+            self.queue.receive(slot, user_data(Kind::Receive, word.generation(), slot));
+        }
+    }
+
+    fn cancel(&mut self, target: u64) {
+        self.make_room();
+        self.queue.cancel(target, user_data(Kind::Cancel, 0, 0));
+    }
+
+    fn make_room(&mut self) {
+        if self.queue.is_full() {
+            self.submit_or_keep_failure();
+        }
+    }
+
+    fn word(&self, slot: u32) -> Word {
+        self.sessions.get(slot as usize).copied().unwrap_or_default()
+    }
+
+    // ---- Submission and completion ----
+
+    /// Performs what is queued. On return no send is under way: MSG_DONTWAIT has each complete while it is submitted.
+    fn submit(&mut self, counters: Option<&mut Counters>) -> io::Result<()> {
+        let mut outstanding = self.batch.len();
+        // Room for the completions of all that is queued; there are more entries than submissions.
+        outstanding -= self.harvest();
+        self.queue.submit()?;
+        outstanding -= self.harvest();
+        if self.queue.has_overflowed() {
+            if let Some(counters) = counters {
+                counters.completions_overflowed += 1;
+            }
+            // Earlier overflow has kept the new completions out of the queue. Each call moves a queueful.
+            while outstanding > 0 && self.queue.has_overflowed() {
+                self.queue.enter(Some(Duration::ZERO))?;
+                outstanding -= self.harvest();
+            }
+        }
+        assert_eq!(outstanding, 0, "a send with MSG_DONTWAIT has outlived its submission");
+        self.batch.clear();
+        Ok(())
+    }
+
+    fn submit_or_keep_failure(&mut self) {
+        if let Err(error) = self.submit(None) {
+            self.failure.get_or_insert(error);
+        }
+    }
+
+    /// Empties the completion queue: sends are settled, the rest is kept. Returns how many were sends.
+    fn harvest(&mut self) -> usize {
+        let Ring { queue, batch, pending, unsent, stats, first_id, .. } = self;
+        let mut sends = 0;
+        queue.take(|completion| {
+            if kind_of(completion.user_data) != Some(Kind::Send) {
+                pending.push(completion);
+                return;
+            }
+            sends += 1;
+            let Some(send) = batch.send(completion.user_data as u32) else { return };
+            let sent = usize::try_from(completion.result).unwrap_or(0);
+            stats.sends += 1;
+            stats.bytes += sent as u64;
+            if sent != send.len_total {
+                let errno = -completion.result.min(0);
+                let error = (errno != 0 && errno != libc::EAGAIN).then_some(errno);
+                stats.unsent += 1;
+                unsent.push(Unsent { session: SessionId(*first_id + send.slot), sent, error });
+            }
+        });
+        sends
+    }
+
+    /// Performs the queued sends and reports.
+    pub(super) fn flush(
+        &mut self,
+        total: &mut FlushStats,
+        counters: &mut Counters,
+        sink: &mut dyn FnMut(Unsent),
+    ) -> io::Result<()> {
+        if self.batch.len() > 0 {
+            self.submit(Some(counters))?;
+        }
+        self.unsent.drain(..).for_each(sink);
+        let stats = std::mem::take(&mut self.stats);
+        total.sends += stats.sends;
+        total.bytes += stats.bytes;
+        total.unsent += stats.unsent;
+        self.failure.take().map_or(Ok(()), Err)
+    }
+
+    /// Has work that does not need waiting for.
+    pub(super) fn has_work(&mut self) -> bool {
+        !self.pending.is_empty() || self.queue.has_work()
+    }
+
+    /// Submits, runs completion work, waits at most `timeout`, and collects what has completed.
+    pub(super) fn turn(&mut self, timeout: Option<Duration>, counters: &mut Counters) -> io::Result<()> {
+        if self.batch.len() > 0 {
+            // Not how it is meant to be called, but no send may be lost or outlive the pass.
+            self.submit(Some(&mut *counters))?;
+        }
+        if timeout != Some(Duration::ZERO) || self.queue.has_work() {
+            if self.queue.has_overflowed() {
+                counters.completions_overflowed += 1;
+            }
+            self.queue.enter(timeout)?;
+        }
+        self.harvest();
+        self.failure.take().map_or(Ok(()), Err)
+    }
+
+    /// Looks at what has been collected, and reports. Completions that come meanwhile are for the next poll.
+    pub(super) fn report(&mut self, context: &mut Context<'_, '_>) -> io::Result<()> {
+        let count = self.pending.len();
+        for at in 0..count {
+            let completion = self.pending[at];
+            let index = completion.user_data as u32;
+            match kind_of(completion.user_data) {
+                Some(Kind::Receive) => self.received(index, completion, context),
+                Some(Kind::Accept) => self.accepted(index as usize, completion, context)?,
+                Some(Kind::Writable) => {
+                    let live = self.completed(index, WAITING).is_live();
+                    if live && completion.result != -libc::ECANCELED {
+                        (context.sink)(Event::Writable { session: self.id(index) });
+                    }
+                }
+                Some(Kind::Shutdown) => drop(self.completed(index, SHUTTING)),
+                Some(Kind::Close) => drop(self.completed(index, CLOSING)),
+                Some(Kind::Waker) => {
+                    (context.sink)(Event::Woken);
+                    if let Some(waker) = context.waker.filter(|_| !completion.more()) {
+                        self.watch_waker(waker);
+                    }
+                }
+                Some(Kind::OtherRings) => {
+                    if let Some(eventfd) = context.other_rings.filter(|_| !completion.more()) {
+                        self.watch_other_rings(eventfd);
+                    }
+                }
+                // A cancel that came too late. Sends have been settled.
+                Some(Kind::Cancel | Kind::Send) | None => {}
+            }
+        }
+        self.pending.drain(..count);
+        Ok(())
+    }
+
+    fn received(&mut self, slot: u32, completion: Completion, context: &mut Context<'_, '_>) {
+        let session = self.id(slot);
+        let word = self.word(slot);
+        debug_assert_eq!(word.generation(), (completion.user_data >> 32) as u16, "a receive has outlived its session");
+        if let Some(buffer) = completion.buffer() {
+            let len = usize::try_from(completion.result).unwrap_or(0);
+            if len > 0 && word.is_live() {
+                context.counters.received_bytes += len as u64;
+                let bytes = self.queue.buffers.filled(buffer, len);
+                (context.sink)(Event::Received { session, bytes });
+            }
+            self.queue.buffers.provide(buffer);
+        }
+        if completion.more() {
+            return;
+        }
+        let word = self.completed(slot, RECEIVING);
+        if !word.is_live() {
+            return;
+        }
+        let error = match -completion.result {
+            // Ended early for want of room in the completion queue, or cancelled by a pause that may be over.
+            ..0 | libc::ECANCELED | libc::EINTR | libc::EAGAIN => return self.receive(slot),
+            libc::ENOBUFS => {
+                context.counters.receive_starved += 1;
+                return self.receive(slot);
+            }
+            0 => None,
+            errno => Some(errno),
+        };
+        self.sessions[slot as usize].set(ENDED);
+        (context.sink)(Event::Closed { session, error });
+    }
+
+    fn accepted(&mut self, accept: usize, completion: Completion, context: &mut Context<'_, '_>) -> io::Result<()> {
+        let Some(slot) = self.accepts.end(accept) else { return Ok(()) };
+        if completion.result >= 0 {
+            let word = &mut self.sessions[slot as usize];
+            word.clear(FLAGS);
+            word.set(OPEN);
+            self.receive(slot);
+            context.counters.accepted += 1;
+            let peer = self.queue.accepted_addr(accept).get().unwrap_or(UNSPECIFIED);
+            (context.sink)(Event::Accepted { session: self.id(slot), peer });
+            return Ok(());
+        }
+        self.free.push(slot as u16);
+        match AcceptError::of(-completion.result) {
+            AcceptError::Empty => {}
+            AcceptError::Connection => context.counters.accept_failed += 1,
+            AcceptError::Resources => {
+                context.counters.accept_parked += u64::from(!context.park);
+                context.park = true;
+            }
+            AcceptError::Listener => return Err(io::Error::from_raw_os_error(-completion.result)),
+        }
+        Ok(())
+    }
+
+    /// One of a session's requests is over; frees the slot if it was the last one of a closed session.
+    fn completed(&mut self, slot: u32, flag: u32) -> Word {
+        let Some(word) = self.sessions.get_mut(slot as usize) else { return Word::default() };
+        word.clear(flag);
+        if word.0 & (OPEN | REQUESTS) == 0 {
+            *word = Word(u32::from(word.generation().wrapping_add(1)) << 16);
+            self.free.push(slot as u16);
+        }
+        *word
+    }
+
+    fn id(&self, slot: u32) -> SessionId {
+        SessionId(self.first_id + slot)
+    }
+}
