@@ -1,1 +1,35 @@
-//! (under construction)
+//! Exchange messages to order books to updates.
+//!
+//! [`Market::apply`] takes one ITCH 5.0 message and lends the images that it changed ([`Update`]) to a callback;
+//! [`encode`] writes an image as a subscriber gets it. Both run once per message, whatever the number of
+//! subscribers, and allocate nothing once the books have reached their size.
+//!
+//! ```text
+//! message ─▶ Market ─▶ books ─┬─▶ orders       reference → (instrument, side, price, shares)
+//!                             ├─▶ instruments  locate → symbol, price ladders, status, imbalance
+//!                             └─▶ trades       match number → what a break would have to take back
+//! ```
+//!
+//! Nothing in a message is believed. One that is no ITCH message is a [`MarketError`]; one that contradicts what
+//! is known (an order nobody has seen, a reference used twice) is left out and counted under its [`Skipped`]
+//! reason. Neither stops the feed: joining a day late means many of the second kind, and is no fault.
+
+mod books;
+mod counters;
+pub mod encode;
+mod error;
+mod image;
+mod instruments;
+mod ladder;
+pub mod limits;
+mod market;
+mod orders;
+mod trades;
+
+pub use counters::{Counters, SYSTEM_EVENTS, Skipped};
+pub use error::MarketError;
+pub use image::{
+    Bbo, Book, Channel, Image, Imbalance, InstrumentId, Level, Levels, Side, Status, Trade, TradeKind, TradingState,
+    Update,
+};
+pub use market::{Instrument, Market};

@@ -1,0 +1,225 @@
+//! Packed binary, little-endian, fixed structs: a [`Head`], then the channel's struct.
+//!
+//! | channel | struct | bytes after the head | absent things |
+//! |---|---|---|---|
+//! | 1 trade | [`Trade`] | 24 | `side` 0 for a cross |
+//! | 2 bbo | [`Bbo`] | 32 | a missing side is all zero, so `orders` 0 |
+//! | 3 book | [`Book`] | 328 | levels from `bids_len` / `asks_len` on are all zero |
+//! | 4 status | [`Status`] | 8 | no reason: four spaces |
+//! | 5 imbalance | [`Imbalance`] | 32 | a price of 0 is none |
+//!
+//! Every field lies at a multiple of its size, counted from the beginning of the message, so a browser may read it with
+//! a `DataView` and a C program with a struct. Reserved bytes are zero. Later versions may append to a struct: readers
+//! must take a longer message than they know.
+
+use zerocopy::byteorder::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::json;
+use crate::image::{self, Image};
+use crate::limits::BOOK_LEVELS;
+
+/// Value of [`Head::version`].
+pub const VERSION: u8 = 1;
+
+/// Appends head and image. `sid` is the subject's number in this epoch, `prev` the sequence number of its
+/// previous frame.
+pub fn write(out: &mut Vec<u8>, sid: u32, seq: u64, prev: u64, ts_ns: u64, image: &Image<'_>) {
+    let head = Head {
+        version: VERSION,
+        channel: image.channel() as u8,
+        flags: U16::ZERO,
+        sid: U32::new(sid),
+        seq: U64::new(seq),
+        prev: U64::new(prev),
+        ts_ns: U64::new(ts_ns),
+    };
+    out.extend_from_slice(head.as_bytes());
+    match image {
+        Image::Trade(image) => out.extend_from_slice(Trade::from(image).as_bytes()),
+        Image::Bbo(image) => out.extend_from_slice(Bbo::from(image).as_bytes()),
+        Image::Book(image) => {
+            let crc = json::crc(out, image);
+            out.extend_from_slice(Book::new(image, crc).as_bytes());
+        }
+        Image::Status(image) => out.extend_from_slice(Status::from(image).as_bytes()),
+        Image::Imbalance(image) => out.extend_from_slice(Imbalance::from(image).as_bytes()),
+    }
+}
+
+/// Beginning of every message, 32 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct Head {
+    /// 1.
+    pub version: u8,
+    /// Which struct follows.
+    pub channel: u8,
+    /// None defined so far.
+    pub flags: U16,
+    /// Number of the subject.
+    pub sid: U32,
+    /// Sequence number.
+    pub seq: U64,
+    /// Sequence number of the subject's previous frame, 0 for the first.
+    pub prev: U64,
+    /// Exchange time, nanoseconds since the Unix epoch.
+    pub ts_ns: U64,
+}
+
+/// Channel 1, 24 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct Trade {
+    /// Day-unique number of the trade.
+    pub match_number: U64,
+    /// Shares.
+    pub shares: U64,
+    /// In units of 1/10000.
+    pub price: U32,
+    /// 1 execution, 2 hidden, 3 cross, 4 broken.
+    pub kind: u8,
+    /// Letter `B` or `S`; 0 for a cross.
+    pub side: u8,
+    /// Zero.
+    pub reserved: [u8; 2],
+}
+
+/// All orders of one side at one price, 16 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct Level {
+    /// In units of 1/10000.
+    pub price: U32,
+    /// Number of orders.
+    pub orders: U32,
+    /// Sum of their shares.
+    pub shares: U64,
+}
+
+/// Channel 2, 32 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct Bbo {
+    /// Highest bid.
+    pub bid: Level,
+    /// Lowest ask.
+    pub ask: Level,
+}
+
+/// Channel 3, 328 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct Book {
+    /// Checksum, as the JSON encoding has it.
+    pub crc: U32,
+    /// How many of `bids` there are.
+    pub bids_len: u8,
+    /// How many of `asks` there are.
+    pub asks_len: u8,
+    /// Zero.
+    pub reserved: [u8; 2],
+    /// Highest first.
+    pub bids: [Level; BOOK_LEVELS],
+    /// Lowest first.
+    pub asks: [Level; BOOK_LEVELS],
+}
+
+/// Channel 4, 8 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct Status {
+    /// Letter `T`, `H`, `P` or `Q`.
+    pub state: u8,
+    /// Zero.
+    pub reserved: [u8; 3],
+    /// ASCII, padded with spaces.
+    pub reason: [u8; 4],
+}
+
+/// Channel 5, 32 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct Imbalance {
+    /// Shares paired at the reference price.
+    pub paired: U64,
+    /// Shares not paired.
+    pub imbalance: U64,
+    /// In units of 1/10000.
+    pub near: U32,
+    /// In units of 1/10000.
+    pub far: U32,
+    /// In units of 1/10000.
+    pub reference: U32,
+    /// Letter.
+    pub direction: u8,
+    /// Letter.
+    pub cross: u8,
+    /// Zero.
+    pub reserved: [u8; 2],
+}
+
+impl From<&image::Trade> for Trade {
+    fn from(trade: &image::Trade) -> Trade {
+        Trade {
+            match_number: U64::new(trade.match_number),
+            shares: U64::new(trade.shares),
+            price: U32::new(trade.price),
+            kind: trade.kind as u8,
+            side: trade.side.map_or(0, |side| side as u8),
+            reserved: [0; 2],
+        }
+    }
+}
+
+impl From<&image::Level> for Level {
+    fn from(level: &image::Level) -> Level {
+        Level { price: U32::new(level.price), orders: U32::new(level.orders), shares: U64::new(level.shares) }
+    }
+}
+
+impl From<&image::Bbo> for Bbo {
+    fn from(bbo: &image::Bbo) -> Bbo {
+        let side = |level: &Option<image::Level>| level.as_ref().map_or_else(Level::new_zeroed, Level::from);
+        Bbo { bid: side(&bbo.bid), ask: side(&bbo.ask) }
+    }
+}
+
+impl Book {
+    fn new(book: &image::Book<'_>, crc: u32) -> Book {
+        let mut packed = Book {
+            crc: U32::new(crc),
+            // At most BOOK_LEVELS.
+            bids_len: book.bids.len() as u8,
+            asks_len: book.asks.len() as u8,
+            ..Book::new_zeroed()
+        };
+        for (side, levels) in [(&mut packed.bids, book.bids), (&mut packed.asks, book.asks)] {
+            for (to, from) in side.iter_mut().zip(levels.iter()) {
+                *to = Level::from(from);
+            }
+        }
+        packed
+    }
+}
+
+impl From<&image::Status> for Status {
+    fn from(status: &image::Status) -> Status {
+        Status { state: status.state as u8, reserved: [0; 3], reason: status.reason }
+    }
+}
+
+impl From<&image::Imbalance> for Imbalance {
+    fn from(imbalance: &image::Imbalance) -> Imbalance {
+        Imbalance {
+            paired: U64::new(imbalance.paired),
+            imbalance: U64::new(imbalance.imbalance),
+            near: U32::new(imbalance.near),
+            far: U32::new(imbalance.far),
+            reference: U32::new(imbalance.reference),
+            direction: imbalance.direction,
+            cross: imbalance.cross,
+            reserved: [0; 2],
+        }
+    }
+}

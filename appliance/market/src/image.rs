@@ -1,0 +1,285 @@
+//! What a channel shows: the whole state of one subject, never a difference, so that the newest image is a snapshot.
+
+use core::fmt;
+
+use crate::limits::BOOK_LEVELS;
+
+/// Number of an instrument: ITCH's `locate`, dense, valid for one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstrumentId(pub u16);
+
+/// Last segment of a subject. The numbers are those of the binary protocol.
+#[repr(u16)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Channel {
+    /// Trades, hidden ones, crosses, and trades taken back.
+    Trade = 1,
+    /// Best bid and offer.
+    Bbo = 2,
+    /// The best levels of both sides.
+    Book = 3,
+    /// Trading state.
+    Status = 4,
+    /// Order imbalance before an auction.
+    Imbalance = 5,
+}
+
+impl Channel {
+    /// All of them.
+    pub const ALL: [Channel; 5] = [Channel::Trade, Channel::Bbo, Channel::Book, Channel::Status, Channel::Imbalance];
+
+    /// As it stands in a subject.
+    pub fn name(self) -> &'static str {
+        match self {
+            Channel::Trade => "trade",
+            Channel::Bbo => "bbo",
+            Channel::Book => "book",
+            Channel::Status => "status",
+            Channel::Imbalance => "imbalance",
+        }
+    }
+
+    /// Place in [`Channel::ALL`].
+    pub fn index(self) -> usize {
+        self as usize - 1
+    }
+}
+
+/// One changed image, lent for the duration of the callback.
+#[derive(Clone, Copy, Debug)]
+pub struct Update<'a> {
+    /// Sequence number of the message that caused it.
+    pub seq: u64,
+    /// Whose image.
+    pub instrument: InstrumentId,
+    /// First segment of the subject.
+    pub venue: &'a str,
+    /// Second segment of the subject: printable ASCII without spaces and slashes, at most 8 bytes.
+    pub symbol: &'a str,
+    /// Last segment of the subject.
+    pub channel: Channel,
+    /// Exchange time, nanoseconds since the Unix epoch.
+    pub ts_ns: u64,
+    /// The image.
+    pub image: Image<'a>,
+}
+
+impl Update<'_> {
+    /// Puts the subject into `out`: `/NASDAQ/AAPL/bbo`.
+    pub fn subject(&self, out: &mut String) {
+        out.clear();
+        for segment in [self.venue, self.symbol, self.channel.name()] {
+            out.push('/');
+            out.push_str(segment);
+        }
+    }
+}
+
+/// State of one subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Image<'a> {
+    /// Of [`Channel::Trade`].
+    Trade(Trade),
+    /// Of [`Channel::Bbo`].
+    Bbo(Bbo),
+    /// Of [`Channel::Book`].
+    Book(Book<'a>),
+    /// Of [`Channel::Status`].
+    Status(Status),
+    /// Of [`Channel::Imbalance`].
+    Imbalance(Imbalance),
+}
+
+impl Image<'_> {
+    /// The channel that shows it.
+    pub fn channel(&self) -> Channel {
+        match self {
+            Image::Trade(_) => Channel::Trade,
+            Image::Bbo(_) => Channel::Bbo,
+            Image::Book(_) => Channel::Book,
+            Image::Status(_) => Channel::Status,
+            Image::Imbalance(_) => Channel::Imbalance,
+        }
+    }
+}
+
+/// Side of an order.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// Bid.
+    Buy = b'B',
+    /// Ask.
+    Sell = b'S',
+}
+
+impl Side {
+    /// Side of ITCH's letter.
+    pub fn from_code(code: u8) -> Option<Side> {
+        match code {
+            b'B' => Some(Side::Buy),
+            b'S' => Some(Side::Sell),
+            _ => None,
+        }
+    }
+}
+
+/// How a trade came about.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TradeKind {
+    /// Against a displayed order.
+    Execution = 1,
+    /// Against a hidden order.
+    Hidden = 2,
+    /// An auction.
+    Cross = 3,
+    /// The trade of this match number is taken back.
+    Broken = 4,
+}
+
+impl TradeKind {
+    /// As it stands in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            TradeKind::Execution => "execution",
+            TradeKind::Hidden => "hidden",
+            TradeKind::Cross => "cross",
+            TradeKind::Broken => "broken",
+        }
+    }
+}
+
+/// A trade.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trade {
+    /// In units of 1/10000.
+    pub price: u32,
+    /// Shares.
+    pub shares: u64,
+    /// Side of the resting order; none in a cross.
+    pub side: Option<Side>,
+    /// Day-unique number of the trade.
+    pub match_number: u64,
+    /// How it came about.
+    pub kind: TradeKind,
+}
+
+/// All orders of one side at one price.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Level {
+    /// In units of 1/10000.
+    pub price: u32,
+    /// Number of orders, at least 1.
+    pub orders: u32,
+    /// Sum of their shares, at least 1.
+    pub shares: u64,
+}
+
+/// Best bid and offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bbo {
+    /// Highest bid.
+    pub bid: Option<Level>,
+    /// Lowest ask.
+    pub ask: Option<Level>,
+}
+
+/// The best [`BOOK_LEVELS`] of both sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Book<'a> {
+    /// Highest first.
+    pub bids: Levels<'a>,
+    /// Lowest first.
+    pub asks: Levels<'a>,
+}
+
+/// At most [`BOOK_LEVELS`] levels, best first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Levels<'a>(&'a [Level]);
+
+impl<'a> Levels<'a> {
+    /// The best of levels sorted from worst to best.
+    pub(crate) fn best_of(sorted: &'a [Level]) -> Levels<'a> {
+        Levels(sorted.get(sorted.len().saturating_sub(BOOK_LEVELS)..).unwrap_or_default())
+    }
+
+    /// Best first.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &'a Level> + use<'a> {
+        self.0.iter().rev()
+    }
+
+    /// Number of levels.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Nothing on this side.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Levels<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// Whether an instrument trades.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TradingState {
+    /// Trading.
+    Trading = b'T',
+    /// Halted.
+    Halted = b'H',
+    /// Paused.
+    Paused = b'P',
+    /// Quotation only.
+    QuotationOnly = b'Q',
+}
+
+impl TradingState {
+    /// State of ITCH's letter.
+    pub fn from_code(code: u8) -> Option<TradingState> {
+        [TradingState::Trading, TradingState::Halted, TradingState::Paused, TradingState::QuotationOnly]
+            .into_iter()
+            .find(|&state| state as u8 == code)
+    }
+}
+
+/// Trading state and its reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Whether it trades.
+    pub state: TradingState,
+    /// Printable ASCII padded with spaces, as the exchange sends it.
+    pub(crate) reason: [u8; 4],
+}
+
+impl Status {
+    /// Why, as a code of up to four letters; empty where the exchange gives none.
+    pub fn reason(&self) -> &str {
+        core::str::from_utf8(&self.reason).unwrap_or_default().trim_end_matches(' ')
+    }
+}
+
+/// Order imbalance before an auction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Imbalance {
+    /// Shares paired at the reference price.
+    pub paired: u64,
+    /// Shares not paired.
+    pub imbalance: u64,
+    /// In units of 1/10000; 0 is none.
+    pub near: u32,
+    /// In units of 1/10000; 0 is none.
+    pub far: u32,
+    /// In units of 1/10000.
+    pub reference: u32,
+    /// ITCH's letter: `B` buy, `S` sell, `N` none, `O` too few orders, `P` paused. Printable ASCII.
+    pub direction: u8,
+    /// ITCH's letter: `O` opening, `C` closing, `H` halt or new issue, `A` extended close. Printable ASCII.
+    pub cross: u8,
+}

@@ -1,0 +1,171 @@
+//! Which instrument has which number, and what is known of it.
+
+use std::collections::HashMap;
+
+use fanblade_feed::itch::{self, Stock};
+
+use crate::counters::Skipped;
+use crate::error::MarketError;
+use crate::image::{Bbo, Book, Imbalance, Levels, Side, Status};
+use crate::ladder::Ladder;
+use crate::limits::INSTRUMENTS_MAX;
+
+/// What is known of one instrument.
+#[derive(Debug, Default)]
+pub(crate) struct Entry {
+    /// As messages have it; all zero where no message has named it yet.
+    stock: Stock,
+    bids: Ladder,
+    asks: Ladder,
+    pub(crate) status: Option<Status>,
+    pub(crate) imbalance: Option<Imbalance>,
+}
+
+impl Entry {
+    pub(crate) fn symbol(&self) -> &str {
+        core::str::from_utf8(itch::trim(&self.stock)).unwrap_or_default()
+    }
+
+    pub(crate) fn is_known(&self) -> bool {
+        self.stock != UNKNOWN
+    }
+
+    pub(crate) fn ladder(&mut self, side: Side) -> &mut Ladder {
+        match side {
+            Side::Buy => &mut self.bids,
+            Side::Sell => &mut self.asks,
+        }
+    }
+
+    pub(crate) fn bbo(&self) -> Bbo {
+        Bbo { bid: self.bids.levels().last().copied(), ask: self.asks.levels().last().copied() }
+    }
+
+    pub(crate) fn book(&self) -> Book<'_> {
+        Book { bids: Levels::best_of(self.bids.levels()), asks: Levels::best_of(self.asks.levels()) }
+    }
+}
+
+/// All instruments, by number.
+#[derive(Debug)]
+pub(crate) struct Instruments {
+    entries: Box<[Entry]>,
+    /// The other direction, asked only when a symbol is new.
+    locates: HashMap<Stock, u16>,
+}
+
+/// Why a message does not concern an instrument.
+pub(crate) enum Refusal {
+    Malformed(MarketError),
+    Skipped(Skipped),
+}
+
+impl From<MarketError> for Refusal {
+    fn from(error: MarketError) -> Refusal {
+        Refusal::Malformed(error)
+    }
+}
+
+impl From<Skipped> for Refusal {
+    fn from(reason: Skipped) -> Refusal {
+        Refusal::Skipped(reason)
+    }
+}
+
+impl Instruments {
+    pub(crate) fn new() -> Instruments {
+        let entries = std::iter::repeat_with(Entry::default).take(INSTRUMENTS_MAX).collect();
+        Instruments { entries, locates: HashMap::new() }
+    }
+
+    /// Number of instruments that have a symbol.
+    pub(crate) fn len(&self) -> usize {
+        self.locates.len()
+    }
+
+    pub(crate) fn entry(&self, locate: u16) -> &Entry {
+        &self.entries[usize::from(locate)]
+    }
+
+    pub(crate) fn entry_mut(&mut self, locate: u16) -> &mut Entry {
+        &mut self.entries[usize::from(locate)]
+    }
+
+    /// In the order of their numbers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u16, &Entry)> {
+        (0..=u16::MAX).zip(&self.entries).filter(|(_, entry)| entry.is_known())
+    }
+
+    /// The instrument that a message of type `kind` names both by number and by symbol. The first to name it
+    /// introduces it, whatever the type: who joins late sees no directory.
+    pub(crate) fn named(&mut self, kind: u8, locate: u16, stock: Stock) -> Result<&mut Entry, Refusal> {
+        let entry = &mut self.entries[usize::from(locate)];
+        if entry.is_known() && entry.stock == stock {
+            return Ok(entry);
+        }
+        if !is_symbol(&stock) {
+            return Err(MarketError::Text { kind, field: "stock", text: stock }.into());
+        }
+        if locate == 0 {
+            return Err(Skipped::LocateZero.into());
+        }
+        if entry.is_known() || self.locates.contains_key(&stock) {
+            return Err(Skipped::SymbolMismatch.into());
+        }
+        self.locates.insert(stock, locate);
+        entry.stock = stock;
+        Ok(entry)
+    }
+}
+
+const UNKNOWN: Stock = [0; 8];
+
+/// Printable ASCII, and what is not a pattern, a slash or a space can be a segment of a subject.
+fn is_symbol(stock: &Stock) -> bool {
+    let symbol = itch::trim(stock);
+    !matches!(symbol, b"" | b"*" | b"**") && symbol.iter().all(|&byte| byte.is_ascii_graphic() && byte != b'/')
+}
+
+#[cfg(test)]
+mod tests {
+    use fanblade_feed::itch::stock;
+
+    use super::*;
+
+    #[test]
+    fn symbols_become_segments_of_subjects() {
+        for good in ["A", "BRK.B", "C-L*", "ABCDEFGH", "\"\\", "***"] {
+            assert!(is_symbol(&stock(good)), "{good}");
+        }
+        for bad in [
+            b"        ",
+            b"*       ",
+            b"**      ",
+            b"A/B     ",
+            b"A B     ",
+            b" AB     ",
+            b"A\0\0\0\0\0\0\0",
+            b"A\xff      ",
+            &UNKNOWN,
+        ] {
+            assert!(!is_symbol(bad), "{}", bad.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn number_and_symbol_stay_together() {
+        let mut instruments = Instruments::new();
+        let mut name = |locate, symbol| match instruments.named(b'A', locate, stock(symbol)) {
+            Ok(entry) => Ok(entry.symbol().to_owned()),
+            Err(Refusal::Skipped(reason)) => Err(reason),
+            Err(Refusal::Malformed(error)) => panic!("{error}"),
+        };
+        assert_eq!(name(1, "AAPL"), Ok("AAPL".to_owned()));
+        assert_eq!(name(1, "AAPL"), Ok("AAPL".to_owned()));
+        assert_eq!(name(1, "MSFT"), Err(Skipped::SymbolMismatch));
+        assert_eq!(name(2, "AAPL"), Err(Skipped::SymbolMismatch));
+        assert_eq!(name(0, "MSFT"), Err(Skipped::LocateZero));
+        assert_eq!(name(u16::MAX, "MSFT"), Ok("MSFT".to_owned()));
+        assert_eq!(instruments.iter().map(|(locate, _)| locate).collect::<Vec<_>>(), [1, u16::MAX]);
+    }
+}

@@ -1,0 +1,174 @@
+//! All books of one venue.
+
+use fanblade_feed::itch::Message;
+
+use crate::books::{Books, Output};
+use crate::counters::Counters;
+use crate::error::MarketError;
+use crate::image::{Bbo, Book, Imbalance, InstrumentId, Status, Update};
+use crate::instruments::{self, Refusal};
+use crate::limits::ORDERS_MAX;
+
+/// The state of one venue for one session, made from its messages.
+///
+/// ```
+/// use fanblade_feed::itch::{AddOrder, Header, stock};
+/// use fanblade_market::{Market, encode};
+/// use zerocopy::IntoBytes;
+///
+/// let mut market = Market::new("NASDAQ", 1_577_682_000_000_000_000);
+/// let message = AddOrder {
+///     header: Header::new(AddOrder::KIND, 13, 0, 34_200_123_456_789),
+///     reference: 4242.into(),
+///     side: b'B',
+///     shares: 300.into(),
+///     stock: stock("AAPL"),
+///     price: 2_897_200.into(),
+/// };
+/// let (mut subject, mut lines) = (String::new(), Vec::new());
+/// market.apply(7, message.as_bytes(), &mut |update| {
+///     let mut json = Vec::new();
+///     update.subject(&mut subject);
+///     encode::json(&mut json, &subject, update.seq, 0, update.ts_ns, &update.image);
+///     lines.push(String::from_utf8(json).unwrap());
+/// })?;
+/// assert_eq!(
+///     lines[0],
+///     r#"{"s":"/NASDAQ/AAPL/bbo","q":7,"p":0,"t":"1577716200123456789","d":{"bid":[2897200,300,1],"ask":null}}"#
+/// );
+/// # Ok::<(), fanblade_market::MarketError>(())
+/// ```
+#[derive(Debug)]
+pub struct Market {
+    venue: String,
+    midnight_unix_ns: u64,
+    books: Books,
+    counters: Counters,
+}
+
+impl Market {
+    /// An empty market. `venue` is the first segment of its subjects; `midnight_unix_ns` is the midnight that its
+    /// messages count from (Eastern time), as nanoseconds since the Unix epoch.
+    pub fn new(venue: &str, midnight_unix_ns: u64) -> Market {
+        Market::with_orders_max(venue, midnight_unix_ns, ORDERS_MAX)
+    }
+
+    /// An empty market with room for so many live orders, instead of [`ORDERS_MAX`].
+    pub fn with_orders_max(venue: &str, midnight_unix_ns: u64, orders_max: usize) -> Market {
+        Market {
+            venue: venue.to_owned(),
+            midnight_unix_ns,
+            books: Books::new(orders_max),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Applies one message, all of `bytes`, and lends each image that it changed to `sink`: at most one per
+    /// channel and instrument, the trade before the quotes. An error means that the message was malformed;
+    /// it changed nothing and is counted, as is every message that was left out for another reason.
+    pub fn apply(&mut self, seq: u64, bytes: &[u8], sink: &mut impl FnMut(&Update<'_>)) -> Result<(), MarketError> {
+        let message = match Message::parse(bytes) {
+            Ok(message) => message,
+            Err(error) => {
+                self.counters.malformed += 1;
+                return Err(error.into());
+            }
+        };
+        let header = message.header();
+        self.counters.messages[usize::from(header.kind)] += 1;
+        let ts_ns = self.midnight_unix_ns.saturating_add(header.timestamp.get());
+        let mut output = Output { seq, ts_ns, venue: &self.venue, counters: &mut self.counters, sink };
+        match self.books.apply(&message, &mut output) {
+            Ok(()) => Ok(()),
+            Err(Refusal::Skipped(reason)) => {
+                self.counters.skipped[reason as usize] += 1;
+                Ok(())
+            }
+            Err(Refusal::Malformed(error)) => {
+                self.counters.malformed += 1;
+                Err(error)
+            }
+        }
+    }
+
+    /// A new session begins: all orders, instruments and trades are forgotten. Counters go on.
+    /// Nothing is published; that everything is void is what the new epoch says.
+    pub fn reset(&mut self) {
+        self.books.clear();
+    }
+
+    /// A new day begins: the midnight that messages count from now.
+    pub fn set_midnight(&mut self, midnight_unix_ns: u64) {
+        self.midnight_unix_ns = midnight_unix_ns;
+    }
+
+    /// First segment of the subjects.
+    pub fn venue(&self) -> &str {
+        &self.venue
+    }
+
+    /// What was applied, left out, and published.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Number of live orders.
+    pub fn orders(&self) -> usize {
+        self.books.orders.len()
+    }
+
+    /// Number of instruments that have a symbol.
+    pub fn instruments_len(&self) -> usize {
+        self.books.instruments.len()
+    }
+
+    /// The instruments, in the order of their numbers.
+    pub fn instruments(&self) -> impl Iterator<Item = Instrument<'_>> {
+        self.books.instruments.iter().map(|(locate, entry)| Instrument { id: InstrumentId(locate), entry })
+    }
+
+    /// One instrument, if a message has named it.
+    pub fn instrument(&self, id: InstrumentId) -> Option<Instrument<'_>> {
+        let entry = self.books.instruments.entry(id.0);
+        entry.is_known().then_some(Instrument { id, entry })
+    }
+}
+
+/// What is known of one instrument.
+#[derive(Clone, Copy, Debug)]
+pub struct Instrument<'a> {
+    id: InstrumentId,
+    entry: &'a instruments::Entry,
+}
+
+impl<'a> Instrument<'a> {
+    /// Its number.
+    pub fn id(&self) -> InstrumentId {
+        self.id
+    }
+
+    /// Its symbol.
+    pub fn symbol(&self) -> &'a str {
+        self.entry.symbol()
+    }
+
+    /// Its trading state; unknown until the exchange tells it.
+    pub fn status(&self) -> Option<Status> {
+        self.entry.status
+    }
+
+    /// Its imbalance, as last told.
+    pub fn imbalance(&self) -> Option<Imbalance> {
+        self.entry.imbalance
+    }
+
+    /// Its best quotes.
+    pub fn bbo(&self) -> Bbo {
+        self.entry.bbo()
+    }
+
+    /// Its best levels.
+    pub fn book(&self) -> Book<'a> {
+        self.entry.book()
+    }
+}
