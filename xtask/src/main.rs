@@ -1,2 +1,55 @@
-//! cargo xtask
-fn main() {}
+//! `cargo xtask`: everything that is done with this repository, and with `--help` its manual.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod child;
+mod conformance;
+mod leftovers;
+mod repository;
+mod run;
+mod setup;
+mod tally;
+mod test;
+mod tidy;
+
+/// Everything that is done with this repository.
+///
+/// On a fresh clone, `cargo xtask run` builds the blade and serves a simulated market; `cargo xtask test` checks all
+/// that can be checked on this machine and names what it had to skip. Neither needs root; with root, the eBPF programs
+/// and the network namespace tests run too. `cargo xtask setup` fetches what the other commands can make use of.
+///
+/// All output of builds and tests lies under target/ (or CARGO_TARGET_DIR), tools and the Python venv under target/.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Setup(setup::Args),
+    Run(run::Args),
+    Test(test::Args),
+    Conformance(conformance::Args),
+    Bench(bench::Args),
+    Tidy(tidy::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Setup(args) => setup::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::Conformance(args) => conformance::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Tidy(args) => tidy::run(&args),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,38 @@
+//! `cargo xtask bench`: measurements, made by perf/.
+
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
+
+use anyhow::Context as _;
+
+use crate::{child, repository};
+
+/// Build the load generators (release) and run one measurement
+///
+///   cargo xtask bench floor            CPU per delivered message, beside a bare loop over the same sockets
+///   cargo xtask bench floor --help     its options
+///   cargo xtask bench --help           this; without a name: the list of measurements
+///
+/// Results go to perf/results/, one JSON file each. Numbers in README.md come from there (see `tidy`).
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// Name of the measurement and its own options
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "NAME [ARGS]")]
+    args: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let root = repository::root()?;
+    let mut build = repository::cargo(&root);
+    child::succeed(build.args(["build", "--release", "--package", "fanblade-perf", "--bins"]))?;
+    let program = repository::build_dir(&root).join("release/fanblade-perf");
+    let mut perf = Command::new(&program);
+    perf.current_dir(&root);
+    if args.args.is_empty() {
+        perf.arg("--help");
+    } else {
+        perf.args(&args.args);
+    }
+    Err(perf.exec()).with_context(|| format!("starting {}", program.display()))
+}

@@ -1,0 +1,288 @@
+//! `cargo xtask setup`: what the other commands can make use of, and what is lost without it.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::{env, fs};
+
+use anyhow::{Context as _, bail};
+use nix::unistd::Uid;
+
+use crate::{child, repository};
+
+/// Install what tests and tools need, or say exactly what is missing and what is lost without it
+///
+/// As root on a system with apt-get: installs the Debian packages, builds bpf-linker into target/tools, makes the
+/// Python venv in target/venv. As a plain user: makes the venv, and prints the lines to be run as root. Nothing of it
+/// is needed to build and run the blade. A thing that cannot be fetched is no error, it is named. Quick when all is there.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Install nothing, only report; exit code 1 if something is missing
+    #[arg(long)]
+    check: bool,
+}
+
+/// A thing that may be missing.
+struct Piece {
+    name: &'static str,
+    lost: &'static str,
+    is_there: fn(&Path) -> bool,
+    how: How,
+}
+
+enum How {
+    /// Debian packages.
+    Apt(&'static [&'static str]),
+    /// `rustup component add`.
+    Rustup(&'static str),
+    BpfLinker,
+    Venv,
+}
+
+/// In the order of installation: the linker needs LLVM, the venv needs Python.
+const PIECES: [Piece; 8] = [
+    Piece {
+        name: "rustfmt and clippy",
+        lost: "the format and lint steps of `cargo xtask test`",
+        is_there: |_| ["cargo-fmt", "cargo-clippy"].iter().all(|name| repository::find_program(name).is_some()),
+        how: How::Rustup("rustfmt clippy"),
+    },
+    Piece {
+        name: "iproute2",
+        lost: "tests in network namespaces (steering, flow counters)",
+        is_there: |_| repository::find_program("ip").is_some(),
+        how: How::Apt(&["iproute2"]),
+    },
+    Piece {
+        name: "bpftool",
+        lost: "the test that maps are readable by bpftool, and reading them yourself",
+        is_there: |_| repository::find_program("bpftool").is_some(),
+        how: How::Apt(&["bpftool"]),
+    },
+    Piece {
+        name: "Chromium",
+        lost: "the console's test in a browser",
+        is_there: |_| {
+            ["chromium", "chromium-browser", "google-chrome"]
+                .iter()
+                .any(|name| repository::find_program(name).is_some())
+        },
+        how: How::Apt(&["chromium"]),
+    },
+    Piece {
+        name: "the BPF toolchain",
+        lost: "rebuilding the eBPF programs and comparing them with ebpf/prebuilt (the prebuilt object is used)",
+        is_there: |_| {
+            Path::new("/usr/lib/llvm-22/bin/llvm-config").exists()
+                && Path::new("/usr/lib/rustlib/bpfel-unknown-none").exists()
+                && Path::new("/usr/bin/cargo").exists()
+        },
+        how: How::Apt(&["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf", "llvm-22-dev"]),
+    },
+    Piece { name: "bpf-linker", lost: "the same", is_there: |root| bpf_linker(root).is_some(), how: How::BpfLinker },
+    Piece {
+        name: "Python 3 with venv",
+        lost: "the next piece",
+        is_there: |root| venv_is_current(root) || python().is_some(),
+        how: How::Apt(&["python3", "python3-venv"]),
+    },
+    Piece {
+        name: "test peers in Python",
+        lost: "conformance (kosoku), comparison with an independent ITCH decoder (itchfeed) and client (websockets)",
+        is_there: venv_is_current,
+        how: How::Venv,
+    },
+];
+
+const BPF_LINKER_VERSION: &str = "0.13.0";
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let root = repository::root()?;
+    let missing = if args.check { missing(&root) } else { install(&root, Uid::effective().is_root()) };
+    if missing.is_empty() {
+        println!("all there");
+    }
+    for piece in &missing {
+        println!("missing: {}\n  without it: {}\n  to get it:  {}", piece.name, piece.lost, piece.command());
+    }
+    Ok(if args.check && !missing.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// For the test command: installs what it may, and returns one line for each thing that is still missing.
+pub(crate) fn prepare(root: &Path, with_packages: bool) -> Vec<String> {
+    install(root, with_packages)
+        .iter()
+        .map(|piece| format!("{} missing, so without {}. To get it: {}", piece.name, piece.lost, piece.command()))
+        .collect()
+}
+
+fn missing(root: &Path) -> Vec<&'static Piece> {
+    PIECES.iter().filter(|piece| !(piece.is_there)(root)).collect()
+}
+
+/// Installs what is missing and returns what still is. Failures are said and are not fatal: less works, not nothing.
+fn install(root: &Path, with_packages: bool) -> Vec<&'static Piece> {
+    let missing_before = missing(root);
+    if with_packages {
+        let packages: Vec<&str> = missing_before.iter().flat_map(|piece| piece.packages()).copied().collect();
+        if !packages.is_empty() {
+            report("Debian packages", apt_install(&packages));
+        }
+    }
+    for piece in missing_before {
+        match piece.how {
+            How::BpfLinker if with_packages => report(piece.name, build_bpf_linker(root)),
+            How::Venv => report(piece.name, make_venv(root)),
+            How::Rustup(components) if with_packages => report(piece.name, add_components(components)),
+            _ => {}
+        }
+    }
+    missing(root)
+}
+
+fn report(name: &str, done: anyhow::Result<()>) {
+    if let Err(error) = done {
+        eprintln!("warning: {name}: {error:#}");
+    }
+}
+
+impl Piece {
+    fn packages(&self) -> &'static [&'static str] {
+        match self.how {
+            How::Apt(packages) => packages,
+            _ => &[],
+        }
+    }
+
+    /// The line that brings it.
+    fn command(&self) -> String {
+        let apt = || format!("apt-get install -y --no-install-recommends {}", self.packages().join(" "));
+        match self.how {
+            How::Apt(_) if Uid::effective().is_root() => apt(),
+            How::Apt(_) => format!("sudo {}", apt()),
+            How::Rustup(components) => format!("rustup component add {components}"),
+            How::BpfLinker => format!(
+                "LLVM_SYS_221_PREFIX={LLVM} PATH={LLVM}/bin:$PATH cargo install bpf-linker --version {BPF_LINKER_VERSION} \
+                 --locked --no-default-features --features llvm-22 --root target/tools"
+            ),
+            How::Venv => "cargo xtask setup".to_owned(),
+        }
+    }
+}
+
+const LLVM: &str = "/usr/lib/llvm-22";
+
+fn apt_install(packages: &[&str]) -> anyhow::Result<()> {
+    let apt =
+        repository::find_program("apt-get").context("there is no apt-get here; install them your system's way")?;
+    let apt = |args: &[&str]| child::succeed(Command::new(&apt).env("DEBIAN_FRONTEND", "noninteractive").args(args));
+    if let Err(error) = apt(&["update", "-q"]) {
+        eprintln!("warning: {error:#}; going on with the lists that are there");
+    }
+    let install: Vec<&str> = ["install", "-yq", "--no-install-recommends"].iter().chain(packages).copied().collect();
+    // dpkg has been seen to fail once and to succeed when asked again.
+    apt(&install).or_else(|_| apt(&install))
+}
+
+fn add_components(components: &str) -> anyhow::Result<()> {
+    child::succeed(Command::new("rustup").args(["component", "add"]).args(components.split(' ')))
+}
+
+/// Our own, else one on PATH, of the right version.
+fn bpf_linker(root: &Path) -> Option<PathBuf> {
+    [Some(repository::tools(root).join("bin/bpf-linker")), repository::find_program("bpf-linker")]
+        .into_iter()
+        .flatten()
+        .find(|linker| {
+            let version = Command::new(linker).arg("--version").stdin(Stdio::null()).stderr(Stdio::null()).output();
+            version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(BPF_LINKER_VERSION))
+        })
+}
+
+fn build_bpf_linker(root: &Path) -> anyhow::Result<()> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let path = env::join_paths([PathBuf::from(LLVM).join("bin")].into_iter().chain(env::split_paths(&path)))?;
+    let mut install = repository::cargo(root);
+    install
+        .env("LLVM_SYS_221_PREFIX", LLVM)
+        .env("PATH", path)
+        .args(["install", "bpf-linker", "--version", BPF_LINKER_VERSION, "--locked"])
+        .args(["--no-default-features", "--features", "llvm-22"])
+        .args([OsStr::new("--root"), repository::tools(root).as_os_str()]);
+    child::succeed(&mut install)
+}
+
+/// A Python that can make a venv.
+fn python() -> Option<PathBuf> {
+    [repository::find_program("python3"), Some(PathBuf::from("/usr/bin/python3"))].into_iter().flatten().find(
+        |python| {
+            let mut probe = Command::new(python);
+            probe
+                .args(["-c", "import venv, ensurepip"])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+            probe.status().is_ok_and(|status| status.success())
+        },
+    )
+}
+
+const REQUIREMENTS: &str = include_str!("../requirements.txt");
+
+/// Written last: it says that all of these requirements have been installed.
+fn stamp(root: &Path) -> PathBuf {
+    repository::venv(root).join("requirements.txt")
+}
+
+fn venv_is_current(root: &Path) -> bool {
+    // The interpreter is a link to the system's, which may have gone.
+    repository::is_executable(&repository::venv(root).join("bin/python"))
+        && fs::read_to_string(stamp(root)).is_ok_and(|installed| installed == REQUIREMENTS)
+}
+
+fn make_venv(root: &Path) -> anyhow::Result<()> {
+    let Some(python) = python() else { bail!("there is no python3 with venv") };
+    let venv = repository::venv(root);
+    if venv.exists() {
+        fs::remove_dir_all(&venv).with_context(|| format!("removing the old {}", venv.display()))?;
+    }
+    child::succeed(Command::new(python).args(["-m", "venv"]).arg(&venv))?;
+    let mut pip = Command::new(venv.join("bin/pip"));
+    pip.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
+    child::succeed(pip.arg(root.join("xtask/requirements.txt")))?;
+    fs::write(stamp(root), REQUIREMENTS).context("noting what has been installed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_venv_of_other_requirements_or_without_python_is_not_current() {
+        let root = tempfile::tempdir().unwrap();
+        let bin = repository::venv(root.path()).join("bin");
+        fs::create_dir_all(&bin).unwrap();
+        std::os::unix::fs::symlink("/bin/sh", bin.join("python")).unwrap();
+        fs::write(stamp(root.path()), "kosoku==0.0.9\n").unwrap();
+        assert!(!venv_is_current(root.path()));
+        fs::write(stamp(root.path()), REQUIREMENTS).unwrap();
+        assert!(venv_is_current(root.path()));
+        fs::remove_file(bin.join("python")).unwrap();
+        std::os::unix::fs::symlink("/nowhere/python3", bin.join("python")).unwrap();
+        assert!(!venv_is_current(root.path()));
+    }
+
+    #[test]
+    fn every_piece_says_how_to_get_it() {
+        for piece in &PIECES {
+            assert!(!piece.lost.is_empty() && piece.command().len() > 10, "{}", piece.name);
+        }
+    }
+
+    #[test]
+    fn requirements_are_pinned() {
+        for line in REQUIREMENTS.lines().filter(|line| !line.starts_with('#')) {
+            assert!(line.contains("=="), "{line}");
+        }
+    }
+}

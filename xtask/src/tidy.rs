@@ -1,0 +1,86 @@
+//! `cargo xtask tidy`: what no compiler checks. Each check is a function from the tree to its findings.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use crate::repository;
+use exceptions::Exceptions;
+use tree::Tree;
+
+mod code;
+mod exceptions;
+mod firmware;
+mod links;
+mod manifests;
+mod numbers;
+mod sources;
+mod specification;
+mod tree;
+mod unsafety;
+
+/// Check what no compiler checks
+///
+///   manifests      crates depend only in the direction of the data path; versions and lints stand in the workspace
+///   unsafe         `unsafe` only in files that xtask/tidy.toml names, each with its reason
+///   sources        module docs, line width, file length, no notes of unfinished work, no paths of a build machine
+///   links          relative links and anchors in Markdown resolve
+///   specification  every promise names tests that exist, or says that it is pending
+///   numbers        measured numbers in README.md equal a value in perf/results
+///   firmware       the sysctl file holds what `fanblade doctor` checks
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {}
+
+/// Something that is not as it should be, and where.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Finding {
+    path: String,
+    /// Counted from 1; 0: the file as a whole.
+    line: usize,
+    message: String,
+}
+
+impl Finding {
+    fn new(path: &str, line: usize, message: impl Into<String>) -> Finding {
+        Finding { path: path.to_owned(), line, message: message.into() }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => write!(f, "{}: {}", self.path, self.message),
+            line => write!(f, "{}:{line}: {}", self.path, self.message),
+        }
+    }
+}
+
+pub(crate) fn run(_args: &Args) -> anyhow::Result<ExitCode> {
+    let findings = findings()?;
+    for finding in &findings {
+        println!("{finding}");
+    }
+    println!(
+        "tidy: {}",
+        if findings.is_empty() { "nothing found".to_owned() } else { format!("{} found", findings.len()) }
+    );
+    Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// All checks over the checkout.
+pub(crate) fn findings() -> anyhow::Result<Vec<Finding>> {
+    let tree = Tree::read(&repository::root()?)?;
+    let exceptions = Exceptions::of(&tree)?;
+    let mut findings = [
+        manifests::check(&tree),
+        unsafety::check(&tree, &exceptions),
+        sources::check(&tree, &exceptions),
+        links::check(&tree),
+        specification::check(&tree),
+        numbers::check(&tree),
+        firmware::check(&tree),
+    ]
+    .concat();
+    findings.sort();
+    Ok(findings)
+}

@@ -1,0 +1,124 @@
+//! Crates depend only in the direction of the data path; versions and lints stand once, in the workspace.
+
+use toml::{Table, Value};
+
+use super::Finding;
+use super::tree::Tree;
+
+/// Which of our crates a crate may depend on (ARCHITECTURE: Layout). A new crate is entered here on purpose.
+const DIRECTION: [(&str, &[&str]); 12] = [
+    ("fanblade-abi", &[]),
+    ("fanblade-wire", &[]),
+    ("fanblade-feed", &[]),
+    ("fanblade-market", &["fanblade-feed"]),
+    ("fanblade-ring", &["fanblade-wire"]),
+    ("fanblade-net", &[]),
+    ("fanblade-worker", &["fanblade-ring", "fanblade-net", "fanblade-wire"]),
+    ("fanblade-steer", &["fanblade-abi"]),
+    ("fanblade-ebpf", &["fanblade-abi"]),
+    (
+        "fanblade",
+        &[
+            "fanblade-abi",
+            "fanblade-wire",
+            "fanblade-feed",
+            "fanblade-market",
+            "fanblade-ring",
+            "fanblade-net",
+            "fanblade-worker",
+            "fanblade-steer",
+        ],
+    ),
+    ("fanblade-perf", &["fanblade-net", "fanblade-ring", "fanblade-wire", "fanblade-worker"]),
+    ("xtask", &[]),
+];
+
+pub(super) fn check(tree: &Tree) -> Vec<Finding> {
+    tree.texts(&["Cargo.toml"]).flat_map(|(path, text)| check_manifest(path, text)).collect()
+}
+
+fn check_manifest(path: &str, text: &str) -> Vec<Finding> {
+    let finding = |message: String| Finding::new(path, 0, message);
+    let manifest: Table = match text.parse() {
+        Ok(manifest) => manifest,
+        Err(error) => return vec![finding(format!("not TOML: {error}"))],
+    };
+    // A workspace's own manifest has no package.
+    let Some(package) = manifest.get("package").and_then(Value::as_table) else { return Vec::new() };
+    let name = package.get("name").and_then(Value::as_str).unwrap_or_default();
+    let Some((_, allowed)) = DIRECTION.iter().find(|(crate_name, _)| *crate_name == name) else {
+        return vec![finding(format!("{name} is not in the table of directions (xtask/src/tidy/manifests.rs)"))];
+    };
+    let mut findings = Vec::new();
+    for (kind, dependency, value) in dependencies(&manifest) {
+        let renamed = value.get("package").and_then(Value::as_str);
+        let dependency = renamed.unwrap_or(&dependency);
+        let is_ours = dependency.starts_with("fanblade") || dependency == "xtask";
+        if is_ours && !allowed.contains(&dependency) {
+            findings.push(finding(format!("{name} must not depend on {dependency} ([{kind}])")));
+        }
+        let is_inherited = value.get("workspace").and_then(Value::as_bool) == Some(true);
+        if !path.starts_with("ebpf/") && !is_inherited {
+            findings.push(finding(format!("{dependency}: its version belongs into the workspace's Cargo.toml")));
+        }
+    }
+    let inherits_lints = manifest.get("lints").and_then(|lints| lints.get("workspace")).and_then(Value::as_bool);
+    if !path.starts_with("ebpf/") && inherits_lints != Some(true) {
+        findings.push(finding("must take over the workspace's lints ([lints] workspace = true)".to_owned()));
+    }
+    findings
+}
+
+/// (kind, name, specification) of all dependencies, those of single targets too.
+fn dependencies(manifest: &Table) -> Vec<(&'static str, String, Value)> {
+    let targets = manifest.get("target").and_then(Value::as_table);
+    let tables = [manifest].into_iter().chain(targets.into_iter().flat_map(|t| t.values()).filter_map(Value::as_table));
+    let mut found = Vec::new();
+    for table in tables {
+        for kind in ["dependencies", "dev-dependencies", "build-dependencies"] {
+            let listed = table.get(kind).and_then(Value::as_table);
+            for (name, value) in listed.into_iter().flatten() {
+                found.push((kind, name.clone(), value.clone()));
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages(manifest: &str) -> Vec<String> {
+        check_manifest("x/Cargo.toml", manifest).into_iter().map(|finding| finding.message).collect()
+    }
+
+    const LINTS: &str = "\n[lints]\nworkspace = true\n";
+
+    #[test]
+    fn the_right_direction_passes() {
+        let good = "[package]\nname = \"fanblade-ring\"\n[dependencies]\nfanblade-wire.workspace = true\n";
+        assert_eq!(messages(&format!("{good}{LINTS}")), [""; 0]);
+        assert_eq!(messages("[workspace]\nmembers = []\n"), [""; 0]);
+    }
+
+    #[test]
+    fn the_wrong_direction_is_found_in_every_kind_of_dependency() {
+        for kind in ["dependencies", "dev-dependencies", "build-dependencies", "target.'cfg(loom)'.dependencies"] {
+            let bad = format!("[package]\nname = \"fanblade-wire\"\n[{kind}]\nfanblade.workspace = true\n{LINTS}");
+            assert!(messages(&bad)[0].starts_with("fanblade-wire must not depend on fanblade "), "{kind}");
+        }
+        let renamed =
+            "[package]\nname = \"fanblade-wire\"\n[dependencies]\nx = { package = \"fanblade\", workspace = true }\n";
+        assert_eq!(messages(&format!("{renamed}{LINTS}")).len(), 1);
+    }
+
+    #[test]
+    fn own_versions_lost_lints_and_unknown_crates_are_found() {
+        let version = format!("[package]\nname = \"fanblade-wire\"\n[dependencies]\nhttparse = \"1\"\n{LINTS}");
+        assert!(messages(&version)[0].contains("version belongs"));
+        assert!(messages("[package]\nname = \"fanblade-wire\"\n")[0].contains("lints"));
+        assert!(messages("[package]\nname = \"fanblade-new\"\n")[0].contains("not in the table"));
+        assert!(messages("[package")[0].contains("not TOML"));
+    }
+}

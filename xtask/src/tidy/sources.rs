@@ -1,0 +1,140 @@
+//! Every source file: a module doc first, lines and files of readable length, nothing unfinished, no builder's paths.
+
+use super::Finding;
+use super::exceptions::Exceptions;
+use super::tree::{File, Tree};
+
+const CODE: [&str; 6] = [".rs", ".js", ".css", ".html", ".sh", ".py"];
+
+pub(super) fn check(tree: &Tree, exceptions: &Exceptions) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (path, text) in tree.texts(&[".rs"]) {
+        findings.extend(module_doc(path, text));
+    }
+    for (path, text) in tree.texts(&CODE) {
+        findings.extend(width(path, text));
+        findings.extend(length(path, text, exceptions));
+    }
+    for exception in &exceptions.long {
+        let is_long =
+            tree.file(&exception.file).and_then(File::text).is_some_and(|text| text.lines().count() > LINES_MAX);
+        if !is_long {
+            let message = format!("{} has no more than {LINES_MAX} lines", exception.file);
+            findings.push(Finding::new(Exceptions::PATH, 0, message));
+        }
+    }
+    for file in &tree.files {
+        findings.extend(unfinished(file));
+        findings.extend(machine_path(file));
+    }
+    findings
+}
+
+fn module_doc(path: &str, text: &str) -> Option<Finding> {
+    let first = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with("#!["));
+    let has_doc = first.is_some_and(|line| line.starts_with("//! ") && line.len() > 6);
+    (!has_doc).then(|| Finding::new(path, 1, "must begin with a module doc (`//! …`)"))
+}
+
+/// A line with an address in it cannot always be broken.
+fn width(path: &str, text: &str) -> Vec<Finding> {
+    let is_wide = |line: &str| line.chars().count() > COLUMNS_MAX && !line.contains("://");
+    let wide = text.lines().enumerate().filter(|(_, line)| is_wide(line));
+    wide.map(|(at, _)| Finding::new(path, at + 1, format!("wider than {COLUMNS_MAX} columns"))).collect()
+}
+
+fn length(path: &str, text: &str, exceptions: &Exceptions) -> Option<Finding> {
+    let lines = text.lines().count();
+    let is_excepted = exceptions.long.iter().any(|exception| exception.file == path);
+    (lines > LINES_MAX && !is_excepted).then(|| {
+        let message =
+            format!("{lines} lines: split it by role, or give {} a reason (at most {LINES_MAX})", Exceptions::PATH);
+        Finding::new(path, 0, message)
+    })
+}
+
+fn unfinished(file: &File) -> Vec<Finding> {
+    let Some(text) = file.text() else { return Vec::new() };
+    let is_noted = |line: &str| UNFINISHED.iter().any(|word| super::code::has_word(line, word));
+    let lines = text.lines().enumerate().filter(|(_, line)| is_noted(line));
+    lines.map(|(at, _)| Finding::new(&file.path, at + 1, "a note of unfinished work: do it, or file it")).collect()
+}
+
+/// Looks into binary files too: debug information likes to keep the builder's directories.
+fn machine_path(file: &File) -> Option<Finding> {
+    let places = if file.text().is_some() { &MACHINE_PATHS[..3] } else { &MACHINE_PATHS[..] };
+    let place = places.iter().find_map(|place| {
+        let at = file.bytes.windows(place.len()).position(|window| window == place.as_bytes())?;
+        Some((place, at))
+    });
+    place.map(|(place, at)| {
+        let line = file.bytes[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+        Finding::new(&file.path, line, format!("a path of the machine that it was made on ({place}…)"))
+    })
+}
+
+const LINES_MAX: usize = 700;
+const COLUMNS_MAX: usize = 120;
+
+/// Split, so that this file does not find itself.
+const UNFINISHED: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
+
+/// The last is a fault in binary files only; a text may well speak of it.
+const MACHINE_PATHS: [&str; 4] = [concat!("/ro", "ot/"), concat!("/ho", "me/"), concat!("/wo", "rk/"), "/tmp/"];
+
+#[cfg(test)]
+mod tests {
+    use super::super::exceptions::Exception;
+    use super::super::tree::tree;
+    use super::*;
+
+    fn messages(path: &str, text: &str) -> Vec<String> {
+        check(&tree(&[(path, text)]), &Exceptions::default()).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_good_file_passes() {
+        assert_eq!(messages("a.rs", "#![no_std]\n//! A doc.\n\nfn f() {}\n"), [""; 0]);
+    }
+
+    #[test]
+    fn a_missing_module_doc_is_found() {
+        for text in ["use x;\n", "", "// Doc.\n", "/// Doc.\n", "//!\n", "use x;\n//! Late.\n"] {
+            assert!(messages("a.rs", text)[0].contains("module doc"), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn wide_lines_are_found() {
+        let wide = format!("//! Doc.\n// {}\n", "ä".repeat(118));
+        assert_eq!(messages("a.rs", &wide), ["a.rs:2: wider than 120 columns"]);
+        assert_eq!(messages("a.rs", &wide.replacen('ä', "", 1)), [""; 0]);
+        assert_eq!(messages("a.rs", &wide.replacen('ä', "https://", 1)), [""; 0]);
+    }
+
+    #[test]
+    fn long_files_are_found_unless_excepted_and_exceptions_unless_needed() {
+        let long = format!("//! Doc.\n{}", "\n".repeat(700));
+        assert!(messages("a.rs", &long)[0].starts_with("a.rs: 701 lines"));
+        let excepted = Exceptions { long: vec![Exception::for_file("a.rs")], ..Exceptions::default() };
+        assert_eq!(check(&tree(&[("a.rs", &long)]), &excepted), []);
+        assert_eq!(check(&tree(&[("a.rs", "//! Doc.\n")]), &excepted).len(), 1);
+    }
+
+    #[test]
+    fn notes_of_unfinished_work_are_found_in_any_text() {
+        for word in UNFINISHED {
+            assert_eq!(messages("README.md", &format!("fine\n{word}: later\n")).len(), 1, "{word}");
+        }
+        assert_eq!(messages("README.md", &format!("{}S\n", UNFINISHED[0])), [""; 0]);
+    }
+
+    #[test]
+    fn paths_of_a_machine_are_found_in_text_and_in_binaries() {
+        for place in &MACHINE_PATHS[..3] {
+            assert!(messages("x.md", &format!("a\nsee {place}me\n"))[0].starts_with("x.md:2: a path"), "{place}");
+        }
+        assert_eq!(messages("x.md", "in /tmp/x\n"), [""; 0]);
+        assert_eq!(messages("x.o", "\0/tmp/x\n").len(), 1);
+    }
+}
