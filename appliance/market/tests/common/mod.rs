@@ -310,3 +310,101 @@ pub fn binary_file(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
         Some(message)
     })
 }
+
+/// A plausible stream of messages as a BinaryFILE: few instruments do most, prices wander, orders come and go near the
+/// best, in about the proportions of a real day.
+pub fn synthetic(seed: u64, instruments: u16, messages: usize) -> Vec<u8> {
+    let mut random = Random(seed);
+    let mut mids: Vec<u32> = (0..=instruments).map(|_| 100_000 + random.below(3_000_000) as u32).collect();
+    let symbols: Vec<String> = (0..=instruments).map(|locate| format!("S{locate}")).collect();
+    let mut live: Vec<(u64, u16, u32)> = Vec::new();
+    let mut out = Vec::new();
+    let (mut reference, mut match_number, mut newest_trade) = (1000, 50, (1, 0));
+    for _ in 0..messages {
+        let roll = random.below(100);
+        let shares = 100 * (1 + random.below(9) as u32);
+        let picked = if live.is_empty() { 0 } else { live.len() - 1 - random.skewed(live.len()) };
+        let message = match (roll, live.get(picked).copied()) {
+            (0..43, _) | (_, None) => {
+                let locate = 1 + random.skewed(usize::from(instruments)) as u16;
+                let mid = &mut mids[usize::from(locate)];
+                *mid = *mid - 100 + 100 * random.below(3) as u32;
+                let away = 100 * (1 + random.skewed(60) as u32);
+                reference += 1 + random.below(4);
+                let (side, price) = if random.below(2) == 0 { (b'B', *mid - away) } else { (b'S', *mid + away) };
+                live.push((reference, locate, shares));
+                let make = if roll < 3 { add_mpid } else { add };
+                make(locate, &symbols[usize::from(locate)], reference, side, shares, price)
+            }
+            (43..82, Some((old, locate, _))) => {
+                live.swap_remove(picked);
+                delete(locate, old)
+            }
+            (82..91, Some((old, locate, _))) => {
+                reference += 1 + random.below(4);
+                live[picked] = (reference, locate, shares);
+                let price = mids[usize::from(locate)] + 100 * random.below(20) as u32;
+                replace(locate, old, reference, shares, price)
+            }
+            (91..98, Some((old, locate, left))) => {
+                match_number += 1 + random.below(3);
+                newest_trade = (locate, match_number);
+                let taken = shares.min(left);
+                live[picked].2 -= taken;
+                if taken == left {
+                    live.swap_remove(picked);
+                }
+                match roll {
+                    96 => executed_at(locate, old, taken, match_number, b'Y', mids[usize::from(locate)]),
+                    97 => executed_at(locate, old, taken, match_number, b'N', mids[usize::from(locate)]),
+                    _ => executed(locate, old, taken, match_number),
+                }
+            }
+            (98, Some((old, locate, left))) if left > 100 => {
+                live[picked].2 -= 100;
+                cancel(locate, old, 100)
+            }
+            (_, Some((_, locate, _))) => {
+                let (symbol, price) = (&symbols[usize::from(locate)], mids[usize::from(locate)]);
+                let what = random.below(4);
+                if what == 0 {
+                    broken(newest_trade.0, newest_trade.1)
+                } else {
+                    match_number += 1;
+                    newest_trade = (locate, match_number);
+                    if what == 1 {
+                        cross(locate, symbol, shares.into(), price, match_number)
+                    } else {
+                        hidden(locate, symbol, b'B', shares, price, match_number)
+                    }
+                }
+            }
+        };
+        out.extend_from_slice(&u16::try_from(message.len()).expect("short").to_be_bytes());
+        out.extend_from_slice(&message);
+    }
+    out
+}
+
+/// splitmix64: the same stream for the same seed, everywhere.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    /// Small values are much likelier than great ones.
+    fn skewed(&mut self, end: usize) -> usize {
+        let unit = self.below(1 << 53) as f64 / (1u64 << 53) as f64;
+        ((end as f64 * unit.powi(4)) as usize).min(end - 1)
+    }
+}
