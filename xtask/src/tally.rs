@@ -1,44 +1,38 @@
 //! Counting what `cargo test` reports, and the tests that skip themselves.
 //!
-//! A test that cannot run here (no root, no browser) prints one line and returns:
-//! `skipped: NAME: REASON`, by `eprintln!` or `println!`. The line reaches us because tests run with `--show-output`.
+//! A test that cannot run here (no root, no browser) prints a line and returns: `println!("skipped: REASON")`, which
+//! reaches us because tests run with `--show-output`, or `skipped: NAME: REASON` straight to the process's stderr.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use crate::child::Stream;
 
 /// Tests passed, failed, skipped; for each of the latter, why.
 #[derive(Default, Debug, PartialEq)]
 pub(crate) struct Tally {
     pub(crate) passed: usize,
     pub(crate) failed: usize,
-    /// Name → reason: tests that skipped themselves and tests that are #[ignore]d.
-    pub(crate) skipped: BTreeMap<String, String>,
-    pub(crate) failures: Vec<String>,
+    /// `NAME: REASON` of tests that skipped themselves and of those that are #[ignore]d.
+    pub(crate) skipped: BTreeSet<String>,
+    pub(crate) failures: BTreeSet<String>,
+    /// Test binaries and doc test runs that reported a result.
+    pub(crate) suites: usize,
     ignored: usize,
-    suites: usize,
+    /// The test whose output follows.
+    speaking: Option<String>,
 }
 
 impl Tally {
-    /// Takes in one line of `cargo test`, whichever stream it came from.
-    pub(crate) fn line(&mut self, line: &str) {
+    /// Takes in one line of `cargo test`.
+    pub(crate) fn line(&mut self, stream: Stream, line: &str) {
         let line = line.trim();
-        if let Some(result) = line.strip_prefix("test result: ") {
-            self.suites += 1;
-            self.passed += count(result, " passed");
-            self.failed += count(result, " failed");
-            self.ignored += count(result, " ignored");
-        } else if let Some((name, reason)) =
-            line.strip_prefix("skipped: ").map(|rest| rest.split_once(": ").unwrap_or((rest, "")))
-        {
-            self.skip(name, reason);
-        } else if let Some(test) = line.strip_prefix("test ") {
-            // "test NAME ... ignored, REASON"
-            if let Some((name, outcome)) = test.split_once(" ... ") {
-                if let Some(reason) = outcome.strip_prefix("ignored") {
-                    self.skip(name, reason.trim_start_matches(", "));
-                } else if outcome.starts_with("FAILED") {
-                    self.failures.push(name.to_owned());
-                }
-            }
+        if let Some(reason) = line.strip_prefix("skipped: ") {
+            match &self.speaking {
+                Some(name) if stream == Stream::Out => self.skipped.insert(format!("{name}: {reason}")),
+                _ => self.skipped.insert(reason.to_owned()),
+            };
+        } else if stream == Stream::Out {
+            self.harness(line);
         }
     }
 
@@ -49,14 +43,23 @@ impl Tally {
         self
     }
 
-    /// Test binaries and doc test runs that reported a result.
-    pub(crate) fn suites(&self) -> usize {
-        self.suites
-    }
-
-    fn skip(&mut self, name: &str, reason: &str) {
-        let reason = if reason.is_empty() { "no reason given" } else { reason };
-        self.skipped.insert(name.to_owned(), reason.to_owned());
+    fn harness(&mut self, line: &str) {
+        if let Some(result) = line.strip_prefix("test result: ") {
+            self.suites += 1;
+            self.passed += count(result, " passed");
+            self.failed += count(result, " failed");
+            self.ignored += count(result, " ignored");
+            self.speaking = None;
+        } else if let Some(section) = line.strip_prefix("---- ") {
+            self.speaking = section.strip_suffix(" stdout ----").map(str::to_owned);
+        } else if let Some((name, outcome)) = line.strip_prefix("test ").and_then(|test| test.split_once(" ... ")) {
+            if let Some(reason) = outcome.strip_prefix("ignored") {
+                let reason = reason.strip_prefix(", ").unwrap_or("ignored, no reason given");
+                self.skipped.insert(format!("{name}: {reason}"));
+            } else if outcome.starts_with("FAILED") {
+                self.failures.insert(name.to_owned());
+            }
+        }
     }
 }
 
@@ -70,9 +73,10 @@ fn count(result: &str, unit: &str) -> usize {
 mod tests {
     use super::*;
 
-    fn tally(text: &str) -> Tally {
+    fn tally(stdout: &str, stderr: &str) -> Tally {
         let mut tally = Tally::default();
-        text.lines().for_each(|line| tally.line(line));
+        stdout.lines().for_each(|line| tally.line(Stream::Out, line));
+        stderr.lines().for_each(|line| tally.line(Stream::Err, line));
         tally.finish()
     }
 
@@ -82,20 +86,23 @@ mod tests {
             "running 2 tests\ntest a ... ok\ntest b ... FAILED\n\
              test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s\n\
              test result: ok. 40 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 2.00s\n",
+            "   Compiling x\n",
         );
-        assert_eq!((sum.passed, sum.failed, sum.skipped.len(), sum.suites()), (41, 1, 0, 2));
-        assert_eq!(sum.failures, ["b"]);
+        assert_eq!((sum.passed, sum.failed, sum.skipped.len(), sum.suites), (41, 1, 0, 2));
+        assert_eq!(Vec::from_iter(sum.failures), ["b"]);
     }
 
     #[test]
     fn a_test_that_skips_itself_is_not_a_passed_one() {
         let sum = tally(
-            "test slow ... ignored, takes an hour\ntest spread ... ok\nskipped: spread: not root\n\
-             test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s\n\
-             skipped: spread: not root\n",
+            "test slow ... ignored, takes an hour\ntest odd ... ignored\ntest spread ... ok\n\nsuccesses:\n\n\
+             ---- spread stdout ----\nskipped: not root\n\n\nsuccesses:\n    spread\n\n\
+             test result: ok. 3 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.01s\n",
+            "skipped: flows: needs CAP_BPF\nskipped: flows: needs CAP_BPF\n",
         );
-        assert_eq!((sum.passed, sum.failed), (2, 0));
-        let skipped: Vec<_> = sum.skipped.iter().map(|(name, reason)| (name.as_str(), reason.as_str())).collect();
-        assert_eq!(skipped, [("slow", "takes an hour"), ("spread", "not root")]);
+        assert_eq!((sum.passed, sum.failed), (1, 0));
+        let skipped =
+            ["flows: needs CAP_BPF", "odd: ignored, no reason given", "slow: takes an hour", "spread: not root"];
+        assert_eq!(Vec::from_iter(sum.skipped), skipped);
     }
 }

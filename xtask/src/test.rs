@@ -113,7 +113,7 @@ impl Found {
         let mut found = Found {
             passed: tally.passed,
             failed: tally.failed,
-            skipped: tally.skipped.into_iter().map(|(name, reason)| format!("{name}: {reason}")).collect(),
+            skipped: tally.skipped.into_iter().collect(),
             faults: tally.failures.into_iter().map(|name| format!("test {name} failed")).collect(),
         };
         if let Err(error) = result {
@@ -268,15 +268,15 @@ impl Run {
 
     /// A cargo command that counts as one.
     fn cargo(&self, args: &[&str], env: &[(&str, &str)], time_max: Duration) -> anyhow::Result<()> {
-        self.watched(args, env, time_max, |_| {})
+        self.watched(args, env, time_max, |_, _| {})
     }
 
     /// A cargo command that runs tests, each of which counts.
     fn tests(&self, args: &[&str], env: &[(&str, &str)], time_max: Duration) -> Found {
         let mut tally = Tally::default();
-        let mut result = self.watched(args, env, time_max, |line| tally.line(line));
+        let mut result = self.watched(args, env, time_max, |stream, line| tally.line(stream, line));
         let tally = tally.finish();
-        if result.is_ok() && tally.suites() == 0 {
+        if result.is_ok() && tally.suites == 0 {
             result = Err(anyhow::anyhow!("no test reported a result"));
         }
         Found::tally(tally, result)
@@ -287,11 +287,11 @@ impl Run {
         args: &[&str],
         env: &[(&str, &str)],
         time_max: Duration,
-        mut watch: impl FnMut(&str),
+        watch: impl FnMut(child::Stream, &str),
     ) -> anyhow::Result<()> {
         let mut command = repository::cargo(&self.root);
         command.args(args).envs(env.iter().copied()).env("TMPDIR", &self.temporary);
-        let status = child::watched(&mut command, time_max, |_, line| watch(line))?;
+        let status = child::watched(&mut command, time_max, watch)?;
         if !status.success() {
             bail!("`{}`: {}", child::line(&command), child::ending(status));
         }

@@ -31,8 +31,8 @@ pub(super) fn check(tree: &Tree, exceptions: &Exceptions) -> Vec<Finding> {
     findings
 }
 
-/// Crates that read what peers and feeds send.
-const FORBIDDING: [&str; 3] = ["appliance/wire/src/lib.rs", "appliance/feed/src/lib.rs", "appliance/market/src/lib.rs"];
+/// Crates that read what peers send.
+const FORBIDDING: [&str; 1] = ["appliance/wire/src/lib.rs"];
 
 #[cfg(test)]
 mod tests {
