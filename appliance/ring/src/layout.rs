@@ -6,7 +6,8 @@
 //!  0x020    u64 lane_len × 4
 //!  0x040    u64 flags (1: frames have checksums)
 //!  0x080    u64 epoch generation                                         set_epoch      a pass
-//!  0x0C0    2 × epoch (64 bytes), generation picks: u64 start │ u64 length │ 32 bytes of text
+//!  0x0C0    2 × epoch (48 bytes), generation & 1 picks: u64 start │
+//!           u64 name length │ 32 bytes of name
 //!  0x200    u64 intact │ u64 oldest │ u64 tail_intent                    each publish   after use
 //!  0x280    u64 tail                                                     each publish   while waiting
 //!  0x300    u64 subject count                                            new subject    now and then
@@ -40,6 +41,7 @@ pub(crate) const FLAG_CHECKSUMS: u64 = 1;
 
 /// Word offsets in the header page.
 pub(crate) mod header {
+    use crate::epoch::{EPOCHS_WORDS, Epochs};
     use crate::lap::Lap;
     use crate::sync::Word;
 
@@ -49,14 +51,8 @@ pub(crate) mod header {
     pub(crate) const SUBJECTS_MAX: usize = 3;
     pub(crate) const LANE_LEN: usize = 4;
     pub(crate) const FLAGS: usize = 8;
-    pub(crate) const GENERATION: usize = 0x080 / 8;
+    const GENERATION: usize = 0x080 / 8;
     const EPOCHS: usize = 0x0C0 / 8;
-    const EPOCH_WORDS: usize = 8;
-    /// Within an epoch's words.
-    pub(crate) const EPOCH_START: usize = 0;
-    pub(crate) const EPOCH_NAME_LEN: usize = 1;
-    pub(crate) const EPOCH_NAME: usize = 2;
-    pub(crate) const EPOCH_NAME_WORDS: usize = 4;
     const INTACT: usize = 0x200 / 8;
     const TAIL: usize = 0x280 / 8;
     pub(crate) const SUBJECT_COUNT: usize = 0x300 / 8;
@@ -66,8 +62,8 @@ pub(crate) mod header {
         Lap { intact, oldest, tail_intent, tail: &words[TAIL] }
     }
 
-    pub(crate) fn epoch_slot(words: &[Word], generation: u64) -> &[Word] {
-        &words[EPOCHS + (generation & 1) as usize * EPOCH_WORDS..][..EPOCH_WORDS]
+    pub(crate) fn epochs(words: &[Word]) -> Epochs<'_> {
+        Epochs { generation: &words[GENERATION], places: &words[EPOCHS..][..EPOCHS_WORDS] }
     }
 }
 
@@ -232,7 +228,7 @@ fn page_len() -> usize {
         .unwrap_or(HEADER_LEN)
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::{HEADER_LEN, Layout, MAGIC, VERSION, header};
     use crate::{Descriptor, FrameRef, RingConfig, RingError, SubjectId};

@@ -183,7 +183,7 @@ const RESERVE: MapFlags = MapFlags::MAP_PRIVATE.union(MapFlags::MAP_NORESERVE);
 /// Populated, so that the first lap takes no page faults.
 const FIXED: MapFlags = MapFlags::MAP_SHARED.union(MapFlags::MAP_FIXED).union(MapFlags::MAP_POPULATE);
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use std::os::fd::AsFd;
 

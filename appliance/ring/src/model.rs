@@ -1,1 +1,281 @@
+//! The protocol under the model checker: `RUSTFLAGS="--cfg loom" cargo test -p fanblade-ring --release loom`.
+//!
+//! What runs here is the code of lap.rs, words.rs, subjects.rs, epoch.rs and wake.rs itself, over a ring of two frames of
+//! eight bytes. The frames lie across word boundaries, so that each shares both of its words with its neighbours. Every model
+//! has canaries: the same with one ordering broken, which must fail.
 
+use loom::model::Builder;
+use loom::sync::{Arc, Notify};
+use loom::thread;
+
+use crate::epoch::{EPOCHS_WORDS, Epoch, Epochs};
+use crate::lap::Lap;
+use crate::layout::SUBJECT_WORDS;
+use crate::subjects::SubjectTable;
+use crate::sync::{Ordering, Word, load_acquire};
+use crate::wake::{Handshake, publisher_fence};
+use crate::words::{load_bytes, load_record, store_bytes, store_record};
+
+/// Frames that the writer publishes: the third and fourth overwrite the first and second.
+const FRAMES: u64 = 3;
+const CAPACITY: u64 = 2;
+
+struct Ring {
+    intact: Word,
+    oldest: Word,
+    tail_intent: Word,
+    tail: Word,
+    slots: [([Word; 2], Word); CAPACITY as usize],
+    lane: [Word; 2],
+}
+
+impl Ring {
+    fn new() -> Self {
+        let word = || Word::new(0);
+        Self {
+            intact: word(),
+            oldest: word(),
+            tail_intent: word(),
+            tail: word(),
+            slots: std::array::from_fn(|_| ([word(), word()], word())),
+            lane: [word(), word()],
+        }
+    }
+
+    fn lap(&self) -> Lap<'_> {
+        Lap { intact: &self.intact, oldest: &self.oldest, tail_intent: &self.tail_intent, tail: &self.tail }
+    }
+
+    fn slot(&self, index: u64) -> &([Word; 2], Word) {
+        &self.slots[(index % CAPACITY) as usize]
+    }
+
+    /// As `Writer` does it.
+    fn publish(&self, index: u64) {
+        self.lap().claim((index + 1).saturating_sub(CAPACITY), index + 1);
+        self.write(index);
+        self.lap().commit(index + 1);
+    }
+
+    fn write(&self, index: u64) {
+        store_bytes(&self.lane, position(index), &frame(index));
+        let (fields, stamp) = self.slot(index);
+        store_record(fields, stamp, &[position(index), index * 3], index + 1);
+    }
+
+    /// As `Reader` does it: the descriptor, the frame, the validation.
+    fn read(&self, index: u64) -> Option<([u64; 2], Vec<u8>)> {
+        let seen = self.read_unchecked(index)?;
+        self.lap().is_intact(index).then_some(seen)
+    }
+
+    fn read_unchecked(&self, index: u64) -> Option<([u64; 2], Vec<u8>)> {
+        let (fields, stamp) = self.slot(index);
+        if load_acquire(stamp) != index + 1 {
+            return None;
+        }
+        let record = load_record(fields);
+        let mut bytes = Vec::new();
+        load_bytes(&self.lane, position(index), 8, &mut bytes);
+        Some((record, bytes))
+    }
+}
+
+fn position(index: u64) -> u64 {
+    4 + 8 * index
+}
+
+fn frame(index: u64) -> [u8; 8] {
+    [index as u8 + 1; 8]
+}
+
+fn assert_whole(index: u64, seen: ([u64; 2], Vec<u8>)) {
+    assert_eq!(seen, ([position(index), index * 3], frame(index).to_vec()), "a torn frame passed as {index}");
+}
+
+fn check(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(model);
+}
+
+/// One writer, and a reader that reads what it believes to be the newest frame.
+fn race(write: fn(&Ring, u64), read: fn(&Ring, u64) -> Option<([u64; 2], Vec<u8>)>) {
+    check(move || {
+        let ring = Arc::new(Ring::new());
+        let writer = {
+            let ring = Arc::clone(&ring);
+            thread::spawn(move || (0..FRAMES).for_each(|index| write(&ring, index)))
+        };
+        if let Some(index) = ring.lap().tail().checked_sub(1)
+            && let Some(seen) = read(&ring, index)
+        {
+            assert_whole(index, seen);
+        }
+        writer.join().unwrap();
+        // Now that it is quiet, the newest must be readable.
+        assert_whole(FRAMES - 1, read(&ring, FRAMES - 1).unwrap());
+    });
+}
+
+#[test]
+fn loom_a_validated_frame_is_whole() {
+    race(Ring::publish, Ring::read);
+}
+
+#[test]
+#[should_panic(expected = "a torn frame passed")]
+fn loom_canary_reader_that_does_not_validate() {
+    race(Ring::publish, Ring::read_unchecked);
+}
+
+#[test]
+#[should_panic(expected = "a torn frame passed")]
+fn loom_canary_writer_that_claims_too_late() {
+    let late = |ring: &Ring, index: u64| {
+        ring.write(index);
+        ring.lap().claim((index + 1).saturating_sub(CAPACITY), index + 1);
+        ring.lap().commit(index + 1);
+    };
+    race(late, Ring::read);
+}
+
+#[test]
+#[should_panic(expected = "a torn frame passed")]
+fn loom_canary_writer_without_its_fence() {
+    let unfenced = |ring: &Ring, index: u64| {
+        ring.intact.store((index + 1).saturating_sub(CAPACITY), Ordering::Release);
+        ring.write(index);
+        ring.lap().commit(index + 1);
+    };
+    race(unfenced, Ring::read);
+}
+
+#[test]
+#[should_panic(expected = "a torn frame passed")]
+fn loom_canary_reader_without_its_fence() {
+    let unfenced = |ring: &Ring, index: u64| {
+        let seen = ring.read_unchecked(index)?;
+        (index >= ring.intact.load(Ordering::Acquire)).then_some(seen)
+    };
+    race(Ring::publish, unfenced);
+}
+
+/// A subject whose newest frame is refreshed: who sees `tail` or `oldest` must find a `newest` that is not older.
+fn newest(refresh: fn(Lap<'_>, SubjectTable<'_>)) {
+    check(move || {
+        let ring = Arc::new((Ring::new(), Word::new(0), std::array::from_fn::<_, SUBJECT_WORDS, _>(|_| Word::new(0))));
+        let writer = {
+            let ring = Arc::clone(&ring);
+            thread::spawn(move || {
+                let table = SubjectTable { count: &ring.1, entries: &ring.2 };
+                table.create(0, "/V/A/bbo", 2);
+                table.set_newest(0, 0);
+                ring.0.lap().commit(1);
+                refresh(ring.0.lap(), table);
+            })
+        };
+        let table = SubjectTable { count: &ring.1, entries: &ring.2 };
+        let (tail, oldest) = (ring.0.lap().tail(), ring.0.lap().oldest());
+        let newest = table.newest(0);
+        assert!(tail == 0 || newest.is_some_and(|newest| newest >= tail - 1), "older than tail");
+        assert!(oldest == 0 || newest.is_some_and(|newest| newest >= oldest), "older than oldest");
+        if let Some(subject) = table.read(0) {
+            assert_eq!((&*subject.name, subject.channel), ("/V/A/bbo", 2));
+        }
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_the_newest_frame_is_never_older_than_what_was_seen() {
+    newest(|lap, table| {
+        table.set_newest(0, 1);
+        lap.commit(2);
+        lap.retire(1);
+    });
+}
+
+#[test]
+#[should_panic(expected = "older than tail")]
+fn loom_canary_tail_before_newest() {
+    newest(|lap, table| {
+        lap.commit(2);
+        table.set_newest(0, 1);
+    });
+}
+
+#[test]
+#[should_panic(expected = "older than oldest")]
+fn loom_canary_retired_before_the_copy() {
+    newest(|lap, table| {
+        lap.retire(1);
+        table.set_newest(0, 1);
+        lap.commit(2);
+    });
+}
+
+#[test]
+fn loom_an_epoch_is_read_whole() {
+    let epoch = |generation: u64| Epoch { generation, start: generation * 7, name: format!("e{generation}") };
+    check(move || {
+        let words = Arc::new((Word::new(0), std::array::from_fn::<_, EPOCHS_WORDS, _>(|_| Word::new(0))));
+        Epochs { generation: &words.0, places: &words.1 }.begin(&epoch(1));
+        let writer = {
+            let words = Arc::clone(&words);
+            thread::spawn(move || {
+                let epochs = Epochs { generation: &words.0, places: &words.1 };
+                epochs.begin(&epoch(2));
+                epochs.begin(&epoch(3));
+            })
+        };
+        let seen = Epochs { generation: &words.0, places: &words.1 }.read();
+        assert_eq!(seen, epoch(seen.generation));
+        writer.join().unwrap();
+    });
+}
+
+/// A worker that sleeps when there is nothing to do, and a publisher that publishes once. If the bell is not rung for a
+/// sleeper, nothing ever wakes it, and loom reports the deadlock.
+fn sleep(prepare: fn(&Handshake), fence: fn()) {
+    check(move || {
+        let shared = Arc::new((Handshake::new(), Word::new(0), Notify::new()));
+        let publisher = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                let (handshake, tail, bell) = &*shared;
+                tail.store(1, Ordering::Release);
+                fence();
+                if handshake.must_ring() {
+                    bell.notify();
+                }
+            })
+        };
+        let (handshake, tail, bell) = &*shared;
+        while load_acquire(tail) == 0 {
+            prepare(handshake);
+            if load_acquire(tail) == 0 {
+                bell.wait();
+            }
+            handshake.clear();
+        }
+        publisher.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_nobody_sleeps_on_a_full_ring() {
+    sleep(Handshake::prepare, publisher_fence);
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn loom_canary_sleeper_without_its_fence() {
+    sleep(|handshake| handshake.sleeping.store(true, Ordering::Release), publisher_fence);
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn loom_canary_publisher_without_its_fence() {
+    sleep(Handshake::prepare, || loom::sync::atomic::fence(Ordering::AcqRel));
+}

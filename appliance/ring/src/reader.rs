@@ -2,11 +2,12 @@
 
 use std::os::fd::BorrowedFd;
 
+use crate::epoch::Epochs;
 use crate::lap::Lap;
 use crate::layout::{Layout, header};
 use crate::mapping::{Access, Mapping, read_layout};
 use crate::subjects::{Subject, SubjectId, SubjectTable};
-use crate::sync::{Ordering, fence, load_acquire};
+use crate::sync::load_acquire;
 use crate::words::{load_bytes, load_record};
 use crate::{Descriptor, Lane, Lapped, RingError};
 
@@ -147,20 +148,20 @@ impl Reader {
     /// The epoch's generation (1 for the first) and name. A pass compares [`generation`](Self::generation) first.
     #[must_use]
     pub fn epoch(&self) -> (u32, String) {
-        let (generation, _, name) = self.read_epoch();
-        (generation as u32, name)
+        let epoch = self.epochs().read();
+        (epoch.generation as u32, epoch.name)
     }
 
     /// Grows with each epoch.
     #[must_use]
     pub fn generation(&self) -> u32 {
-        load_acquire(&self.mapping.words()[header::GENERATION]) as u32
+        self.epochs().generation() as u32
     }
 
     /// Ring index of the current epoch's first frame. A refreshed copy belongs to its `origin`'s epoch.
     #[must_use]
     pub fn epoch_start(&self) -> u64 {
-        self.read_epoch().1
+        self.epochs().read().start
     }
 
     /// Ring index of the first frame of the current epoch with a higher number than `seq`, among those not retired; `None` if
@@ -197,22 +198,8 @@ impl Reader {
         (from..to).filter_map(|index| self.descriptor(index).ok()).find(|descriptor| !descriptor.is_refresh())
     }
 
-    fn read_epoch(&self) -> (u64, u64, String) {
-        let words = self.mapping.words();
-        loop {
-            let generation = load_acquire(&words[header::GENERATION]);
-            let slot = header::epoch_slot(words, generation);
-            let start = slot[header::EPOCH_START].load(Ordering::Relaxed);
-            let len = slot[header::EPOCH_NAME_LEN].load(Ordering::Relaxed);
-            let mut name = Vec::with_capacity(32);
-            load_bytes(&slot[header::EPOCH_NAME..][..header::EPOCH_NAME_WORDS], 0, 32, &mut name);
-            // Two epochs began meanwhile (one would have left this slot alone): rarer than anything, so look again.
-            fence(Ordering::Acquire);
-            if words[header::GENERATION].load(Ordering::Relaxed) == generation {
-                name.truncate(usize::try_from(len).unwrap_or(0));
-                return (generation, start, String::from_utf8_lossy(&name).into_owned());
-            }
-        }
+    fn epochs(&self) -> Epochs<'_> {
+        header::epochs(self.mapping.words())
     }
 
     fn table(&self) -> SubjectTable<'_> {

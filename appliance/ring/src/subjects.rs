@@ -58,8 +58,8 @@ impl std::fmt::Display for SubjectName {
 /// The table in shared memory.
 #[derive(Clone, Copy)]
 pub(crate) struct SubjectTable<'a> {
-    count: &'a Word,
-    entries: &'a [Word],
+    pub(crate) count: &'a Word,
+    pub(crate) entries: &'a [Word],
 }
 
 impl<'a> SubjectTable<'a> {

@@ -75,7 +75,7 @@ struct Shared {
 #[derive(Debug)]
 pub(crate) struct Handshake {
     /// Set by the worker, cleared by whoever is first: the publisher that rings, or the worker that needs no bell.
-    sleeping: AtomicBool,
+    pub(crate) sleeping: AtomicBool,
 }
 
 impl Handshake {

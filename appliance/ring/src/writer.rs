@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use fanblade_wire::frame::{Opcode, server_header, server_header_len};
 
 use crate::cursor::Extent;
+use crate::epoch::Epoch;
 use crate::lap::Lap;
 use crate::layout::{Layout, RECORD_WORDS, header};
 use crate::limits::{
@@ -18,7 +19,6 @@ use crate::limits::{
 };
 use crate::mapping::{Access, Mapping, create_memfd, seal};
 use crate::subjects::SubjectTable;
-use crate::sync::{Ordering, fence};
 use crate::wake::{Waker, publisher_fence};
 use crate::words::{load_bytes, load_record, store_bytes, store_record};
 use crate::{Descriptor, FrameRef, LANES, Lane, NO_INDEX, REFRESH, Reader, RingConfig, RingError, SubjectId};
@@ -68,7 +68,6 @@ pub struct Writer {
     lanes: [Extent; LANES],
     heads: Vec<Head>,
     generation: u64,
-    epoch_start: u64,
     seq: u64,
     wakers: Vec<Waker>,
     stats: WriterStats,
@@ -100,7 +99,6 @@ impl Writer {
             lanes: layout.lane_len.map(|len| Extent::new(len as u64)),
             heads: Vec::with_capacity(layout.subjects_max as usize),
             generation: 0,
-            epoch_start: 0,
             seq: 0,
             wakers: Vec::new(),
             stats: WriterStats::default(),
@@ -158,17 +156,12 @@ impl Writer {
             return Err(RingError::Epoch(epoch.len()));
         }
         self.generation += 1;
-        self.epoch_start = self.index.head();
         self.seq = 0;
-        let words = self.mapping.words();
-        // Written beside the current one. A reader still at the one before that sees that `generation` has moved (the fence
-        // pairs with the reader's), and looks again.
-        fence(Ordering::Release);
-        let slot = header::epoch_slot(words, self.generation);
-        slot[header::EPOCH_START].store(self.epoch_start, Ordering::Relaxed);
-        slot[header::EPOCH_NAME_LEN].store(epoch.len() as u64, Ordering::Relaxed);
-        store_bytes(&slot[header::EPOCH_NAME..][..header::EPOCH_NAME_WORDS], 0, epoch.as_bytes());
-        words[header::GENERATION].store(self.generation, Ordering::Release);
+        header::epochs(self.mapping.words()).begin(&Epoch {
+            generation: self.generation,
+            start: self.index.head(),
+            name: epoch.to_owned(),
+        });
         self.wake();
         Ok(())
     }
