@@ -91,7 +91,7 @@ impl Engine for Uring {
             ring.turn(Some(Duration::ZERO), counters)?;
         }
         let mut timeout = self.accepting.cut(timeout);
-        if first.has_work() || others.iter_mut().any(Ring::has_work) {
+        if first.has_pending() || others.iter_mut().any(Ring::has_work) {
             timeout = Some(Duration::ZERO);
         } else if timeout != Some(Duration::ZERO) && !others.is_empty() {
             others.iter_mut().for_each(|ring| ring.notify(true));

@@ -373,6 +373,11 @@ impl Ring {
         self.failure.take().map_or(Ok(()), Err)
     }
 
+    /// Has something to report already. (Requests to submit are none: submitting them is part of the wait.)
+    pub(super) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// Has work that does not need waiting for.
     pub(super) fn has_work(&mut self) -> bool {
         !self.pending.is_empty() || self.queue.has_work()
