@@ -27,7 +27,8 @@ pub const FRAME_LEN_MAX_BYTES: usize = 1 << 20;
 /// Only frames much longer than usual can need more: `WriterStats::retired_burst_max` shows it.
 pub const RETIRE_PER_PUBLISH: u32 = 8;
 
-/// The writer retires this part of the index and of each lane ahead of its head: what `Reader::near_edge` warns of.
+/// The writer retires this part of the index and of each lane ahead of its head and of the reserve: what
+/// `Reader::near_edge` warns of, and what it lives on while it carries a row of live frames along, eight a publish.
 pub const MARGIN_DIVISOR: u64 = 8;
 
 /// The longest frame that a lane of `lane_len` bytes takes.
@@ -38,7 +39,8 @@ pub const fn frame_len_max(lane_len: usize) -> usize {
 }
 
 /// The most bytes that the newest frames of all subjects may take in a lane before a *new* subject's first frame is refused
-/// (`RingError::LiveBytes`, `WriterStats::refused`): half of it, so that a publish rewrites at most about its own size.
+/// (`RingError::LiveBytes`, `WriterStats::refused`): half of it, so that carrying them along costs at most
+/// about twice the bytes that are published.
 #[must_use]
 pub const fn live_len_max(lane_len: usize) -> usize {
     lane_len / 2

@@ -95,7 +95,7 @@ fn assert_whole(index: u64, seen: ([u64; 2], Vec<u8>)) {
 
 fn check(model: impl Fn() + Sync + Send + 'static) {
     let mut builder = Builder::new();
-    builder.preemption_bound = Some(3);
+    builder.preemption_bound = None;
     builder.check(model);
 }
 

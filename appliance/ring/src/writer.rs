@@ -274,17 +274,22 @@ impl Writer {
         self.stats.retired_burst_max = self.stats.retired_burst_max.max(u64::from(retired));
     }
 
-    /// Ends, because frames that are retired and not refreshed leave room, and the live ones leave a quarter of each lane
+    /// Ends, because frames that are retired and not refreshed leave room, and the live ones leave three eighths of each lane
     /// (`live_len_hard_max`) and half of the index (`Layout::new`).
     fn is_short(&self, lengths: &[u32; LANES]) -> bool {
-        let lane_short =
-            |n: usize| self.lanes[n].room() < u64::from(lengths[n]) + frame_len_max(self.layout.lane_len[n]) as u64;
-        self.index.room() < 2 || (0..LANES).any(lane_short)
+        let short = |n: usize| self.lanes[n].room() < self.reserve(n) + u64::from(lengths[n]);
+        self.index.room() < 2 || (0..LANES).any(short)
     }
 
     fn is_low(&self) -> bool {
-        let low = |extent: &Extent| extent.room() < extent.capacity() / MARGIN_DIVISOR;
-        low(&self.index) || self.lanes.iter().any(low)
+        let margin = |extent: &Extent| extent.capacity() / MARGIN_DIVISOR;
+        let low = |n: usize| self.lanes[n].room() < self.reserve(n) + margin(&self.lanes[n]);
+        self.index.room() < 2 + margin(&self.index) || (0..LANES).any(low)
+    }
+
+    /// What a refreshed copy may need.
+    fn reserve(&self, lane: usize) -> u64 {
+        frame_len_max(self.layout.lane_len[lane]) as u64
     }
 
     /// Retires the oldest frame; if it is its subject's newest, after appending a copy, for which `is_short` keeps room.

@@ -1,0 +1,156 @@
+//! One writer at full speed over a tiny ring, three reader processes that check every byte that they accept.
+
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use fanblade_ring::{Descriptor, Lane, Lapped, Payloads, Reader, RingConfig, SubjectId, Update, Writer};
+
+const READERS: usize = 3;
+const SUBJECTS: u32 = 24;
+const DURATION: Duration = Duration::from_millis(1500);
+/// The writer's last epoch, which ends the readers.
+const LAST_EPOCH: &str = "over";
+/// Where a reader process finds the ring.
+const RING_PATH: &str = "FANBLADE_STRESS_RING";
+
+#[test]
+fn no_torn_frame_is_ever_accepted() {
+    // The smallest lanes and a small index: a lap takes microseconds.
+    let config = RingConfig { index_len: 64, lane_len: [8192, 4096, 0, 4096], subjects_max: 32, checksums: true };
+    let mut writer = Writer::create(&config, "running").unwrap();
+    let subjects: Vec<SubjectId> =
+        (0..SUBJECTS).map(|n| writer.subject(&format!("/V/{n}/bbo"), n as u16).unwrap()).collect();
+    let path = format!("/proc/{}/fd/{}", std::process::id(), writer.fd().as_raw_fd());
+    let readers: Vec<Running> = (0..READERS).map(|_| Running::start(&path)).collect();
+
+    let start = Instant::now();
+    let mut seq = 0;
+    while start.elapsed() < DURATION {
+        for _ in 0..256 {
+            seq += 1;
+            publish(&mut writer, &subjects, seq);
+        }
+    }
+    writer.set_epoch(LAST_EPOCH).unwrap();
+    let tallies: Vec<Tally> = readers.into_iter().map(Running::tally).collect();
+    println!("{:?}\n{tallies:#?}", writer.stats());
+    let sum = |part: fn(&Tally) -> u64| tallies.iter().map(part).sum::<u64>();
+    assert_eq!(sum(|tally| tally.torn), 0, "{tallies:?}");
+    assert_eq!(sum(|tally| tally.wrong), 0, "{tallies:?}");
+    // Otherwise this would have shown nothing.
+    assert!(tallies.iter().all(|tally| tally.accepted > 1000), "{tallies:?}");
+    assert!(tallies.iter().all(|tally| tally.lapped > 0), "{tallies:?}");
+    assert!(sum(|tally| tally.caught) > 0, "no frame was overwritten in use: {tallies:?}");
+    assert!(writer.stats().refreshed > 0);
+}
+
+/// Everything in a payload follows from `seq`, lane and subject.
+fn publish(writer: &mut Writer, subjects: &[SubjectId], seq: u64) {
+    // Subject 0 takes most, so that the others are refreshed again and again.
+    let subject = if seq.is_multiple_of(5) { subjects[(seq / 5) as usize % subjects.len()] } else { subjects[0] };
+    let payloads: [Vec<u8>; 4] = std::array::from_fn(|lane| payload(seq, lane));
+    let payloads: Payloads<'_> = std::array::from_fn(|lane| payloads[lane].as_slice());
+    let update = Update { subject, channel: subject.0 as u16, seq, ts_feed_ns: seq, ts_publish_ns: !seq };
+    writer.publish(&update, &payloads).unwrap();
+}
+
+fn payload(seq: u64, lane: usize) -> Vec<u8> {
+    let len = 1 + (seq as usize * 7 + lane * 13) % 60;
+    vec![(seq as u8).wrapping_mul(31).wrapping_add(lane as u8); len]
+}
+
+/// A reader process: this binary again, running only the test below.
+struct Running(Child);
+
+impl Running {
+    fn start(path: &str) -> Self {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "reader_process", "--ignored", "--nocapture", "--test-threads=1"])
+            .env(RING_PATH, path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+
+    fn tally(mut self) -> Tally {
+        let mut text = String::new();
+        self.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        assert!(self.0.wait().unwrap().success(), "{text}");
+        let line = text.lines().find_map(|line| line.split_once("tally ")).unwrap_or_else(|| panic!("{text}")).1;
+        let numbers: Vec<u64> = line.split(' ').map(|number| number.parse().unwrap()).collect();
+        let [accepted, lapped, caught, torn, wrong] = numbers[..] else { panic!("{text}") };
+        Tally { accepted, lapped, caught, torn, wrong }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A failed assertion must not leave it behind. It has usually ended by itself, and then this does nothing.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    /// Frames that passed validation.
+    accepted: u64,
+    /// Descriptors that were gone already.
+    lapped: u64,
+    /// Frames that were overwritten during the copy, which validation noticed.
+    caught: u64,
+    /// Frames that passed validation with a wrong checksum.
+    torn: u64,
+    /// Frames that passed, but are not what their descriptor says.
+    wrong: u64,
+}
+
+#[test]
+#[ignore = "the reader process of no_torn_frame_is_ever_accepted, which runs it"]
+fn reader_process() {
+    let path = std::env::var(RING_PATH).expect("to be run by no_torn_frame_is_ever_accepted only");
+    let reader = Reader::open(std::fs::File::open(path).unwrap().as_fd()).unwrap();
+    let mut tally = Tally::default();
+    let mut bytes = Vec::new();
+    let mut cursor = reader.oldest();
+    let deadline = Instant::now() + DURATION * 10;
+    let mut round = 0_u32;
+    while reader.epoch().1 != LAST_EPOCH && Instant::now() < deadline {
+        // In turn: follow the tail, start at the edge, look up a last value.
+        round = round.wrapping_add(1);
+        let index = match round % 8 {
+            0 => reader.newest(SubjectId(round / 8 % SUBJECTS)).unwrap_or(0),
+            1 => reader.oldest(),
+            2 => reader.oldest().saturating_sub(8),
+            _ if cursor < reader.tail() => cursor,
+            _ => continue,
+        };
+        cursor = index + 1;
+        match reader.descriptor(index) {
+            Ok(descriptor) => check(&reader, &descriptor, &mut bytes, &mut tally),
+            Err(Lapped) => {
+                tally.lapped += 1;
+                cursor = reader.oldest();
+            }
+        }
+    }
+    let Tally { accepted, lapped, caught, torn, wrong } = tally;
+    println!("\ntally {accepted} {lapped} {caught} {torn} {wrong}");
+}
+
+fn check(reader: &Reader, descriptor: &Descriptor, bytes: &mut Vec<u8>, tally: &mut Tally) {
+    for lane in [Lane::Json, Lane::Binary, Lane::Sse] {
+        bytes.clear();
+        if reader.copy_frame(descriptor, lane, bytes) == Err(Lapped) {
+            tally.caught += 1;
+            return;
+        }
+        tally.accepted += 1;
+        let expected = payload(descriptor.seq, lane as usize);
+        tally.torn += u64::from(crc32fast::hash(bytes) != descriptor.lanes[lane as usize].crc);
+        tally.wrong += u64::from(!bytes.ends_with(&expected) || descriptor.ts_publish_ns != !descriptor.seq);
+    }
+}
