@@ -6,6 +6,7 @@
 //!
 //! - [`moldudp64`]: packets, their sequencing, re-requests
 //! - [`binaryfile`]: files of framed messages, plain or gzipped, and the feed over them
+//! - [`simulator`]: a market that does not exist, and the feed over it
 //! - [`itch`]: the layouts of the messages themselves
 //! - [`pace`]: when a recorded message is due
 
@@ -17,10 +18,12 @@ pub mod itch;
 pub mod limits;
 pub mod moldudp64;
 pub mod pace;
+pub mod simulator;
 
 pub use binaryfile::FileFeed;
 pub use counters::FeedCounters;
 pub use event::{Event, Malformed, Session};
+pub use simulator::SimulatedFeed;
 
 /// A source of exchange messages.
 pub trait Feed: Send {
@@ -57,4 +60,7 @@ pub enum FeedError {
     /// The file cannot be opened, read, or is no feed.
     #[error(transparent)]
     File(#[from] binaryfile::FileError),
+    /// A simulator with these settings cannot be made.
+    #[error(transparent)]
+    Simulator(#[from] simulator::ConfigError),
 }

@@ -31,7 +31,7 @@ pub const SIMULATOR_SYMBOLS_MAX: usize = 8_000;
 /// The highest mean rate that a simulator can be asked for, in messages per second. Unpaced it makes what it can.
 pub const SIMULATOR_MESSAGES_PER_S_MAX: u32 = 10_000_000;
 
-/// The highest factor by which bursts may exceed the mean rate.
+/// The highest factor by which bursts may be busier than the calm between them.
 pub const SIMULATOR_BURST_FACTOR_MAX: u32 = 100;
 
 /// The most live orders on one side of a simulated book: an add to a full side becomes a delete. Bounds the

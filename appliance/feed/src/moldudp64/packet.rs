@@ -229,6 +229,11 @@ impl PacketBuilder {
         &self.bytes
     }
 
+    /// The packet that was finished last, until the next is begun.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Begins the next packet, whose first message follows on this one's last.
     pub fn reset(&mut self) {
         self.header.sequence.set(self.next_sequence());
