@@ -22,12 +22,13 @@ struct Arguments {
     #[arg(long, default_value = "127.0.0.1:9001")]
     listen: SocketAddr,
     /// The engine below.
-    #[arg(long, value_enum, default_value = "epoll")]
+    #[arg(long, value_enum, default_value = "uring")]
     engine: EngineKind,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum EngineKind {
+    Uring,
     Epoll,
 }
 
@@ -37,6 +38,7 @@ fn main() -> anyhow::Result<()> {
     let addr = listener.local_addr();
     let config = EngineConfig { sessions_max: SESSIONS_MAX, waker: None };
     let engine = match arguments.engine {
+        EngineKind::Uring => fanblade_net::uring(listener, &config)?,
         EngineKind::Epoll => fanblade_net::epoll(listener, &config)?,
     };
     writeln!(std::io::stdout(), "listening on {addr} ({})", engine.name()).context("cannot say where it listens")?;

@@ -103,6 +103,7 @@ fn targets() {
     let absolute = upgrade(&url);
     assert_eq!((absolute.host, absolute.path, absolute.query), ("other.example:81", "/v1", Some("x")));
     assert_eq!(upgrade(&target("http://other.example")).path, "/");
+    assert_eq!(status(&url.replace("Host: server.example.com\r\n", "")), 400);
     for bad in ["*", "chat", "server.example.com:80", "/chat#part", "http://other.example?x", "http:///chat"] {
         assert_eq!(status(&target(bad)), 400, "{bad}");
     }

@@ -104,8 +104,8 @@ fn nothing_is_held_once_a_message_is_whole() {
         frame(false, Opcode::Text, b"a"),
         frame(true, Opcode::Ping, b"p"),
         frame(true, Opcode::Continuation, b"b"),
-        frame(true, Opcode::Ping, b"q"),
         frame(true, Opcode::Binary, b""),
+        frame(true, Opcode::Ping, b"q"),
     ]
     .concat();
     let (inbound, (events, outcome)) = receive_cut(&stream, 1..stream.len(), &LIMITS);
