@@ -65,10 +65,10 @@ pub(crate) fn kosoku(root: &Path) -> Option<PathBuf> {
     Some(repository::venv(root).join("bin/kosoku")).filter(|kosoku| repository::is_executable(kosoku))
 }
 
-/// Builds the echo server, in the debug profile from what the tests have built anyway.
+/// Builds the echo server.
 pub(crate) fn build_echo(root: &Path, release: bool) -> anyhow::Result<PathBuf> {
     let mut build = repository::cargo(root);
-    build.args(["build", "--workspace", "--bin", "fanblade-echo"]);
+    build.args(["build", "--package", "fanblade-perf", "--bin", "fanblade-echo"]);
     if release {
         build.arg("--release");
     }
