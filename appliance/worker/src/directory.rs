@@ -1,0 +1,372 @@
+//! Who wants what: subjects, filters, and groups of sessions with equal subscriptions.
+//!
+//! Sessions with the same set of filters, mode for mode, share one [`Group`]: what a pass owes them is worked out once.
+//! A filter is a subject or a pattern; each distinct one is matched once against each subject, however many sessions use
+//! it. Subjects are never taken away (the ring numbers them for the epoch), so filters only ever gain matches.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use fanblade_ring::{Lane, Reader};
+
+use crate::limits::GROUPS_DEAD_MAX;
+use crate::protocol::Mode;
+use crate::session::NO_GROUP;
+use crate::subject;
+
+/// One frame that a group is owed in this pass.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owed {
+    /// Ring index of its descriptor.
+    pub(crate) index: u64,
+    /// Where its bytes lie in the group's lane.
+    pub(crate) position: u64,
+    pub(crate) length: u32,
+    /// May a newer frame of its subject take its place?
+    pub(crate) conflatable: bool,
+}
+
+/// Sessions with equal subscriptions.
+pub(crate) struct Group {
+    key: GroupKey,
+    /// Sorted by subject number; the stronger mode where several filters match.
+    pub(crate) subjects: Vec<(u32, Mode)>,
+    /// Sessions that are current: they get the pass's frames.
+    pub(crate) members: Vec<u32>,
+    /// All its sessions, those behind included.
+    pub(crate) sessions: u32,
+    /// Conflatable frames that came to the group since it was made.
+    pub(crate) frames_conflatable: u64,
+    /// This pass's frames.
+    pub(crate) owed: Vec<Owed>,
+}
+
+impl Group {
+    /// The encoding that its sessions chose.
+    pub(crate) fn lane(&self) -> Lane {
+        self.key.1
+    }
+}
+
+type GroupKey = (Rc<[(u32, Mode)]>, Lane);
+
+/// What a worker knows of a subject.
+pub(crate) struct Subject {
+    /// Ring index where its newest frame lies, of those before the worker's cursor; [`NO_FRAME`] if it has none.
+    pub(crate) newest: u64,
+    /// Ring index where that frame was first published.
+    pub(crate) origin: u64,
+    /// Groups that want it. May name dead groups until they are swept.
+    groups: Vec<(u32, Mode)>,
+}
+
+struct Filter {
+    text: Rc<str>,
+    subjects: Vec<u32>,
+    /// Groups that contain it, dead ones included until they are swept.
+    groups: Vec<u32>,
+}
+
+/// The tables.
+#[derive(Default)]
+pub(crate) struct Directory {
+    pub(crate) subjects: Vec<Subject>,
+    by_name: HashMap<Rc<str>, u32>,
+    filters: Vec<Option<Filter>>,
+    filters_free: Vec<u32>,
+    filter_ids: HashMap<Rc<str>, u32>,
+    /// Filters that are patterns.
+    patterns: Vec<u32>,
+    pub(crate) groups: Vec<Group>,
+    groups_free: Vec<u32>,
+    groups_dead: Vec<u32>,
+    group_ids: HashMap<GroupKey, u32>,
+}
+
+impl Directory {
+    /// Takes in subjects that the publisher has created since the last call.
+    pub(crate) fn learn(&mut self, reader: &Reader) {
+        while self.subjects.len() < reader.subject_count() as usize {
+            let id = u32::try_from(self.subjects.len()).unwrap_or(u32::MAX);
+            let Some(entry) = reader.subject(fanblade_ring::SubjectId(id)) else { return };
+            let name: Rc<str> = Rc::from(&*entry.name);
+            self.subjects.push(Subject { newest: NO_FRAME, origin: NO_FRAME, groups: Vec::new() });
+            self.by_name.insert(Rc::clone(&name), id);
+            let exact = self.filter_ids.get(&name).copied();
+            let by_pattern = self.patterns.iter().copied().filter(|filter| {
+                let filter = self.filters[*filter as usize].as_ref();
+                filter.is_some_and(|filter| subject::matches(&filter.text, &name))
+            });
+            for filter in exact.into_iter().chain(by_pattern).collect::<Vec<_>>() {
+                self.matched(filter, id);
+            }
+        }
+    }
+
+    /// Adds filters to a set; returns the new set's group, and the subjects that it gained, sorted. The caller moves its session there.
+    pub(crate) fn with(&mut self, group: u32, lane: Lane, filters: &[String], mode: Mode) -> (u32, Vec<u32>) {
+        let mut key: Vec<(u32, Mode)> = self.key(group).to_vec();
+        for text in filters {
+            let filter = self.filter(text);
+            match key.binary_search_by_key(&filter, |(filter, _)| *filter) {
+                Ok(place) => key[place].1 = mode,
+                Err(place) => key.insert(place, (filter, mode)),
+            }
+        }
+        let grown = self.group(key, lane);
+        let mut gained = Vec::new();
+        let had: &[(u32, Mode)] = if group == NO_GROUP { &[] } else { &self.groups[group as usize].subjects };
+        for (subject, _) in &self.groups[grown as usize].subjects {
+            if had.binary_search_by_key(subject, |(subject, _)| *subject).is_err() {
+                gained.push(*subject);
+            }
+        }
+        (grown, gained)
+    }
+
+    /// Takes filters out of a set; returns the new set's group, or [`NO_GROUP`] when nothing is left.
+    pub(crate) fn without(&mut self, group: u32, lane: Lane, filters: &[String]) -> u32 {
+        let mut key: Vec<(u32, Mode)> = self.key(group).to_vec();
+        key.retain(|(filter, _)| !filters.iter().any(|text| self.filter_ids.get(text.as_str()) == Some(filter)));
+        if key.is_empty() { NO_GROUP } else { self.group(key, lane) }
+    }
+
+    /// How many of `filters` a set does not have.
+    pub(crate) fn filters_missing(&self, group: u32, filters: &[String]) -> usize {
+        filters.iter().filter(|text| !self.has_filter(group, text)).count()
+    }
+
+    /// The first of `filters` that a set does not have.
+    pub(crate) fn first_unknown<'a>(&self, group: u32, filters: &'a [String]) -> Option<&'a str> {
+        filters.iter().find(|text| !self.has_filter(group, text)).map(String::as_str)
+    }
+
+    /// Numbers of the subjects that `filters` match now, sorted.
+    pub(crate) fn matching(&self, filters: &[String]) -> Vec<u32> {
+        let known =
+            filters.iter().filter_map(|text| self.filters[*self.filter_ids.get(text.as_str())? as usize].as_ref());
+        let mut subjects: Vec<u32> = known.flat_map(|filter| filter.subjects.iter().copied()).collect();
+        subjects.sort_unstable();
+        subjects.dedup();
+        subjects
+    }
+
+    fn has_filter(&self, group: u32, text: &str) -> bool {
+        let filter = self.filter_ids.get(text);
+        filter.is_some_and(|filter| self.key(group).binary_search_by_key(filter, |(filter, _)| *filter).is_ok())
+    }
+
+    /// How many filters a set has.
+    pub(crate) fn filter_count(&self, group: u32) -> usize {
+        self.key(group).len()
+    }
+
+    /// The filters of a set.
+    pub(crate) fn filter_texts(&self, group: u32) -> impl Iterator<Item = (&str, Mode)> {
+        self.key(group)
+            .iter()
+            .filter_map(|(filter, mode)| Some((&*self.filters[*filter as usize].as_ref()?.text, *mode)))
+    }
+
+    /// Does any subject match `text` yet?
+    pub(crate) fn has_match(&self, text: &str) -> bool {
+        let filter = self.filter_ids.get(text).and_then(|filter| self.filters[*filter as usize].as_ref());
+        filter.is_some_and(|filter| !filter.subjects.is_empty())
+    }
+
+    /// One session more.
+    pub(crate) fn acquire(&mut self, group: u32) {
+        self.groups[group as usize].sessions += 1;
+    }
+
+    /// One session less. A group that nobody holds is dead, and swept once there are many.
+    pub(crate) fn release(&mut self, group: u32) {
+        let it = &mut self.groups[group as usize];
+        it.sessions -= 1;
+        if it.sessions == 0 {
+            self.bury(group);
+        }
+    }
+
+    fn bury(&mut self, group: u32) {
+        let it = &mut self.groups[group as usize];
+        self.group_ids.remove(&it.key);
+        it.owed = Vec::new();
+        it.members = Vec::new();
+        self.groups_dead.push(group);
+        if self.groups_dead.len() > GROUPS_DEAD_MAX.max(self.groups_live() / 4) {
+            self.sweep();
+        }
+    }
+
+    /// Groups that have sessions.
+    pub(crate) fn groups_live(&self) -> usize {
+        self.group_ids.len()
+    }
+
+    /// A frame of `subject` was published at `index`: adds it to what its groups are owed. `touched` gathers groups that were
+    /// owed nothing before. `true` when a group is now owed as much as one pass can send.
+    pub(crate) fn owe(
+        &mut self,
+        subject: u32,
+        index: u64,
+        lanes: &[fanblade_ring::FrameRef; fanblade_ring::LANES],
+        touched: &mut Vec<u32>,
+    ) -> bool {
+        let mut full = false;
+        let Some(entry) = self.subjects.get_mut(subject as usize) else { return false };
+        for (number, mode) in &entry.groups {
+            let group = &mut self.groups[*number as usize];
+            if group.sessions == 0 {
+                continue;
+            }
+            let frame = &lanes[group.key.1 as usize];
+            if frame.length == 0 {
+                continue;
+            }
+            let conflatable = *mode == Mode::Conflate;
+            group.frames_conflatable += u64::from(conflatable);
+            if group.owed.is_empty() {
+                touched.push(*number);
+            }
+            group.owed.push(Owed { index, position: frame.position, length: frame.length, conflatable });
+            full |= group.owed.len() >= crate::limits::PASS_FRAMES_MAX;
+        }
+        full
+    }
+
+    fn key(&self, group: u32) -> &[(u32, Mode)] {
+        if group == NO_GROUP { &[] } else { &self.groups[group as usize].key.0 }
+    }
+
+    /// Finds or makes the filter `text`.
+    fn filter(&mut self, text: &str) -> u32 {
+        if let Some(id) = self.filter_ids.get(text) {
+            return *id;
+        }
+        let text: Rc<str> = text.into();
+        let subjects = if subject::is_pattern(&text) {
+            let mut matching: Vec<u32> =
+                self.by_name.iter().filter(|(name, _)| subject::matches(&text, name)).map(|(_, id)| *id).collect();
+            matching.sort_unstable();
+            matching
+        } else {
+            self.by_name.get(&text).copied().into_iter().collect()
+        };
+        let filter = Filter { text: Rc::clone(&text), subjects, groups: Vec::new() };
+        let id = match self.filters_free.pop() {
+            Some(id) => {
+                self.filters[id as usize] = Some(filter);
+                id
+            }
+            None => {
+                self.filters.push(Some(filter));
+                u32::try_from(self.filters.len() - 1).unwrap_or(u32::MAX)
+            }
+        };
+        if subject::is_pattern(&text) {
+            self.patterns.push(id);
+        }
+        self.filter_ids.insert(text, id);
+        id
+    }
+
+    /// Finds or makes the group of a set of filters.
+    fn group(&mut self, key: Vec<(u32, Mode)>, lane: Lane) -> u32 {
+        let key: GroupKey = (key.into(), lane);
+        if let Some(id) = self.group_ids.get(&key) {
+            return *id;
+        }
+        let mut subjects: Vec<(u32, Mode)> = Vec::new();
+        for (filter, mode) in key.0.iter() {
+            if let Some(filter) = &self.filters[*filter as usize] {
+                subjects.extend(filter.subjects.iter().map(|subject| (*subject, *mode)));
+            }
+        }
+        // The stronger mode sorts last; of equal subjects keep that one.
+        subjects.sort_unstable();
+        subjects.reverse();
+        subjects.dedup_by_key(|(subject, _)| *subject);
+        subjects.reverse();
+        let group = Group {
+            key: (Rc::clone(&key.0), lane),
+            subjects,
+            members: Vec::new(),
+            sessions: 0,
+            frames_conflatable: 0,
+            owed: Vec::new(),
+        };
+        let id = match self.groups_free.pop() {
+            Some(id) => {
+                self.groups[id as usize] = group;
+                id
+            }
+            None => {
+                self.groups.push(group);
+                u32::try_from(self.groups.len() - 1).unwrap_or(u32::MAX)
+            }
+        };
+        for (filter, _) in key.0.iter() {
+            if let Some(filter) = &mut self.filters[*filter as usize] {
+                filter.groups.push(id);
+            }
+        }
+        for (subject, mode) in &self.groups[id as usize].subjects {
+            self.subjects[*subject as usize].groups.push((id, *mode));
+        }
+        self.group_ids.insert(key, id);
+        id
+    }
+
+    /// `filter` selects the new subject `subject`.
+    fn matched(&mut self, filter: u32, subject: u32) {
+        let Some(entry) = &mut self.filters[filter as usize] else { return };
+        entry.subjects.push(subject);
+        for number in &entry.groups {
+            let group = &mut self.groups[*number as usize];
+            let mode =
+                group.key.0.iter().find(|(wanted, _)| *wanted == filter).map_or(Mode::Conflate, |(_, mode)| *mode);
+            let listed = &mut self.subjects[subject as usize].groups;
+            // A new subject has the highest number: the sorted list grows at its end.
+            match group.subjects.last_mut() {
+                Some(last) if last.0 == subject => {
+                    last.1 = last.1.max(mode);
+                    if let Some(entry) = listed.iter_mut().find(|(group, _)| group == number) {
+                        entry.1 = last.1;
+                    }
+                }
+                _ => {
+                    group.subjects.push((subject, mode));
+                    listed.push((*number, mode));
+                }
+            }
+        }
+    }
+
+    /// Takes dead groups, and filters that no group has, out of all lists. Costs one look at every list, paid for by the
+    /// many groups that died.
+    fn sweep(&mut self) {
+        let dead = |group: u32| self.groups[group as usize].sessions == 0;
+        for subject in &mut self.subjects {
+            subject.groups.retain(|(group, _)| !dead(*group));
+        }
+        for slot in &mut self.filters {
+            let Some(filter) = slot else { continue };
+            filter.groups.retain(|group| !dead(*group));
+        }
+        for id in 0..self.filters.len() {
+            if self.filters[id].as_ref().is_some_and(|filter| filter.groups.is_empty())
+                && let Some(filter) = self.filters[id].take()
+            {
+                let id = u32::try_from(id).unwrap_or(u32::MAX);
+                self.filter_ids.remove(&filter.text);
+                self.patterns.retain(|pattern| *pattern != id);
+                self.filters_free.push(id);
+            }
+        }
+        self.groups_free.append(&mut self.groups_dead);
+    }
+}
+
+/// A subject that has no frame yet.
+pub(crate) const NO_FRAME: u64 = u64::MAX;

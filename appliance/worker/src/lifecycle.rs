@@ -1,0 +1,383 @@
+//! How a session begins, falls behind, becomes current, and ends.
+
+use std::net::SocketAddr;
+
+use fanblade_net::SessionId;
+use fanblade_wire::close;
+use fanblade_wire::frame::{self, Opcode};
+
+use crate::protocol;
+use crate::session::{Behind, Extra, NO_GROUP, NOT_MEMBER, State};
+use crate::worker::{Action, Worker};
+
+impl Worker {
+    pub(crate) fn accepted(&mut self, index: u32, peer: SocketAddr) {
+        self.stats.accepted.add(1);
+        self.stats.sessions.add(1);
+        let is_full = self.sessions.open() >= self.config.limits.sessions_max || self.draining.is_some();
+        self.sessions.begin(index, peer, self.now_ms);
+        if is_full {
+            self.stats.refused_capacity.add(1);
+            self.end_with_bytes(index, crate::upgrade::AT_CAPACITY.as_bytes());
+        } else {
+            self.arm(index, self.now_ms + u64::from(self.config.limits.handshake_ms_max));
+        }
+    }
+
+    pub(crate) fn received(&mut self, index: u32, bytes: &mut [u8]) {
+        let now_ms = self.now_ms;
+        let Some(session) = self.sessions.find(index) else { return };
+        session.received_ms = now_ms;
+        session.pinged = false;
+        match session.state {
+            State::Handshake => self.upgrade(index, bytes),
+            State::Open => self.requests(index, bytes),
+            State::Free | State::Closing | State::Lingering => {}
+        }
+    }
+
+    pub(crate) fn writable(&mut self, index: u32) {
+        if let Some(session) = self.sessions.find(index)
+            && std::mem::take(&mut session.blocked)
+        {
+            self.make_ready(index);
+        }
+    }
+
+    pub(crate) fn peer_closed(&mut self, index: u32) {
+        if let Some(session) = self.sessions.find(index) {
+            if session.state == State::Open {
+                self.stats.closed_by_peer.add(1);
+            }
+            self.drop_session(index);
+        }
+    }
+
+    /// A deadline of this session has passed: which one follows from its state.
+    pub(crate) fn on_deadline(&mut self, index: u32) {
+        let now_ms = self.now_ms;
+        let (ping_interval_ms, pong_ms_max, lag_ms_max, subscribe_ms_max) = {
+            let limits = &self.config.limits;
+            (
+                u64::from(limits.ping_interval_ms),
+                u64::from(limits.pong_ms_max),
+                u64::from(limits.lag_ms_max),
+                u64::from(limits.subscribe_ms_max),
+            )
+        };
+        let Some(session) = self.sessions.find(index) else { return };
+        match session.state {
+            State::Free => return,
+            State::Handshake => {
+                self.stats.handshake_timeouts.add(1);
+                return self.drop_session(index);
+            }
+            State::Closing | State::Lingering => return self.drop_session(index),
+            State::Open => {}
+        }
+        if let Some(behind) = session.extra.as_ref().and_then(|extra| extra.behind.as_ref())
+            && session.blocked
+        {
+            // Its socket is full: pings would wait in the queue with everything else. Taking bytes is its sign of life.
+            let deadline = behind.progress_ms + lag_ms_max;
+            if now_ms >= deadline {
+                self.stats.slow_evicted.add(1);
+                return self.begin_close(index, close::TOO_SLOW, "too slow");
+            }
+            return self.arm(index, deadline);
+        }
+        if !session.subscribed_once && subscribe_ms_max > 0 {
+            // Armed at the upgrade for exactly this.
+            self.stats.subscribe_timeouts.add(1);
+            return self.begin_close(index, close::POLICY, "subscribed to nothing in time");
+        }
+        if session.pinged {
+            self.stats.pong_timeouts.add(1);
+            return self.drop_session(index);
+        }
+        let silent_until = session.received_ms + ping_interval_ms;
+        if now_ms < silent_until {
+            return self.arm(index, silent_until);
+        }
+        session.pinged = true;
+        self.stats.pings.add(1);
+        self.say(index, |out| frame::write_frame(out, Opcode::Ping, b""));
+        self.arm(index, now_ms + pong_ms_max);
+    }
+
+    /// Lets `write` add bytes to what the session is owed before any further frame.
+    pub(crate) fn say(&mut self, index: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        let control_bytes_max = self.config.limits.control_bytes_max;
+        let Some(extra) = self.sessions.extra(index) else { return };
+        write(&mut extra.out);
+        if extra.owed().len() > control_bytes_max {
+            self.stats.slow_evicted.add(1);
+            return self.drop_session(index);
+        }
+        self.make_ready(index);
+    }
+
+    /// Sends a text message.
+    pub(crate) fn say_text(&mut self, index: u32, text: &str) {
+        self.say(index, |out| frame::write_frame(out, Opcode::Text, text.as_bytes()));
+    }
+
+    /// Sends a text message to every session that has subscriptions.
+    pub(crate) fn tell_all(&mut self, text: &str) {
+        for index in self.sessions.indices() {
+            let is_subscribed = self
+                .sessions
+                .find(index)
+                .is_some_and(|session| session.state == State::Open && session.group != NO_GROUP);
+            if is_subscribed {
+                self.say_text(index, text);
+            }
+        }
+    }
+
+    /// Tells every current session that the numbering has begun anew; the others learn it where they get there.
+    pub(crate) fn tell_epoch_to_current(&mut self) {
+        for index in self.sessions.indices() {
+            if self.sessions.find(index).is_some_and(|session| session.member != NOT_MEMBER) {
+                self.tell_epoch(index);
+            }
+        }
+    }
+
+    fn tell_epoch(&mut self, index: u32) {
+        let mut text = std::mem::take(&mut self.text);
+        protocol::write_epoch(&mut text, &self.epoch);
+        self.say_text(index, &text);
+        self.text = text;
+    }
+
+    /// Puts the session among those that `serve` looks at, once.
+    pub(crate) fn make_ready(&mut self, index: u32) {
+        if let Some(session) = self.sessions.find(index)
+            && !session.blocked
+            && !std::mem::replace(&mut session.dirty, true)
+        {
+            self.ready.push_back(index);
+        }
+    }
+
+    /// From here on the session gets nothing from the fan-out until it has caught up: `next` is the first update that it
+    /// lacks, `served` how many of its group's conflatable frames lie before it.
+    pub(crate) fn fall_behind(&mut self, index: u32, next: u64, served: u64, after_seq: u64) {
+        let now_ms = self.now_ms;
+        let lag_ms_max = u64::from(self.config.limits.lag_ms_max);
+        let generation = self.epoch_generation;
+        self.leave_members(index);
+        let Some(extra) = self.sessions.extra(index) else { return };
+        if extra.behind.is_some() {
+            return;
+        }
+        extra.behind = Some(Behind { next, served, after_seq, generation, progress_ms: now_ms, ..Behind::default() });
+        self.stats.sessions_behind.add(1);
+        if self.sessions.find(index).is_some_and(|session| session.subscribed_once) {
+            self.arm_earlier(index, now_ms + lag_ms_max);
+        }
+    }
+
+    /// The kernel did not take all that the session was owed.
+    pub(crate) fn note_slow(&mut self, index: u32) {
+        if let Some(behind) = self.sessions.extra(index).and_then(|extra| extra.behind.as_mut()) {
+            behind.is_slow = true;
+        }
+    }
+
+    /// Everything up to the cursor has been given to it: the fan-out takes it from here.
+    pub(crate) fn become_current(&mut self, index: u32) {
+        let Some(session) = self.sessions.find(index) else { return };
+        if let Some(extra) = &mut session.extra
+            && let Some(behind) = extra.behind.take()
+        {
+            self.stats.sessions_behind.sub(1);
+            self.stats.caught_up.add(u64::from(behind.is_slow));
+            if behind.dropped > 0 {
+                self.stats.frames_conflated.add(behind.dropped);
+                let mut text = std::mem::take(&mut self.text);
+                protocol::write_lagging(&mut text, behind.dropped);
+                self.say_text(index, &text);
+                self.text = text;
+            }
+            if behind.generation != self.epoch_generation {
+                self.tell_epoch(index);
+            }
+        }
+        self.join_members(index);
+        self.serve_deferred(index);
+        self.sessions.tidy(index);
+    }
+
+    /// Moves a session to another set of subscriptions.
+    pub(crate) fn change_group(&mut self, index: u32, group: u32) {
+        let Some(session) = self.sessions.find(index) else { return };
+        let old = session.group;
+        let was_member = session.member != NOT_MEMBER;
+        if old == group {
+            return;
+        }
+        // Taken before the old one is let go, so that a sweep in between cannot meet it without sessions.
+        if group == NO_GROUP {
+            self.stats.sessions_subscribed.sub(1);
+        } else {
+            self.directory.acquire(group);
+        }
+        self.leave_members(index);
+        if old == NO_GROUP {
+            self.stats.sessions_subscribed.add(1);
+        } else {
+            self.directory.release(old);
+        }
+        if let Some(session) = self.sessions.find(index) {
+            session.group = group;
+        }
+        if was_member || old == NO_GROUP {
+            self.join_members(index);
+        }
+    }
+
+    /// Sends Close and ends the session once everything that it is owed before that has gone out (RFC 6455, 7.1.2).
+    pub(crate) fn begin_close(&mut self, index: u32, code: u16, reason: &str) {
+        self.stats.closed_by_server.add(1);
+        let mut frame = Vec::new();
+        frame::write_close(&mut frame, code, reason);
+        self.end_with_bytes(index, &frame);
+    }
+
+    /// The last bytes of a session.
+    pub(crate) fn end_with_bytes(&mut self, index: u32, bytes: &[u8]) {
+        self.leave_group(index);
+        let deadline_ms = self.now_ms + u64::from(self.config.limits.close_ms_max);
+        let Some(session) = self.sessions.find(index) else { return };
+        session.state = State::Closing;
+        let Some(extra) = self.sessions.extra(index) else { return };
+        extra.head = Vec::new();
+        extra.out.extend_from_slice(bytes);
+        self.make_ready(index);
+        self.arm(index, deadline_ms);
+    }
+
+    /// Its last bytes are out: our side of the connection ends, and the peer's is awaited.
+    pub(crate) fn linger(&mut self, index: u32) {
+        if let Some(session) = self.sessions.find(index) {
+            session.state = State::Lingering;
+            self.actions.push(Action::ShutdownWrite(SessionId(index)));
+        }
+    }
+
+    /// Ends a session at once.
+    pub(crate) fn drop_session(&mut self, index: u32) {
+        if self.sessions.find(index).is_none() {
+            return;
+        }
+        self.leave_group(index);
+        self.wheel.disarm(&mut self.sessions, index);
+        self.sessions.end(index);
+        self.stats.sessions.sub(1);
+        self.actions.push(Action::Close(SessionId(index)));
+    }
+
+    /// Tells every session that the blade stops: those who are current now, the others when they are.
+    pub(crate) fn announce_drain(&mut self) {
+        let Some(draining) = &mut self.draining else { return };
+        draining.announced = true;
+        let (code, reconnect_ms_max) = (draining.close_code, draining.reconnect_ms_max);
+        for index in self.sessions.indices() {
+            let Some(session) = self.sessions.find(index) else { continue };
+            match session.state {
+                State::Handshake => self.drop_session(index),
+                State::Open => {
+                    if code == close::RESTART {
+                        let reconnect_in_ms = spread(index, self.epoch_generation, reconnect_ms_max);
+                        let mut text = std::mem::take(&mut self.text);
+                        protocol::write_restart(&mut text, reconnect_in_ms);
+                        self.say_text(index, &text);
+                        self.text = text;
+                    }
+                    let Some(session) = self.sessions.find(index) else { continue };
+                    if session.is_behind()
+                        && let Some(extra) = self.sessions.extra(index)
+                    {
+                        extra.close_when_current = Some((code, drain_reason(code)));
+                    } else {
+                        self.begin_close(index, code, drain_reason(code));
+                    }
+                }
+                State::Free | State::Closing | State::Lingering => {}
+            }
+        }
+    }
+
+    pub(crate) fn arm(&mut self, index: u32, deadline_ms: u64) {
+        self.wheel.arm(&mut self.sessions, index, deadline_ms);
+    }
+
+    fn arm_earlier(&mut self, index: u32, deadline_ms: u64) {
+        if self.sessions.find(index).is_some_and(|session| deadline_ms < session.links.deadline_ms) {
+            self.arm(index, deadline_ms);
+        }
+    }
+
+    fn leave_group(&mut self, index: u32) {
+        let Some(session) = self.sessions.find(index) else { return };
+        if let Some(extra) = &mut session.extra {
+            if extra.behind.take().is_some() {
+                self.stats.sessions_behind.sub(1);
+            }
+            extra.replay = None;
+            extra.deferred.clear();
+            extra.close_when_current = None;
+        }
+        self.change_group(index, NO_GROUP);
+    }
+
+    fn join_members(&mut self, index: u32) {
+        let Some(session) = self.sessions.find(index) else { return };
+        if session.group == NO_GROUP || session.member != NOT_MEMBER {
+            return;
+        }
+        let members = &mut self.directory.groups[session.group as usize].members;
+        session.member = u32::try_from(members.len()).unwrap_or(NOT_MEMBER);
+        members.push(index);
+    }
+
+    fn leave_members(&mut self, index: u32) {
+        let Some(session) = self.sessions.find(index) else { return };
+        let place = std::mem::replace(&mut session.member, NOT_MEMBER);
+        if place == NOT_MEMBER {
+            return;
+        }
+        let members = &mut self.directory.groups[session.group as usize].members;
+        members.swap_remove(place as usize);
+        if let Some(moved) = members.get(place as usize).copied()
+            && let Some(session) = self.sessions.find(moved)
+        {
+            session.member = place;
+        }
+    }
+}
+
+impl Extra {
+    /// The kernel has taken `sent` bytes of what was owed first; returns how many of them went beyond it.
+    pub(crate) fn take_owed(&mut self, sent: usize) -> usize {
+        let owed = self.owed().len();
+        self.out_sent += sent.min(owed);
+        if self.out_sent == self.out.len() {
+            self.out.clear();
+            self.out_sent = 0;
+        }
+        sent.saturating_sub(owed)
+    }
+}
+
+fn drain_reason(code: u16) -> &'static str {
+    if code == close::RESTART { "the blade restarts" } else { "the blade stops" }
+}
+
+/// A number up to `max`, different for neighbours (Fibonacci hashing).
+fn spread(index: u32, salt: u32, max: u32) -> u32 {
+    let hashed = (index ^ salt.rotate_left(16)).wrapping_mul(0x9E37_79B9);
+    u32::try_from((u64::from(hashed) * u64::from(max)) >> 32).unwrap_or(max)
+}

@@ -1,0 +1,71 @@
+//! What a session, and a worker, may use. Every limit has a unit in its name, an effect and a counter.
+
+/// Limits of one worker and of each of its sessions. The counters named here are fields of [`crate::WorkerStats`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions of one worker. One more is answered 503 before any of its bytes are read; `refused_capacity`.
+    pub sessions_max: u32,
+    /// Payload of one request. A longer one closes the session with 1009; `closed_by_server`.
+    pub message_len_max: usize,
+    /// Frames that one request may be fragmented into. More close the session with 1008; `temper_closed`.
+    pub fragments_max: u32,
+    /// Filters (subjects and patterns) of one session. More are refused with `too_many_subscriptions`; `requests_refused`.
+    pub subscriptions_max: u32,
+    /// Requests and pings of one session in a second; twice that closes the session with 4029; `temper_closed`.
+    pub requests_per_s_max: u16,
+    /// Requests that wait while their session is behind; one more closes it with 4029; `temper_closed`.
+    pub requests_deferred_max: usize,
+    /// From accept to a whole upgrade request. Then the socket is closed; `handshake_timeouts`.
+    pub handshake_ms_max: u32,
+    /// From the upgrade to the first subscription. Then 1008; `subscribe_timeouts`. 0: for ever.
+    pub subscribe_ms_max: u32,
+    /// Silence after which a session is pinged.
+    pub ping_interval_ms: u32,
+    /// From a ping to the next byte of the peer. Then the socket is closed; `pong_timeouts`.
+    pub pong_ms_max: u32,
+    /// From our Close frame to the peer's. Then the socket is closed.
+    pub close_ms_max: u32,
+    /// How long a session may stay behind without taking one byte. Then 4008; `slow_evicted`.
+    pub lag_ms_max: u32,
+    /// Replies, notices and the rest of a torn frame that one session may be owed. More close it with 4008; `slow_evicted`.
+    pub control_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            sessions_max: 4_000_000,
+            message_len_max: 16 * 1024,
+            fragments_max: 64,
+            subscriptions_max: 1_000,
+            requests_per_s_max: 50,
+            requests_deferred_max: 64,
+            handshake_ms_max: 5_000,
+            subscribe_ms_max: 30_000,
+            ping_interval_ms: 30_000,
+            pong_ms_max: 20_000,
+            close_ms_max: 2_000,
+            lag_ms_max: 60_000,
+            control_bytes_max: 1024 * 1024,
+        }
+    }
+}
+
+/// Descriptors that one pass takes from the ring. Bounds the time between two looks at the sockets.
+pub(crate) const PASS_DESCRIPTORS_MAX: usize = 4_096;
+/// Frames of one group in one pass: with every frame an iovec of its own this is IOV_MAX (sendmsg(2)).
+pub(crate) const PASS_FRAMES_MAX: usize = 1_024;
+/// Sessions that one pass helps to catch up, so that those who are not behind do not wait for them.
+pub(crate) const PASS_CATCHUPS_MAX: usize = 256;
+/// Descriptors that one catching-up session may look at in one pass.
+pub(crate) const CATCHUP_DESCRIPTORS_MAX: u64 = 4_096;
+/// Subjects told in one `subscribed` reply; the rest follow in further replies (`"more":true`).
+pub(crate) const REPLY_SUBJECTS_MAX: usize = 64;
+/// Bytes that a replay copies out of the ring in one step.
+pub(crate) const REPLAY_STEP_BYTES: usize = 64 * 1024;
+/// Boxes for sessions that owe something, kept for reuse so that going behind allocates nothing.
+pub(crate) const EXTRAS_POOLED_MAX: usize = 4_096;
+/// Bytes of capacity that such a box keeps.
+pub(crate) const EXTRA_BYTES_KEPT: usize = 4_096;
+/// Groups whose sessions have all gone, before their entries are swept out of the subjects' lists.
+pub(crate) const GROUPS_DEAD_MAX: usize = 1_024;

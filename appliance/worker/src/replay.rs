@@ -1,0 +1,208 @@
+//! After a subscription: the reply, and each subject's newest frame or its history since a sequence number.
+//!
+//! The session counts as behind from the moment it subscribes, with live frames waiting for it in the ring, so that a
+//! subscription to forty thousand subjects is answered in steps as its socket takes them, and nobody waits for it.
+
+use fanblade_ring::{Descriptor, NO_INDEX, SubjectId};
+use fanblade_wire::frame::{self, Opcode};
+
+use crate::directory::NO_FRAME;
+use crate::limits::{REPLAY_STEP_BYTES, REPLY_SUBJECTS_MAX};
+use crate::protocol::{Mode, Resume, SubjectsReply};
+use crate::session::{Replay, Resumed};
+use crate::worker::Worker;
+
+impl Worker {
+    /// Begins the answer to a subscription.
+    pub(crate) fn begin_replay(&mut self, index: u32, replay: Replay) {
+        let Some(session) = self.sessions.find(index) else { return };
+        let served = self.directory.groups.get(session.group as usize).map_or(0, |group| group.frames_conflatable);
+        self.fall_behind(index, self.cursor, served, self.cursor_seq);
+        if let Some(extra) = self.sessions.extra(index) {
+            extra.replay = Some(replay);
+        }
+        self.step_replay(index);
+    }
+
+    /// Writes the next part of the answer into what the session is owed.
+    pub(crate) fn step_replay(&mut self, index: u32) {
+        let Some(session) = self.sessions.find(index) else { return };
+        let lane = session.lane;
+        let Some(extra) = session.extra.as_deref_mut() else { return };
+        let Some(mut replay) = extra.replay.take() else { return };
+        let mut out = std::mem::take(&mut extra.out);
+        if !replay.is_told {
+            self.tell(&mut replay, lane, &mut out);
+        }
+        let mut is_over = replay.is_told;
+        if replay.is_told && replay.resumed.as_ref().is_some_and(|resumed| resumed.next < replay.until) {
+            match self.copy_history(&mut replay, lane, &mut out) {
+                Some(is_complete) => is_over = is_complete,
+                None => {
+                    // Slower than the ring turns: the client can resume from where it got to.
+                    self.stats.slow_evicted.add(1);
+                    return self.drop_session(index);
+                }
+            }
+        }
+        if let Some(extra) = self.sessions.extra(index) {
+            extra.out = out;
+            extra.replay = (!is_over).then_some(replay);
+        }
+        self.make_ready(index);
+    }
+
+    /// Which of `gained` can go on from `resume` without a loss, and where in the ring their history begins.
+    pub(crate) fn resume(&self, resume: &Resume, gained: &[u32], mode: Mode) -> Resumed {
+        if resume.epoch != self.epoch || resume.seq > self.cursor_seq {
+            return Resumed { seq: resume.seq, recovered: Vec::new(), next: self.cursor };
+        }
+        let reader = &self.reader;
+        let has_everything = reader.oldest() <= reader.epoch_start()
+            || reader.oldest_seq().is_some_and(|oldest_seq| oldest_seq <= resume.seq);
+        let mut budget = RESUME_STEPS_MAX;
+        let is_recovered =
+            |subject: &u32| mode == Mode::Conflate || has_everything || self.reaches(*subject, resume.seq, &mut budget);
+        let recovered = gained.iter().copied().filter(is_recovered).collect();
+        let next = match mode {
+            Mode::All => reader.seek_seq(resume.seq).unwrap_or(self.cursor),
+            Mode::Conflate => self.cursor,
+        };
+        Resumed { seq: resume.seq, recovered, next }
+    }
+
+    /// Is every frame of `subject` after `seq` still in the ring?
+    fn reaches(&self, subject: u32, seq: u64, budget: &mut u32) -> bool {
+        let Some(entry) = self.directory.subjects.get(subject as usize) else { return true };
+        let mut index = entry.newest;
+        while index != NO_FRAME {
+            let Some(left) = budget.checked_sub(1) else { return false };
+            *budget = left;
+            match self.reader.descriptor(index) {
+                Err(_) => return false,
+                Ok(descriptor) if descriptor.origin < self.reader.epoch_start() => return true,
+                // A refreshed copy tells that its original has left the history; the copy itself is not in it.
+                Ok(descriptor) if descriptor.seq > seq && descriptor.is_refresh() => return false,
+                Ok(descriptor) if descriptor.seq <= seq || descriptor.prev <= seq => return true,
+                Ok(descriptor) => index = descriptor.prev_index,
+            }
+        }
+        true
+    }
+
+    /// One `subscribed` reply, and the frames that go with it.
+    fn tell(&mut self, replay: &mut Replay, lane: fanblade_ring::Lane, out: &mut Vec<u8>) {
+        let mut text = std::mem::take(&mut self.text);
+        let mut reply = SubjectsReply::begin(&mut text, "subscribed", &replay.id, &self.epoch);
+        let end = replay.subjects.len().min(replay.told + REPLY_SUBJECTS_MAX);
+        let chunk = &replay.subjects[replay.told..end];
+        for subject in chunk {
+            let Some(entry) = self.reader.subject(SubjectId(*subject)) else { continue };
+            let seq = match self.last_before(*subject, replay.until) {
+                Last::None => 0,
+                Last::Frame(descriptor) if descriptor.origin < self.reader.epoch_start() => 0,
+                Last::Frame(descriptor) => descriptor.seq,
+                Last::Gone { seq } => seq,
+            };
+            let recovered = replay.resumed.as_ref().filter(|_| replay.gained.binary_search(subject).is_ok());
+            let recovered = recovered.map(|resumed| resumed.recovered.binary_search(subject).is_ok());
+            reply.subject(&entry.name, *subject, seq, recovered);
+        }
+        replay.is_told = end == replay.subjects.len();
+        if replay.is_told {
+            for filter in &replay.unmatched {
+                reply.filter(filter, None);
+            }
+        }
+        reply.end(!replay.is_told);
+        frame::write_frame(out, Opcode::Text, text.as_bytes());
+        self.text = text;
+        for subject in chunk {
+            if replay.gained.binary_search(subject).is_err() || !replay.wants_newest(*subject) {
+                continue;
+            }
+            if let Last::Frame(descriptor) = self.last_before(*subject, replay.until)
+                && !replay.has_seen(&descriptor)
+                && self.reader.copy_frame(&descriptor, lane, out).is_ok()
+            {
+                self.stats.snapshots.add(1);
+            }
+        }
+        replay.told = end;
+    }
+
+    /// Copies frames of the history, as many as one step takes. `Some(true)` when that was all; `None` when the history has
+    /// left the ring meanwhile.
+    fn copy_history(&self, replay: &mut Replay, lane: fanblade_ring::Lane, out: &mut Vec<u8>) -> Option<bool> {
+        let Some(resumed) = &mut replay.resumed else { return Some(true) };
+        let start = out.len();
+        while resumed.next < replay.until && out.len() - start < REPLAY_STEP_BYTES {
+            let descriptor = self.reader.descriptor(resumed.next).ok()?;
+            resumed.next += 1;
+            if !descriptor.is_refresh()
+                && descriptor.seq > resumed.seq
+                && resumed.recovered.binary_search(&descriptor.subject.0).is_ok()
+            {
+                self.reader.copy_frame(&descriptor, lane, out).ok()?;
+            }
+        }
+        Some(resumed.next == replay.until)
+    }
+
+    /// A subject's newest frame of those before ring index `until`.
+    fn last_before(&self, subject: u32, until: u64) -> Last {
+        let Some(entry) = self.directory.subjects.get(subject as usize) else { return Last::None };
+        if entry.newest == NO_FRAME {
+            return Last::None;
+        }
+        let Ok(mut descriptor) = self.reader.descriptor(entry.newest) else { return Last::Gone { seq: 0 } };
+        for _ in 0..WALK_STEPS_MAX {
+            if descriptor.origin < until {
+                return Last::Frame(descriptor);
+            }
+            if descriptor.prev_index == NO_INDEX {
+                return Last::None;
+            }
+            match self.reader.descriptor(descriptor.prev_index) {
+                Ok(previous) => descriptor = previous,
+                Err(_) => return Last::Gone { seq: descriptor.prev },
+            }
+        }
+        Last::Gone { seq: descriptor.prev }
+    }
+}
+
+impl Replay {
+    /// Shall this subject's newest frame go with the reply?
+    fn wants_newest(&self, subject: u32) -> bool {
+        match &self.resumed {
+            None => self.snapshot,
+            // Of those that are recovered in `all`, the history itself will come.
+            Some(resumed) if resumed.recovered.binary_search(&subject).is_ok() => resumed.next >= self.until,
+            Some(_) => true,
+        }
+    }
+
+    /// Had the client this frame before it resumed?
+    fn has_seen(&self, descriptor: &Descriptor) -> bool {
+        self.resumed.as_ref().is_some_and(|resumed| {
+            resumed.recovered.binary_search(&descriptor.subject.0).is_ok() && descriptor.seq <= resumed.seq
+        })
+    }
+}
+
+/// What is known of a subject before a point in the ring.
+enum Last {
+    /// It had no frame.
+    None,
+    Frame(Descriptor),
+    /// Its frame has left the ring; only the number is known.
+    Gone {
+        seq: u64,
+    },
+}
+
+/// Descriptors that one resume request may look at; a history that takes more to prove counts as lost.
+const RESUME_STEPS_MAX: u32 = 65_536;
+/// Frames of one subject walked back over.
+const WALK_STEPS_MAX: usize = 4_096;

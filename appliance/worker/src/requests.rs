@@ -1,0 +1,205 @@
+//! What clients ask, once they speak WebSocket.
+
+use fanblade_wire::frame::{self, Opcode};
+use fanblade_wire::{Event, Flow, close};
+
+use crate::protocol::{self, Mode, Op, Refusal, Request, Resume, SubjectsReply};
+use crate::session::{NO_GROUP, Replay, State};
+use crate::worker::Worker;
+
+impl Worker {
+    /// Bytes of an open session.
+    pub(crate) fn requests(&mut self, index: u32, bytes: &mut [u8]) {
+        let limits = self.inbound_limits;
+        let Some(session) = self.sessions.find(index) else { return };
+        let mut inbound = std::mem::take(&mut session.inbound);
+        let result = inbound.push(bytes, &limits, &mut |event| self.on_message(index, event));
+        // The session may have ended meanwhile; its slot is not used again before the engine has closed it.
+        let Some(session) = self.sessions.find(index) else { return };
+        session.inbound = inbound;
+        if let Err(error) = result {
+            tracing::debug!(peer = %session.peer(), "closed: {error}");
+            let counter = if error.close_code() == close::POLICY {
+                &self.stats.temper_closed
+            } else {
+                &self.stats.protocol_errors
+            };
+            counter.add(1);
+            self.begin_close(index, error.close_code(), &error.to_string());
+        }
+    }
+
+    fn on_message(&mut self, index: u32, event: Event<'_>) -> Flow {
+        match event {
+            Event::Text(text) => {
+                self.stats.requests.add(1);
+                if self.is_within_temper(index, text) {
+                    self.request(index, protocol::parse(text));
+                }
+            }
+            Event::Ping(payload) => {
+                if self.is_within_temper(index, "") {
+                    self.say(index, |out| frame::write_frame(out, Opcode::Pong, payload));
+                }
+            }
+            Event::Pong(_) => {}
+            Event::Binary(_) => {
+                self.begin_close(index, close::UNSUPPORTED, "requests are JSON text");
+            }
+            Event::Close { code, .. } => {
+                self.stats.closed_by_peer.add(1);
+                let mut reply = Vec::new();
+                match code {
+                    Some(code) => frame::write_close(&mut reply, code, ""),
+                    None => frame::write_frame(&mut reply, Opcode::Close, b""),
+                }
+                self.end_with_bytes(index, &reply);
+            }
+        }
+        let is_open = self.sessions.find(index).is_some_and(|session| session.state == State::Open);
+        if is_open { Flow::Continue } else { Flow::Stop }
+    }
+
+    /// Counts a request or ping against the session's rate. Beyond it a request is refused; beyond twice the rate the session
+    /// ends.
+    fn is_within_temper(&mut self, index: u32, text: &str) -> bool {
+        let (now_ms, per_s_max) = (self.now_ms, self.config.limits.requests_per_s_max);
+        let Some(session) = self.sessions.find(index) else { return false };
+        let count = session.count_request(now_ms);
+        if count <= per_s_max {
+            return true;
+        }
+        if count > per_s_max.saturating_mul(2) {
+            self.stats.temper_closed.add(1);
+            self.begin_close(index, close::TOO_MANY_REQUESTS, "too many requests");
+        } else {
+            let message = format!("more than {per_s_max} requests in a second");
+            self.refuse(index, &Refusal::new(protocol::request_id(text), "too_many_requests", message));
+        }
+        false
+    }
+
+    /// A request, parsed or not; also the subscription in an upgrade's query string.
+    pub(crate) fn request(&mut self, index: u32, request: Result<Request, Refusal>) {
+        match request {
+            Err(refusal) => self.refuse(index, &refusal),
+            Ok(request) => {
+                let deferred_max = self.config.limits.requests_deferred_max;
+                let Some(session) = self.sessions.find(index) else { return };
+                if !session.must_defer() {
+                    return self.obey(index, request);
+                }
+                let Some(extra) = self.sessions.extra(index) else { return };
+                if extra.deferred.len() < deferred_max {
+                    extra.deferred.push_back(request);
+                } else {
+                    self.stats.temper_closed.add(1);
+                    self.begin_close(index, close::TOO_MANY_REQUESTS, "too many requests while behind");
+                }
+            }
+        }
+    }
+
+    /// Serves requests that came while the session was behind, until one makes it wait again.
+    pub(crate) fn serve_deferred(&mut self, index: u32) {
+        loop {
+            let Some(session) = self.sessions.find(index) else { return };
+            let Some(extra) = session.extra.as_deref_mut() else { return };
+            if extra.behind.is_some() || extra.replay.is_some() {
+                return;
+            }
+            let Some(request) = extra.deferred.pop_front() else { return };
+            self.obey(index, request);
+        }
+    }
+
+    fn obey(&mut self, index: u32, request: Request) {
+        let Request { id, op } = request;
+        match op {
+            Op::Subscribe { subjects, mode, snapshot, resume } => {
+                self.subscribe(index, id, &subjects, mode, snapshot, resume.as_ref());
+            }
+            Op::Unsubscribe { subjects } => self.unsubscribe(index, id, &subjects),
+            Op::List => self.list(index, &id),
+            Op::Ping => {
+                let mut text = std::mem::take(&mut self.text);
+                protocol::write_pong(&mut text, &id);
+                self.say_text(index, &text);
+                self.text = text;
+            }
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        index: u32,
+        id: Option<String>,
+        filters: &[String],
+        mode: Mode,
+        snapshot: bool,
+        resume: Option<&Resume>,
+    ) {
+        self.directory.learn(&self.reader);
+        let subscriptions_max = self.config.limits.subscriptions_max as usize;
+        let Some(session) = self.sessions.find(index) else { return };
+        let (group, lane) = (session.group, session.lane);
+        let added = self.directory.filters_missing(group, filters);
+        if self.directory.filter_count(group) + added > subscriptions_max {
+            let message = format!("a session has at most {subscriptions_max} subscriptions");
+            return self.refuse(index, &Refusal::new(id, "too_many_subscriptions", message));
+        }
+        let (grown, gained) = self.directory.with(group, lane, filters, mode);
+        self.change_group(index, grown);
+        if let Some(session) = self.sessions.find(index) {
+            session.subscribed_once = true;
+        }
+        let subjects = self.directory.matching(filters);
+        let unmatched = filters.iter().filter(|text| !self.directory.has_match(text)).cloned().collect();
+        let resumed = resume.map(|resume| self.resume(resume, &gained, mode));
+        let replay =
+            Replay { id, subjects, gained, unmatched, told: 0, is_told: false, until: self.cursor, snapshot, resumed };
+        self.begin_replay(index, replay);
+    }
+
+    fn unsubscribe(&mut self, index: u32, id: Option<String>, filters: &[String]) {
+        let Some(session) = self.sessions.find(index) else { return };
+        let (group, lane) = (session.group, session.lane);
+        if let Some(unknown) = self.directory.first_unknown(group, filters) {
+            let message = format!("`{unknown}` is not subscribed (a pattern is taken back as it was given)");
+            return self.refuse(index, &Refusal::new(id, "bad_subject", message));
+        }
+        let shrunk = self.directory.without(group, lane, filters);
+        self.change_group(index, shrunk);
+        let mut text = std::mem::take(&mut self.text);
+        let mut reply = SubjectsReply::begin(&mut text, "unsubscribed", &id, &self.epoch);
+        for filter in filters {
+            reply.filter(filter, None);
+        }
+        reply.end(false);
+        self.say_text(index, &text);
+        self.text = text;
+    }
+
+    fn list(&mut self, index: u32, id: &Option<String>) {
+        let Some(session) = self.sessions.find(index) else { return };
+        let group = session.group;
+        let mut text = std::mem::take(&mut self.text);
+        let mut reply = SubjectsReply::begin(&mut text, "listed", id, &self.epoch);
+        if group != NO_GROUP {
+            for (filter, mode) in self.directory.filter_texts(group) {
+                reply.filter(filter, Some(mode));
+            }
+        }
+        reply.end(false);
+        self.say_text(index, &text);
+        self.text = text;
+    }
+
+    fn refuse(&mut self, index: u32, refusal: &Refusal) {
+        self.stats.requests_refused.add(1);
+        let mut text = std::mem::take(&mut self.text);
+        refusal.write(&mut text);
+        self.say_text(index, &text);
+        self.text = text;
+    }
+}

@@ -1,0 +1,363 @@
+//! One subscriber connection, and the slab of them.
+//!
+//! A session is an index. What every session needs lies in [`Session`]; what only some need, for a while, hangs off it in
+//! an [`Extra`], so that a session that is subscribed and owes nothing costs [`bytes_per_idle_session`] and no more.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use fanblade_ring::Lane;
+use fanblade_wire::Inbound;
+
+use crate::limits::{EXTRA_BYTES_KEPT, EXTRAS_POOLED_MAX};
+use crate::protocol::Request;
+use crate::timers::{Linked, Links};
+
+/// What a session is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// No session here.
+    Free,
+    /// Its upgrade request has not come whole.
+    Handshake,
+    /// A WebSocket session.
+    Open,
+    /// Our last bytes (a Close frame, an HTTP error) are on their way; what comes in is ignored.
+    Closing,
+    /// They have gone out; the peer's end is awaited.
+    Lingering,
+}
+
+/// The part of a session that exists always.
+pub(crate) struct Session {
+    pub(crate) inbound: Inbound,
+    pub(crate) extra: Option<Box<Extra>>,
+    pub(crate) links: Links,
+    /// Its set of subscriptions, or [`NO_GROUP`].
+    pub(crate) group: u32,
+    /// Its place among the group's members; [`NOT_MEMBER`] while it has no group or is behind.
+    pub(crate) member: u32,
+    /// Worker milliseconds of the last bytes received.
+    pub(crate) received_ms: u64,
+    /// Second in which `requests` were counted.
+    requests_second: u32,
+    requests: u16,
+    peer_port: u16,
+    peer_ip: [u8; 16],
+    pub(crate) state: State,
+    pub(crate) lane: Lane,
+    /// A ping is out and nothing came since.
+    pub(crate) pinged: bool,
+    /// It has subscribed to something at some time.
+    pub(crate) subscribed_once: bool,
+    /// The kernel would take nothing more; a `Writable` event is awaited.
+    pub(crate) blocked: bool,
+    /// It is in the worker's list of sessions with control bytes to send.
+    pub(crate) dirty: bool,
+}
+
+/// What a session owes or waits for. Boxed, pooled, and present only while needed.
+#[derive(Default)]
+pub(crate) struct Extra {
+    /// The upgrade request so far.
+    pub(crate) head: Vec<u8>,
+    /// Bytes of `head` that were searched for its end.
+    pub(crate) head_scanned: usize,
+    /// The rest of a torn frame, replies, notices, replayed frames: owed before any frame of the ring.
+    pub(crate) out: Vec<u8>,
+    /// Bytes of `out` that the kernel has taken.
+    pub(crate) out_sent: usize,
+    pub(crate) behind: Option<Behind>,
+    pub(crate) replay: Option<Replay>,
+    /// Requests that came while the session was behind.
+    pub(crate) deferred: VecDeque<Request>,
+    /// Close with this once everything owed is out (graceful stop).
+    pub(crate) close_when_current: Option<(u16, &'static str)>,
+}
+
+/// A session that has not been given everything up to its worker's cursor.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Behind {
+    /// Ring index of the first update that it has not been given.
+    pub(crate) next: u64,
+    /// `Group::frames_conflatable` up to which it has been served; the difference is what it is owed.
+    pub(crate) served: u64,
+    /// Sequence number of the newest update that it was given before it fell behind: where a gap begins.
+    pub(crate) after_seq: u64,
+    /// Stretches of the ring that it never got and that have left the ring's history.
+    pub(crate) lost: Vec<Lost>,
+    /// Frames that a newer one replaced, not told yet (sessions with both modes; the others count by `served`).
+    pub(crate) dropped: u64,
+    /// The generation of the epoch that its client knows.
+    pub(crate) generation: u32,
+    /// The kernel once did not take all that was offered.
+    pub(crate) is_slow: bool,
+    /// Worker milliseconds when the kernel last took a byte.
+    pub(crate) progress_ms: u64,
+}
+
+/// Updates `[from, to)` left the ring before this session took them.
+#[derive(Clone, Debug)]
+pub(crate) struct Lost {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    /// Sequence number of the last update before `from`.
+    pub(crate) after_seq: u64,
+    /// Subjects of which a frame was given since: what they lost here has been told. Sorted.
+    pub(crate) settled: Vec<u32>,
+}
+
+/// The answer to a subscription: told, and followed by snapshots or history, in steps.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    /// The request's id, for the `subscribed` replies.
+    pub(crate) id: Option<String>,
+    /// Numbers of the subjects that the request's filters match. Sorted.
+    pub(crate) subjects: Vec<u32>,
+    /// Those that the session did not have before. Sorted.
+    pub(crate) gained: Vec<u32>,
+    /// Filters that match nothing yet.
+    pub(crate) unmatched: Vec<String>,
+    /// How many of `subjects` have been told.
+    pub(crate) told: usize,
+    /// The last reply has been written.
+    pub(crate) is_told: bool,
+    /// Live frames begin here.
+    pub(crate) until: u64,
+    /// Send each subject's newest frame along with the reply.
+    pub(crate) snapshot: bool,
+    pub(crate) resumed: Option<Resumed>,
+}
+
+/// A subscription that goes on from a sequence number.
+#[derive(Debug)]
+pub(crate) struct Resumed {
+    pub(crate) seq: u64,
+    /// Subjects of which nothing is missing. Sorted.
+    pub(crate) recovered: Vec<u32>,
+    /// Ring index of the next frame of the history to be sent; the end when there is none to be sent.
+    pub(crate) next: u64,
+}
+
+impl Session {
+    fn new() -> Self {
+        Self {
+            inbound: Inbound::new(),
+            extra: None,
+            links: Links::UNLINKED,
+            group: NO_GROUP,
+            member: NOT_MEMBER,
+            received_ms: 0,
+            requests_second: 0,
+            requests: 0,
+            peer_port: 0,
+            peer_ip: [0; 16],
+            state: State::Free,
+            lane: Lane::Json,
+            pinged: false,
+            subscribed_once: false,
+            blocked: false,
+            dirty: false,
+        }
+    }
+
+    /// The client's address.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        let ip = Ipv6Addr::from(self.peer_ip);
+        SocketAddr::new(ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4), self.peer_port)
+    }
+
+    /// Is it behind its worker's cursor?
+    pub(crate) fn is_behind(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.behind.is_some())
+    }
+
+    /// May its requests be served now, or must they wait until it is current?
+    pub(crate) fn must_defer(&self) -> bool {
+        self.extra
+            .as_ref()
+            .is_some_and(|extra| extra.behind.is_some() || extra.replay.is_some() || !extra.deferred.is_empty())
+    }
+
+    /// Counts a request or a ping; how many there were in this second.
+    pub(crate) fn count_request(&mut self, now_ms: u64) -> u16 {
+        let second = u32::try_from(now_ms / 1_000).unwrap_or(u32::MAX);
+        if self.requests_second != second {
+            self.requests_second = second;
+            self.requests = 0;
+        }
+        self.requests = self.requests.saturating_add(1);
+        self.requests
+    }
+}
+
+impl Extra {
+    /// Does it hold anything at all?
+    fn is_idle(&self) -> bool {
+        self.head.is_empty()
+            && self.out.is_empty()
+            && self.behind.is_none()
+            && self.replay.is_none()
+            && self.deferred.is_empty()
+            && self.close_when_current.is_none()
+    }
+
+    /// Bytes owed before any frame of the ring.
+    pub(crate) fn owed(&self) -> &[u8] {
+        &self.out[self.out_sent..]
+    }
+
+    fn clear(&mut self) {
+        self.head.clear();
+        self.head.shrink_to(EXTRA_BYTES_KEPT);
+        self.head_scanned = 0;
+        self.out.clear();
+        self.out.shrink_to(EXTRA_BYTES_KEPT);
+        self.out_sent = 0;
+        self.behind = None;
+        self.replay = None;
+        self.deferred.clear();
+        self.close_when_current = None;
+    }
+}
+
+/// All sessions of a worker, found by index; memory grows by chunks and is never moved.
+#[derive(Default)]
+pub(crate) struct Sessions {
+    chunks: Vec<Option<Box<[Session]>>>,
+    pool: Vec<Box<Extra>>,
+    open: u32,
+}
+
+impl Sessions {
+    /// How many sessions there are.
+    pub(crate) fn open(&self) -> u32 {
+        self.open
+    }
+
+    /// Begins a session at the index that the engine chose.
+    pub(crate) fn begin(&mut self, index: u32, peer: SocketAddr, now_ms: u64) -> &mut Session {
+        let chunk = index as usize / CHUNK;
+        if self.chunks.len() <= chunk {
+            self.chunks.resize_with(chunk + 1, || None);
+        }
+        let sessions =
+            self.chunks[chunk].get_or_insert_with(|| (0..CHUNK).map(|_| Session::new()).collect::<Vec<_>>().into());
+        let session = &mut sessions[index as usize % CHUNK];
+        debug_assert_eq!(session.state, State::Free, "the engine gave an index that is in use");
+        self.open += 1;
+        session.state = State::Handshake;
+        session.received_ms = now_ms;
+        session.peer_ip = match peer.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+            IpAddr::V6(ip) => ip.octets(),
+        };
+        session.peer_port = peer.port();
+        session
+    }
+
+    /// The session at `index`, if there is one.
+    pub(crate) fn find(&mut self, index: u32) -> Option<&mut Session> {
+        let session = self.chunks.get_mut(index as usize / CHUNK)?.as_mut()?.get_mut(index as usize % CHUNK)?;
+        (session.state != State::Free).then_some(session)
+    }
+
+    /// Ends it. It must be out of its group and out of the wheel.
+    pub(crate) fn end(&mut self, index: u32) {
+        let Some(session) = self.find(index) else { return };
+        debug_assert!(session.group == NO_GROUP && session.links == Links::UNLINKED, "a session ended while listed");
+        let extra = std::mem::replace(session, Session::new()).extra;
+        self.open -= 1;
+        if let Some(extra) = extra {
+            self.recycle(extra);
+        }
+    }
+
+    /// The session's extra, made if there is none.
+    pub(crate) fn extra(&mut self, index: u32) -> Option<&mut Extra> {
+        if self.find(index)?.extra.is_none() {
+            let fresh = self.pool.pop().unwrap_or_default();
+            self.find(index)?.extra = Some(fresh);
+        }
+        self.find(index)?.extra.as_deref_mut()
+    }
+
+    /// Takes the extra back if it holds nothing.
+    pub(crate) fn tidy(&mut self, index: u32) {
+        let Some(session) = self.find(index) else { return };
+        if session.extra.as_ref().is_some_and(|extra| extra.is_idle())
+            && let Some(extra) = session.extra.take()
+        {
+            self.recycle(extra);
+        }
+    }
+
+    /// Indices of all sessions.
+    pub(crate) fn indices(&self) -> Vec<u32> {
+        let mut indices = Vec::with_capacity(self.open as usize);
+        for (chunk, sessions) in self.chunks.iter().enumerate() {
+            for (place, session) in sessions.iter().flatten().enumerate() {
+                if session.state != State::Free {
+                    indices.push(u32::try_from(chunk * CHUNK + place).unwrap_or(u32::MAX));
+                }
+            }
+        }
+        indices
+    }
+
+    fn recycle(&mut self, mut extra: Box<Extra>) {
+        if self.pool.len() < EXTRAS_POOLED_MAX {
+            extra.clear();
+            self.pool.push(extra);
+        }
+    }
+}
+
+impl Linked for Sessions {
+    fn links(&mut self, index: u32) -> &mut Links {
+        let session =
+            self.chunks[index as usize / CHUNK].as_mut().map(|sessions| &mut sessions[index as usize % CHUNK]);
+        &mut session.expect("the wheel holds sessions that exist").links
+    }
+}
+
+/// User memory of a session that is subscribed, current and silent (invariant I7), in bytes: its place in the slab, and
+/// its place in its group, whose list may have grown to twice what it holds. The engine adds its own
+/// (`Engine::bytes_per_session`).
+pub const fn bytes_per_idle_session() -> usize {
+    size_of::<Session>() + 2 * size_of::<u32>()
+}
+
+/// No set of subscriptions.
+pub(crate) const NO_GROUP: u32 = u32::MAX;
+/// Not among its group's members.
+pub(crate) const NOT_MEMBER: u32 = u32::MAX;
+/// Sessions in one chunk of the slab.
+const CHUNK: usize = 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_session_is_small() {
+        assert!(bytes_per_idle_session() <= 112, "{}", bytes_per_idle_session());
+    }
+
+    #[test]
+    fn extras_are_pooled() {
+        let mut sessions = Sessions::default();
+        sessions.begin(5_000, "127.0.0.1:80".parse().unwrap(), 0);
+        assert_eq!(sessions.find(5_000).unwrap().peer().to_string(), "127.0.0.1:80");
+        sessions.extra(5_000).unwrap().out.extend_from_slice(b"x");
+        sessions.tidy(5_000);
+        assert!(sessions.find(5_000).unwrap().extra.is_some());
+        sessions.extra(5_000).unwrap().out.clear();
+        sessions.tidy(5_000);
+        assert!(sessions.find(5_000).unwrap().extra.is_none());
+        assert_eq!(sessions.pool.len(), 1);
+        sessions.end(5_000);
+        assert_eq!(sessions.open(), 0);
+        assert!(sessions.find(5_000).is_none());
+    }
+}

@@ -1,0 +1,268 @@
+//! The worker's loop: sockets, timers, those who are behind, then the ring.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant, SystemTime};
+
+use fanblade_net::{Engine, Event, IoSlices, SessionId, Unsent};
+use fanblade_ring::{Reader, Sleeper};
+use fanblade_wire::InboundLimits;
+
+use crate::catchup::Plan;
+use crate::directory::Directory;
+use crate::handle::{Command, WorkerConfig};
+use crate::session::Sessions;
+use crate::stats::WorkerStats;
+use crate::timers::{TICK_MS, Wheel};
+
+/// Everything a worker has but its engine, which is lent to the methods that need it.
+pub(crate) struct Worker {
+    pub(crate) config: WorkerConfig,
+    pub(crate) inbound_limits: InboundLimits,
+    pub(crate) stats: Arc<WorkerStats>,
+    pub(crate) reader: Reader,
+    pub(crate) sleeper: Sleeper,
+    inbox: Receiver<Command>,
+    /// Commands met while looking whether there are any.
+    commands: VecDeque<Command>,
+    pub(crate) directory: Directory,
+    pub(crate) sessions: Sessions,
+    pub(crate) wheel: Wheel,
+    /// Ring index of the next update to be fanned out.
+    pub(crate) cursor: u64,
+    /// Sequence number of the newest update before `cursor`.
+    pub(crate) cursor_seq: u64,
+    pub(crate) epoch: String,
+    pub(crate) epoch_generation: u32,
+    /// Milliseconds that the worker has been running, its stalls not counted.
+    pub(crate) now_ms: u64,
+    clock: Clock,
+    /// Sessions that have something to be sent now, or that may catch up.
+    pub(crate) ready: VecDeque<u32>,
+    /// What to tell the engine once it has returned from `poll`.
+    pub(crate) actions: Vec<Action>,
+    pub(crate) draining: Option<Draining>,
+    // Scratch, kept so that no pass allocates.
+    pub(crate) slices: IoSlices,
+    pub(crate) touched: Vec<u32>,
+    pub(crate) unsent: Vec<Unsent>,
+    pub(crate) plan: Plan,
+    pub(crate) text: String,
+    due: Vec<u32>,
+}
+
+/// A call to the engine that waits for its turn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Action {
+    Close(SessionId),
+    ShutdownWrite(SessionId),
+    WantWritable(SessionId),
+}
+
+/// A graceful stop under way.
+pub(crate) struct Draining {
+    pub(crate) close_code: u16,
+    pub(crate) reconnect_ms_max: u32,
+    pub(crate) deadline_ms: u64,
+    /// Sessions have been told.
+    pub(crate) announced: bool,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        config: WorkerConfig,
+        reader: Reader,
+        sleeper: Sleeper,
+        stats: Arc<WorkerStats>,
+        inbox: Receiver<Command>,
+    ) -> Self {
+        let (epoch_generation, epoch) = reader.epoch();
+        let inbound_limits = InboundLimits {
+            message_len_max: config.limits.message_len_max,
+            fragments_max: config.limits.fragments_max,
+        };
+        let mut worker = Self {
+            config,
+            inbound_limits,
+            stats,
+            reader,
+            sleeper,
+            inbox,
+            commands: VecDeque::new(),
+            directory: Directory::default(),
+            sessions: Sessions::default(),
+            wheel: Wheel::new(),
+            cursor: 0,
+            cursor_seq: 0,
+            epoch,
+            epoch_generation,
+            now_ms: 0,
+            clock: Clock::start(),
+            ready: VecDeque::new(),
+            actions: Vec::new(),
+            draining: None,
+            slices: IoSlices::new(),
+            touched: Vec::new(),
+            unsent: Vec::new(),
+            plan: Plan::default(),
+            text: String::new(),
+            due: Vec::new(),
+        };
+        worker.jump_to_tail();
+        worker
+    }
+
+    /// Serves until it is told to end.
+    pub(crate) fn run(mut self, mut engine: Box<dyn Engine>) -> io::Result<()> {
+        let engine = engine.as_mut();
+        loop {
+            let timeout = self.timeout();
+            let slept = timeout > Duration::ZERO;
+            engine.poll(timeout.into(), &mut |event| self.on_event(event))?;
+            self.sleeper.clear();
+            self.tick(slept.then_some(timeout));
+            if self.obey_commands(engine) {
+                return Ok(());
+            }
+            self.expire();
+            self.apply(engine);
+            self.serve(engine)?;
+            self.fan_out(engine)?;
+            self.apply(engine);
+            if self.is_drained() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// How long the next poll may wait: not at all while there is work; else until the next tick of the timers, with the
+    /// publisher told to wake us.
+    fn timeout(&mut self) -> Duration {
+        let is_busy = |worker: &Self| !worker.ready.is_empty() || worker.reader.tail() > worker.cursor;
+        if is_busy(self) {
+            return Duration::ZERO;
+        }
+        let spin_until = Instant::now() + Duration::from_micros(u64::from(self.config.spin_us));
+        while Instant::now() < spin_until {
+            if is_busy(self) {
+                return Duration::ZERO;
+            }
+            std::hint::spin_loop();
+        }
+        // The publisher looks at the sleeping word after it has published; we look at the tail after we have set it. One
+        // of the two sees the other (ring/wake.rs).
+        self.sleeper.prepare();
+        self.commands.extend(self.inbox.try_recv());
+        if is_busy(self) || !self.commands.is_empty() {
+            self.sleeper.clear();
+            return Duration::ZERO;
+        }
+        if self.sessions.open() == 0 && self.draining.is_none() {
+            return IDLE_WAIT;
+        }
+        Duration::from_millis(self.wheel.next_tick_in_ms(self.now_ms))
+    }
+
+    /// Moves the clock on. A worker that stood still (a debugger, a stopped process, a starved machine) does not hold the
+    /// time against its sessions: their bytes may be waiting unread.
+    fn tick(&mut self, slept: Option<Duration>) {
+        let allowed = slept.unwrap_or_default() + STALL;
+        if self.clock.advance(allowed) {
+            self.stats.stalls.add(1);
+        }
+        self.now_ms = self.clock.now_ms();
+    }
+
+    fn obey_commands(&mut self, engine: &mut dyn Engine) -> bool {
+        self.commands.extend(self.inbox.try_iter());
+        while let Some(command) = self.commands.pop_front() {
+            match command {
+                Command::Stop => return true,
+                Command::Notice(text) => self.tell_all(&text),
+                Command::Drain { close_code, reconnect_ms_max, deadline_ms } => {
+                    engine.pause_accepting();
+                    let deadline_ms = self.now_ms + u64::from(deadline_ms);
+                    self.draining = Some(Draining { close_code, reconnect_ms_max, deadline_ms, announced: false });
+                }
+            }
+        }
+        false
+    }
+
+    fn expire(&mut self) {
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.expire(&mut self.sessions, self.now_ms, &mut due);
+        for index in due.drain(..) {
+            self.on_deadline(index);
+        }
+        self.due = due;
+    }
+
+    /// Carries out what the event handlers have decided.
+    pub(crate) fn apply(&mut self, engine: &mut dyn Engine) {
+        for action in self.actions.drain(..) {
+            match action {
+                Action::Close(session) => engine.close(session),
+                Action::ShutdownWrite(session) => engine.shutdown_write(session),
+                Action::WantWritable(session) => engine.want_writable(session),
+            }
+        }
+    }
+
+    fn on_event(&mut self, event: Event<'_>) {
+        match event {
+            Event::Accepted { session, peer } => self.accepted(session.0, peer),
+            Event::Received { session, bytes } => self.received(session.0, bytes),
+            Event::Writable { session } => self.writable(session.0),
+            Event::Closed { session, error: _ } => self.peer_closed(session.0),
+            Event::Woken => {}
+        }
+    }
+
+    /// A graceful stop is over when every session is, or its time is up.
+    fn is_drained(&mut self) -> bool {
+        let Some(draining) = &self.draining else { return false };
+        let over = self.now_ms >= draining.deadline_ms;
+        if !draining.announced && (self.reader.tail() == self.cursor || over) {
+            self.announce_drain();
+        }
+        self.sessions.open() == 0 || over
+    }
+}
+
+/// Milliseconds of running time: real time less the stalls.
+struct Clock {
+    last: Instant,
+    running: Duration,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { last: Instant::now(), running: Duration::ZERO }
+    }
+
+    /// Adds the time since the last call, at most `allowed` of it; `true` when it was more.
+    fn advance(&mut self, allowed: Duration) -> bool {
+        let elapsed = self.last.elapsed();
+        self.last += elapsed;
+        self.running += elapsed.min(allowed);
+        elapsed > allowed
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.running.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Nanoseconds since the Unix epoch, as descriptors carry them.
+pub(crate) fn unix_ns() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Longer than this between two looks at the sockets, sleep apart, is a stall.
+const STALL: Duration = Duration::from_millis(500);
+/// A wait while there are neither sessions nor timers.
+const IDLE_WAIT: Duration = Duration::from_millis(10 * TICK_MS);
