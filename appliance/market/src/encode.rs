@@ -19,6 +19,5 @@ use crate::image::Book;
 
 /// The checksum of a book.
 pub fn crc(book: &Book<'_>) -> u32 {
-    let mut text = Vec::with_capacity(json::LEVELS_LEN_MAX);
-    json::crc(&mut text, book)
+    json::crc(&mut Vec::new(), book)
 }

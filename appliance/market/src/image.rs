@@ -1,5 +1,6 @@
 //! What a channel shows: the whole state of one subject, never a difference, so that the newest image is a snapshot.
 
+use core::cell::OnceCell;
 use core::fmt;
 
 use crate::limits::BOOK_LEVELS;
@@ -46,7 +47,7 @@ impl Channel {
 }
 
 /// One changed image, lent for the duration of the callback.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Update<'a> {
     /// Sequence number of the message that caused it.
     pub seq: u64,
@@ -76,7 +77,7 @@ impl Update<'_> {
 }
 
 /// State of one subject.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Image<'a> {
     /// Of [`Channel::Trade`].
     Trade(Trade),
@@ -186,12 +187,14 @@ pub struct Bbo {
 }
 
 /// The best [`BOOK_LEVELS`] of both sides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Book<'a> {
     /// Highest first.
     pub bids: Levels<'a>,
     /// Lowest first.
     pub asks: Levels<'a>,
+    /// What the first encoding to need it computed for all.
+    pub(crate) crc: OnceCell<u32>,
 }
 
 /// At most [`BOOK_LEVELS`] levels, best first.

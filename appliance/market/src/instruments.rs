@@ -1,5 +1,6 @@
 //! Which instrument has which number, and what is known of it.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 
 use fanblade_feed::itch::{self, Stock};
@@ -42,7 +43,11 @@ impl Entry {
     }
 
     pub(crate) fn book(&self) -> Book<'_> {
-        Book { bids: Levels::best_of(self.bids.levels()), asks: Levels::best_of(self.asks.levels()) }
+        Book {
+            bids: Levels::best_of(self.bids.levels()),
+            asks: Levels::best_of(self.asks.levels()),
+            crc: OnceCell::new(),
+        }
     }
 }
 

@@ -23,7 +23,7 @@ fn agrees_on_a_real_open() {
 fn agrees_on_a_synthetic_day() {
     let Some(python) = python() else { return };
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("synthetic.itch");
-    std::fs::write(&path, synthetic(7, 20, 20_000)).expect("writable");
+    std::fs::write(&path, synthetic(7, 20, 500, 20_000)).expect("writable");
     assert!(compare(&python, &path) > 1000);
     std::fs::remove_file(&path).expect("written above");
 }

@@ -1,7 +1,6 @@
 //! JSON text, written by hand: this is on the path of every update.
 
 use crate::image::{Bbo, Book, Image, Imbalance, Level, Levels, Side, Status, Trade};
-use crate::limits::BOOK_LEVELS;
 
 /// Appends `{"s":subject,"q":seq,"p":prev,"t":"ts_ns","d":image}`, `prev` being the sequence number of the subject's
 /// previous frame. `subject` is printable ASCII.
@@ -25,18 +24,17 @@ pub fn write(out: &mut Vec<u8>, subject: &str, seq: u64, prev: u64, ts_ns: u64, 
     out.push(b'}');
 }
 
-/// Bytes of one side at most: brackets and commas, and per level three numbers of 10, 20 and 10 digits in brackets.
-pub(super) const LEVELS_LEN_MAX: usize = 2 + BOOK_LEVELS * (10 + 20 + 10 + 5);
-
 /// The checksum of a book, with the end of `out` as scratch.
 pub(super) fn crc(out: &mut Vec<u8>, book: &Book<'_>) -> u32 {
-    let start = out.len();
-    levels(out, book.bids);
-    let middle = out.len();
-    levels(out, book.asks);
-    let crc = crc_of(&out[start..middle], &out[middle..]);
-    out.truncate(start);
-    crc
+    *book.crc.get_or_init(|| {
+        let start = out.len();
+        levels(out, book.bids);
+        let middle = out.len();
+        levels(out, book.asks);
+        let crc = crc_of(&out[start..middle], &out[middle..]);
+        out.truncate(start);
+        crc
+    })
 }
 
 fn crc_of(bids: &[u8], asks: &[u8]) -> u32 {
@@ -82,7 +80,7 @@ fn book(out: &mut Vec<u8>, book: &Book<'_>) {
     out.extend_from_slice(b",\"asks\":");
     let asks_start = out.len();
     levels(out, book.asks);
-    let crc = crc_of(&out[bids_start..bids_end], &out[asks_start..]);
+    let crc = *book.crc.get_or_init(|| crc_of(&out[bids_start..bids_end], &out[asks_start..]));
     out.extend_from_slice(b",\"crc\":");
     number(out, crc);
     out.push(b'}');
