@@ -25,7 +25,7 @@ pub const SIMULATOR_LAG_NS_MAX: u64 = 5_000_000_000;
 /// 78 hours. The day then closes, and the next session begins.
 pub const SIMULATOR_DAY_NS_MAX: u64 = 72 * 3_600_000_000_000;
 
-/// The most instruments that a simulator makes: the size of Nasdaq's own directory. Each costs some 2.3 KiB.
+/// The most instruments that a simulator makes: the size of Nasdaq's own directory. Each costs some 2.2 KB.
 pub const SIMULATOR_SYMBOLS_MAX: usize = 8_000;
 
 /// The highest mean rate that a simulator can be asked for, in messages per second. Unpaced it makes what it can.

@@ -218,7 +218,7 @@ pub(super) fn universe(count: usize, chance: &mut Chance) -> (Vec<Instrument>, V
     (instruments, ranked)
 }
 
-/// A name that might be one: three to five letters that can nearly be said.
+/// A name that might be one: three to five letters that can nearly be said. That some are real is chance.
 fn ticker(chance: &mut Chance) -> String {
     let pattern = chance.pick(&["cvc", "vcc", "cvcc", "cvcc", "ccvc", "cvcv", "vccv", "vcvc", "cvccv"]);
     let letter = |kind| match kind {

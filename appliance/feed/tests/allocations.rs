@@ -1,0 +1,73 @@
+//! What feeds ask of the allocator: room when they are made, nothing while they run.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::Write;
+
+use fanblade_feed::limits::SIMULATOR_SYMBOLS_MAX;
+use fanblade_feed::pace::Pace;
+use fanblade_feed::simulator::{Simulator, SimulatorConfig, write_binaryfile};
+use fanblade_feed::{Feed, FileFeed, Poll, SimulatedFeed};
+
+/// The system's allocator, counting what the calling thread asks of it.
+struct Counting;
+
+thread_local! {
+    /// Allocations, and bytes in use.
+    static ASKED: Cell<(u64, i64)> = const { Cell::new((0, 0)) };
+}
+
+#[expect(unsafe_code, reason = "an allocator is an unsafe trait")]
+// SAFETY: all is done by the system's allocator, with the very arguments that came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ASKED.with(|asked| asked.set((asked.get().0 + 1, asked.get().1 + layout.size() as i64)));
+        // SAFETY: the caller keeps the contract of `alloc`, which is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        ASKED.with(|asked| asked.set((asked.get().0, asked.get().1 - layout.size() as i64)));
+        // SAFETY: the caller keeps the contract of `dealloc`, which is passed on; `pointer` came from `System`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How often the allocator is asked while a feed is polled so many times.
+fn allocations(feed: &mut dyn Feed, polls: u32) -> u64 {
+    let before = ASKED.get().0;
+    for _ in 0..polls {
+        assert_eq!(feed.poll(0, &mut |_| {}).unwrap(), Poll::Busy);
+    }
+    ASKED.get().0 - before
+}
+
+#[test]
+fn a_running_feed_allocates_nothing() {
+    let config = SimulatorConfig { symbols: 100, ..SimulatorConfig::default() };
+    assert_eq!(allocations(&mut SimulatedFeed::unpaced(&config).unwrap(), 5_000), 0);
+
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    write_binaryfile(&config, 300_000, std::io::BufWriter::new(&mut file)).unwrap();
+    file.flush().unwrap();
+    assert_eq!(allocations(&mut FileFeed::open(file.path(), Pace::Unpaced).unwrap(), 1_000), 0);
+
+    // The measure itself works.
+    let before = ASKED.get().0;
+    drop(std::hint::black_box(vec![0_u8; 10]));
+    assert_eq!(ASKED.get().0, before + 1);
+}
+
+#[test]
+fn an_instrument_costs_what_its_limit_says() {
+    let before = ASKED.get().1;
+    let config = SimulatorConfig { symbols: SIMULATOR_SYMBOLS_MAX, ..SimulatorConfig::default() };
+    let simulator = Simulator::new(&config).unwrap();
+    let bytes = (ASKED.get().1 - before) as usize / SIMULATOR_SYMBOLS_MAX;
+    assert!((2_100..2_300).contains(&bytes), "{bytes} bytes an instrument");
+    drop(simulator);
+    assert_eq!(ASKED.get().1, before);
+}
