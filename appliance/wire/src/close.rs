@@ -29,8 +29,8 @@ pub const TOO_MANY_REQUESTS: u16 = 4029;
 
 /// Whether a peer may send this code in a close frame.
 ///
-/// RFC 6455 section 7.4.1 reserves 1004, and forbids 1005, 1006 and 1015 on the wire; section 7.4.2 leaves 1016 to 2999 to
-/// later revisions and gives 3000 to 4999 to applications. 1012 to 1014 have been registered since.
+/// RFC 6455 section 7.4.1 reserves 1004, and forbids 1005, 1006 and 1015 on the wire; section 7.4.2 leaves 1016 to
+/// 2999 to later revisions and gives 3000 to 4999 to applications. 1012 to 1014 have been registered since.
 pub fn is_valid(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }

@@ -48,7 +48,7 @@ impl Opcode {
         })
     }
 
-    /// Close, ping and pong: never fragmented, at most 125 bytes, allowed amid the fragments of a message (section 5.5).
+    /// Close, ping and pong: never fragmented, at most 125 bytes, allowed amid a message's fragments (section 5.5).
     pub fn is_control(self) -> bool {
         self as u8 & 0x8 != 0
     }
@@ -118,13 +118,13 @@ pub(crate) struct ClientHeader {
 impl ClientHeader {
     /// Reads a header and its length; `None` if it is not whole yet.
     ///
-    /// The checks come in the order of the bytes that they need, so that however the bytes arrive the same stream meets the
-    /// same error, and as early as can be.
+    /// The checks come in the order of the bytes that they need, so that however the bytes arrive the same stream
+    /// meets the same error, and as early as can be.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(ClientHeader, usize)>, InboundError> {
         let Some((&[first, second], rest)) = bytes.split_first_chunk() else {
             return Ok(None);
         };
-        // Section 5.2: RSV1 to RSV3 "MUST be 0 unless an extension is negotiated that defines meanings for non-zero values".
+        // Section 5.2: the RSV bits "MUST be 0 unless an extension is negotiated that defines meanings".
         if first & RSV != 0 {
             return Err(InboundError::ReservedBits);
         }

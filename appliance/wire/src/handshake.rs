@@ -46,9 +46,9 @@ pub struct Upgrade<'a> {
 
 /// Reads the head of a request.
 ///
-/// `bytes` is all that came so far, `scanned` the length of it in the call before (0 at first): the search for the end goes
-/// on from there, and the fields are parsed only once, when it is found, so that a head costs time linear in its length
-/// even if it arrives byte by byte.
+/// `bytes` is all that came so far, `scanned` the length of it in the call before (0 at first): the search for the
+/// end goes on from there, and the fields are parsed only once, when it is found, so that a head costs time linear in
+/// its length even if it arrives byte by byte.
 pub fn parse(bytes: &[u8], scanned: usize) -> Head<'_> {
     match try_parse(bytes, scanned) {
         Ok(None) => Head::Incomplete,
@@ -117,7 +117,7 @@ fn try_parse(bytes: &[u8], scanned: usize) -> Result<Option<Upgrade<'_>>, Reject
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(bytes.get(..head_len).unwrap_or_default()) {
         Ok(httparse::Status::Complete(length)) if length == head_len => {}
-        // It ends earlier, at an empty line of bare line feeds: two readers of such a head may disagree on where it ends.
+        // It ends earlier, at an empty line of bare line feeds: two readers of such a head may disagree on its end.
         Ok(_) => return Err(Rejection::new(400, "The request's lines must end with CR LF.")),
         Err(httparse::Error::TooManyHeaders) => {
             return Err(Rejection::new(431, "The request has more than 64 header fields."));

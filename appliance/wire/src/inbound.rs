@@ -25,7 +25,7 @@ pub enum Event<'a> {
     Ping(&'a [u8]),
     /// An answer to a ping of ours, or unsolicited.
     Pong(&'a [u8]),
-    /// The client closes; nothing follows. To be answered with a close frame, unless one was sent already (section 5.5.1).
+    /// The client closes; nothing follows. To be answered with a close frame, unless one was sent before (5.5.1).
     Close {
         /// `None` if the frame was empty (section 7.1.5 calls that 1005).
         code: Option<u16>,
@@ -117,11 +117,11 @@ impl Inbound {
         Inbound::default()
     }
 
-    /// Takes the bytes that came next, unmasks them in place, and calls `sink` for each event that they complete, in order.
+    /// Takes the bytes that came next, unmasks them in place, and calls `sink` for each event that they complete.
     ///
     /// A frame that is whole in `bytes` is lent from there; only what is split between calls or fragments is copied.
-    /// After a close frame, [`Flow::Stop`] or an error, all further bytes are dropped: section 5.5.1, "after receiving [a
-    /// Close frame], an endpoint […] discards any further data". On an error the caller closes with its
+    /// After a close frame, [`Flow::Stop`] or an error, all further bytes are dropped (section 1.4: after a close frame
+    /// "a peer discards any further data received"). On an error the caller closes with its
     /// [`close_code`](InboundError::close_code).
     pub fn push(
         &mut self,
@@ -213,7 +213,7 @@ impl Inbound {
                     }
                     message.payload.len()
                 }
-                // Section 5.4: "The fragments of one message MUST NOT be interleaved between the fragments of another message".
+                // Section 5.4: "fragments of one message MUST NOT be interleaved between the fragments of another".
                 (Some(_), _) => return Err(InboundError::ExpectedContinuation),
             };
             // Section 10.4 asks for limits on frame size and on the size of a message after reassembly. No memory is
@@ -365,7 +365,7 @@ impl Message {
             let fresh = self.payload.get(self.valid_len..).unwrap_or_default();
             self.valid_len += match simdutf8::compat::from_utf8(fresh) {
                 Ok(text) => text.len(),
-                // The end of `fresh` may be the beginning of a character: at most three bytes, looked at again next time.
+                // It may end amid a character: at most three bytes, looked at again next time.
                 Err(error) if error.error_len().is_none() => error.valid_up_to(),
                 Err(_) => return Err(InboundError::InvalidUtf8),
             };

@@ -1,4 +1,4 @@
-//! Masking (RFC 6455 section 5.3): octet i of the payload is XORed with octet i mod 4 of the key. It is its own inverse.
+//! Masking (RFC 6455 section 5.3): octet i of the payload is XORed with octet i mod 4 of the key; its own inverse.
 
 /// Masks or unmasks in place bytes that begin `offset` bytes into their frame's payload.
 pub(crate) fn apply(bytes: &mut [u8], key: [u8; 4], offset: usize) {

@@ -1,4 +1,4 @@
-//! `fanblade-echo`: a WebSocket echo server on the very `net` and `wire` that the blade runs on, for conformance suites.
+//! `fanblade-echo`: a WebSocket echo server on the blade's own `net` and `wire`, for conformance suites.
 //!
 //! It takes any path, offers no subprotocol, and sends every message back. Its limits are those of a conformance suite
 //! (messages of 16 MiB), not the blade's.
@@ -112,8 +112,8 @@ impl Echo {
                 continue;
             }
             slices.clear();
-            // SAFETY: the bytes must stay readable until `flush` returns: they are the session's own buffer, and neither it
-            // nor the session is touched before that. The slices are cleared before they are filled again.
+            // SAFETY: the bytes must stay readable until `flush` returns: they are the session's own buffer, and
+            // neither it nor the session is touched before that. The slices are cleared before they are filled again.
             unsafe { slices.push(owed.as_ptr(), owed.len()) };
             engine.send(*id, slices);
             session.in_flight = owed.len();
@@ -151,8 +151,8 @@ impl Echo {
             self.engine.resume_reading(id);
             session.is_paused = false;
         }
-        // RFC 6455 section 7.1.1: the server ends its side first, and then waits for the client's end, so that nothing of
-        // the close frame is lost to a reset. Not for ever.
+        // RFC 6455 section 7.1.1: the server ends its side first, and then waits for the client's end, so that
+        // nothing of the close frame is lost to a reset. Not for ever.
         if is_drained && matches!(session.phase, Phase::Closing) && session.deadline.is_none() {
             self.engine.shutdown_write(id);
             session.deadline = Some(Instant::now() + LINGER_MAX);

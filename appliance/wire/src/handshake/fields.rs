@@ -34,7 +34,7 @@ impl<'a> Fields<'a> {
             } else if is("authorization") {
                 once(&mut fields.authorization, header, "There is more than one Authorization header.")?;
             } else if is("sec-websocket-key") {
-                // Section 11.3.1: "MUST NOT appear more than once in an HTTP request"; so do 11.3.5 and RFC 9112 section 3.2.
+                // Section 11.3.1: "MUST NOT appear more than once in an HTTP request"; so 11.3.5 and RFC 9112 3.2.
                 once(&mut fields.key, header, "There is more than one Sec-WebSocket-Key header.")?;
             } else if is("sec-websocket-version") {
                 once(&mut fields.version, header, "There is more than one Sec-WebSocket-Version header.")?;
@@ -79,7 +79,7 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    /// Section 4.2.1 item 5: "a base64-encoded value that, when decoded, is 16 bytes in length".
+    /// Section 4.2.1 item 5: "a base64-encoded […] value that, when decoded, is 16 bytes in length".
     pub(super) fn key(&self) -> Result<&'a str, Rejection> {
         let key = self.key.ok_or(Rejection::new(400, "The header Sec-WebSocket-Key is missing."))?;
         let mut nonce = [0; 18];
@@ -146,7 +146,7 @@ fn is_token_byte(byte: u8) -> bool {
 const HOST_LEN_MAX: usize = 253 + 6;
 /// Subprotocols offered at once. We have two; a quadratic check for duplicates wants a limit.
 const PROTOCOLS_MAX: usize = 16;
-/// Standard base64, but the spare bits of the last character may be anything: so they are in the RFC's own example of a key,
-/// `AQIDBAUGBwgJCgsMDQ4PEC==` (section 4.1).
+/// Standard base64, but the spare bits of the last character may be anything: so they are in the example of a key in
+/// section 4.1, `AQIDBAUGBwgJCgsMDQ4PEC==`.
 const KEY_ENCODING: GeneralPurpose =
     GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));

@@ -51,8 +51,9 @@ impl Rejection {
         // RFC 9110 section 7.8: who sends Upgrade must name it in Connection.
         let connection = if self.status == 426 { "Upgrade, close" } else { "close" };
         let head = format!(
-            "HTTP/1.1 {} {phrase}\r\n{fields}Connection: {connection}\r\nContent-Type: {content_type}; charset=utf-8\r\n\
-             Content-Length: {}\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\r\n",
+            "HTTP/1.1 {} {phrase}\r\n{fields}Connection: {connection}\r\n\
+             Content-Type: {content_type}; charset=utf-8\r\nContent-Length: {}\r\n\
+             Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\r\n",
             self.status,
             body.len(),
         );

@@ -1,3 +1,5 @@
+//! Handshakes as browsers, proxies and attackers send them; RFC 6455 sections 1.2, 4.1 and 4.2.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -68,7 +70,7 @@ fn incomplete_until_the_empty_line_and_frames_may_follow() {
 
 #[test]
 fn what_was_scanned_is_not_scanned_again() {
-    // The end lies in what the caller says was scanned: not found, so nobody looked there, except at the last three bytes.
+    // The end lies in what the caller says was scanned: not found, so nobody looked there, but for the last 3 bytes.
     let head = b"GET / HTTP/1.1\r\n\r\n...................";
     assert_eq!(head_len(head, 0), Some(18));
     assert_eq!(head_len(head, 17), Some(18));

@@ -1,3 +1,5 @@
+//! Frames as clients send them, in one piece and in all pieces; RFC 6455 sections 5 to 8, Autobahn's sections 6 and 7.
+
 use proptest::prelude::*;
 
 use super::*;
