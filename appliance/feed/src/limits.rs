@@ -8,6 +8,14 @@ pub const PACKET_LEN_MAX: usize = 1_400;
 /// A longer gap takes several requests.
 pub const REQUEST_MESSAGES_MAX: u64 = 0xFFFE;
 
+/// The longest gap that is believed, in messages: ten times and more what a whole day of Nasdaq has. A packet beyond it
+/// is malformed, since to believe one wrong number would make duplicates of all that follow.
+pub const SEQUENCE_JUMP_MAX: u64 = 1 << 34;
+
+/// So many packets of the session before, with none of the current one between them, are dropped as `stale`; the next
+/// switches back. Far more than a slower line has on its way when a session changes.
+pub const STALE_PACKETS_MAX: u32 = 1_000;
+
 /// How many bytes of a file are read (or inflated) at once. Must hold the longest message that the framing can
 /// express, 2 + 65,535 bytes; large enough that system calls do not show, small enough that one inflation takes no
 /// more than a millisecond.

@@ -54,6 +54,14 @@ pub enum PacketFault {
         /// Messages announced.
         count: u16,
     },
+    /// Its number is implausibly far from the one that comes next.
+    #[error("MoldUDP64 sequence number {sequence} where {expected} is expected")]
+    SequenceJump {
+        /// Number of the first message.
+        sequence: u64,
+        /// Number that comes next.
+        expected: u64,
+    },
     /// It ends where the length of another message should be.
     #[error("MoldUDP64 packet ends {missing} messages short of what its header announces")]
     MessageMissing {
@@ -250,7 +258,8 @@ impl PacketBuilder {
     }
 }
 
-const SEQUENCE_OFFSET: usize = 10;
+/// Where in a packet its sequence number is.
+pub(super) const SEQUENCE_OFFSET: usize = 10;
 
 #[cfg(test)]
 mod tests {

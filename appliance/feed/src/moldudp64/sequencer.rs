@@ -1,6 +1,8 @@
 //! From packets, as the network delivers them, to messages in order.
 
-use super::{Kind, Packet, PacketError};
+use super::packet::SEQUENCE_OFFSET;
+use super::{Kind, Packet, PacketError, PacketFault};
+use crate::limits::{SEQUENCE_JUMP_MAX, STALE_PACKETS_MAX};
 use crate::{Event, FeedCounters, Session};
 
 /// Puts out every message at most once and in order, and says what is missing. It holds nothing back: a message that
@@ -9,13 +11,21 @@ use crate::{Event, FeedCounters, Session};
 #[derive(Debug)]
 pub struct Sequencer {
     start: Start,
-    session: Option<Session>,
-    /// The session before this one. Its stragglers, from a slower line, must not switch back.
-    previous: Option<Session>,
-    /// The number that comes next; 0 before it is known.
+    current: Option<Numbering>,
+    /// The session before the current one. Its stragglers, from a slower line, must not switch back.
+    previous: Option<Numbering>,
+    /// How many packets of it have come since the last of the current one.
+    stale_packets: u32,
+    counters: FeedCounters,
+}
+
+/// How far a session has come.
+#[derive(Debug, Clone, Copy)]
+struct Numbering {
+    session: Session,
+    /// The number that comes next.
     expected: u64,
     ended: bool,
-    counters: FeedCounters,
 }
 
 /// What a sequencer expects of the first session that it sees. Later ones are expected from their beginning, since
@@ -31,7 +41,7 @@ pub enum Start {
 impl Sequencer {
     /// One that has seen nothing yet.
     pub fn new(start: Start) -> Self {
-        Self { start, session: None, previous: None, expected: 0, ended: false, counters: FeedCounters::default() }
+        Self { start, current: None, previous: None, stale_packets: 0, counters: FeedCounters::default() }
     }
 
     /// Takes one packet, and puts out what it brings.
@@ -40,43 +50,24 @@ impl Sequencer {
         self.counters.bytes += bytes.len() as u64;
         let packet = match Packet::parse(bytes) {
             Ok(packet) => packet,
-            Err(error) => return self.malformed(error, &mut sink),
+            Err(error) => return malformed(&mut self.counters, error, &mut sink),
         };
-        let session = packet.session();
-        if self.session != Some(session) {
-            if self.previous == Some(session) {
-                self.counters.stale += packet.messages().filter(Result::is_ok).count() as u64;
-                return;
-            }
-            self.begin(session, packet.sequence(), &mut sink);
-        }
-        match packet.kind() {
-            Kind::Messages(_) => self.messages(&packet, &mut sink),
-            Kind::Heartbeat => {
-                self.counters.heartbeats += 1;
-                self.catch_up(packet.sequence(), &mut sink);
-                self.messages(&packet, &mut sink);
-            }
-            Kind::EndOfSession => {
-                self.catch_up(packet.sequence(), &mut sink);
-                self.messages(&packet, &mut sink);
-                // It is repeated for a while, for those who missed it.
-                if !self.ended {
-                    self.ended = true;
-                    sink(Event::EndOfSession { seq: self.expected });
-                }
-            }
-        }
+        let Some(mut numbering) = self.numbering_of(&packet, &mut sink) else {
+            self.counters.stale += packet.messages().filter(Result::is_ok).count() as u64;
+            return;
+        };
+        numbering.accept(&packet, &mut self.counters, &mut sink);
+        self.current = Some(numbering);
     }
 
-    /// The number that comes next; 0 before the first packet.
-    pub fn expected(&self) -> u64 {
-        self.expected
+    /// The number that comes next; none before the first packet.
+    pub fn expected(&self) -> Option<u64> {
+        self.current.map(|numbering| numbering.expected)
     }
 
     /// The session under way.
     pub fn session(&self) -> Option<Session> {
-        self.session
+        self.current.map(|numbering| numbering.session)
     }
 
     /// What came, what went, what was missing.
@@ -84,56 +75,90 @@ impl Sequencer {
         &self.counters
     }
 
-    fn begin(&mut self, session: Session, sequence: u64, sink: &mut impl FnMut(Event<'_>)) {
-        self.expected = match self.start {
-            Start::Live if self.session.is_none() => sequence,
-            Start::Live | Start::Beginning => 1,
+    /// The numbering by which a packet goes, new or known; none if the packet comes too late.
+    fn numbering_of(&mut self, packet: &Packet<'_>, sink: &mut impl FnMut(Event<'_>)) -> Option<Numbering> {
+        let session = packet.session();
+        if let Some(current) = self.current.filter(|current| current.session == session) {
+            self.stale_packets = 0;
+            return Some(current);
+        }
+        let numbering = match self.previous.filter(|previous| previous.session == session) {
+            // One session that nobody else speaks of was a mistake: one bad packet must not silence a feed.
+            Some(previous) if self.stale_packets >= STALE_PACKETS_MAX => previous,
+            Some(_) => {
+                self.stale_packets += 1;
+                return None;
+            }
+            None => {
+                let first = self.start == Start::Live && self.current.is_none();
+                Numbering { session, expected: if first { packet.sequence() } else { 1 }, ended: false }
+            }
         };
-        self.previous = self.session.replace(session);
-        self.ended = false;
+        self.stale_packets = 0;
+        self.previous = self.current.replace(numbering);
         self.counters.sessions += 1;
         sink(Event::SessionStart { session });
+        Some(numbering)
     }
+}
 
-    /// Whatever lies between here and `sequence` is missing.
-    fn catch_up(&mut self, sequence: u64, sink: &mut impl FnMut(Event<'_>)) {
-        if sequence > self.expected {
-            self.counters.gaps += 1;
-            self.counters.gap_messages += sequence - self.expected;
-            sink(Event::Gap { from: self.expected, to: sequence });
-            self.expected = sequence;
+impl Numbering {
+    fn accept(&mut self, packet: &Packet<'_>, counters: &mut FeedCounters, sink: &mut impl FnMut(Event<'_>)) {
+        if packet.sequence().saturating_sub(self.expected) > SEQUENCE_JUMP_MAX {
+            let fault = PacketFault::SequenceJump { sequence: packet.sequence(), expected: self.expected };
+            return malformed(counters, PacketError { offset: SEQUENCE_OFFSET, fault }, sink);
         }
-    }
-
-    fn messages(&mut self, packet: &Packet<'_>, sink: &mut impl FnMut(Event<'_>)) {
+        if let Kind::Heartbeat | Kind::EndOfSession = packet.kind() {
+            self.catch_up(packet.sequence(), counters, sink);
+        }
         for message in packet.messages() {
             match message {
-                Ok((seq, _, _)) if seq < self.expected => self.counters.duplicates += 1,
+                Ok((seq, _, _)) if seq < self.expected => counters.duplicates += 1,
                 Ok((seq, offset, bytes)) => {
                     // Only the first message of a packet can lie beyond a gap.
-                    self.catch_up(seq, sink);
-                    self.counters.messages += 1;
+                    self.catch_up(seq, counters, sink);
+                    counters.messages += 1;
                     // Fits: the parser has checked that the packet's last number does.
                     self.expected = seq + 1;
                     sink(Event::Message { seq, bytes, offset: offset as u64 });
                 }
-                Err(error) => self.malformed(error, sink),
+                Err(error) => malformed(counters, error, sink),
+            }
+        }
+        match packet.kind() {
+            Kind::Messages(_) => {}
+            Kind::Heartbeat => counters.heartbeats += 1,
+            // It is repeated for a while, for those who missed it.
+            Kind::EndOfSession if self.ended => {}
+            Kind::EndOfSession => {
+                self.ended = true;
+                sink(Event::EndOfSession { seq: self.expected });
             }
         }
     }
 
-    fn malformed(&mut self, error: PacketError, sink: &mut impl FnMut(Event<'_>)) {
-        self.counters.malformed += 1;
-        sink(Event::Malformed { offset: error.offset as u64, reason: error.fault.into() });
+    /// Whatever lies between here and `sequence` is missing.
+    fn catch_up(&mut self, sequence: u64, counters: &mut FeedCounters, sink: &mut impl FnMut(Event<'_>)) {
+        if sequence > self.expected {
+            counters.gaps += 1;
+            counters.gap_messages += sequence - self.expected;
+            sink(Event::Gap { from: self.expected, to: sequence });
+            self.expected = sequence;
+        }
     }
+}
+
+fn malformed(counters: &mut FeedCounters, error: PacketError, sink: &mut impl FnMut(Event<'_>)) {
+    counters.malformed += 1;
+    sink(Event::Malformed { offset: error.offset as u64, reason: error.fault.into() });
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::PacketBuilder;
     use super::super::vectors::*;
-    use super::super::{PacketBuilder, PacketFault};
     use super::*;
 
     /// What a sequencer puts out for `packets`, in words.
@@ -169,7 +194,7 @@ mod tests {
         assert_eq!(words, ["session 000000001A", "1: 36 at 22", "2: 31 at 60", "end 3"]);
         let counters = *sequencer.counters();
         assert_eq!((counters.packets, counters.messages, counters.duplicates, counters.heartbeats), (5, 2, 2, 1));
-        assert_eq!((counters.bytes, counters.sessions, sequencer.expected()), (91 * 2 + 60, 1, 3));
+        assert_eq!((counters.bytes, counters.sessions, sequencer.expected()), (91 * 2 + 60, 1, Some(3)));
     }
 
     #[test]
@@ -217,6 +242,26 @@ mod tests {
         ];
         assert_eq!(words, expected);
         assert_eq!((sequencer.counters().stale, sequencer.counters().sessions), (3, 3));
+    }
+
+    #[test]
+    fn one_bad_packet_does_not_silence_a_feed() {
+        let mut sequencer = Sequencer::new(Start::Live);
+        let mut accept = |packet: &[u8]| events(&mut sequencer, [packet]);
+        assert_eq!(accept(&packet(&SESSION, 7, 1)).len(), 2);
+        let fault = PacketFault::SequenceJump { sequence: 1 << 60, expected: 8 };
+        assert_eq!(accept(&packet(&SESSION, 1 << 60, 1)), [format!("malformed 10: {fault}")]);
+        assert_eq!(accept(&packet(&SESSION, 8, 1)), ["8: 8 at 22"]);
+
+        assert_eq!(accept(&packet(b"NONSENSE  ", 1, 0)), ["session NONSENSE  "]);
+        let stale = u64::from(STALE_PACKETS_MAX);
+        for sequence in 9..9 + stale {
+            assert_eq!(accept(&packet(&SESSION, sequence, 1)).len(), 0);
+        }
+        let expected =
+            ["session 000000001A".to_owned(), format!("gap 9..{}", 9 + stale), format!("{}: 8 at 22", 9 + stale)];
+        assert_eq!(accept(&packet(&SESSION, 9 + stale, 1)), expected);
+        assert_eq!((sequencer.counters().stale, sequencer.counters().gap_messages), (stale, stale));
     }
 
     #[test]
@@ -292,7 +337,7 @@ mod tests {
             prop_assert_eq!(counters.messages + counters.duplicates, offered);
             prop_assert_eq!((counters.messages, counters.gap_messages), (messages, missing));
             if !live && !arriving.is_empty() {
-                prop_assert_eq!(sequencer.expected(), 1 + messages + missing);
+                prop_assert_eq!(sequencer.expected(), Some(1 + messages + missing));
             }
         }
 
