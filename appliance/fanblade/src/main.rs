@@ -1,2 +1,54 @@
-//! The blade.
-fn main() {}
+//! The blade: one binary, one file per command.
+
+mod admin;
+mod blade;
+mod calendar;
+mod check;
+mod config;
+mod doctor;
+mod flows;
+mod metrics;
+mod run;
+mod sequencer;
+mod subscribe;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// One feed in, millions of WebSocket subscribers out.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve: a simulated market, a recorded one, or what a configuration file says
+    Run(run::Args),
+    /// Subscribe to a blade; prints what comes, or checks order and gaps and prints rates
+    Subscribe(subscribe::Args),
+    /// Show the flows that the kernel counted, from the pinned eBPF maps; the daemon need not run
+    Flows(flows::Args),
+    /// Say what this machine lacks for serving well, what that costs, and the command that mends it
+    Doctor(doctor::Args),
+    /// Read a configuration file and say what is wrong with it
+    Check(check::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run::main(args),
+        Command::Subscribe(args) => subscribe::main(args),
+        Command::Flows(args) => flows::main(&args),
+        Command::Doctor(args) => doctor::main(&args),
+        Command::Check(args) => check::main(&args),
+    };
+    result.unwrap_or_else(|error| {
+        // `{:#}` joins the causes: what failed, because of what, because of what.
+        eprintln!("fanblade: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,105 @@
+//! The exchange's day: the midnight that its timestamps count from, and what a numbering is called.
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+/// Days and epochs of a feed.
+#[derive(Debug, Clone)]
+pub(crate) enum Calendar {
+    /// A recording is of one day, and has the same numbers each time that it is played.
+    Recorded(Day),
+    /// Every session of a live feed begins on the day that it is then, and is told from all others by its name.
+    Live,
+}
+
+/// A trading day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Day {
+    date: Date,
+    pub(crate) midnight_ns: u64,
+}
+
+impl Calendar {
+    /// The day on which a session that begins at `now_ns` counts its time from.
+    pub(crate) fn day(&self, now_ns: u64) -> Day {
+        match self {
+            Calendar::Recorded(day) => *day,
+            Calendar::Live => Day::at(now_ns),
+        }
+    }
+
+    /// The epoch of the `number`-th session (from 1; 0: before any).
+    pub(crate) fn epoch(&self, now_ns: u64, number: u32, session: &str) -> String {
+        let date = self.day(now_ns).date;
+        let (year, month, day) = (date.year(), date.month(), date.day());
+        match self {
+            Calendar::Live if number > 0 => format!("{year:04}{month:02}{day:02}-{session}"),
+            Calendar::Live => format!("{year:04}{month:02}{day:02}-0"),
+            // Known before the first session begins, so that who subscribes early sees no change.
+            Calendar::Recorded(_) => format!("{year:04}{month:02}{day:02}-{}", number.max(1)),
+        }
+    }
+}
+
+impl Day {
+    /// A calendar day.
+    pub(crate) fn new(date: Date) -> anyhow::Result<Day> {
+        let midnight = date.to_zoned(new_york()).with_context(|| format!("{date} has no midnight"))?;
+        let midnight_ns =
+            u64::try_from(midnight.timestamp().as_nanosecond()).with_context(|| format!("{date} is before 1970"))?;
+        Ok(Day { date, midnight_ns })
+    }
+
+    /// The day in New York at a time.
+    pub(crate) fn at(now_ns: u64) -> Day {
+        let now = Timestamp::from_nanosecond(now_ns.into()).unwrap_or(Timestamp::UNIX_EPOCH);
+        let date = now.to_zoned(new_york()).date();
+        // There are only days before 1970 to refuse, and `now_ns` cannot name one.
+        Day::new(date).unwrap_or(Day { date, midnight_ns: now_ns })
+    }
+
+    /// Today in New York.
+    pub(crate) fn today() -> Day {
+        Day::at(u64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(0))
+    }
+}
+
+impl std::fmt::Display for Day {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.date.fmt(f)
+    }
+}
+
+/// New York's clock, by the rule that has held since 2007, so that it needs no time zone database.
+fn new_york() -> TimeZone {
+    TimeZone::posix("EST5EDT,M3.2.0,M11.1.0").unwrap_or(TimeZone::UTC)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_begin_at_midnight_in_new_york() {
+        let winter = Day::new(Date::constant(2019, 12, 30)).unwrap();
+        assert_eq!(winter.midnight_ns, 1_577_682_000_000_000_000, "05:00 UTC");
+        let summer = Day::new(Date::constant(2020, 7, 1)).unwrap();
+        assert_eq!(summer.midnight_ns % 86_400_000_000_000, 4 * 3_600_000_000_000, "04:00 UTC");
+        assert_eq!(Day::at(winter.midnight_ns), winter);
+        assert_eq!(Day::at(winter.midnight_ns - 1).to_string(), "2019-12-29");
+        assert!(Day::new(Date::constant(1950, 1, 1)).is_err());
+    }
+
+    #[test]
+    fn epochs_tell_numberings_apart() {
+        let recorded = Calendar::Recorded(Day::new(Date::constant(2019, 12, 30)).unwrap());
+        assert_eq!(recorded.epoch(0, 0, ""), "20191230-1");
+        assert_eq!(recorded.epoch(0, 1, "12302019"), "20191230-1");
+        assert_eq!(recorded.epoch(0, 2, "x"), "20191230-2");
+        let noon = 1_577_682_000_000_000_000 + 12 * 3_600_000_000_000;
+        assert_eq!(Calendar::Live.epoch(noon, 0, ""), "20191230-0");
+        assert_eq!(Calendar::Live.epoch(noon, 1, "0L8XQ3Z1AB"), "20191230-0L8XQ3Z1AB");
+    }
+}

@@ -1,0 +1,471 @@
+//! The configuration file: TOML, every key with a default, nothing unknown accepted. What may stand in it, with its
+//! defaults, is docs/fanblade.example.toml, which a test reads.
+
+mod fault;
+mod units;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use fanblade_feed::limits::{SIMULATOR_MESSAGES_PER_S_MAX, SIMULATOR_SYMBOLS_MAX};
+use serde::{Deserialize, Deserializer};
+use serde_spanned::Spanned;
+
+pub(crate) use fault::{ConfigError, nearest};
+pub(crate) use units::{Bytes, Millis};
+
+/// A whole configuration.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    pub(crate) feed: FeedConfig,
+    pub(crate) data: DataConfig,
+    pub(crate) admin: AdminConfig,
+    pub(crate) ring: RingConfig,
+    pub(crate) ebpf: EbpfConfig,
+    pub(crate) limits: LimitsConfig,
+    pub(crate) log: LogConfig,
+}
+
+/// `[feed]`: where messages come from.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct FeedConfig {
+    pub(crate) source: FeedSource,
+    /// None: the source's own: real time for the simulator, as fast as possible for a file.
+    pub(crate) pace: Option<Pace>,
+    /// Start playing once that many sessions have subscribed.
+    pub(crate) wait_for: u64,
+    /// First segment of the subjects.
+    pub(crate) venue: Spanned<String>,
+    /// Trading day, `YYYY-MM-DD`. None: from the file's name, else today in New York.
+    pub(crate) date: Option<TradingDay>,
+    pub(crate) simulator: SimulatorConfig,
+}
+
+/// `[feed.simulator]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct SimulatorConfig {
+    pub(crate) seed: u64,
+    pub(crate) symbols: Spanned<u64>,
+    pub(crate) messages_per_s: Spanned<u64>,
+}
+
+/// `[data]`: where subscribers connect.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct DataConfig {
+    pub(crate) listen: SocketAddr,
+    /// None: one for each CPU that the process may use, less two for the sequencer and everything else.
+    pub(crate) workers: Option<Spanned<usize>>,
+    /// CPUs to pin to: the sequencer's, then the workers'. Empty: chosen when there are enough, else not pinned.
+    pub(crate) cpus: Spanned<Vec<usize>>,
+    pub(crate) engine: EngineKind,
+    pub(crate) allowed_origins: Spanned<Vec<String>>,
+    pub(crate) backlog: Spanned<u64>,
+    pub(crate) notsent_lowat: Bytes,
+}
+
+/// `[admin]`: metrics, health and the live page.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct AdminConfig {
+    pub(crate) listen: Spanned<SocketAddr>,
+}
+
+/// `[ring]`: the history that all sessions share.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RingConfig {
+    pub(crate) updates: Spanned<u64>,
+    pub(crate) json: Spanned<Bytes>,
+    pub(crate) subjects_max: Spanned<u64>,
+}
+
+/// `[ebpf]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct EbpfConfig {
+    pub(crate) enabled: bool,
+    /// Where packets are counted. None: the interface that owns the data address, or loopback.
+    pub(crate) interface: Option<String>,
+    /// Where the maps are pinned.
+    pub(crate) pin_dir: String,
+}
+
+/// `[limits]`: what is not set here keeps the worker's own default.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LimitsConfig {
+    pub(crate) sessions_max: Option<Spanned<u64>>,
+    pub(crate) message_len_max: Option<Spanned<Bytes>>,
+    pub(crate) subscriptions_max: Option<Spanned<u64>>,
+    pub(crate) requests_per_s_max: Option<Spanned<u64>>,
+    pub(crate) handshake_ms_max: Option<Spanned<Millis>>,
+    pub(crate) subscribe_ms_max: Option<Spanned<Millis>>,
+    pub(crate) ping_interval_ms: Option<Spanned<Millis>>,
+    pub(crate) pong_ms_max: Option<Spanned<Millis>>,
+    pub(crate) lag_ms_max: Option<Spanned<Millis>>,
+    pub(crate) control_bytes_max: Option<Spanned<Bytes>>,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LogConfig {
+    pub(crate) level: LogLevel,
+    pub(crate) format: LogFormat,
+}
+
+/// Which upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum FeedSource {
+    /// The seeded market simulator.
+    Simulator,
+    /// A BinaryFILE, plain or gzipped.
+    File(PathBuf),
+}
+
+/// How fast recorded or simulated time passes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Pace {
+    /// As fast as the blade can.
+    Max,
+    /// By the messages' own timestamps, times this.
+    Factor(f64),
+}
+
+/// The socket engine of the workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum EngineKind {
+    /// io_uring.
+    Uring,
+    /// epoll and sendmsg.
+    Epoll,
+}
+
+/// The least severe line that is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A calendar day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TradingDay(pub(crate) jiff::civil::Date);
+
+impl Config {
+    /// Reads and checks `file`.
+    pub(crate) fn load(file: &Path) -> Result<Config, ConfigError> {
+        let bytes = std::fs::read(file).map_err(|error| ConfigError::unreadable(file, &error))?;
+        let source = String::from_utf8(bytes).map_err(|_| {
+            ConfigError::unreadable(
+                file,
+                &std::io::Error::new(std::io::ErrorKind::InvalidData, "it is not text (UTF-8)"),
+            )
+        })?;
+        Config::parse(file, &source)
+    }
+
+    fn parse(file: &Path, source: &str) -> Result<Config, ConfigError> {
+        let config: Config = toml::from_str(source).map_err(|error| ConfigError::from_toml(file, source, &error))?;
+        config.validate().map_err(|fault| ConfigError::at(file, source, &fault.span, fault.message, fault.hint))?;
+        Ok(config)
+    }
+
+    /// Values that read well and make no sense. The first one found is told.
+    fn validate(&self) -> Result<(), Fault> {
+        in_range(&self.feed.simulator.symbols, 1, SIMULATOR_SYMBOLS_MAX as u64, "symbols")?;
+        in_range(&self.feed.simulator.messages_per_s, 1, SIMULATOR_MESSAGES_PER_S_MAX.into(), "messages a second")?;
+        let venue = self.feed.venue.get_ref();
+        if venue.is_empty()
+            || venue.len() > 32
+            || !venue.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b'*')
+        {
+            return fault(
+                &self.feed.venue,
+                format!("`{venue}` cannot be a subject's first segment"),
+                "printable ASCII without `/` and `*`",
+            );
+        }
+        if let Some(workers) = &self.data.workers {
+            in_range(&map(workers, |count| *count as u64), 1, 512, "workers")?;
+            let cpus = self.data.cpus.get_ref().len();
+            if cpus != 0 && cpus != workers.get_ref() + 1 {
+                let hint =
+                    format!("the first is the sequencer's, then one for each of the {} workers", workers.get_ref());
+                return fault(&self.data.cpus, format!("{cpus} CPUs for {} threads", workers.get_ref() + 1), hint);
+            }
+        } else if self.data.cpus.get_ref().len() == 1 {
+            return fault(
+                &self.data.cpus,
+                "one CPU leaves none for a worker".to_owned(),
+                "name at least two, or leave `cpus` out",
+            );
+        }
+        for origin in self.data.allowed_origins.get_ref() {
+            let rest = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+            if !rest.is_some_and(|host| !host.is_empty() && !host.contains('/')) {
+                let hint = "an origin is scheme and host, with the port if it is not the usual one: \"https://example.com:8443\"";
+                return fault(&self.data.allowed_origins, format!("`{origin}` is not an origin"), hint);
+            }
+        }
+        in_range(&self.data.backlog, 1, 1 << 20, "waiting connections")?;
+        if *self.admin.listen.get_ref() == self.data.listen && self.data.listen.port() != 0 {
+            let message = format!("{} is the data address already", self.data.listen);
+            return fault(&self.admin.listen, message, "give the admin port another number");
+        }
+        self.ring.validate()?;
+        self.limits.validate()
+    }
+}
+
+impl RingConfig {
+    fn validate(&self) -> Result<(), Fault> {
+        use fanblade_ring::limits::{INDEX_LEN_MAX, LANE_LEN_MAX};
+        power_of_two(&self.updates, 1 << 10, INDEX_LEN_MAX as u64, |n| n.to_string())?;
+        power_of_two(&map(&self.json, |bytes| bytes.0), 1 << 16, LANE_LEN_MAX as u64, |n| Bytes(n).to_string())?;
+        let subjects_max = *self.updates.get_ref() / 2;
+        if *self.subjects_max.get_ref() > subjects_max {
+            let message =
+                format!("{} subjects in a ring of {} updates", self.subjects_max.get_ref(), self.updates.get_ref());
+            return fault(
+                &self.subjects_max,
+                message,
+                format!("at most half as many: {subjects_max}; or raise `updates`"),
+            );
+        }
+        in_range(&self.subjects_max, 1, u64::from(u32::MAX), "subjects")
+    }
+}
+
+impl LimitsConfig {
+    fn validate(&self) -> Result<(), Fault> {
+        let millis = |value: &Option<Spanned<Millis>>, min| match value {
+            Some(value) => in_range(&map(value, |millis| millis.0), min, 86_400_000, "milliseconds"),
+            None => Ok(()),
+        };
+        let number = |value: &Option<Spanned<u64>>, max, what| match value {
+            Some(value) => in_range(value, 1, max, what),
+            None => Ok(()),
+        };
+        let bytes = |value: &Option<Spanned<Bytes>>, min, max| match value {
+            Some(value) => in_range(&map(value, |bytes| bytes.0), min, max, "bytes"),
+            None => Ok(()),
+        };
+        number(&self.sessions_max, 1 << 24, "sessions of one worker")?;
+        number(&self.subscriptions_max, 1 << 20, "subscriptions of one session")?;
+        number(&self.requests_per_s_max, 65_535, "requests a second")?;
+        bytes(&self.message_len_max, 256, 16 << 20)?;
+        bytes(&self.control_bytes_max, 4_096, 1 << 30)?;
+        millis(&self.handshake_ms_max, 100)?;
+        millis(&self.subscribe_ms_max, 0)?;
+        millis(&self.ping_interval_ms, 100)?;
+        millis(&self.pong_ms_max, 100)?;
+        millis(&self.lag_ms_max, 100)
+    }
+}
+
+/// What [`Config::validate`] found, and where.
+struct Fault {
+    span: std::ops::Range<usize>,
+    message: String,
+    hint: Option<String>,
+}
+
+fn fault<T>(value: &Spanned<T>, message: String, hint: impl Into<String>) -> Result<(), Fault> {
+    Err(Fault { span: value.span(), message, hint: Some(hint.into()) })
+}
+
+fn map<T, U>(value: &Spanned<T>, to: impl FnOnce(&T) -> U) -> Spanned<U> {
+    Spanned::new(value.span(), to(value.get_ref()))
+}
+
+fn in_range(value: &Spanned<u64>, min: u64, max: u64, what: &str) -> Result<(), Fault> {
+    match *value.get_ref() {
+        given if given < min || given > max => fault(value, format!("{given} {what}"), format!("from {min} to {max}")),
+        _ => Ok(()),
+    }
+}
+
+fn power_of_two(value: &Spanned<u64>, min: u64, max: u64, show: impl Fn(u64) -> String) -> Result<(), Fault> {
+    let given = *value.get_ref();
+    if given < min || given > max {
+        return fault(
+            value,
+            format!("{} is out of range", show(given)),
+            format!("from {} to {}", show(min), show(max)),
+        );
+    }
+    if !given.is_power_of_two() {
+        let above = given.next_power_of_two();
+        let hint = format!("the nearest are {} and {}", show(above / 2), show(above));
+        return fault(value, format!("{} is not a power of two", show(given)), hint);
+    }
+    Ok(())
+}
+
+impl FromStr for FeedSource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "sim" => Ok(FeedSource::Simulator),
+            Some(("file", path)) if !path.is_empty() => Ok(FeedSource::File(path.into())),
+            Some(("file", _)) => Err("`file:` lacks the path: file:PATH".to_owned()),
+            _ if Path::new(text).exists() => Err(format!("`{text}` is not a feed; to play that file: file:{text}")),
+            _ => Err(format!("`{text}` is not a feed; there are `sim` and `file:PATH`")),
+        }
+    }
+}
+
+impl FromStr for Pace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "max" => Ok(Pace::Max),
+            "realtime" => Ok(Pace::Factor(1.0)),
+            _ => match text.trim_end_matches('x').parse::<f64>() {
+                Ok(factor) if factor > 0.0 && factor.is_finite() => Ok(Pace::Factor(factor)),
+                _ => Err(format!("`{text}` is not a pace; write `max`, `realtime`, or a factor above 0 such as 10")),
+            },
+        }
+    }
+}
+
+impl FromStr for TradingDay {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(TradingDay).map_err(|_| format!("`{text}` is not a day; write YYYY-MM-DD"))
+    }
+}
+
+impl LogLevel {
+    /// The filter for the log, when RUST_LOG does not say otherwise.
+    pub(crate) fn directive(self) -> &'static str {
+        match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for FeedSource {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for TradingDay {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // A TOML date literal arrives as a map of its own; quoted text is the one spelling.
+        from_text(deserializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Pace {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "\"max\", \"realtime\", or a factor above 0 such as 10")]
+        enum Spelling {
+            Text(String),
+            Number(f64),
+        }
+        let text = match Spelling::deserialize(deserializer)? {
+            Spelling::Text(text) => text,
+            Spelling::Number(number) => number.to_string(),
+        };
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+fn from_text<'de, T: FromStr<Err = String>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+}
+
+pub(crate) fn unplaced<T>(value: T) -> Spanned<T> {
+    Spanned::new(0..0, value)
+}
+
+impl Default for FeedConfig {
+    fn default() -> Self {
+        Self {
+            source: FeedSource::Simulator,
+            pace: None,
+            wait_for: 0,
+            venue: unplaced("NASDAQ".to_owned()),
+            date: None,
+            simulator: SimulatorConfig::default(),
+        }
+    }
+}
+
+impl Default for SimulatorConfig {
+    fn default() -> Self {
+        Self { seed: 1, symbols: unplaced(2_000), messages_per_s: unplaced(20_000) }
+    }
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7400)),
+            workers: None,
+            cpus: unplaced(Vec::new()),
+            engine: EngineKind::Uring,
+            allowed_origins: unplaced(Vec::new()),
+            backlog: unplaced(65_535),
+            notsent_lowat: Bytes(16 << 10),
+        }
+    }
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self { listen: unplaced(SocketAddr::from((Ipv4Addr::LOCALHOST, 7401))) }
+    }
+}
+
+impl Default for RingConfig {
+    fn default() -> Self {
+        Self { updates: unplaced(1 << 17), json: unplaced(Bytes(64 << 20)), subjects_max: unplaced(1 << 16) }
+    }
+}
+
+impl Default for EbpfConfig {
+    fn default() -> Self {
+        Self { enabled: true, interface: None, pin_dir: fanblade_steer::DEFAULT_PIN_DIR.to_owned() }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { level: LogLevel::Info, format: LogFormat::Text }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! A mistake in a configuration file, told so that it can be mended without opening the manual: where, what, and what was meant.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// One mistake, with its place. Displays in several lines:
+///
+/// ```text
+/// fanblade.toml:3:1: unknown field `lisen`
+///   3 | lisen = "127.0.0.1:7400"
+///     | ^^^^^
+///   hint: did you mean `listen`?
+/// ```
+#[derive(Debug)]
+pub(crate) struct ConfigError {
+    file: PathBuf,
+    /// Line and column (from 1), the line's text, and how many characters are meant. None: the file as a whole.
+    place: Option<Place>,
+    message: String,
+    hint: Option<String>,
+}
+
+#[derive(Debug)]
+struct Place {
+    line: usize,
+    column: usize,
+    text: String,
+    width: usize,
+}
+
+impl ConfigError {
+    /// The file could not be read at all.
+    pub(crate) fn unreadable(file: &Path, error: &std::io::Error) -> Self {
+        let hint = match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                Some("an example is docs/fanblade.example.toml; `fanblade run` needs no file at all".to_owned())
+            }
+            std::io::ErrorKind::PermissionDenied => Some(format!("who may read it: ls -l {}", file.display())),
+            std::io::ErrorKind::IsADirectory => Some("name the file in it".to_owned()),
+            _ => None,
+        };
+        ConfigError {
+            file: file.to_owned(),
+            place: None,
+            message: format!("cannot read the configuration: {error}"),
+            hint,
+        }
+    }
+
+    /// What the TOML parser or a value's own parser objected to.
+    pub(crate) fn from_toml(file: &Path, source: &str, error: &toml::de::Error) -> Self {
+        let message = error.message().lines().next().unwrap_or("not valid TOML").to_owned();
+        let hint = suggestion(&message);
+        // The list of alternatives is what the hint is made from; repeating all of it buries the point.
+        let shown = match (&hint, message.find(", expected ")) {
+            (Some(_), Some(cut)) => message[..cut].to_owned(),
+            _ => message,
+        };
+        ConfigError {
+            file: file.to_owned(),
+            place: error.span().map(|span| place(source, &span)),
+            message: shown,
+            hint,
+        }
+    }
+
+    /// A value that reads well but makes no sense.
+    pub(crate) fn at(file: &Path, source: &str, span: &Range<usize>, message: String, hint: Option<String>) -> Self {
+        ConfigError { file: file.to_owned(), place: Some(place(source, span)), message, hint }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = self.file.display();
+        match &self.place {
+            None => write!(f, "{file}: {}", self.message)?,
+            Some(Place { line, column, text, width }) => {
+                let gutter = line.to_string().len() + 2;
+                let indent = column - 1;
+                write!(f, "{file}:{line}:{column}: {}", self.message)?;
+                write!(f, "\n{line:>gutter$} | {text}\n{:>gutter$} | {:indent$}{:^<width$}", "", "", "")?;
+            }
+        }
+        match &self.hint {
+            Some(hint) => write!(f, "\n  hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The name among `known` that `wrong` most probably stands for.
+pub(crate) fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let wrong = wrong.to_ascii_lowercase();
+    let far = (wrong.len() / 3).max(1) + 1;
+    known
+        .into_iter()
+        .map(|name| (distance(&wrong, &name.to_ascii_lowercase()), name))
+        .filter(|(distance, name)| *distance <= far || name.contains(wrong.as_str()))
+        .min()
+        .map(|(_, name)| name)
+}
+
+fn place(source: &str, span: &Range<usize>) -> Place {
+    // A parser may point at the very end, which has no character of its own.
+    let start = floor(source, span.start);
+    let line_start = source[..start].rfind('\n').map_or(0, |at| at + 1);
+    let text = source[line_start..].lines().next().unwrap_or("");
+    let end = floor(source, span.end.max(start)).min(line_start + text.len()).max(start);
+    Place {
+        line: source[..line_start].matches('\n').count() + 1,
+        column: source[line_start..start].chars().count() + 1,
+        text: text.replace('\t', " "),
+        width: source[start..end].chars().count().max(1),
+    }
+}
+
+/// The last character boundary at or before `at`.
+fn floor(source: &str, at: usize) -> usize {
+    (0..=at.min(source.len())).rev().find(|at| source.is_char_boundary(*at)).unwrap_or(0)
+}
+
+/// From "unknown field `lisen`, expected one of `listen`, `workers`" to "did you mean `listen`?".
+fn suggestion(message: &str) -> Option<String> {
+    let mut names = message.split('`').skip(1).step_by(2);
+    if !message.starts_with("unknown ") {
+        return None;
+    }
+    let wrong = names.next()?;
+    let known: Vec<&str> = names.collect();
+    match nearest(wrong, known.iter().copied()) {
+        Some(name) => Some(format!("did you mean `{name}`?")),
+        None if known.is_empty() => None,
+        None => Some(format!("known here: {}", known.join(", "))),
+    }
+}
+
+/// Edits (insert, delete, replace, swap neighbours) between two short words.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut best = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(best);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typo_finds_its_word() {
+        let known = ["listen", "workers", "engine", "allowed_origins"];
+        assert_eq!(nearest("lisen", known), Some("listen"));
+        assert_eq!(nearest("wrokers", known), Some("workers"));
+        assert_eq!(nearest("origins", known), Some("allowed_origins"));
+        assert_eq!(nearest("temperature", known), None);
+    }
+
+    #[test]
+    fn a_place_survives_odd_spans() {
+        let source = "a = 1\nb = \"ü\"\n";
+        assert_eq!(place(source, &(12..13)).column, 6, "inside a character: its start");
+        assert_eq!(place(source, &(99..120)).line, 3, "past the end: the end");
+        assert_eq!(place("", &(0..0)).line, 1);
+    }
+}

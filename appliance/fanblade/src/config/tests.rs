@@ -1,0 +1,139 @@
+//! What each mistake is answered with, to the letter, and that the example in docs/ is true.
+
+use std::path::Path;
+
+use super::*;
+
+fn answer(source: &str) -> String {
+    match Config::parse(Path::new("f.toml"), source) {
+        Ok(config) => format!("accepted: {config:?}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn mistakes_are_told_with_place_text_and_hint() {
+    let table: &[(&str, &str)] = &[
+        (
+            "[data]\nlisen = \"127.0.0.1:7400\"\n",
+            "f.toml:2:1: unknown field `lisen`\n  2 | lisen = \"127.0.0.1:7400\"\n    | ^^^^^\n  hint: did you mean `listen`?",
+        ),
+        ("[dta]\n", "f.toml:1:2: unknown field `dta`\n  1 | [dta]\n    |  ^^^\n  hint: did you mean `data`?"),
+        (
+            "[data]\nengine = \"urign\"\n",
+            "f.toml:2:10: unknown variant `urign`\n  2 | engine = \"urign\"\n    |          ^^^^^^^\n  hint: did you mean `uring`?",
+        ),
+        (
+            "[data]\nlisten = \"localhost\"\n",
+            "f.toml:2:10: invalid socket address syntax\n  2 | listen = \"localhost\"\n    |          ^^^^^^^^^^^",
+        ),
+        (
+            "[ring]\njson = \"256 megs\"\n",
+            "f.toml:2:8: `256 megs` is not a number of bytes; write 65536, \"64KiB\", \"256MiB\" or \"1GiB\"\n  \
+             2 | json = \"256 megs\"\n    |        ^^^^^^^^^^",
+        ),
+        (
+            "[ring]\njson = \"100MiB\"\n",
+            "f.toml:2:8: 100 MiB is not a power of two\n  2 | json = \"100MiB\"\n    |        ^^^^^^^^\n  \
+             hint: the nearest are 64 MiB and 128 MiB",
+        ),
+        (
+            "[limits]\nping_interval_ms = \"soon\"\n",
+            "f.toml:2:20: `soon` is not a duration; write \"250ms\", \"30s\" or \"5m\" (a bare number is ms)\n  \
+             2 | ping_interval_ms = \"soon\"\n    |                    ^^^^^^",
+        ),
+        (
+            "[limits]\nrequests_per_s_max = 0\n",
+            "f.toml:2:22: 0 requests a second\n  2 | requests_per_s_max = 0\n    |                      ^\n  hint: from 1 to 65535",
+        ),
+        (
+            "[feed]\nsource = \"simm\"\n",
+            "f.toml:2:10: `simm` is not a feed; there are `sim` and `file:PATH`\n  2 | source = \"simm\"\n    |          ^^^^^^",
+        ),
+        (
+            "[feed]\npace = \"fast\"\n",
+            "f.toml:2:8: `fast` is not a pace; write `max`, `realtime`, or a factor above 0 such as 10\n  \
+             2 | pace = \"fast\"\n    |        ^^^^^^",
+        ),
+        (
+            "[admin]\nlisten = \"127.0.0.1:7400\"\n",
+            "f.toml:2:10: 127.0.0.1:7400 is the data address already\n  2 | listen = \"127.0.0.1:7400\"\n    |          ^^^^^^^^^^^^^^^^\n  \
+             hint: give the admin port another number",
+        ),
+        (
+            "[data]\nworkers = 3\ncpus = [0, 1]\n",
+            "f.toml:3:8: 2 CPUs for 4 threads\n  3 | cpus = [0, 1]\n    |        ^^^^^^\n  \
+             hint: the first is the sequencer's, then one for each of the 3 workers",
+        ),
+        (
+            "[data]\nallowed_origins = [\"example.com\"]\n",
+            "f.toml:2:19: `example.com` is not an origin\n  2 | allowed_origins = [\"example.com\"]\n    |                   ^^^^^^^^^^^^^^^\n  \
+             hint: an origin is scheme and host, with the port if it is not the usual one: \"https://example.com:8443\"",
+        ),
+        (
+            "[data]\nworkers = \"four\"\n",
+            "f.toml:2:11: invalid type: string \"four\", expected usize\n  2 | workers = \"four\"\n    |           ^^^^^^",
+        ),
+    ];
+    for (source, expected) in table {
+        assert_eq!(answer(source), *expected, "for:\n{source}");
+    }
+}
+
+#[test]
+fn broken_toml_is_placed() {
+    for source in ["[data\n", "[data]\nlisten = \n", "[data]\nworkers = 1\nworkers = 2\n", "\u{0}"] {
+        let answer = answer(source);
+        assert!(answer.starts_with("f.toml:") && answer.contains(" | "), "{answer}");
+    }
+}
+
+#[test]
+fn the_example_lists_every_key_with_its_default() {
+    let example = include_str!("../../../../docs/fanblade.example.toml");
+    let parsed = Config::parse(Path::new("example"), example).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(parsed.data.listen, Config::default().data.listen);
+
+    // Keys that are commented out there must be right as well, and those that are not must hold the default.
+    let everything: String = example
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(rest)
+                if rest
+                    .split_once(" = ")
+                    .is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')) =>
+            {
+                rest
+            }
+            _ => line,
+        })
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let full = Config::parse(Path::new("example, uncommented"), &everything).unwrap_or_else(|error| panic!("{error}"));
+    let strip = |config: &Config| {
+        let text = format!("{config:?}");
+        // Spans differ by nature.
+        let mut out = String::new();
+        let mut rest = text.as_str();
+        while let Some(at) = rest.find("span: ") {
+            out.push_str(&rest[..at]);
+            rest = rest[at..].split_once(',').map_or("", |(_, rest)| rest);
+        }
+        out + rest
+    };
+    assert_eq!(strip(&parsed), strip(&Config::default()), "uncommented keys hold the defaults");
+    assert!(full.limits.lag_ms_max.is_some() && full.feed.date.is_some() && full.ebpf.interface.is_some());
+    let defaults = fanblade_worker::Limits::default();
+    assert_eq!(super::super::run::limits(&full.limits), defaults, "the limits shown are the defaults");
+}
+
+#[test]
+fn feeds_and_paces_read_as_on_the_command_line() {
+    assert_eq!("sim".parse(), Ok(FeedSource::Simulator));
+    assert_eq!("file:a:b".parse(), Ok(FeedSource::File("a:b".into())));
+    assert!("file:".parse::<FeedSource>().is_err());
+    assert_eq!("10x".parse(), Ok(Pace::Factor(10.0)));
+    for wrong in ["0", "-1", "inf", "NaN", "", "x"] {
+        assert!(wrong.parse::<Pace>().is_err(), "{wrong}");
+    }
+}

@@ -1,0 +1,259 @@
+//! `/metrics`: everything that a blade counts, in the OpenMetrics text format, read when it is asked for.
+
+use std::fmt;
+use std::sync::Arc;
+
+use fanblade_market::{Channel, SYSTEM_EVENTS, Skipped};
+use fanblade_ring::Lane;
+use fanblade_worker::{Kind, LatencySnapshot};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::blade::{Blade, FeedState, lock};
+
+/// The registry behind `/metrics`.
+pub(crate) fn registry(blade: Arc<Blade>) -> Registry {
+    let mut registry = Registry::with_prefix("fanblade");
+    registry.register_collector(Box::new(Everything(blade)));
+    registry
+}
+
+#[derive(Debug)]
+struct Everything(Arc<Blade>);
+
+impl Collector for Everything {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut out = Out(encoder);
+        out.gauge("build_info", "Version of this program.", &[("version", env!("CARGO_PKG_VERSION"))], 1)?;
+        out.gauge("uptime_seconds", "Since the start.", &[], self.0.started.elapsed().as_secs())?;
+        out.gauge("ready", "1: serving, and not about to stop.", &[], u64::from(self.0.is_ready()))?;
+        self.feed(&mut out)?;
+        self.workers(&mut out)?;
+        self.kernel(&mut out)
+    }
+}
+
+impl Everything {
+    fn feed(&self, out: &mut Out<'_>) -> fmt::Result {
+        let report = self.0.report();
+        let states = FeedState::ALL.map(|state| (state.name(), u64::from(state == report.state)));
+        out.gauges("feed_state", "1 at the state that the feed is in.", "state", &states)?;
+        let feed = &report.feed;
+        for (name, help, value) in [
+            ("feed_packets", "Packets taken.", feed.packets),
+            ("feed_bytes", "Bytes taken from the feed.", feed.bytes),
+            ("feed_messages", "Messages passed on by the feed.", feed.messages),
+            ("feed_duplicates", "Messages that had come before.", feed.duplicates),
+            ("feed_stale", "Messages of an earlier session.", feed.stale),
+            ("feed_gaps", "Runs of missing messages.", feed.gaps),
+            ("feed_gap_messages", "Messages missing in those runs.", feed.gap_messages),
+            ("feed_malformed", "Things in the feed that could not be read.", feed.malformed),
+            ("feed_sessions", "Sessions begun.", feed.sessions),
+            ("feed_clock_skips", "Times that the simulator fell behind the clock and skipped.", feed.clock_skips),
+            ("market_malformed", "Messages that were no valid ITCH.", report.market.malformed),
+            ("market_shares_excess", "Executions beyond what the order had left.", report.market.shares_excess),
+            (
+                "market_unchanged_suppressed",
+                "Images not published because nothing changed.",
+                report.market.unchanged_suppressed,
+            ),
+            ("market_quotes_crossed", "Best quotes with the bid at or above the ask.", report.market.quotes_crossed),
+            ("ring_frames_published", "Frames published.", report.ring.published),
+            ("ring_frames_refreshed", "Newest frames copied forward before they left the ring.", report.ring.refreshed),
+            ("ring_publish_refused", "Frames and subjects that the ring refused.", report.ring.refused),
+            ("notices_lost", "Notices of the feed that were not passed on to subscribers.", report.notices_lost),
+        ] {
+            out.counter(name, help, value)?;
+        }
+        let kinds: Vec<(String, u64)> = (0..=u8::MAX)
+            .map(|kind| (char::from(kind).to_string(), report.market.messages(kind)))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        out.counters("market_messages", "Messages applied, by type.", "type", &kinds)?;
+        let skipped = Skipped::ALL.map(|reason| (reason.name(), report.market.skipped(reason)));
+        out.counters("market_skipped", "Valid messages that were left out.", "reason", &skipped)?;
+        let updates = Channel::ALL.map(|channel| (channel.name(), report.market.updates(channel)));
+        out.counters("market_updates", "Images published.", "channel", &updates)?;
+        let events = SYSTEM_EVENTS.map(|event| (char::from(event).to_string(), report.market.system_events(event)));
+        out.counters("market_system_events", "System event messages.", "event", &events)?;
+        out.gauge("market_orders", "Live orders.", &[], report.orders)?;
+        out.gauge("market_instruments", "Instruments with a symbol.", &[], report.instruments)?;
+        out.gauge("ring_subjects", "Subjects.", &[], report.subjects)?;
+        let lane_bytes = LANES.map(|lane| (lane.name(), report.ring.lane_bytes[lane as usize]));
+        out.counters("ring_bytes", "Bytes written to the ring.", "lane", &lane_bytes)?;
+        let live = LANES.map(|lane| (lane.name(), report.ring.live_bytes[lane as usize]));
+        out.gauges("ring_live_bytes", "Bytes of all subjects' newest frames.", "lane", &live)?;
+        let help = "From the poll that took a message in to the publication of its frame. The sum is made of the upper edges \
+                    of buckets 19 % wide.";
+        out.histograms("feed_to_publish_seconds", help, &[(None, self.0.sequencer.latency.snapshot())])
+    }
+
+    fn workers(&self, out: &mut Out<'_>) -> fmt::Result {
+        let mut figures: Vec<(&'static str, &'static str, Kind, Vec<(String, u64)>)> = Vec::new();
+        for (index, worker) in self.0.workers.iter().enumerate() {
+            let mut position = 0;
+            worker.stats.for_each(&mut |name, help, kind, value| {
+                if index == 0 {
+                    figures.push((name, help, kind, Vec::new()));
+                }
+                if let Some((.., values)) = figures.get_mut(position) {
+                    values.push((index.to_string(), value));
+                }
+                position += 1;
+            });
+        }
+        for (name, help, kind, values) in figures {
+            let name = format!("worker_{name}");
+            match kind {
+                Kind::Counter => out.counters(&name, help, "worker", &values)?,
+                Kind::Gauge => out.gauges(&name, help, "worker", &values)?,
+            }
+        }
+        let help = "From publication to the return of the send, worst frame of each pass. The sum is made of the upper edges \
+                    of buckets 19 % wide.";
+        let latencies: Vec<_> = self
+            .0
+            .workers
+            .iter()
+            .enumerate()
+            .map(|(index, worker)| (Some(index), worker.stats.latency.snapshot()))
+            .collect();
+        out.histograms("publish_to_send_seconds", help, &latencies)
+    }
+
+    fn kernel(&self, out: &mut Out<'_>) -> fmt::Result {
+        let kernel = lock(&self.0.kernel).clone();
+        out.gauge(
+            "ebpf_active",
+            "1: at least one kernel program is at work; 0: served without.",
+            &[],
+            u64::from(kernel.is_active()),
+        )?;
+        out.gauge("ebpf_steering", "1: connections are steered by weight and load.", &[], u64::from(kernel.steering))?;
+        let ingress: Vec<_> =
+            kernel.ingress.iter().map(|(interface, mode)| (format!("{interface}/{mode}"), 1)).collect();
+        out.gauges("ebpf_ingress", "Interfaces whose incoming packets are counted.", "interface", &ingress)?;
+        let fallback =
+            kernel.verdicts.iter().find(|(name, _)| *name == "steer_fallback").map_or(0, |(_, count)| *count);
+        out.counter("steer_fallback", "Connections left to the kernel's hash because the choice failed.", fallback)?;
+        out.counters(
+            "ebpf_verdicts",
+            "Packets and connections, by what the kernel programs decided.",
+            "verdict",
+            &kernel.verdicts,
+        )?;
+        let steered: Vec<_> =
+            kernel.steered.iter().enumerate().map(|(worker, count)| (worker.to_string(), *count)).collect();
+        out.counters("steer_connections", "Connections given to each worker by the kernel program.", "worker", &steered)
+    }
+}
+
+/// The encoder, with one call for each shape of metric.
+struct Out<'a>(DescriptorEncoder<'a>);
+
+impl Out<'_> {
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let counter = ConstCounter::new(value);
+        counter.encode(self.0.encode_descriptor(name, help, None, counter.metric_type())?)
+    }
+
+    fn counters(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &'static str,
+        values: &[(impl AsRef<str>, u64)],
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (text, value) in values {
+            ConstCounter::new(*value).encode(family.encode_family(&[(label, text.as_ref())])?)?;
+        }
+        Ok(())
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, labels: &[(&'static str, &str)], value: u64) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        if labels.is_empty() {
+            return ConstGauge::new(signed(value)).encode(family);
+        }
+        ConstGauge::new(signed(value)).encode(family.encode_family(&labels)?)
+    }
+
+    fn gauges(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &'static str,
+        values: &[(impl AsRef<str>, u64)],
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (text, value) in values {
+            ConstGauge::new(signed(*value)).encode(family.encode_family(&[(label, text.as_ref())])?)?;
+        }
+        Ok(())
+    }
+
+    fn histograms(&mut self, name: &str, help: &str, values: &[(Option<usize>, LatencySnapshot)]) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for (worker, snapshot) in values {
+            match worker {
+                Some(worker) => histogram(family.encode_family(&[("worker", worker.to_string())])?, snapshot)?,
+                None => return histogram(family, snapshot),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Prometheus wants the same edges at every scrape, and each bucket's own count.
+fn histogram(mut encoder: MetricEncoder<'_>, snapshot: &LatencySnapshot) -> fmt::Result {
+    let mut sum_ns = 0.0;
+    let mut buckets = EDGES_NS.map(|edge| (edge as f64 / 1e9, 0)).to_vec();
+    buckets.push((f64::INFINITY, 0));
+    let mut before = 0;
+    for (edge_ns, cumulative) in snapshot.cumulative() {
+        let count = cumulative - before;
+        before = cumulative;
+        sum_ns += edge_ns as f64 * count as f64;
+        let at = EDGES_NS.iter().position(|edge| edge_ns <= *edge).unwrap_or(EDGES_NS.len());
+        buckets[at].1 += count;
+    }
+    encoder.encode_histogram::<NoLabelSet>(sum_ns * 1e-9, snapshot.count(), &buckets, None)
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Those that the sequencer writes.
+const LANES: [Lane; 1] = [Lane::Json];
+
+/// One microsecond to ten seconds in steps of 1, 2, 5.
+const EDGES_NS: [u64; 22] = [
+    1_000,
+    2_000,
+    5_000,
+    10_000,
+    20_000,
+    50_000,
+    100_000,
+    200_000,
+    500_000,
+    1_000_000,
+    2_000_000,
+    5_000_000,
+    10_000_000,
+    20_000_000,
+    50_000_000,
+    100_000_000,
+    200_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_000_000_000,
+    5_000_000_000,
+    10_000_000_000,
+];

@@ -1,0 +1,446 @@
+//! `fanblade run`: the wiring of a blade, its start, and its end.
+
+mod feed;
+mod interfaces;
+mod kernel;
+mod log;
+mod ports;
+mod threads;
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use fanblade_net::{Engine, EngineConfig, ListenOptions, Listener};
+use fanblade_ring::Writer;
+use fanblade_worker::{Command, Limits, WorkerConfig, WorkerHandle};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::blade::{Blade, KernelView, Recent, SequencerShared, WorkerView, lock};
+use crate::config::{Config, EngineKind, FeedSource, LimitsConfig, Pace};
+use crate::sequencer::{self, SequencerConfig, SequencerHandle};
+use crate::{admin, config};
+use kernel::Kernel;
+use threads::Plan;
+
+/// Options given here go before those of the configuration file.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Configuration file (TOML); every key has a default
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// sim: a simulated market; file:PATH: a BinaryFILE of ITCH 5.0, plain or .gz [default: sim]
+    #[arg(long)]
+    feed: Option<FeedSource>,
+    /// Where subscribers connect [default: 127.0.0.1:7400]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Metrics, health and the live page [default: 127.0.0.1:7401]
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<SocketAddr>,
+    /// How the workers talk to sockets [default: uring]
+    #[arg(long, value_enum)]
+    engine: Option<EngineKind>,
+    /// Number of worker threads [default: one for each CPU but two]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
+    workers: Option<u16>,
+    /// max, realtime, or a factor such as 10 [default: realtime for sim, max for a file]
+    #[arg(long)]
+    pace: Option<Pace>,
+    /// Start playing once N sessions have subscribed
+    #[arg(long, value_name = "N")]
+    wait_for: Option<u64>,
+    /// Do without steering and flow counters
+    #[arg(long)]
+    no_ebpf: bool,
+    /// Count the packets of this interface [default: the one that owns the data address]
+    #[arg(long, value_name = "IF")]
+    interface: Option<String>,
+}
+
+pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
+    let config = args.into_config()?;
+    log::init(&config.log);
+    let descriptors = fanblade_net::rlimit::raise_descriptors().context("RLIMIT_NOFILE")?;
+    tracing::debug!("{descriptors} descriptors");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run(&config))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Args {
+    fn into_config(self) -> anyhow::Result<Config> {
+        let mut config = match &self.config {
+            Some(file) => Config::load(file)?,
+            None => Config::default(),
+        };
+        if let Some(source) = self.feed {
+            config.feed.source = source;
+        }
+        config.feed.pace = self.pace.or(config.feed.pace);
+        config.feed.wait_for = self.wait_for.unwrap_or(config.feed.wait_for);
+        config.data.listen = self.listen.unwrap_or(config.data.listen);
+        config.data.engine = self.engine.unwrap_or(config.data.engine);
+        if let Some(workers) = self.workers {
+            config.data.workers = Some(config::unplaced(workers.into()));
+        }
+        if let Some(admin) = self.admin {
+            config.admin.listen = config::unplaced(admin);
+        }
+        config.ebpf.enabled &= !self.no_ebpf;
+        if self.interface.is_some() {
+            config.ebpf.interface = self.interface;
+        }
+        Ok(config)
+    }
+}
+
+async fn run(config: &Config) -> anyhow::Result<()> {
+    // What can be wrong about the request is found out before anything is started.
+    let feed = feed::open(&config.feed)?;
+    if let Some(interface) = config.ebpf.interface.as_deref().filter(|_| config.ebpf.enabled) {
+        interfaces::require(interface)?;
+    }
+    let plan = Plan::new(&config.data)?;
+    let engine = usable_engine(config.data.engine);
+    let listeners = listen(config, plan.workers.len())?;
+    let data = listeners.first().context("no worker")?.local_addr();
+    let admin_listener = ports::admin(*config.admin.listen.get_ref()).await?;
+    let admin_address = admin_listener.local_addr()?;
+
+    let mut writer = Writer::create(&ring_config(config), &feed.calendar.epoch(sequencer::unix_ns(), 0, ""))
+        .context("cannot make the ring")?;
+    let mut kernel = Kernel::start(&config.ebpf, data, &listeners)?;
+    let workers = start_workers(config, &plan, engine, listeners, &mut writer)?;
+    let blade = Arc::new(Blade {
+        started: Instant::now(),
+        data,
+        engine: engine_name(engine),
+        feed: feed.description.clone(),
+        venue: config.feed.venue.get_ref().clone(),
+        sequencer: Arc::new(SequencerShared::default()),
+        workers: workers
+            .iter()
+            .zip(&plan.workers)
+            .map(|(worker, cpu)| WorkerView { cpu: *cpu, stats: Arc::clone(worker.stats()) })
+            .collect(),
+        kernel: Mutex::new(KernelView::default()),
+        recent: Mutex::new(Recent::default()),
+        stopping: AtomicBool::new(false),
+        broken: AtomicBool::new(false),
+    });
+    kernel.refresh(&blade);
+    let (notices, mut noticed) = mpsc::channel(NOTICES_MAX);
+    let sequencer = sequencer::spawn(
+        SequencerConfig {
+            cpu: plan.sequencer,
+            venue: config.feed.venue.get_ref().clone(),
+            calendar: feed.calendar,
+            wait_for: config.feed.wait_for,
+            workers: workers.iter().map(|worker| Arc::clone(worker.stats())).collect(),
+            notices,
+        },
+        feed.feed,
+        writer,
+        Arc::clone(&blade.sequencer),
+    )
+    .context("the sequencer's thread")?;
+    let (close_admin, admin_closed) = tokio::sync::oneshot::channel::<()>();
+    let admin = tokio::spawn(admin::serve(admin_listener, Arc::clone(&blade), async move {
+        let _ = admin_closed.await;
+    }));
+    banner(&blade, admin_address);
+
+    let mut signals = Signals::new()?;
+    let mut control = Control { blade: &blade, kernel, workers, sequencer: Some(sequencer), history: Vec::new() };
+    let mut ticker = tokio::time::interval(TICK);
+    let stop = loop {
+        tokio::select! {
+            _ = ticker.tick() => control.tick(),
+            Some(text) = noticed.recv() => control.tell_all(&Command::Notice(text)),
+            stop = signals.next() => break stop,
+        }
+    };
+    control.stop(stop, &mut signals).await;
+    // Readers of the admin port see the end as the end of their connection.
+    let _ = close_admin.send(());
+    let _ = tokio::time::timeout(ADMIN_CLOSE_MAX, admin).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Everything that runs, in the hands of the control thread.
+struct Control<'a> {
+    blade: &'a Arc<Blade>,
+    kernel: Kernel,
+    workers: Vec<WorkerHandle>,
+    sequencer: Option<SequencerHandle>,
+    /// Cumulative latencies, one entry a second, the oldest first.
+    history: Vec<(Instant, Recent)>,
+}
+
+impl Control<'_> {
+    fn tick(&mut self) {
+        let is_ended = self.workers.iter().any(WorkerHandle::is_finished)
+            || self.sequencer.as_ref().is_some_and(SequencerHandle::is_finished);
+        if is_ended && !self.blade.broken.swap(true, Relaxed) {
+            for (index, worker) in self.workers.iter().enumerate().filter(|(_, worker)| worker.is_finished()) {
+                tracing::error!("worker {index} has ended; its {} sessions are gone", worker.stats().sessions.value());
+                self.kernel.retire(index);
+            }
+            if self.sequencer.as_ref().is_some_and(SequencerHandle::is_finished) {
+                tracing::error!("the sequencer has ended; sessions are served the last values");
+            }
+        }
+        self.kernel.publish_load(self.blade);
+        if self.history.last().is_none_or(|(then, _)| then.elapsed() >= HISTORY_STEP) {
+            self.kernel.refresh(self.blade);
+            self.remember_latencies();
+        }
+    }
+
+    fn remember_latencies(&mut self) {
+        let now = Recent {
+            feed_to_publish: self.blade.sequencer.latency.snapshot(),
+            publish_to_send: self.blade.workers.iter().map(|worker| worker.stats.latency.snapshot()).collect(),
+        };
+        if let Some((_, then)) = self.history.first() {
+            let since = now.publish_to_send.iter().zip(&then.publish_to_send).map(|(now, then)| now.since(then));
+            *lock(&self.blade.recent) = Recent {
+                feed_to_publish: now.feed_to_publish.since(&then.feed_to_publish),
+                publish_to_send: since.collect(),
+            };
+        }
+        self.history.push((Instant::now(), now));
+        if self.history.len() > HISTORY_LEN_MAX {
+            self.history.remove(0);
+        }
+    }
+
+    fn tell_all(&self, command: &Command) {
+        for worker in &self.workers {
+            worker.send(command.clone());
+        }
+    }
+
+    /// Publishes no more, lets every worker send what it owes and say goodbye, and waits for all of it; a second signal
+    /// ends the waiting.
+    async fn stop(mut self, stop: Stop, signals: &mut Signals) {
+        self.blade.stopping.store(true, Relaxed);
+        if let Some(sequencer) = self.sequencer.take() {
+            sequencer.stop();
+        }
+        let (close_code, reconnect_ms_max) = match stop {
+            Stop::Down => (fanblade_wire::close::GOING_AWAY, 0),
+            Stop::Restart => (fanblade_wire::close::RESTART, RECONNECT_MS_MAX),
+        };
+        let sessions: u64 = self.workers.iter().map(|worker| worker.stats().sessions.value()).sum();
+        tracing::info!("stopping: {sessions} sessions are told {close_code}; once more to stop at once");
+        self.tell_all(&Command::Drain { close_code, reconnect_ms_max, deadline_ms: DRAIN_MS_MAX });
+        while !self.workers.iter().all(WorkerHandle::is_finished) {
+            tokio::select! {
+                () = tokio::time::sleep(DRAIN_STEP) => {}
+                _ = signals.next() => {
+                    tracing::warn!("stopping at once");
+                    self.tell_all(&Command::Stop);
+                }
+            }
+        }
+        for (index, worker) in self.workers.into_iter().enumerate() {
+            if let Err(error) = worker.join() {
+                tracing::error!("worker {index}: {error}");
+            }
+        }
+    }
+}
+
+/// How to end.
+#[derive(Debug, Clone, Copy)]
+enum Stop {
+    /// For good, as far as clients are concerned: 1001.
+    Down,
+    /// A successor is coming: 1012, and each client is told when to return.
+    Restart,
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    restart: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            restart: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    async fn next(&mut self) -> Stop {
+        tokio::select! {
+            _ = self.terminate.recv() => Stop::Down,
+            _ = self.interrupt.recv() => Stop::Down,
+            _ = self.restart.recv() => Stop::Restart,
+        }
+    }
+}
+
+fn listen(config: &Config, count: usize) -> anyhow::Result<Vec<Listener>> {
+    let mut address = config.data.listen;
+    ports::require_free(address)?;
+    let options = ListenOptions {
+        backlog: u32::try_from(*config.data.backlog.get_ref()).unwrap_or(u32::MAX),
+        notsent_lowat_bytes: Some(u32::try_from(config.data.notsent_lowat.0).unwrap_or(u32::MAX)),
+        ..ListenOptions::default()
+    };
+    let mut listeners = Vec::with_capacity(count);
+    for _ in 0..count {
+        let listener = fanblade_net::listen(address, &options)?;
+        // The first one decides where port 0 is.
+        address = listener.local_addr();
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+fn start_workers(
+    config: &Config,
+    plan: &Plan,
+    engine: EngineKind,
+    listeners: Vec<Listener>,
+    writer: &mut Writer,
+) -> anyhow::Result<Vec<WorkerHandle>> {
+    let limits = limits(&config.limits);
+    let mut workers = Vec::with_capacity(listeners.len());
+    for (index, (listener, cpu)) in listeners.into_iter().zip(&plan.workers).enumerate() {
+        let (waker, sleeper) = fanblade_ring::pair().context("cannot make a waker")?;
+        writer.add_waker(waker.clone());
+        let worker = WorkerConfig {
+            index,
+            cpu: *cpu,
+            limits: limits.clone(),
+            origins: config.data.allowed_origins.get_ref().clone(),
+            // A thread that shares its CPU must not burn it.
+            spin_us: if cpu.is_some() { SPIN_US } else { 0 },
+        };
+        let sessions_max = limits.sessions_max as usize;
+        let reader = writer.open_reader().context("cannot map the ring")?;
+        let handle = fanblade_worker::spawn(worker, reader, sleeper, waker, move |sleeper| {
+            let engine_config = EngineConfig { sessions_max, waker: Some(sleeper.fd()) };
+            make_engine(engine, listener, &engine_config).map_err(std::io::Error::other)
+        })
+        .with_context(|| format!("cannot start worker {index}"))?;
+        workers.push(handle);
+    }
+    Ok(workers)
+}
+
+fn make_engine(
+    kind: EngineKind,
+    listener: Listener,
+    config: &EngineConfig<'_>,
+) -> Result<Box<dyn Engine>, fanblade_net::NetError> {
+    match kind {
+        EngineKind::Uring => fanblade_net::uring(listener, config),
+        EngineKind::Epoll => fanblade_net::epoll(listener, config),
+    }
+}
+
+/// The engine that was asked for, or the one that works here.
+fn usable_engine(asked: EngineKind) -> EngineKind {
+    if asked == EngineKind::Epoll {
+        return asked;
+    }
+    match fanblade_net::uring_probe() {
+        Ok(()) => EngineKind::Uring,
+        Err(error) => {
+            tracing::warn!("{error}; serving with epoll instead");
+            EngineKind::Epoll
+        }
+    }
+}
+
+fn engine_name(kind: EngineKind) -> &'static str {
+    match kind {
+        EngineKind::Uring => "uring",
+        EngineKind::Epoll => "epoll",
+    }
+}
+
+fn ring_config(config: &Config) -> fanblade_ring::RingConfig {
+    let bytes = |bytes: config::Bytes| usize::try_from(bytes.0).unwrap_or(usize::MAX);
+    fanblade_ring::RingConfig {
+        index_len: usize::try_from(*config.ring.updates.get_ref()).unwrap_or(usize::MAX),
+        lane_len: [bytes(*config.ring.json.get_ref()), 0, 0, 0],
+        subjects_max: u32::try_from(*config.ring.subjects_max.get_ref()).unwrap_or(u32::MAX),
+        ..fanblade_ring::RingConfig::default()
+    }
+}
+
+/// The worker's limits: its own defaults, and what the configuration says otherwise. Ranges were checked when it was read.
+pub(crate) fn limits(config: &LimitsConfig) -> Limits {
+    fn set<T: Copy, U: TryFrom<u64>>(
+        place: &mut U,
+        value: &Option<serde_spanned::Spanned<T>>,
+        read: impl Fn(T) -> u64,
+    ) {
+        if let Some(value) = value.as_ref().and_then(|value| U::try_from(read(*value.get_ref())).ok()) {
+            *place = value;
+        }
+    }
+    let mut limits = Limits::default();
+    set(&mut limits.sessions_max, &config.sessions_max, |n| n);
+    set(&mut limits.message_len_max, &config.message_len_max, |bytes| bytes.0);
+    set(&mut limits.subscriptions_max, &config.subscriptions_max, |n| n);
+    set(&mut limits.requests_per_s_max, &config.requests_per_s_max, |n| n);
+    set(&mut limits.handshake_ms_max, &config.handshake_ms_max, |ms| ms.0);
+    set(&mut limits.subscribe_ms_max, &config.subscribe_ms_max, |ms| ms.0);
+    set(&mut limits.ping_interval_ms, &config.ping_interval_ms, |ms| ms.0);
+    set(&mut limits.pong_ms_max, &config.pong_ms_max, |ms| ms.0);
+    set(&mut limits.lag_ms_max, &config.lag_ms_max, |ms| ms.0);
+    set(&mut limits.control_bytes_max, &config.control_bytes_max, |bytes| bytes.0);
+    limits
+}
+
+/// Where to connect, and what to try. Nobody may be reading.
+fn banner(blade: &Blade, admin: SocketAddr) {
+    let reachable = |address: SocketAddr| match address.ip().is_unspecified() {
+        true => format!("localhost:{}", address.port()),
+        false => address.to_string(),
+    };
+    let (data, admin) = (reachable(blade.data), reachable(admin));
+    let text = format!(
+        "fanblade {} serves {}, {} workers ({})\n  subscribers  ws://{data}/v1/stream\n  live page    http://{admin}/\n  \
+         metrics      http://{admin}/metrics\n  try          fanblade subscribe {data} '/{}/*/trade'\n",
+        env!("CARGO_PKG_VERSION"),
+        blade.feed,
+        blade.workers.len(),
+        blade.engine,
+        blade.venue,
+    );
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// How often the load of the workers is published to the kernel, and the threads are looked after.
+const TICK: Duration = Duration::from_millis(100);
+/// Latencies are shown over the last `HISTORY_STEP` × `HISTORY_LEN_MAX`.
+const HISTORY_STEP: Duration = Duration::from_secs(1);
+const HISTORY_LEN_MAX: usize = 10;
+/// Notices of the feed that wait for the control thread. More are counted as lost.
+const NOTICES_MAX: usize = 256;
+/// How long sessions may take to be told and to take what they are owed.
+const DRAIN_MS_MAX: u32 = 10_000;
+const DRAIN_STEP: Duration = Duration::from_millis(5);
+/// Over which time clients spread their return after a restart.
+const RECONNECT_MS_MAX: u32 = 5_000;
+const ADMIN_CLOSE_MAX: Duration = Duration::from_millis(500);
+/// How long a worker with a CPU of its own looks for work before it sleeps.
+const SPIN_US: u32 = 50;

@@ -1,0 +1,110 @@
+//! Opening ports, and saying who has them if somebody does.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+
+use anyhow::bail;
+use fanblade_net::{ListenOptions, NetError};
+
+/// SO_REUSEPORT would let two blades of one user share a port, and each would get half of the subscribers. So ask without it
+/// first whether anybody is there.
+pub(super) fn require_free(address: SocketAddr) -> anyhow::Result<()> {
+    if address.port() == 0 {
+        return Ok(());
+    }
+    let options = ListenOptions { reuseport: false, ..ListenOptions::default() };
+    match fanblade_net::listen(address, &options) {
+        Ok(_) => Ok(()),
+        Err(NetError::Listen { source, .. }) => Err(refused(address, &source, "--listen")),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The admin port.
+pub(super) async fn admin(address: SocketAddr) -> anyhow::Result<tokio::net::TcpListener> {
+    tokio::net::TcpListener::bind(address).await.map_err(|error| refused(address, &error, "--admin"))
+}
+
+fn refused(address: SocketAddr, error: &io::Error, option: &str) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            let who = holder(address.port()).map_or(String::new(), |who| format!(" by {who}"));
+            anyhow::anyhow!("port {} is taken{who}; choose another with {option} {}:PORT", address.port(), address.ip())
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            anyhow::anyhow!("{} is not an address of this machine; see: ip addr", address.ip())
+        }
+        io::ErrorKind::PermissionDenied => anyhow::anyhow!(
+            "ports below 1024 need a privilege; choose another with {option}, or: setcap cap_net_bind_service+ep $(command -v fanblade)"
+        ),
+        _ => anyhow::anyhow!("cannot listen on {address}: {error}"),
+    }
+}
+
+/// The process that listens on a port, as far as /proc tells us.
+fn holder(port: u16) -> Option<String> {
+    let inodes: Vec<String> =
+        ["/proc/net/tcp", "/proc/net/tcp6"].iter().filter_map(|table| listening(table, port).ok()).flatten().collect();
+    for process in fs::read_dir("/proc").ok()?.flatten() {
+        let name = process.file_name();
+        let Some(pid) = name.to_str().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())) else { continue };
+        let Ok(descriptors) = fs::read_dir(process.path().join("fd")) else { continue };
+        let holds = descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| {
+            let target = target.to_string_lossy();
+            target
+                .strip_prefix("socket:[")
+                .and_then(|rest| rest.strip_suffix(']'))
+                .is_some_and(|inode| inodes.iter().any(|own| own == inode))
+        });
+        if holds {
+            let command = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+            return Some(format!("{} (process {pid})", command.trim()));
+        }
+    }
+    None
+}
+
+/// Inodes of the sockets in state LISTEN (0A) on the port: columns of proc_net_tcp.
+fn listening(table: &str, port: u16) -> anyhow::Result<Vec<String>> {
+    let text = fs::read_to_string(table)?;
+    let wanted = format!(":{port:04X}");
+    let mut inodes = Vec::new();
+    for line in text.lines().skip(1) {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        let [_, local, _, state, _, _, _, _, _, inode, ..] = columns[..] else { bail!("{table}: {line}") };
+        if state == "0A" && local.ends_with(&wanted) {
+            inodes.push(inode.to_owned());
+        }
+    }
+    Ok(inodes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_has_a_port_is_told() {
+        let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = other.local_addr().unwrap();
+        for error in [require_free(address).unwrap_err(), admin(address).await.unwrap_err()] {
+            let (text, pid) = (error.to_string(), std::process::id());
+            assert!(text.contains("is taken by") && text.contains(&format!("(process {pid})")), "{text}");
+        }
+        drop(other);
+        require_free(address).unwrap();
+    }
+
+    #[test]
+    fn a_group_that_shares_its_port_is_noticed() {
+        let other = fanblade_net::listen("127.0.0.1:0".parse().unwrap(), &ListenOptions::default()).unwrap();
+        assert!(require_free(other.local_addr()).unwrap_err().to_string().contains("is taken"));
+    }
+
+    #[test]
+    fn addresses_of_others_are_told_apart() {
+        let error = require_free("192.0.2.1:7400".parse().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("not an address of this machine"), "{error}");
+    }
+}

@@ -1,0 +1,303 @@
+//! The sequencer: one thread that takes messages from the feed, applies them to the market, and publishes each changed
+//! image once into the ring.
+//!
+//! ```text
+//! feed ─▶ Market::apply ─▶ encode ─▶ ring::Writer::publish ─▶ (workers wake)
+//! ```
+
+mod complaints;
+mod subjects;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fanblade_feed::{Event, Feed, Poll};
+use fanblade_market::{Market, Update, encode};
+use fanblade_ring::{Payloads, Writer};
+use fanblade_worker::WorkerStats;
+use tokio::sync::mpsc;
+
+use crate::blade::{FeedState, SequencerReport, SequencerShared, lock};
+use crate::calendar::Calendar;
+use complaints::{Complaints, Kind};
+use subjects::Subjects;
+
+/// How the sequencer runs.
+pub(crate) struct SequencerConfig {
+    pub(crate) cpu: Option<usize>,
+    pub(crate) venue: String,
+    pub(crate) calendar: Calendar,
+    /// Begin once that many sessions have subscribed, counted over `workers`.
+    pub(crate) wait_for: u64,
+    pub(crate) workers: Vec<Arc<WorkerStats>>,
+    /// Notices for all subscribers, JSON. Passed on by the control thread.
+    pub(crate) notices: mpsc::Sender<String>,
+}
+
+/// A running sequencer.
+pub(crate) struct SequencerHandle {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl SequencerHandle {
+    /// Tells it to end, and waits. What it has published stays.
+    pub(crate) fn stop(self) {
+        self.stop.store(true, Relaxed);
+        self.thread.thread().unpark();
+        if self.thread.join().is_err() {
+            tracing::error!("the sequencer's thread panicked");
+        }
+    }
+
+    /// It ends by itself only if its thread has panicked.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+/// Starts the thread. `writer` must be in the calendar's epoch number 0.
+pub(crate) fn spawn(
+    config: SequencerConfig,
+    feed: Box<dyn Feed>,
+    writer: Writer,
+    shared: Arc<SequencerShared>,
+) -> io::Result<SequencerHandle> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let thread = std::thread::Builder::new().name("sequencer".to_owned()).spawn({
+        let stop = Arc::clone(&stop);
+        move || {
+            if let Some(cpu) = config.cpu
+                && let Err(error) = fanblade_net::affinity::pin_thread(cpu)
+            {
+                tracing::warn!("sequencer: cannot pin to CPU {cpu}: {error}");
+            }
+            // The kernel's default lets a sleep end 50 µs late, which is longer than all the work.
+            if let Err(error) = nix::sys::prctl::set_timerslack(1) {
+                tracing::debug!("timer slack: {error}");
+            }
+            let mut sequencer = Sequencer::new(config, writer, shared);
+            sequencer.wait_for_subscribers(&stop);
+            sequencer.run(feed, &stop);
+        }
+    })?;
+    Ok(SequencerHandle { stop, thread })
+}
+
+struct Sequencer {
+    config: SequencerConfig,
+    market: Market,
+    desk: Desk,
+    shared: Arc<SequencerShared>,
+    report: SequencerReport,
+    reported_ns: u64,
+    /// Sessions that have begun.
+    sessions: u32,
+}
+
+/// What publishing needs, apart from the market, which lends the image meanwhile.
+struct Desk {
+    writer: Writer,
+    subjects: Subjects,
+    json: Vec<u8>,
+    complaints: Complaints,
+    /// Frames published so far from the message at hand.
+    frames: u32,
+}
+
+impl Sequencer {
+    fn new(config: SequencerConfig, writer: Writer, shared: Arc<SequencerShared>) -> Self {
+        let now_ns = unix_ns();
+        Self {
+            market: Market::new(&config.venue, config.calendar.day(now_ns).midnight_ns),
+            desk: Desk {
+                writer,
+                subjects: Subjects::default(),
+                json: Vec::with_capacity(FRAME_LEN_USUAL_MAX),
+                complaints: Complaints::default(),
+                frames: 0,
+            },
+            shared,
+            report: SequencerReport { epoch: config.calendar.epoch(now_ns, 0, ""), ..SequencerReport::default() },
+            reported_ns: 0,
+            sessions: 0,
+            config,
+        }
+    }
+
+    fn wait_for_subscribers(&mut self, stop: &AtomicBool) {
+        let wanted = self.config.wait_for;
+        if wanted == 0 {
+            return;
+        }
+        self.publish_report();
+        tracing::info!("the feed waits for {wanted} subscribed sessions");
+        while !stop.load(Relaxed) {
+            let subscribed: u64 = self.config.workers.iter().map(|stats| stats.sessions_subscribed.value()).sum();
+            if subscribed >= wanted {
+                tracing::info!("{subscribed} sessions have subscribed: the feed begins");
+                return;
+            }
+            std::thread::park_timeout(WAIT_STEP);
+        }
+    }
+
+    fn run(&mut self, mut feed: Box<dyn Feed>, stop: &AtomicBool) {
+        self.report.state = FeedState::Live;
+        while !stop.load(Relaxed) {
+            let now_ns = unix_ns();
+            let polled = feed.poll(now_ns, &mut |event| self.take(&event, now_ns));
+            if now_ns.saturating_sub(self.reported_ns) > REPORT_INTERVAL_NS {
+                self.reported_ns = now_ns;
+                self.report.feed = feed.counters();
+                self.publish_report();
+            }
+            match polled {
+                Ok(Poll::Busy) => {}
+                Ok(Poll::IdleUntil(due_ns)) => sleep_until(due_ns),
+                Ok(Poll::Finished) => {
+                    self.end(&*feed, FeedState::Finished);
+                    let counters = feed.counters();
+                    tracing::info!(
+                        "the feed has ended after {} messages, {} frames; the last values stay",
+                        counters.messages,
+                        self.desk.writer.stats().published
+                    );
+                    break;
+                }
+                Err(error) => {
+                    self.end(&*feed, FeedState::Failed);
+                    tracing::error!("the feed has failed: {error}; the last values stay");
+                    break;
+                }
+            }
+        }
+        // The ring stays open for as long as its writer lives.
+        while !stop.load(Relaxed) {
+            std::thread::park();
+        }
+    }
+
+    fn end(&mut self, feed: &dyn Feed, state: FeedState) {
+        self.report.feed = feed.counters();
+        self.report.state = state;
+        self.desk.complaints.flush();
+        self.publish_report();
+    }
+
+    fn take(&mut self, event: &Event<'_>, now_ns: u64) {
+        match *event {
+            Event::Message { seq, bytes, offset } => self.message(seq, bytes, offset, now_ns),
+            Event::SessionStart { session } => self.session(&session, now_ns),
+            Event::Gap { from, to } => {
+                self.desk.complaints.note(Kind::Gap, now_ns, || format!("messages {from} to {} are missing", to - 1));
+                // Quotes after it may be wrong until each side has been renewed: subscribers are told, too.
+                self.notice(format!(r#"{{"op":"notice","kind":"gap","source":"itch","from":{from},"to":{}}}"#, to - 1));
+            }
+            Event::EndOfSession { seq } => tracing::info!("upstream has ended its session before message {seq}"),
+            Event::Malformed { offset, reason } => {
+                self.desk.complaints.note(Kind::Malformed, now_ns, || format!("at byte {offset}: {reason}"));
+            }
+        }
+    }
+
+    fn message(&mut self, seq: u64, bytes: &[u8], offset: u64, now_ns: u64) {
+        let Self { market, desk, shared, .. } = self;
+        desk.frames = 0;
+        let applied = market.apply(seq, bytes, &mut |update| desk.publish(update));
+        if let Err(error) = applied {
+            desk.complaints.note(Kind::Message, now_ns, || format!("message {seq} at byte {offset}: {error}"));
+        }
+        if desk.frames > 0 {
+            shared.latency.record(unix_ns().saturating_sub(now_ns));
+        }
+    }
+
+    /// A new numbering. If its epoch is not the one that was expected, that tells subscribers that nothing of what they
+    /// hold can be continued.
+    fn session(&mut self, session: &[u8], now_ns: u64) {
+        self.sessions += 1;
+        let name = String::from_utf8_lossy(session);
+        let name = name.trim_end();
+        let epoch = self.config.calendar.epoch(now_ns, self.sessions, name);
+        tracing::info!("upstream session {name}: epoch {epoch}");
+        self.market.reset();
+        self.market.set_midnight(self.config.calendar.day(now_ns).midnight_ns);
+        self.desk.subjects.forget_instruments();
+        if epoch != self.report.epoch {
+            match self.desk.writer.set_epoch(&epoch) {
+                Ok(()) => self.report.epoch = epoch,
+                Err(error) => tracing::error!("epoch {epoch}: {error}"),
+            }
+        }
+    }
+
+    fn notice(&mut self, text: String) {
+        if self.config.notices.try_send(text).is_err() {
+            self.report.notices_lost += 1;
+        }
+    }
+
+    fn publish_report(&mut self) {
+        self.report.market = self.market.counters().clone();
+        self.report.ring = self.desk.writer.stats();
+        self.report.orders = self.market.orders() as u64;
+        self.report.instruments = self.market.instruments_len() as u64;
+        self.report.subjects = self.desk.subjects.len() as u64;
+        let is_last = matches!(self.report.state, FeedState::Finished | FeedState::Failed);
+        // While messages flow, a reader that holds the lock costs this copy and nothing else: the next is due soon.
+        let place = if is_last { Some(lock(&self.shared.report)) } else { self.shared.report.try_lock().ok() };
+        if let Some(mut place) = place {
+            place.clone_from(&self.report);
+        }
+    }
+}
+
+impl Desk {
+    fn publish(&mut self, update: &Update<'_>) {
+        let now_ns = unix_ns();
+        let subject = match self.subjects.find(update, &mut self.writer) {
+            Ok(subject) => subject,
+            Err(error) => return self.complaints.note(Kind::Refused, now_ns, || error.to_string()),
+        };
+        let Update { seq, ts_ns, channel, image, .. } = update;
+        let prev = self.writer.last_seq(subject.id);
+        self.json.clear();
+        encode::json(&mut self.json, &subject.name, *seq, prev, *ts_ns, image);
+        // The one encoding that workers serve so far; the other lanes are not made.
+        let payloads: Payloads<'_> = [&self.json, &[], &[], &[]];
+        let frame = fanblade_ring::Update {
+            subject: subject.id,
+            channel: *channel as u16,
+            seq: *seq,
+            ts_feed_ns: *ts_ns,
+            ts_publish_ns: now_ns,
+        };
+        match self.writer.publish(&frame, &payloads) {
+            Ok(_) => self.frames += 1,
+            Err(error) => self.complaints.note(Kind::Refused, now_ns, || format!("{}: {error}", subject.name)),
+        }
+    }
+}
+
+/// Sleeps until `due_ns`, but never so long that a stop, or a clock that was set back, would go unnoticed.
+fn sleep_until(due_ns: u64) {
+    let ns = due_ns.saturating_sub(unix_ns()).min(SLEEP_NS_MAX);
+    if ns > 0 {
+        std::thread::park_timeout(Duration::from_nanos(ns));
+    }
+}
+
+/// Unix time. Frames and latencies are stamped with it, as the workers and the exchange do.
+pub(crate) fn unix_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// A book of ten levels a side is 700 bytes of JSON at most; the buffer grows once if it is ever more.
+const FRAME_LEN_USUAL_MAX: usize = 4_096;
+const REPORT_INTERVAL_NS: u64 = 50_000_000;
+const SLEEP_NS_MAX: u64 = 50_000_000;
+const WAIT_STEP: Duration = Duration::from_millis(2);

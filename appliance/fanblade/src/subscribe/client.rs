@@ -1,0 +1,271 @@
+//! The connections of `fanblade subscribe`.
+
+use std::io::{self, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, bail};
+use futures_util::{SinkExt as _, StreamExt as _};
+use hdrhistogram::Histogram;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, sleep_until};
+use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{self, Message};
+
+use super::Mode;
+use super::checker::{Checker, Control, Frame};
+use super::report::{Quantiles, Totals};
+
+/// What each connection is to do.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) url: String,
+    pub(super) subjects: Vec<String>,
+    pub(super) mode: Mode,
+    pub(super) count: Option<u64>,
+    pub(super) deadline: Option<Duration>,
+    pub(super) idle: Option<Duration>,
+    pub(super) check: bool,
+    pub(super) print: bool,
+}
+
+/// One connection's part of the result.
+struct Seen {
+    totals: Totals,
+    ages: Histogram<u64>,
+    first: Option<Instant>,
+    last: Option<Instant>,
+}
+
+/// The address as people write it, made whole.
+pub(super) fn url(text: &str) -> anyhow::Result<String> {
+    let with_scheme = match text.split_once("://") {
+        Some(("ws", _)) => text.to_owned(),
+        Some(("http", rest)) => format!("ws://{rest}"),
+        Some((scheme, _)) => bail!("`{scheme}://` is not supported; write ws://HOST:PORT/v1/stream"),
+        None => format!("ws://{text}"),
+    };
+    let rest = &with_scheme["ws://".len()..];
+    Ok(match rest.find('/') {
+        Some(at) if rest.len() > at + 1 => with_scheme,
+        Some(_) => format!("{with_scheme}v1/stream"),
+        None => format!("{with_scheme}/v1/stream"),
+    })
+}
+
+/// Runs all connections to their end (count, time, idleness, the server's close, Ctrl-C) and adds up.
+pub(super) async fn run(plan: Arc<Plan>, connections: u32, quiet: bool) -> anyhow::Result<Totals> {
+    let (stop, stopped) = watch::channel(false);
+    let frames = Arc::new(AtomicU64::new(0));
+    let opening = Arc::new(Semaphore::new(OPENING_MAX));
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..connections {
+        let (plan, frames, opening, stopped) =
+            (Arc::clone(&plan), Arc::clone(&frames), Arc::clone(&opening), stopped.clone());
+        tasks.spawn(async move { connection(&plan, &frames, &opening, stopped).await });
+    }
+    let mut totals = Totals::default();
+    let mut ages = histogram();
+    let (mut first, mut last) = (None::<Instant>, None::<Instant>);
+    let mut ticker = tokio::time::interval(Duration::from_secs(1));
+    let mut counted = 0;
+    let show_rates = !plan.print && !quiet;
+    ticker.tick().await;
+    loop {
+        tokio::select! {
+            done = tasks.join_next() => match done {
+                None => break,
+                Some(seen) => {
+                    // The first connection that cannot be made tells why; the rest would repeat it.
+                    let seen = seen.context("a connection's task")??;
+                    totals.merge(seen.totals);
+                    ages.add(&seen.ages).context("latencies")?;
+                    first = [first, seen.first].into_iter().flatten().min();
+                    last = [last, seen.last].into_iter().flatten().max();
+                }
+            },
+            _ = ticker.tick(), if show_rates => {
+                let now = frames.load(Relaxed);
+                eprintln!("{} frames a second on {} connections", now - counted, tasks.len());
+                counted = now;
+            }
+            _ = tokio::signal::ctrl_c() => { let _ = stop.send(true); }
+        }
+    }
+    totals.seconds = first.zip(last).map_or(0.0, |(first, last)| (last - first).as_secs_f64());
+    totals.age_ns = Quantiles::of(&ages);
+    Ok(totals)
+}
+
+async fn connection(
+    plan: &Plan,
+    frames: &AtomicU64,
+    opening: &Semaphore,
+    mut stopped: watch::Receiver<bool>,
+) -> anyhow::Result<Seen> {
+    let permit = opening.acquire().await.context("opening")?;
+    let (mut socket, _) =
+        tokio_tungstenite::connect_async(&plan.url).await.map_err(|error| explain(&plan.url, error))?;
+    socket.send(Message::text(request(plan))).await.with_context(|| format!("cannot subscribe at {}", plan.url))?;
+    let mut seen =
+        Seen { totals: Totals { connections: 1, ..Totals::default() }, ages: histogram(), first: None, last: None };
+    let mut checker = Checker::new(plan.mode);
+    let deadline = plan.deadline.map(|after| Instant::now() + after);
+    let mut idle = plan.idle.map(|_| Instant::now() + FIRST_FRAME_MAX);
+    let mut permit = Some(permit);
+    loop {
+        let wake = [deadline, idle].into_iter().flatten().min();
+        let message = tokio::select! {
+            message = socket.next() => message,
+            () = sleep_until(wake.unwrap_or_else(far)), if wake.is_some() => break,
+            _ = stopped.changed() => break,
+        };
+        let text = match message {
+            Some(Ok(Message::Text(text))) => text,
+            Some(Ok(Message::Close(frame))) => {
+                let code = frame.as_ref().map_or(1005, |frame| u16::from(frame.code));
+                *seen.totals.closes.entry(code).or_default() += 1;
+                if let Some(frame) = frame.filter(|_| plan.print) {
+                    eprintln!("closed by the blade: {} {}", frame.code, frame.reason);
+                }
+                break;
+            }
+            Some(Ok(_)) => continue,
+            Some(Err(error)) => {
+                seen.totals.violation(format!("the connection broke: {error}"));
+                break;
+            }
+            None => break,
+        };
+        if plan.print {
+            print_line(&text)?;
+        }
+        if is_data(&text) {
+            let now = Instant::now();
+            seen.first.get_or_insert(now);
+            seen.last = Some(now);
+            idle = plan.idle.map(|after| now + after);
+            data(plan, &text, &mut checker, &mut seen);
+            frames.fetch_add(1, Relaxed);
+            if plan.count.is_some_and(|count| seen.totals.frames >= count) {
+                break;
+            }
+        } else {
+            permit.take();
+            control(&text, &mut checker, &mut seen.totals)?;
+        }
+    }
+    let close = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+    // The server may have closed first; there is nothing to be done about a farewell that fails.
+    let _ = tokio::time::timeout(Duration::from_secs(1), socket.close(Some(close))).await;
+    seen.totals.subjects = checker.subjects();
+    Ok(seen)
+}
+
+fn data(plan: &Plan, text: &str, checker: &mut Checker, seen: &mut Seen) {
+    seen.totals.frames += 1;
+    seen.totals.bytes += text.len() as u64;
+    if plan.print && !plan.check {
+        return;
+    }
+    match serde_json::from_str::<Frame<'_>>(text) {
+        Ok(frame) => {
+            if let Err(violation) = checker.frame(&frame, &mut seen.totals) {
+                seen.totals.violation(violation);
+            }
+            if let (Ok(then), Ok(now)) = (frame.t.parse::<u64>(), SystemTime::now().duration_since(UNIX_EPOCH)) {
+                let age = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX).checked_sub(then);
+                // A recorded feed's time is of another day, and says nothing about today's way.
+                if let Some(age) = age.filter(|age| *age < AGE_NS_MAX) {
+                    seen.ages.saturating_record(age);
+                }
+            }
+        }
+        Err(error) => seen.totals.violation(format!("not a data frame ({error}): {:.120}", text)),
+    }
+}
+
+fn control(text: &str, checker: &mut Checker, totals: &mut Totals) -> anyhow::Result<()> {
+    let control: Control<'_> = match serde_json::from_str(text) {
+        Ok(control) => control,
+        Err(error) => {
+            totals.violation(format!("not a message of the protocol ({error}): {text:.120}"));
+            return Ok(());
+        }
+    };
+    match control.op {
+        "subscribed" if !control.more => totals.subscribed = 1,
+        "error" => bail!(
+            "the blade refused: {} ({})",
+            control.message.as_deref().unwrap_or("without a message"),
+            control.code.unwrap_or("without a code")
+        ),
+        "notice" => {
+            let kind = control.kind.unwrap_or("?");
+            match kind {
+                "gap" => checker.gap(control.subject.as_deref()),
+                "epoch" => checker.epoch(),
+                _ => {}
+            }
+            totals.dropped += control.dropped.unwrap_or(0);
+            *totals.notices.entry(kind.to_owned()).or_default() += 1;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn request(plan: &Plan) -> String {
+    let mode = match plan.mode {
+        Mode::All => "all",
+        Mode::Conflate => "conflate",
+    };
+    serde_json::json!({ "op": "subscribe", "id": 1, "subjects": plan.subjects, "mode": mode, "snapshot": true })
+        .to_string()
+}
+
+/// Data frames begin with their subject, everything else with `op`.
+fn is_data(text: &str) -> bool {
+    text.starts_with("{\"s\":")
+}
+
+fn print_line(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{text}") {
+        // `fanblade subscribe … | head` ends here, as it should.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        result => result.context("standard output"),
+    }
+}
+
+/// What stands in the way of a connection, in words that help.
+fn explain(url: &str, error: tungstenite::Error) -> anyhow::Error {
+    match error {
+        tungstenite::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            anyhow::anyhow!("nothing listens at {url}; is the blade running? Its data port is printed when it starts")
+        }
+        tungstenite::Error::Http(response) => {
+            let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+            let first = body.lines().find(|line| !line.trim().is_empty()).unwrap_or("").trim().to_owned();
+            anyhow::anyhow!("{url} answered {} in place of a WebSocket: {first}", response.status())
+        }
+        error => anyhow::Error::new(error).context(format!("cannot connect to {url}")),
+    }
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new(2).expect("two significant digits are allowed")
+}
+
+fn far() -> Instant {
+    Instant::now() + Duration::from_secs(86_400)
+}
+
+/// Connections being opened at the same time: a listener's backlog is finite.
+const OPENING_MAX: usize = 256;
+/// How long `--idle` waits for the first frame.
+const FIRST_FRAME_MAX: Duration = Duration::from_secs(60);
+/// An age above that is a recorded feed's.
+const AGE_NS_MAX: u64 = 60_000_000_000;
