@@ -434,11 +434,9 @@ impl View<'_> {
             if is_refresh && !is_kept {
                 continue;
             }
-            if subjects[place].1 == Mode::Conflate {
-                if descriptor.origin != entry.origin {
-                    standing.dropped += 1;
-                    continue;
-                }
+            if subjects[place].1 == Mode::Conflate && descriptor.origin != entry.origin {
+                standing.dropped += 1;
+                continue;
             }
             standing.next = index;
             self.tell_epoch(plan, &mut standing, descriptor.origin, text);

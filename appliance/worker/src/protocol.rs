@@ -350,7 +350,7 @@ mod tests {
             (r#"{"op":"list","subjects":["/a/b"]}"#, "bad_request", "`subjects` does not belong to `list`"),
             (r#"{"op":"fly","id":3}"#, "unknown_op", "`fly`"),
             (r#"{"op":"ping","id":[1]}"#, "bad_request", "`id`"),
-            (r#"{"op":"subscribe","subjects":["/a/b"],"resume":{"epoch":"x","seq":-1}}"#, "bad_request", "seq"),
+            (r#"{"op":"subscribe","subjects":["/a/b"],"resume":{"epoch":"x","seq":-1}}"#, "bad_request", "-1"),
         ] {
             let refusal = parse(text).unwrap_err();
             assert_eq!(refusal.code, code, "{text}");

@@ -225,6 +225,10 @@ impl Extra {
 #[derive(Default)]
 pub(crate) struct Sessions {
     chunks: Vec<Option<Box<[Session]>>>,
+    #[expect(
+        clippy::vec_box,
+        reason = "a box moves between the pool and its session; unboxing would copy and allocate"
+    )]
     pool: Vec<Box<Extra>>,
     open: u32,
 }
