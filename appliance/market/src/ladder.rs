@@ -39,7 +39,7 @@ impl Ladder {
 
     /// An order shrinks, or leaves with the last of its shares.
     pub(crate) fn reduce(&mut self, side: Side, price: u32, shares: u32, leaves: bool) -> Depth {
-        // Every live order stands in its level, so there is one; were there none, nothing would be shown to have changed.
+        // Every live order stands in its level, so there is one; were there none, nothing would have changed.
         let Ok(index) = self.position(side, price) else { return Depth::MAX };
         let depth = self.levels.len() - 1 - index;
         let level = &mut self.levels[index];

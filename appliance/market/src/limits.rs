@@ -10,8 +10,9 @@ pub const ORDERS_MAX: usize = 4 << 20;
 /// An order that finds no place stays out: [`Skipped::OrdersFull`](crate::Skipped::OrdersFull).
 pub const ORDER_PROBES_MAX: usize = 256;
 
-/// Price levels on one side of one book. Busy instruments have hundreds, a few thousands; an insertion moves
-/// at most this many entries of 16 bytes. A level beyond it stays out: [`Skipped::LevelsFull`](crate::Skipped::LevelsFull).
+/// Price levels on one side of one book. Busy instruments have hundreds, a few thousands; an insertion moves at most
+/// this many entries of 16 bytes. A level beyond it stays out:
+/// [`Skipped::LevelsFull`](crate::Skipped::LevelsFull).
 pub const LEVELS_PER_SIDE_MAX: usize = 16 << 10;
 
 /// Instruments: all values of `locate`, so no counter is needed. 0 is none of them

@@ -1,4 +1,5 @@
-//! Trades and final quotes against an independent decoder: PyPI's itchfeed, run by the Python that FANBLADE_PYTHON names.
+//! Trades and final quotes against an independent decoder: PyPI's itchfeed, run by the Python that FANBLADE_PYTHON
+//! names.
 
 mod common;
 

@@ -1,5 +1,8 @@
-//! How long a message takes. Reported, not judged: `cargo test --release -p fanblade-market --test throughput -- --ignored --nocapture`
+//! How long a message takes, on the CPU: `cargo run --release -p fanblade-market --example throughput`
+//!
+//! Reported, not judged: a synthetic day of 4 million messages with a million live orders.
 
+#[path = "../tests/common/mod.rs"]
 mod common;
 
 use std::hint::black_box;
@@ -7,9 +10,7 @@ use std::hint::black_box;
 use common::{MIDNIGHT_UNIX_NS, binary_file, synthetic};
 use fanblade_market::{Channel, Market, Update, encode};
 
-#[test]
-#[ignore = "a measurement"]
-fn nanoseconds_per_message() {
+fn main() {
     let bytes = synthetic(1, 8000, ORDERS, ORDERS + 4_000_000);
     let messages: Vec<&[u8]> = binary_file(&bytes).collect();
     measure("apply", &messages, &mut |_| {});
