@@ -29,8 +29,8 @@ pub const POLL_MESSAGES_MAX: usize = 256;
 /// of making up for it (a suspended laptop, a stopped process). Counted as `clock_skips`.
 pub const SIMULATOR_LAG_NS_MAX: u64 = 5_000_000_000;
 
-/// The longest that a live simulated day lasts, in nanoseconds since its midnight: ITCH timestamps are 48 bits wide,
-/// 78 hours. The day then closes, and the next session begins.
+/// When a simulated day closes at the latest, in nanoseconds since its midnight: ITCH timestamps are 48 bits wide,
+/// 78 hours. A live feed goes on with another session.
 pub const SIMULATOR_DAY_NS_MAX: u64 = 72 * 3_600_000_000_000;
 
 /// The most instruments that a simulator makes: the size of Nasdaq's own directory. Each costs some 2.2 KB.

@@ -310,7 +310,8 @@ mod tests {
                 }
             }
             arriving.sort_by_key(|&(place, _)| place);
-            let offered = arriving.iter().map(|(_, bytes)| Packet::parse(bytes).unwrap().messages().count() as u64).sum();
+            let count = |bytes: &[u8]| Packet::parse(bytes).unwrap().messages().count() as u64;
+            let offered = arriving.iter().map(|(_, bytes)| count(bytes)).sum();
 
             let mut sequencer = Sequencer::new(if live { Start::Live } else { Start::Beginning });
             let mut at = if live { None } else { Some(1) };

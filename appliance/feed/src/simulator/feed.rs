@@ -1,9 +1,7 @@
 //! The feed over a simulator: its packets take the way that real ones take.
 
-use std::time::Duration;
-
 use super::{ConfigError, Simulator, SimulatorConfig};
-use crate::limits::{POLL_MESSAGES_MAX, SIMULATOR_DAY_NS_MAX, SIMULATOR_LAG_NS_MAX};
+use crate::limits::{POLL_MESSAGES_MAX, SIMULATOR_LAG_NS_MAX};
 use crate::moldudp64::{Sequencer, Start};
 use crate::{Event, Feed, FeedCounters, FeedError, Poll, Session};
 
@@ -23,7 +21,8 @@ pub struct SimulatedFeed {
 }
 
 impl SimulatedFeed {
-    /// A market that runs as fast as it is polled. The same settings give the same events.
+    /// A market that runs as fast as it is polled. The same settings give the same events. It is finished when its day
+    /// ends, at the latest when timestamps run out (62 hours after the open).
     ///
     /// # Errors
     /// A setting is out of its bounds.
@@ -32,9 +31,9 @@ impl SimulatedFeed {
     }
 
     /// A market that runs by the clock of `poll` and begins with its first call. Its timestamps count from the midnight
-    /// that `midnight_of` gives for the time at which a session starts (both in Unix nanoseconds; the exchange's time zone
-    /// is the caller's business). Unless the settings bound it, it never ends: when timestamps run out, after two days and
-    /// more, a new session follows.
+    /// that `midnight_of` gives for the time at which a session starts (both in Unix nanoseconds; the exchange's time
+    /// zone is the caller's business). Unless the settings bound it, it never ends: when timestamps run out, after two
+    /// days and more, a new session follows.
     ///
     /// # Errors
     /// A setting is out of its bounds.
@@ -62,14 +61,11 @@ impl SimulatedFeed {
     fn begin(&mut self, now_ns: u64) -> Result<(), ConfigError> {
         let (Some(midnight_of), None) = (&self.midnight_of, self.midnight_unix_ns) else { return Ok(()) };
         let midnight_unix_ns = midnight_of(now_ns).min(now_ns);
-        let start_ns = now_ns - midnight_unix_ns;
-        let longest = Duration::from_nanos(SIMULATOR_DAY_NS_MAX.saturating_sub(start_ns));
         self.midnight_unix_ns = Some(midnight_unix_ns);
         self.simulator = Simulator::new(&SimulatorConfig {
             seed: self.config.seed.wrapping_add(self.sequencer.counters().sessions),
-            start_ns,
+            start_ns: now_ns - midnight_unix_ns,
             session: session_at(now_ns),
-            duration_max: Some(self.config.duration_max.map_or(longest, |max| max.min(longest))),
             ..self.config.clone()
         })?;
         Ok(())

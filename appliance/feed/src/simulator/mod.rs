@@ -31,7 +31,9 @@ use instrument::{Instrument, universe};
 use weather::Weather;
 
 use crate::Session;
-use crate::limits::{SIMULATOR_BURST_FACTOR_MAX, SIMULATOR_MESSAGES_PER_S_MAX, SIMULATOR_SYMBOLS_MAX};
+use crate::limits::{
+    SIMULATOR_BURST_FACTOR_MAX, SIMULATOR_DAY_NS_MAX, SIMULATOR_MESSAGES_PER_S_MAX, SIMULATOR_SYMBOLS_MAX,
+};
 
 /// What market to make.
 #[derive(Debug, Clone)]
@@ -133,7 +135,7 @@ impl Simulator {
             place: 0,
             next_ns: config.start_ns as f64,
             messages_max: config.messages_max.unwrap_or(u64::MAX),
-            end_ns: config.start_ns.saturating_add(duration_ns),
+            end_ns: config.start_ns.saturating_add(duration_ns).min(SIMULATOR_DAY_NS_MAX),
             over: false,
         })
     }

@@ -289,6 +289,15 @@ fn prices_move_and_spreads_are_narrow() {
     assert!((1.002..2.0).contains(&(high / low)), "the price went from {low} to {high}");
 }
 
+/// A market of one message a second has not many of them before timestamps run out.
+#[test]
+fn a_day_ends_before_timestamps_do() {
+    let config = SimulatorConfig { symbols: 1, messages_per_s: 1, ..SimulatorConfig::default() };
+    let mut last_ns = 0;
+    for_each(&config, |_, _, bytes| last_ns = Message::parse(bytes).unwrap().header().timestamp.get());
+    assert!((259_200_000_000_000..259_300_000_000_000).contains(&last_ns), "{last_ns}");
+}
+
 #[test]
 fn settings_have_bounds() {
     let with = |change: fn(&mut SimulatorConfig)| {
