@@ -1,2 +1,36 @@
-//! perf
-fn main() {}
+//! `fanblade-perf`: measurements. `cargo xtask bench` builds and runs it.
+
+mod direct;
+mod floor;
+mod message;
+mod swarm;
+
+use clap::{Parser, Subcommand};
+
+/// Measurements of Fanblade. Results go to perf/results/.
+#[derive(Debug, Parser)]
+#[command(name = "fanblade-perf", version)]
+struct Arguments {
+    #[command(subcommand)]
+    measurement: Measurement,
+}
+
+#[derive(Debug, Subcommand)]
+enum Measurement {
+    /// Server CPU per delivered message, beside a bare loop over the same sockets
+    Floor(floor::FloorArgs),
+    /// (Started by `floor`.) The bare loop
+    #[command(hide = true)]
+    FloorServer(floor::ServerArgs),
+    /// (Started by `floor`.) The blade's data path: ring, worker, engine
+    #[command(hide = true)]
+    FloorBlade(floor::ServerArgs),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().measurement {
+        Measurement::Floor(args) => floor::run(&args),
+        Measurement::FloorServer(args) => floor::bare::run(&args),
+        Measurement::FloorBlade(args) => floor::blade::run(&args),
+    }
+}

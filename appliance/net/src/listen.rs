@@ -79,6 +79,12 @@ impl AsRawFd for Listener {
     }
 }
 
+impl From<Listener> for OwnedFd {
+    fn from(listener: Listener) -> OwnedFd {
+        listener.fd
+    }
+}
+
 /// Opens a listener.
 pub fn listen(addr: SocketAddr, options: &ListenOptions) -> Result<Listener, NetError> {
     let refused = |source| NetError::Listen { addr, source };

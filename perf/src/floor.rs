@@ -1,0 +1,260 @@
+//! `floor`: server CPU per delivered message, for the blade and for a bare loop over the same sockets on the same engine.
+//!
+//! The server is a process of its own, pinned to one core; the clients spin in this process on another, because a client
+//! that sleeps would charge the server for waking it. On loopback the receiving side's TCP work up to the socket is charged
+//! to the sender, for both servers alike. Runs alternate between the servers, so that a machine that changes its
+//! speed changes it for both.
+//!
+//! Every byte that a client receives is checked. A message counts as delivered when all clients have all of it; the next is
+//! published only then, either one at a time or eight at once, which a server may deliver with one send.
+
+pub(crate) mod bare;
+pub(crate) mod blade;
+mod report;
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use clap::{Args, ValueEnum};
+use fanblade_net::ListenOptions;
+use nix::time::{ClockId, clock_getcpuclockid};
+use nix::unistd::Pid;
+
+use crate::swarm::Swarm;
+
+#[derive(Debug, Args)]
+pub(crate) struct FloorArgs {
+    /// Subscribers of the one subject
+    #[arg(long, default_value_t = 10_000)]
+    subscribers: usize,
+    /// Bytes of a message's payload (126 to 65535)
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u16).range(126..))]
+    payload_bytes: u16,
+    /// Engines to measure
+    #[arg(long, value_delimiter = ',', default_value = "uring,epoll")]
+    engines: Vec<EngineKind>,
+    /// Servers to measure
+    #[arg(long, value_delimiter = ',', default_value = "bare,blade")]
+    servers: Vec<ServerKind>,
+    /// Runs of each server; an odd number has a median that was measured
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
+    runs: u32,
+    /// Measured rounds of a run, in each mode
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rounds: u32,
+    /// Rounds before them
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    warmup_rounds: u32,
+    /// Messages published at once, for each mode
+    #[arg(long, value_delimiter = ',', default_value = "1,8", value_parser = clap::value_parser!(u8).range(1..=32))]
+    backlogs: Vec<u8>,
+    /// The server's CPU
+    #[arg(long, default_value_t = 0)]
+    server_cpu: usize,
+    /// The clients' CPU
+    #[arg(long, default_value_t = 1)]
+    client_cpu: usize,
+    /// Microseconds that the blade's worker spins before it sleeps. Idle waiting is no part of a message's cost
+    #[arg(long, default_value_t = 0)]
+    spin_us: u32,
+    /// The result file; `-` prints it [default: perf/results/floor-DATE.json]
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServerArgs {
+    #[arg(long)]
+    engine: EngineKind,
+    #[arg(long)]
+    subscribers: usize,
+    #[arg(long)]
+    payload_bytes: usize,
+    #[arg(long)]
+    cpu: usize,
+    #[arg(long)]
+    spin_us: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EngineKind {
+    Uring,
+    Epoll,
+}
+
+impl EngineKind {
+    fn name(self) -> &'static str {
+        match self {
+            EngineKind::Uring => "uring",
+            EngineKind::Epoll => "epoll",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ServerKind {
+    /// A loop of sends, no Fanblade code
+    Bare,
+    /// Ring, worker and engine
+    Blade,
+}
+
+impl ServerKind {
+    fn name(self) -> &'static str {
+        match self {
+            ServerKind::Bare => "bare",
+            ServerKind::Blade => "blade",
+        }
+    }
+}
+
+/// One server on one engine in one mode, in one run.
+struct Sample {
+    engine: EngineKind,
+    server: ServerKind,
+    backlog: u8,
+    cpu_ns_per_message: f64,
+    wall_ns_per_message: f64,
+}
+
+pub(crate) fn run(args: &FloorArgs) -> anyhow::Result<()> {
+    let cpus = fanblade_net::affinity::cpus_allowed()?;
+    ensure!(args.server_cpu != args.client_cpu, "server and clients need a CPU each");
+    ensure!(cpus.contains(&args.server_cpu) && cpus.contains(&args.client_cpu), "the CPUs here are {cpus:?}");
+    fanblade_net::rlimit::raise_descriptors()?;
+    pin(args.client_cpu)?;
+    let mut samples = Vec::new();
+    for run in 1..=args.runs {
+        for &engine in &args.engines {
+            for &server in &args.servers {
+                let measured = measure(args, engine, server)
+                    .with_context(|| format!("run {run}, {} on {}", server.name(), engine.name()))?;
+                for sample in measured {
+                    eprintln!(
+                        "run {run}  {:5} on {:5}  backlog {:2}  {:6.0} ns of server CPU per message",
+                        server.name(),
+                        engine.name(),
+                        sample.backlog,
+                        sample.cpu_ns_per_message,
+                    );
+                    samples.push(sample);
+                }
+            }
+        }
+    }
+    report::write(args, &samples)
+}
+
+fn measure(args: &FloorArgs, engine: EngineKind, kind: ServerKind) -> anyhow::Result<Vec<Sample>> {
+    let mut server = Server::start(args, engine, kind)?;
+    let mut swarm = Swarm::new(args.payload_bytes.into());
+    let target = format!("/v1/stream?subjects={}&mode=all", blade::SUBJECT);
+    let target = (kind == ServerKind::Blade).then_some((target.as_str(), 1));
+    swarm.connect(server.addr, args.subscribers, target)?;
+    let mut number = 0;
+    let mut samples = Vec::new();
+    for &backlog in &args.backlogs {
+        let mut round = |server: &mut Server| {
+            server.publish(backlog)?;
+            number += u64::from(backlog);
+            swarm.await_messages(number, PATIENCE)
+        };
+        for _ in 0..args.warmup_rounds {
+            round(&mut server)?;
+        }
+        let (cpu, wall) = (server.cpu()?, Instant::now());
+        for _ in 0..args.rounds {
+            round(&mut server)?;
+        }
+        let (cpu, wall) = (server.cpu()? - cpu, wall.elapsed());
+        let messages = f64::from(args.rounds) * f64::from(backlog) * args.subscribers as f64;
+        samples.push(Sample {
+            engine,
+            server: kind,
+            backlog,
+            cpu_ns_per_message: cpu.as_nanos() as f64 / messages,
+            wall_ns_per_message: wall.as_nanos() as f64 / messages,
+        });
+    }
+    server.stop()?;
+    Ok(samples)
+}
+
+/// A server's process. It listens on an address that it prints, publishes as many messages as each byte on its standard
+/// input says, and ends when that does.
+struct Server {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    addr: SocketAddr,
+    clock: ClockId,
+}
+
+impl Server {
+    fn start(args: &FloorArgs, engine: EngineKind, kind: ServerKind) -> anyhow::Result<Server> {
+        let subcommand = match kind {
+            ServerKind::Bare => "floor-server",
+            ServerKind::Blade => "floor-blade",
+        };
+        let mut child = Command::new(std::env::current_exe()?)
+            .args([subcommand, "--engine", engine.name()])
+            .args(["--subscribers", &args.subscribers.to_string()])
+            .args(["--payload-bytes", &args.payload_bytes.to_string()])
+            .args(["--cpu", &args.server_cpu.to_string()])
+            .args(["--spin-us", &args.spin_us.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start the server")?;
+        let pid = Pid::from_raw(child.id() as i32);
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        // From here on dropping it ends the process.
+        let mut server =
+            Server { child, stdin, addr: SocketAddr::from(([127, 0, 0, 1], 0)), clock: clock_getcpuclockid(pid)? };
+        let mut line = String::new();
+        BufReader::new(stdout.context("no output of the server")?).read_line(&mut line)?;
+        server.addr =
+            line.trim().parse().with_context(|| format!("the server said {line:?} instead of its address"))?;
+        Ok(server)
+    }
+
+    fn publish(&mut self, messages: u8) -> anyhow::Result<()> {
+        let stdin = self.stdin.as_mut().context("the server was stopped")?;
+        stdin.write_all(&[messages]).context("the server has ended")
+    }
+
+    /// CPU time of the process, all threads, user and system.
+    fn cpu(&self) -> anyhow::Result<Duration> {
+        Ok(self.clock.now()?.into())
+    }
+
+    fn stop(mut self) -> anyhow::Result<()> {
+        self.stdin = None;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "the server ended with {status}");
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Fails where it has ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The same for all servers. Room for the largest backlog, so that no send comes back short.
+fn listen_options() -> ListenOptions {
+    ListenOptions::default()
+}
+
+fn pin(cpu: usize) -> anyhow::Result<()> {
+    fanblade_net::affinity::pin_thread(cpu).with_context(|| format!("cannot pin to cpu {cpu}"))
+}
+
+/// For one round.
+const PATIENCE: Duration = Duration::from_secs(30);

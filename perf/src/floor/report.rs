@@ -1,0 +1,138 @@
+//! The result file of `floor`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Context as _;
+use serde_json::{Map, Value, json};
+
+use super::{FloorArgs, Sample, ServerKind};
+
+pub(super) fn write(args: &FloorArgs, samples: &[Sample]) -> anyhow::Result<()> {
+    let now = jiff::Zoned::now();
+    let mut report = json!({
+        "measurement": "floor",
+        "command": format!("cargo xtask bench {}", std::env::args().skip(1).collect::<Vec<_>>().join(" ")),
+        "date": now.strftime("%F").to_string(),
+        "commit": commit(),
+        "machine": machine(),
+        "subscribers": args.subscribers,
+        "payload_bytes": args.payload_bytes,
+        "runs": args.runs,
+        "rounds": args.rounds,
+        "warmup_rounds": args.warmup_rounds,
+        "cpus": {"server": args.server_cpu, "clients": args.client_cpu},
+        "messages_lost": 0,
+    });
+    for &engine in &args.engines {
+        let of_engine: Vec<&Sample> = samples.iter().filter(|sample| sample.engine == engine).collect();
+        report[engine.name()] = results(args, &of_engine);
+    }
+    print(args, &report);
+    let text = serde_json::to_string_pretty(&report)? + "\n";
+    let path = match &args.out {
+        Some(path) if path.as_os_str() == "-" => {
+            print!("{text}");
+            return Ok(());
+        }
+        Some(path) => path.clone(),
+        None => PathBuf::from(format!("perf/results/floor-{}.json", now.strftime("%F"))),
+    };
+    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    eprintln!("written to {}", path.display());
+    Ok(())
+}
+
+/// `{"bare": {"one": {…}, "backlog_8": {…}}, "blade": {…}, "blade_to_bare": {"one": 1.04, …}}`
+fn results(args: &FloorArgs, samples: &[&Sample]) -> Value {
+    let mut results = Map::new();
+    for &server in &args.servers {
+        let modes = args.backlogs.iter().map(|&backlog| {
+            let of_mode = samples.iter().filter(|sample| sample.server == server && sample.backlog == backlog);
+            let of_mode: Vec<&Sample> = of_mode.copied().collect();
+            (mode(backlog), spread(&of_mode))
+        });
+        results.insert(server.name().into(), modes.collect::<Map<_, _>>().into());
+    }
+    let median = |server: ServerKind, mode: &str| results[server.name()][mode]["cpu_ns"].as_f64();
+    if let [ServerKind::Bare, ServerKind::Blade] | [ServerKind::Blade, ServerKind::Bare] = args.servers[..] {
+        let ratios = args.backlogs.iter().filter_map(|&backlog| {
+            let mode = mode(backlog);
+            let ratio = median(ServerKind::Blade, &mode)? / median(ServerKind::Bare, &mode)?;
+            Some((mode, rounded(ratio, 3)))
+        });
+        let ratios: Map<_, _> = ratios.collect();
+        results.insert("blade_to_bare".into(), ratios.into());
+    }
+    results.into()
+}
+
+fn mode(backlog: u8) -> String {
+    if backlog == 1 { "one".into() } else { format!("backlog_{backlog}") }
+}
+
+/// Median, least and most CPU time per message over the runs, and the median of wall-clock time.
+fn spread(samples: &[&Sample]) -> Value {
+    let mut cpu: Vec<f64> = samples.iter().map(|sample| sample.cpu_ns_per_message).collect();
+    let mut wall: Vec<f64> = samples.iter().map(|sample| sample.wall_ns_per_message).collect();
+    cpu.sort_by(f64::total_cmp);
+    wall.sort_by(f64::total_cmp);
+    json!({
+        "cpu_ns": rounded(cpu[cpu.len() / 2], 0),
+        "cpu_ns_min": rounded(cpu[0], 0),
+        "cpu_ns_max": rounded(cpu[cpu.len() - 1], 0),
+        "wall_ns": rounded(wall[wall.len() / 2], 0),
+    })
+}
+
+fn rounded(number: f64, digits: i32) -> Value {
+    let factor = 10f64.powi(digits);
+    let rounded = (number * factor).round() / factor;
+    if digits == 0 { json!(rounded as u64) } else { json!(rounded) }
+}
+
+/// A table for people.
+fn print(args: &FloorArgs, report: &Value) {
+    eprintln!("\nserver CPU per delivered message, ns: median (least to most of {} runs)", args.runs);
+    for engine in &args.engines {
+        for &backlog in &args.backlogs {
+            let mode = mode(backlog);
+            for server in &args.servers {
+                let it = &report[engine.name()][server.name()][&mode];
+                let (engine, server) = (engine.name(), server.name());
+                eprintln!(
+                    "  {engine:5}  {mode:10}  {server:5}  {} ({} to {})",
+                    it["cpu_ns"], it["cpu_ns_min"], it["cpu_ns_max"]
+                );
+            }
+            if let Some(ratio) = report[engine.name()]["blade_to_bare"][&mode].as_f64() {
+                eprintln!("  {:5}  {mode:10}  blade : bare = {ratio:.3}", engine.name());
+            }
+        }
+    }
+}
+
+fn commit() -> Option<String> {
+    let output = Command::new("git").args(["describe", "--always", "--dirty", "--tags"]).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn machine() -> Value {
+    let read = |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+    let cpuinfo = read("/proc/cpuinfo").unwrap_or_default();
+    let models: Vec<&str> =
+        cpuinfo.lines().filter_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|it| it.1).collect();
+    let vulnerabilities = std::fs::read_dir("/sys/devices/system/cpu/vulnerabilities").into_iter().flatten().flatten();
+    let mitigations: BTreeMap<String, String> = vulnerabilities
+        .filter_map(|file| Some((file.file_name().into_string().ok()?, read(file.path().to_str()?)?)))
+        .filter(|(_, state)| state.starts_with("Mitigation"))
+        .collect();
+    json!({
+        "kernel": read("/proc/sys/kernel/osrelease"),
+        "cpu": models.first(),
+        "nproc": models.len(),
+        "mitigations": mitigations,
+        "congestion_control": read("/proc/sys/net/ipv4/tcp_congestion_control"),
+    })
+}

@@ -1,0 +1,84 @@
+//! The messages of a measurement: number `n` is the same bytes for every server, so that a client can check each byte that
+//! it gets.
+
+/// Bytes of the WebSocket header in front of a payload of 126 to 65,535 bytes.
+const HEADER_LEN: usize = 4;
+
+/// The messages of one payload length, as frames on the wire.
+pub(crate) struct Messages {
+    payload_len: usize,
+    /// Frames of the numbers seen last, by number modulo their count.
+    frames: Vec<(u64, Vec<u8>)>,
+}
+
+impl Messages {
+    /// Payloads of 126 to 65,535 bytes.
+    pub(crate) fn new(payload_len: usize) -> Messages {
+        assert!((126..65_536).contains(&payload_len), "payloads of 126 to 65,535 bytes only");
+        Messages { payload_len, frames: vec![(u64::MAX, Vec::new()); 64] }
+    }
+
+    pub(crate) fn frame_len(&self) -> usize {
+        HEADER_LEN + self.payload_len
+    }
+
+    /// A text frame.
+    pub(crate) fn frame(&mut self, number: u64) -> &[u8] {
+        let at = number as usize % self.frames.len();
+        let (held, frame) = &mut self.frames[at];
+        if *held != number {
+            *held = number;
+            frame.clear();
+            frame.extend_from_slice(&[0x81, 126]);
+            frame.extend_from_slice(&(self.payload_len as u16).to_be_bytes());
+            let digits = format!("{number:016x}");
+            frame.extend(digits.bytes().cycle().take(self.payload_len));
+        }
+        frame
+    }
+
+    pub(crate) fn payload(&mut self, number: u64) -> &[u8] {
+        &self.frame(number)[HEADER_LEN..]
+    }
+
+    /// Compares `bytes`, which stand at `position` of the stream of all messages.
+    pub(crate) fn check(&mut self, position: u64, bytes: &[u8]) -> bool {
+        let len = self.frame_len() as u64;
+        let (mut position, mut bytes) = (position, bytes);
+        while !bytes.is_empty() {
+            let rest = &self.frame(position / len)[(position % len) as usize..];
+            let taken = rest.len().min(bytes.len());
+            if rest[..taken] != bytes[..taken] {
+                return false;
+            }
+            position += taken as u64;
+            bytes = &bytes[taken..];
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_what_the_wire_crate_writes() {
+        let mut messages = Messages::new(512);
+        let mut frame = Vec::new();
+        fanblade_wire::frame::write_frame(&mut frame, fanblade_wire::frame::Opcode::Text, messages.payload(7));
+        assert_eq!(messages.frame(7), frame);
+        assert_eq!(messages.frame_len(), frame.len());
+    }
+
+    #[test]
+    fn a_lost_or_torn_message_is_found() {
+        let mut messages = Messages::new(200);
+        let stream: Vec<u8> = (0..100).flat_map(|number| messages.frame(number).to_vec()).collect();
+        assert!(messages.check(0, &stream));
+        assert!(messages.check(777, &stream[777..5000]));
+        let lost = [&stream[..204], &stream[408..]].concat();
+        assert!(!messages.check(0, &lost));
+        assert!(!messages.check(0, &stream[1..]));
+    }
+}
