@@ -1,1 +1,24 @@
-//! (under construction)
+//! The control plane of the kernel programs: load them, attach them, tell them what they need, read what they counted.
+//!
+//! [`Steer`] belongs to the daemon: it loads the object that is compiled into this crate, pins the maps, attaches
+//! `ingress`, `egress` and `steer`, and sets the workers' weights and loads. [`View`] reads the same maps, also from
+//! another process and without the daemon. [`probe()`] says what the machine lacks for it.
+//!
+//! Nothing here is needed to serve: each step can fail on its own, with an error that names what is missing, what that
+//! costs and what mends it, and the blade goes on without it.
+
+mod error;
+pub mod limits;
+mod log;
+mod pins;
+mod probe;
+mod steer;
+mod sys;
+mod view;
+
+pub use error::SteerError;
+pub use fanblade_abi as abi;
+pub use pins::{DEFAULT_PIN_DIR, MAPS};
+pub use probe::{Check, probe};
+pub use steer::{Hook, LoadPublisher, Run, Steer, SteerOptions, XdpMode};
+pub use view::{Flow, View};

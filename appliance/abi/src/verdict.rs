@@ -1,0 +1,112 @@
+//! What the programs decided: one counter per verdict, with a name each.
+
+/// The program that a verdict belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hook {
+    /// XDP: every packet that the interface receives.
+    Ingress,
+    /// tcx egress: every packet that the interface sends.
+    Egress,
+    /// `sk_reuseport`: every new connection, and every one that waits at a listener which closes.
+    Steer,
+}
+
+macro_rules! verdicts {
+    ($( $(#[doc = $doc:literal])+ $variant:ident $field:ident $hook:ident; )+) => {
+        /// What a program decided about a packet (`Ingress*`, `Egress*`) or a new connection (`Steer*`). Each packet gets
+        /// exactly one, so the sum over a hook's verdicts is the number of packets that the hook has seen.
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Verdict { $( $(#[doc = $doc])+ $variant, )+ }
+
+        /// Value of `VERDICTS` (one entry, a copy per CPU): a named counter for each [`Verdict`], in its order.
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct VerdictCounters { $( $(#[doc = $doc])+ pub $field: u64, )+ }
+
+        impl Verdict {
+            /// All verdicts, in the order of the counters.
+            pub const ALL: [Self; [$( Self::$variant ),+].len()] = [$( Self::$variant ),+];
+
+            /// Name of the counter, as `bpftool` prints it.
+            #[must_use]
+            pub const fn name(self) -> &'static str { match self { $( Self::$variant => stringify!($field), )+ } }
+
+            /// The program that gives this verdict.
+            #[must_use]
+            pub const fn hook(self) -> Hook { match self { $( Self::$variant => Hook::$hook, )+ } }
+        }
+
+        impl VerdictCounters {
+            /// The counter of a verdict.
+            #[must_use]
+            pub const fn count(&self, verdict: Verdict) -> u64 {
+                match verdict { $( Verdict::$variant => self.$field, )+ }
+            }
+        }
+
+        const _: () = assert!(size_of::<VerdictCounters>() == Verdict::ALL.len() * size_of::<u64>());
+    };
+}
+
+verdicts! {
+    /// TCP to one of our ports, counted in its flow.
+    IngressCounted ingress_counted Ingress;
+    /// TCP to one of our ports, but the flow table took no entry: counted here only.
+    IngressFlowLost ingress_flow_lost Ingress;
+    /// TCP to another port.
+    IngressNotOurs ingress_not_ours Ingress;
+    /// IP, but not TCP.
+    IngressNotTcp ingress_not_tcp Ingress;
+    /// Neither IPv4 nor IPv6.
+    IngressNotIp ingress_not_ip Ingress;
+    /// A fragment: only its first part has ports, so that no fragment is counted in a flow.
+    IngressFragment ingress_fragment Ingress;
+    /// Shorter than its own headers say.
+    IngressRunt ingress_runt Ingress;
+    /// Headers that contradict themselves.
+    IngressMalformed ingress_malformed Ingress;
+    /// More VLAN tags or IPv6 extension headers than we look through.
+    IngressTooDeep ingress_too_deep Ingress;
+    /// TCP from one of our ports, counted in its flow.
+    EgressCounted egress_counted Egress;
+    /// TCP from one of our ports, but the flow table took no entry: counted here only.
+    EgressFlowLost egress_flow_lost Egress;
+    /// TCP from another port.
+    EgressNotOurs egress_not_ours Egress;
+    /// IP, but not TCP.
+    EgressNotTcp egress_not_tcp Egress;
+    /// Neither IPv4 nor IPv6.
+    EgressNotIp egress_not_ip Egress;
+    /// A fragment.
+    EgressFragment egress_fragment Egress;
+    /// Shorter than its own headers say.
+    EgressRunt egress_runt Egress;
+    /// Headers that contradict themselves.
+    EgressMalformed egress_malformed Egress;
+    /// More VLAN tags or IPv6 extension headers than we look through.
+    EgressTooDeep egress_too_deep Egress;
+    /// Given to the worker that was chosen.
+    SteerSelected steer_selected Steer;
+    /// The chosen worker has no listener in `LISTENERS`: left to the kernel's hash.
+    SteerFallback steer_fallback Steer;
+    /// No worker has a weight: left to the kernel's hash.
+    SteerNoWorker steer_no_worker Steer;
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+
+    #[test]
+    fn every_verdict_has_its_own_slot_and_name() {
+        let mut names = std::collections::HashSet::new();
+        for (index, verdict) in Verdict::ALL.into_iter().enumerate() {
+            assert_eq!(verdict as usize, index);
+            assert!(names.insert(verdict.name()));
+            let hook = std::format!("{:?}_", verdict.hook()).to_lowercase();
+            assert!(verdict.name().starts_with(&hook), "{} is not one of {hook}", verdict.name());
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! `cargo xtask ebpf`: the kernel programs, from ebpf/src to ebpf/prebuilt.
+//!
+//! The object is committed together with its disassembly, so that nobody needs a BPF toolchain to build the appliance,
+//! and so that a reviewer sees what a change does to the instructions. The first line of the disassembly names the
+//! toolchain: another compiler makes other instructions, and only the same one can be compared.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context as _, bail};
+
+use crate::{child, repository};
+
+/// Builds the kernel programs and refreshes ebpf/prebuilt.
+///
+/// The appliance embeds ebpf/prebuilt/fanblade.bpf.o, so this is needed only after a change to ebpf/ or appliance/abi.
+/// It takes Debian's rustc-web with its BPF library if that is there, else rustup's nightly with rust-src.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Change nothing: build, and fail if the disassembly differs from the committed one.
+    #[arg(long)]
+    check: bool,
+}
+
+/// What came of a build.
+pub(crate) enum Outcome {
+    /// Built, and ebpf/prebuilt is new.
+    Built,
+    /// Built, and just as committed.
+    Unchanged,
+    /// Built, and not as committed: the first difference.
+    Differs(String),
+    /// Not built, or not comparable: why, and the lines that mend it.
+    Skipped(String),
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    Ok(match build(args.check)? {
+        Outcome::Built => {
+            println!("ebpf/prebuilt is new: commit it with the change that made it so");
+            ExitCode::SUCCESS
+        }
+        Outcome::Unchanged => {
+            println!("ebpf/prebuilt is what ebpf/src makes");
+            ExitCode::SUCCESS
+        }
+        Outcome::Differs(difference) => {
+            println!("ebpf/prebuilt is not what ebpf/src makes (cargo xtask ebpf refreshes it)\n{difference}");
+            ExitCode::FAILURE
+        }
+        Outcome::Skipped(reason) => {
+            println!("skipped: {reason}");
+            // Who asks for a build and gets none has failed; who asks for a check may not have the tools.
+            if args.check { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+    })
+}
+
+/// Builds ebpf/ with the toolchain that there is. `check`: compares it with ebpf/prebuilt instead of writing it there.
+pub(crate) fn build(check: bool) -> anyhow::Result<Outcome> {
+    let root = repository::root()?;
+    let prebuilt = root.join("ebpf/prebuilt");
+    let Some(llvm) = Llvm::find() else { return Ok(Outcome::Skipped(format!("no llvm-objdump\n{INSTALL}"))) };
+    let committed = fs::read_to_string(prebuilt.join(DISASSEMBLY)).unwrap_or_default();
+    let (committed_by, committed_code) = committed.split_once('\n').unwrap_or_default();
+    if check && let Some(difference) = first_difference(committed_code, &llvm.disassemble(&prebuilt.join(OBJECT))?) {
+        return Ok(Outcome::Differs(format!("{OBJECT} is not what {DISASSEMBLY} says: {difference}")));
+    }
+    let Some(toolchain) = Toolchain::find(&root)? else {
+        return Ok(Outcome::Skipped(format!("no toolchain for BPF\n{INSTALL}")));
+    };
+    let built_by = format!("; built by {}", toolchain.version);
+    if check && committed_by != built_by {
+        return Ok(Outcome::Skipped(format!(
+            "the committed object is {committed_by:?}, here it would be {built_by:?}"
+        )));
+    }
+
+    let object = toolchain.build(&root)?;
+    let stripped = object.with_extension("stripped");
+    // The debug information has become BTF, which stays.
+    child::succeed(Command::new(&llvm.objcopy).arg("--strip-debug").arg(&object).arg(&stripped))?;
+    let code = llvm.disassemble(&stripped)?;
+    if check {
+        return Ok(first_difference(committed_code, &code).map_or(Outcome::Unchanged, Outcome::Differs));
+    }
+    let object = fs::read(&stripped)?;
+    if let Some(path) = path_of_this_machine(&object, &root) {
+        bail!("the object names {path}, a path of this machine; see `remaps` in xtask/src/ebpf.rs");
+    }
+    let disassembly = format!("{built_by}\n{code}");
+    let is_new = fs::read(prebuilt.join(OBJECT)).ok().as_deref() != Some(&object) || committed != disassembly;
+    if !is_new {
+        return Ok(Outcome::Unchanged);
+    }
+    fs::create_dir_all(&prebuilt)?;
+    fs::write(prebuilt.join(OBJECT), object)?;
+    fs::write(prebuilt.join(DISASSEMBLY), disassembly)?;
+    Ok(Outcome::Built)
+}
+
+/// Cargo, and what it needs to build for BPF.
+struct Toolchain {
+    cargo: Vec<&'static str>,
+    rustc: Option<&'static str>,
+    build_std: bool,
+    linker: PathBuf,
+    /// Of the compiler and the linker.
+    version: String,
+}
+
+impl Toolchain {
+    fn find(root: &Path) -> anyhow::Result<Option<Self>> {
+        let tools = repository::tools(root).join("bin/bpf-linker");
+        let home = cargo_home().join("bin/bpf-linker");
+        let linker = [tools, home].into_iter().find(|linker| repository::is_executable(linker));
+        let Some(linker) = linker.or_else(|| repository::find_program("bpf-linker")) else { return Ok(None) };
+        let linker_version = output(Command::new(&linker).arg("--version"))?;
+
+        if Path::new("/usr/bin/cargo").exists() && Path::new("/usr/lib/rustlib/bpfel-unknown-none").exists() {
+            let version = format!("{}, {}", output(Command::new(DEBIAN_RUSTC).arg("--version"))?, linker_version);
+            let (cargo, rustc) = (vec!["/usr/bin/cargo"], Some(DEBIAN_RUSTC));
+            return Ok(Some(Self { cargo, rustc, build_std: false, linker, version }));
+        }
+        let nightly = |args: &[&str]| output(Command::new("rustup").args(["run", "nightly", "rustc"]).args(args)).ok();
+        let source = nightly(&["--print", "sysroot"]).map(|root| Path::new(&root).join("lib/rustlib/src/rust/library"));
+        if source.is_some_and(|source| source.is_dir()) {
+            let version = format!("{}, {linker_version}", nightly(&["--version"]).context("rustc of nightly")?);
+            let cargo = vec!["rustup", "run", "nightly", "cargo"];
+            return Ok(Some(Self { cargo, rustc: None, build_std: true, linker, version }));
+        }
+        Ok(None)
+    }
+
+    /// Returns the object, with debug information.
+    fn build(&self, root: &Path) -> anyhow::Result<PathBuf> {
+        let target_dir = repository::build_dir(root).join("ebpf");
+        let mut flags = vec!["-Cdebuginfo=2".to_owned(), "-Clink-arg=--btf".into()];
+        flags.push(format!("-Clinker={}", self.linker.display()));
+        flags.extend(remaps(root).into_iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())));
+        let (program, arguments) = self.cargo.split_first().context("no cargo")?;
+        let mut cargo = Command::new(program);
+        cargo.args(arguments).args(["build", "--release", "--locked", "--target", TARGET]);
+        if self.build_std {
+            cargo.args(["-Z", "build-std=core"]);
+        }
+        // The userland's toolchain and flags, which cargo has set for us, are not for this one.
+        for name in ["RUSTC", "RUSTUP_TOOLCHAIN", "RUSTFLAGS", "CARGO", "CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH"] {
+            cargo.env_remove(name);
+        }
+        if let Some(rustc) = self.rustc {
+            // Debian's compiler is a release, and the programs use two features that are not.
+            cargo.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
+        }
+        cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f")).env("CARGO_TARGET_DIR", &target_dir);
+        child::succeed(cargo.current_dir(root.join("ebpf")))?;
+        Ok(target_dir.join(TARGET).join("release/fanblade-bpf"))
+    }
+}
+
+struct Llvm {
+    objcopy: PathBuf,
+    objdump: PathBuf,
+}
+
+impl Llvm {
+    fn find() -> Option<Self> {
+        let find = |name: &str| {
+            let versions = (18..=30).rev().map(|version| PathBuf::from(format!("/usr/lib/llvm-{version}/bin/{name}")));
+            versions.into_iter().find(|path| path.exists()).or_else(|| repository::find_program(name))
+        };
+        Some(Self { objcopy: find("llvm-objcopy")?, objdump: find("llvm-objdump")? })
+    }
+
+    /// The instructions with their relocations, without addresses, so that an insertion is one line of difference.
+    fn disassemble(&self, object: &Path) -> anyhow::Result<String> {
+        let mut objdump = Command::new(&self.objdump);
+        objdump.args(["--disassemble", "--reloc", "--no-leading-addr", "--no-show-raw-insn"]).arg(object);
+        let text = output(&mut objdump)?;
+        // The first line names the file.
+        Ok(text
+            .lines()
+            .filter(|line| !line.contains("file format"))
+            .map(|line| format!("{}\n", line.trim_end()))
+            .collect())
+    }
+}
+
+/// Source paths in BTF's line information, made the same on every machine.
+fn remaps(root: &Path) -> Vec<(PathBuf, &'static str)> {
+    let mut remaps = vec![(cargo_home(), "/cargo"), (root.to_owned(), "/fanblade")];
+    // Each registry has a directory with a checksum of its own.
+    let sources = cargo_home().join("registry/src");
+    remaps.extend(repository::list(&sources).into_iter().map(|name| (sources.join(name), "/cargo")));
+    // The last one that fits is taken.
+    remaps.sort();
+    remaps
+}
+
+fn path_of_this_machine(object: &[u8], root: &Path) -> Option<String> {
+    let home = env::var_os("HOME").map(PathBuf::from);
+    [Some(root.to_owned()), Some(cargo_home()), home].into_iter().flatten().find_map(|path| {
+        let bytes = path.as_os_str().as_encoded_bytes();
+        let is_there = bytes.len() > 1 && object.windows(bytes.len()).any(|window| window == bytes);
+        is_there.then(|| path.display().to_string())
+    })
+}
+
+fn first_difference(committed: &str, built: &str) -> Option<String> {
+    let mut lines = (1..).zip(committed.lines().map(Some).chain(std::iter::repeat(None)));
+    let mut built = built.lines();
+    loop {
+        let (number, committed) = lines.next()?;
+        let built = built.next();
+        if committed != built {
+            let show = |line: Option<&str>| line.unwrap_or("(end)").trim().to_owned();
+            return Some(format!("line {}: {:?} became {:?}", number + 1, show(committed), show(built)));
+        }
+        committed?;
+    }
+}
+
+fn cargo_home() -> PathBuf {
+    let home = || PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cargo");
+    env::var_os("CARGO_HOME").map_or_else(home, PathBuf::from)
+}
+
+fn output(command: &mut Command) -> anyhow::Result<String> {
+    let line = child::line(command);
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("starting `{line}`"))?;
+    if !output.status.success() {
+        bail!("`{line}`: {}\n{}", child::ending(output.status), String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
+}
+
+const OBJECT: &str = "fanblade.bpf.o";
+const DISASSEMBLY: &str = "fanblade.bpf.disasm";
+const TARGET: &str = "bpfel-unknown-none";
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+const INSTALL: &str = "\
+    on Debian 12 or later:
+      apt-get install -y --no-install-recommends rustc-web cargo-web libstd-rust-web-dev-bpf llvm-22-dev llvm-22
+      LLVM_SYS_221_PREFIX=/usr/lib/llvm-22 PATH=/usr/lib/llvm-22/bin:$PATH \\
+        cargo install bpf-linker --version 0.13.0 --locked --no-default-features --features llvm-22
+    elsewhere:
+      rustup toolchain install nightly --component rust-src
+      cargo install bpf-linker --version 0.13.0 --locked    (and LLVM's llvm-objdump and llvm-objcopy on PATH)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_difference_is_found_wherever_one_ends() {
+        assert_eq!(first_difference("a\nb\n", "a\nb\n"), None);
+        assert_eq!(first_difference("a\nb\n", "a\nc\n").unwrap(), "line 3: \"b\" became \"c\"");
+        assert_eq!(first_difference("a\n", "a\nb\n").unwrap(), "line 3: \"(end)\" became \"b\"");
+        assert_eq!(first_difference("a\nb\n", "a\n").unwrap(), "line 3: \"b\" became \"(end)\"");
+    }
+
+    #[test]
+    fn paths_of_this_machine_are_found_in_an_object() {
+        let root = Path::new("/somewhere/checkout");
+        assert_eq!(path_of_this_machine(b"..\0/fanblade/ebpf\0..", root), None);
+        assert!(path_of_this_machine(b"..\0/somewhere/checkout/ebpf\0..", root).is_some());
+    }
+}
