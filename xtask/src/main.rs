@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod child;
 mod conformance;
+mod ebpf;
 mod leftovers;
 mod repository;
 mod run;
@@ -36,6 +37,7 @@ enum Command {
     Test(test::Args),
     Conformance(conformance::Args),
     Bench(bench::Args),
+    Ebpf(ebpf::Args),
     Tidy(tidy::Args),
 }
 
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Conformance(args) => conformance::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Ebpf(args) => ebpf::run(&args),
         Command::Tidy(args) => tidy::run(&args),
     };
     done.unwrap_or_else(|error| {

@@ -14,7 +14,8 @@ use crate::{child, repository};
 ///
 /// As root on a system with apt-get: installs the Debian packages, builds bpf-linker into target/tools, makes the
 /// Python venv in target/venv. As a plain user: makes the venv, and prints the lines to be run as root. Nothing of it
-/// is needed to build and run the blade. A thing that cannot be fetched is no error, it is named. Quick when all is there.
+/// is needed to build and run the blade. A thing that cannot be fetched is no error, it is named. Quick when all is
+/// there.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Install nothing, only report; exit code 1 if something is missing
@@ -38,6 +39,9 @@ enum How {
     BpfLinker,
     Venv,
 }
+
+const EBPF_LOST: &str =
+    "rebuilding the eBPF programs and comparing them with ebpf/prebuilt (the prebuilt object is used)";
 
 /// In the order of installation: the linker needs LLVM, the venv needs Python.
 const PIECES: [Piece; 8] = [
@@ -71,7 +75,7 @@ const PIECES: [Piece; 8] = [
     },
     Piece {
         name: "the BPF toolchain",
-        lost: "rebuilding the eBPF programs and comparing them with ebpf/prebuilt (the prebuilt object is used)",
+        lost: EBPF_LOST,
         is_there: |_| {
             Path::new("/usr/lib/llvm-22/bin/llvm-config").exists()
                 && Path::new("/usr/lib/rustlib/bpfel-unknown-none").exists()

@@ -10,7 +10,7 @@ use nix::unistd::{Pid, Uid};
 
 use crate::leftovers::{self, Before};
 use crate::tally::Tally;
-use crate::{child, conformance, repository, setup, tidy};
+use crate::{child, conformance, ebpf, repository, setup, tidy};
 
 /// Check everything that can be checked on this machine, in order
 ///
@@ -18,6 +18,7 @@ use crate::{child, conformance, repository, setup, tidy};
 ///   format        cargo fmt --check
 ///   tidy          cargo xtask tidy
 ///   lint          cargo clippy, no warning allowed
+///   ebpf          ebpf/prebuilt is what ebpf/src makes, where the BPF toolchain is installed
 ///   tests         cargo test: units, end to end, and as root network namespaces and eBPF
 ///   loom          the ring's model, every interleaving
 ///   conformance   the Autobahn cases over both engines
@@ -43,11 +44,11 @@ enum Step {
     Format,
     Tidy,
     Lint,
+    Ebpf,
     Tests,
     Loom,
     Conformance,
     Docs,
-    Leftovers,
 }
 
 impl Step {
@@ -57,11 +58,11 @@ impl Step {
         Step::Format,
         Step::Tidy,
         Step::Lint,
+        Step::Ebpf,
         Step::Tests,
         Step::Loom,
         Step::Conformance,
         Step::Docs,
-        Step::Leftovers,
     ];
 
     fn name(self) -> &'static str {
@@ -70,11 +71,11 @@ impl Step {
             Step::Format => "format",
             Step::Tidy => "tidy",
             Step::Lint => "lint",
+            Step::Ebpf => "ebpf",
             Step::Tests => "tests",
             Step::Loom => "loom",
             Step::Conformance => "conformance",
             Step::Docs => "docs",
-            Step::Leftovers => "leftovers",
         }
     }
 }
@@ -134,61 +135,69 @@ impl Found {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let run = Run { root: repository::root()?, temporary: PathBuf::new() };
-    let before = Before::look(&run.root)?;
-    let run = Run { temporary: before.temporary().to_owned(), ..run };
-    let mut done: Vec<(Step, Found, Duration)> = Vec::new();
-    let mut before = Some(before);
+    let root = repository::root()?;
+    let before = Before::look(&root)?;
+    let run = Run { root, temporary: before.temporary().to_owned() };
+    let mut done: Vec<Done> = Vec::new();
     for step in Step::ALL {
         let is_chosen = args.only.is_empty() || args.only.contains(&step);
-        let has_failed = done.iter().any(|(_, found, _)| found.failed > 0);
-        // Whatever happened before it, what is left behind is looked at and removed.
-        if step != Step::Leftovers && (!is_chosen || has_failed && !args.keep_going) {
-            continue;
+        let has_failed = done.iter().any(|done| done.found.failed > 0);
+        if is_chosen && (!has_failed || args.keep_going) {
+            done.push(Done::after(step.name(), || run.step(step)));
         }
-        println!("\n━━ {}", step.name());
-        let started = Instant::now();
-        let found = match step {
-            Step::Leftovers => {
-                let mut left = leftovers::processes(Pid::this(), leftovers::STOP_MAX);
-                left.extend(before.take().map(Before::compare).into_iter().flatten());
-                Found::faults(left)
-            }
-            step => run.step(step),
-        };
-        for fault in &found.faults {
-            eprintln!("FAILED {}: {fault}", step.name());
-        }
-        done.push((step, found, started.elapsed()));
     }
-    Ok(conclude(&done))
+    // Whatever happened before, what is left behind is looked at and removed.
+    done.push(Done::after("leftovers", || {
+        let mut left = leftovers::processes(Pid::this(), leftovers::STOP_MAX);
+        left.extend(before.compare());
+        Found::faults(left)
+    }));
+    print!("{}", conclusion(&done));
+    Ok(if done.iter().all(|done| done.found.failed == 0) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A step that has been run.
+struct Done {
+    name: &'static str,
+    found: Found,
+    time: Duration,
+}
+
+impl Done {
+    fn after(name: &'static str, step: impl FnOnce() -> Found) -> Done {
+        println!("\n━━ {name}");
+        let started = Instant::now();
+        let found = step();
+        for fault in &found.faults {
+            eprintln!("FAILED {name}: {fault}");
+        }
+        Done { name, found, time: started.elapsed() }
+    }
 }
 
 /// The table, the lines for what was skipped and what failed, and the closing line.
-fn conclude(done: &[(Step, Found, Duration)]) -> ExitCode {
-    println!("\n{:<12} {:>9}  {:<8} {:>7} {:>7} {:>8}", "step", "time", "result", "passed", "failed", "skipped");
-    for (step, found, time) in done {
-        let (passed, failed, skipped) = (found.passed, found.failed, found.skipped.len());
+fn conclusion(done: &[Done]) -> String {
+    let row = |name: &str, time: Duration, word: &str, [passed, failed, skipped]: [usize; 3]| {
         let seconds = time.as_secs_f64();
-        println!("{:<12} {seconds:>7.1} s  {:<8} {passed:>7} {failed:>7} {skipped:>8}", step.name(), found.word());
+        format!("{name:<12} {seconds:>7.1} s  {word:<8} {passed:>7} {failed:>7} {skipped:>8}\n")
+    };
+    let mut text =
+        format!("\n{:<12} {:>9}  {:<8} {:>7} {:>7} {:>8}\n", "step", "time", "result", "passed", "failed", "skipped");
+    let mut sums = [0; 3];
+    for Done { name, found, time } in done {
+        let counts = [found.passed, found.failed, found.skipped.len()];
+        text += &row(name, *time, found.word(), counts);
+        sums = std::array::from_fn(|at| sums[at] + counts[at]);
     }
-    let seconds: f64 = done.iter().map(|(.., time)| time.as_secs_f64()).sum();
-    println!("{:<12} {seconds:>7.1} s", "all");
-    for (step, found, _) in done {
-        for line in &found.skipped {
-            println!("skipped in {}: {line}", step.name());
-        }
-    }
-    for (step, found, _) in done {
-        for line in &found.faults {
-            println!("FAILED in {}: {line}", step.name());
-        }
-    }
-    let sum = |count: fn(&Found) -> usize| done.iter().map(|(_, found, _)| count(found)).sum::<usize>();
-    let (passed, failed, skipped) =
-        (sum(|found| found.passed), sum(|found| found.failed), sum(|found| found.skipped.len()));
-    println!("{passed} passed, {failed} failed, {skipped} skipped");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    text += &row("all", done.iter().map(|done| done.time).sum(), "", sums);
+    let lines = |word: &str, of: fn(&Found) -> &[String]| -> String {
+        let lines = done.iter().flat_map(|done| of(&done.found).iter().map(move |line| (done.name, line)));
+        lines.map(|(name, line)| format!("{word} in {name}: {line}\n")).collect()
+    };
+    text += &lines("skipped", |found| &found.skipped);
+    text += &lines("FAILED", |found| &found.faults);
+    let [passed, failed, skipped] = sums;
+    text + &format!("{passed} passed, {failed} failed, {skipped} skipped\n")
 }
 
 /// One run, and where it works.
@@ -201,7 +210,7 @@ impl Run {
     fn step(&self, step: Step) -> Found {
         match step {
             Step::Setup => self.setup(),
-            Step::Format => Found::one(self.cargo(&["fmt", "--all", "--check"], &[], BUILD_TIME_MAX)),
+            Step::Format => Found::one(self.format()),
             Step::Tidy => tidy::findings().map_or_else(
                 |error| Found::one(Err(error)),
                 |findings| Found::faults(findings.iter().map(ToString::to_string).collect()),
@@ -211,7 +220,18 @@ impl Run {
                 &[],
                 BUILD_TIME_MAX,
             )),
-            // The harness stops at the first test binary that fails unless told otherwise, and hides what passing tests print.
+            Step::Ebpf => match ebpf::build(true) {
+                Ok(ebpf::Outcome::Built | ebpf::Outcome::Unchanged) => Found::one(Ok(())),
+                Ok(ebpf::Outcome::Differs(difference)) => Found::faults(vec![format!("ebpf/prebuilt: {difference}")]),
+                // Its first line says what is missing, the others what `setup` says as well.
+                Ok(ebpf::Outcome::Skipped(reason)) => {
+                    let reason = reason.lines().next().unwrap_or_default();
+                    Found::skipped(format!("comparison of ebpf/prebuilt: {reason}"))
+                }
+                Err(error) => Found::one(Err(error)),
+            },
+            // The harness stops at the first test binary that fails unless told otherwise, and hides what passing tests
+            // print.
             Step::Tests => {
                 self.tests(&["test", "--workspace", "--no-fail-fast", "--", "--show-output"], &[], TESTS_TIME_MAX)
             }
@@ -222,7 +242,6 @@ impl Run {
                 &[("RUSTDOCFLAGS", "-D warnings")],
                 BUILD_TIME_MAX,
             )),
-            Step::Leftovers => Found::default(),
         }
     }
 
@@ -233,13 +252,20 @@ impl Run {
         Found { passed: 1, skipped, ..Found::default() }
     }
 
+    fn format(&self) -> anyhow::Result<()> {
+        self.cargo(&["fmt", "--all", "--check"], &[], BUILD_TIME_MAX)?;
+        // A workspace of its own.
+        self.cargo(&["fmt", "--manifest-path", "ebpf/Cargo.toml", "--check"], &[], BUILD_TIME_MAX)
+    }
+
     /// The model has its own build: RUSTFLAGS are part of every crate's identity.
     fn loom(&self) -> Found {
         let target = repository::build_dir(&self.root).join("loom");
         let target = target.to_string_lossy();
         self.tests(
-            &["test", "--package", "fanblade-ring", "--release", "--target-dir", &target, "--", "--show-output"],
-            &[("RUSTFLAGS", "--cfg loom")],
+            &["test", "--package", "fanblade-ring", "--release", "--target-dir", &target, "--lib", "loom_"],
+            // Half of these tests panic on purpose.
+            &[("RUSTFLAGS", "--cfg loom"), ("RUST_BACKTRACE", "0")],
             TESTS_TIME_MAX,
         )
     }
@@ -304,3 +330,42 @@ const BUILD_TIME_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// With the build of the tests.
 const TESTS_TIME_MAX: Duration = Duration::from_secs(20 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conclusion_of(found: Vec<Found>) -> String {
+        conclusion(
+            &found.into_iter().map(|found| Done { name: "step", found, time: Duration::ZERO }).collect::<Vec<_>>(),
+        )
+    }
+
+    #[test]
+    fn the_last_line_sums_up_and_what_was_skipped_has_its_line() {
+        let mut tally = Tally::default();
+        tally.passed = 7;
+        tally.skipped.insert("spread: not root".to_owned());
+        let text =
+            conclusion_of(vec![Found::one(Ok(())), Found::tally(tally, Ok(())), Found::skipped("cases: no kosoku")]);
+        assert!(text.contains("skipped in step: spread: not root\nskipped in step: cases: no kosoku\n"), "{text}");
+        assert!(text.ends_with("\n8 passed, 0 failed, 2 skipped\n"), "{text}");
+    }
+
+    #[test]
+    fn every_failure_is_counted_and_named() {
+        let mut failed = Tally::default();
+        failed.failed = 2;
+        failed.failures = ["a".to_owned(), "b".to_owned()].into();
+        let died = || Err(anyhow::anyhow!("killed by signal 9"));
+        let text = conclusion_of(vec![
+            Found::tally(failed, died()),
+            Found::tally(Tally::default(), died()),
+            Found::faults(vec!["process 7: sleep".to_owned()]),
+        ]);
+        for line in ["test a failed", "test b failed", "killed by signal 9", "process 7: sleep"] {
+            assert!(text.contains(&format!("FAILED in step: {line}\n")), "{text}");
+        }
+        assert!(text.ends_with("\n0 passed, 4 failed, 0 skipped\n"), "{text}");
+    }
+}
