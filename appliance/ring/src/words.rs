@@ -14,36 +14,32 @@ pub(crate) fn store_bytes(lane: &[Word], position: u64, bytes: &[u8]) {
         index = (index + 1) & (lane.len() - 1);
     }
     let (words, last) = rest.as_chunks::<WORD_BYTES>();
-    let before_wrap = words.len().min(lane.len() - index);
-    for (word, value) in lane[index..].iter().chain(lane).zip(words) {
-        word.store(u64::from_ne_bytes(*value), Ordering::Relaxed);
-    }
+    let (before, after) = words.split_at(words.len().min(lane.len() - index));
+    // Two plain loops, which the compiler unrolls; one over a chained iterator it does not.
+    store_words(&lane[index..], before);
+    store_words(lane, after);
     if !last.is_empty() {
-        let end = if before_wrap == words.len() { index + words.len() } else { words.len() - before_wrap };
-        merge(&lane[end & (lane.len() - 1)], 0, last);
+        merge(&lane[(index + words.len()) & (lane.len() - 1)], 0, last);
     }
 }
 
 /// Appends `len` bytes from `position` of a lane to `out`.
 pub(crate) fn load_bytes(lane: &[Word], position: u64, len: usize, out: &mut Vec<u8>) {
-    let (index, within) = place(lane, position);
+    let (mut index, within) = place(lane, position);
     let start = out.len();
     out.resize(start + len, 0);
     let (first, rest) = out[start..].split_at_mut(len.min((WORD_BYTES - within) % WORD_BYTES));
-    let mut words = lane[index..].iter().chain(lane).map(|word| word.load(Ordering::Relaxed).to_ne_bytes());
-    if !first.is_empty()
-        && let Some(word) = words.next()
-    {
-        first.copy_from_slice(&word[within..within + first.len()]);
+    if !first.is_empty() {
+        part(&lane[index], within, first);
+        index = (index + 1) & (lane.len() - 1);
     }
-    let (whole, last) = rest.as_chunks_mut::<WORD_BYTES>();
-    for (target, word) in whole.iter_mut().zip(&mut words) {
-        *target = word;
-    }
-    if !last.is_empty()
-        && let Some(word) = words.next()
-    {
-        last.copy_from_slice(&word[..last.len()]);
+    let (words, last) = rest.as_chunks_mut::<WORD_BYTES>();
+    let count = words.len();
+    let (before, after) = words.split_at_mut(count.min(lane.len() - index));
+    load_words(&lane[index..], before);
+    load_words(lane, after);
+    if !last.is_empty() {
+        part(&lane[(index + count) & (lane.len() - 1)], 0, last);
     }
 }
 
@@ -64,6 +60,18 @@ pub(crate) fn load_record<const N: usize>(fields: &[Word]) -> [u64; N] {
     record
 }
 
+fn store_words(target: &[Word], words: &[[u8; WORD_BYTES]]) {
+    for (word, value) in target.iter().zip(words) {
+        word.store(u64::from_ne_bytes(*value), Ordering::Relaxed);
+    }
+}
+
+fn load_words(source: &[Word], words: &mut [[u8; WORD_BYTES]]) {
+    for (value, word) in words.iter_mut().zip(source) {
+        *value = word.load(Ordering::Relaxed).to_ne_bytes();
+    }
+}
+
 fn place(lane: &[Word], position: u64) -> (usize, usize) {
     debug_assert!(lane.len().is_power_of_two());
     let mask = (lane.len() * WORD_BYTES) as u64 - 1;
@@ -75,6 +83,10 @@ fn merge(word: &Word, within: usize, bytes: &[u8]) {
     let mut value = word.load(Ordering::Relaxed).to_ne_bytes();
     value[within..within + bytes.len()].copy_from_slice(bytes);
     word.store(u64::from_ne_bytes(value), Ordering::Relaxed);
+}
+
+fn part(word: &Word, within: usize, bytes: &mut [u8]) {
+    bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes()[within..within + bytes.len()]);
 }
 
 #[cfg(all(test, not(loom)))]
