@@ -93,20 +93,20 @@ impl Everything {
     }
 
     fn workers(&self, out: &mut Out<'_>) -> fmt::Result {
-        let mut figures: Vec<(&'static str, &'static str, Kind, Vec<(String, u64)>)> = Vec::new();
+        let mut figures: Vec<Figure> = Vec::new();
         for (index, worker) in self.0.workers.iter().enumerate() {
             let mut position = 0;
             worker.stats.for_each(&mut |name, help, kind, value| {
                 if index == 0 {
-                    figures.push((name, help, kind, Vec::new()));
+                    figures.push(Figure { name, help, kind, values: Vec::new() });
                 }
-                if let Some((.., values)) = figures.get_mut(position) {
-                    values.push((index.to_string(), value));
+                if let Some(figure) = figures.get_mut(position) {
+                    figure.values.push((index.to_string(), value));
                 }
                 position += 1;
             });
         }
-        for (name, help, kind, values) in figures {
+        for Figure { name, help, kind, values } in figures {
             let name = format!("worker_{name}");
             match kind {
                 Kind::Counter => out.counters(&name, help, "worker", &values)?,
@@ -150,6 +150,15 @@ impl Everything {
             kernel.steered.iter().enumerate().map(|(worker, count)| (worker.to_string(), *count)).collect();
         out.counters("steer_connections", "Connections given to each worker by the kernel program.", "worker", &steered)
     }
+}
+
+/// A figure of all workers.
+struct Figure {
+    name: &'static str,
+    help: &'static str,
+    kind: Kind,
+    /// By worker.
+    values: Vec<(String, u64)>,
 }
 
 /// The encoder, with one call for each shape of metric.

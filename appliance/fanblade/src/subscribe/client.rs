@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -172,18 +172,20 @@ fn data(plan: &Plan, text: &str, checker: &mut Checker, seen: &mut Seen) {
     }
     match serde_json::from_str::<Frame<'_>>(text) {
         Ok(frame) => {
+            let known = checker.subjects();
             if let Err(violation) = checker.frame(&frame, &mut seen.totals) {
                 seen.totals.violation(violation);
             }
-            if let (Ok(then), Ok(now)) = (frame.t.parse::<u64>(), SystemTime::now().duration_since(UNIX_EPOCH)) {
-                let age = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX).checked_sub(then);
+            let is_snapshot = checker.subjects() > known;
+            if let (false, Ok(then)) = (is_snapshot, frame.t.parse::<u64>()) {
                 // A recorded feed's time is of another day, and says nothing about today's way.
-                if let Some(age) = age.filter(|age| *age < AGE_NS_MAX) {
-                    seen.ages.saturating_record(age);
+                if let Some(age) = crate::sequencer::unix_ns().checked_sub(then).filter(|age| *age < AGE_NS_MAX) {
+                    // The histogram grows as it must; only ages beyond an hour could fail.
+                    let _ = seen.ages.record(age);
                 }
             }
         }
-        Err(error) => seen.totals.violation(format!("not a data frame ({error}): {:.120}", text)),
+        Err(error) => seen.totals.violation(format!("not a data frame ({error}): {text:.120}")),
     }
 }
 

@@ -1,0 +1,149 @@
+//! What the commands say, above all when something is wrong.
+
+mod common;
+
+use std::io::Write as _;
+use std::net::TcpListener;
+
+use common::{Blade, fanblade};
+
+/// The command must fail, and its answer hold all of `parts`.
+#[track_caller]
+fn fails(args: &[&str], parts: &[&str]) {
+    let (code, stdout, stderr) = fanblade(args);
+    assert_ne!(code, 0, "{args:?} succeeds: {stdout}{stderr}");
+    for part in parts {
+        assert!(stderr.contains(part), "{args:?} does not say {part:?} but: {stderr}");
+    }
+    assert!(!stderr.contains("panicked"), "{stderr}");
+}
+
+#[test]
+fn a_configuration_is_checked() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("blade.toml");
+    let path = file.to_str().unwrap();
+    std::fs::write(&file, "[data]\nlisen = \"127.0.0.1:7400\"\n").unwrap();
+    let expected = format!(
+        "fanblade: {path}:2:1: unknown field `lisen`\n  2 | lisen = \"127.0.0.1:7400\"\n    | ^^^^^\n  hint: did you mean `listen`?\n"
+    );
+    assert_eq!(fanblade(&["check", path]), (1, String::new(), expected.clone()));
+    assert_eq!(
+        fanblade(&["run", "--config", path]),
+        (1, String::new(), expected),
+        "run refuses it with the same words"
+    );
+
+    std::fs::write(&file, "[feed]\nsource = \"sim\"\n[data]\nlisten = \"[::1]:9000\"\n").unwrap();
+    let (code, stdout, _) = fanblade(&["check", path]);
+    assert!(code == 0 && stdout.contains("good") && stdout.contains("the simulator to [::1]:9000"), "{stdout}");
+
+    fails(
+        &["check", "/nonexistent.toml"],
+        &["/nonexistent.toml: cannot read the configuration", "fanblade.example.toml"],
+    );
+    fails(&["check", "/"], &["cannot read the configuration", "name the file in it"]);
+    std::fs::write(&file, [0xff, 0xfe, 0]).unwrap();
+    fails(&["check", path], &["it is not text (UTF-8)"]);
+}
+
+#[test]
+fn wrong_feeds_get_clear_answers() {
+    let directory = tempfile::tempdir().unwrap();
+    let feed = |name: &str, content: &[u8]| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        format!("file:{}", path.display())
+    };
+    let gzip = gzip_of(b"hello, this is no market data");
+    let cases: &[(String, &[&str])] = &[
+        (feed("empty", b""), &["holds no messages"]),
+        (feed("text", b"<!doctype html><html>no data</html>"), &["is no BinaryFILE", "it is text"]),
+        (
+            feed("a.pcap", b"\xd4\xc3\xb2\xa1\x02\0\x04\0\0\0\0\0\0\0\0\0"),
+            &["is no BinaryFILE", "it is a packet capture (pcap)"],
+        ),
+        (feed("a.pcapng", b"\x0a\x0d\x0d\x0a\x1c\0\0\0\x4d\x3c\x2b\x1a"), &["it is a packet capture (pcapng)"]),
+        (feed("a.zip", b"PK\x03\x04\x14\0\0\0\x08\0"), &["it is a ZIP archive"]),
+        (feed("a.zst", b"\x28\xb5\x2f\xfd\x04\x58\x31\0\0"), &["compressed with zstd"]),
+        (feed("other.gz", &gzip), &["it is a gzip file, but what is in it is no BinaryFILE"]),
+        (feed("cut.gz", &gzip[..12]), &["is no BinaryFILE"]),
+        (format!("file:{}", directory.path().display()), &["it is a directory"]),
+        ("file:/nonexistent".to_owned(), &["cannot open /nonexistent: No such file"]),
+        ("file:".to_owned(), &["`file:` lacks the path"]),
+        ("sims".to_owned(), &["`sims` is not a feed; there are `sim` and `file:PATH`"]),
+    ];
+    for (feed, parts) in cases {
+        fails(&["run", "--no-ebpf", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--feed", feed], parts);
+    }
+    fails(&["run", "--pace", "10"], &["the simulator runs in real time", "messages_per_s"]);
+    fails(&["run", "--pace", "fast"], &["`fast` is not a pace"]);
+}
+
+/// A gzip file of this.
+fn gzip_of(content: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn a_taken_port_is_told_with_its_holder() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap().to_string();
+    let by = format!("is taken by cli-"); // the name of this test's process begins so
+    let pid = format!("(process {})", std::process::id());
+    fails(&["run", "--no-ebpf", "--listen", &taken, "--admin", "127.0.0.1:0"], &[&by, &pid, "--listen"]);
+    fails(&["run", "--no-ebpf", "--listen", "127.0.0.1:0", "--admin", &taken], &[&by, &pid, "--admin"]);
+
+    // Two blades of one user could share a port by SO_REUSEPORT, and each would get half of the subscribers.
+    let blade = Blade::start(&["--workers", "1"]);
+    let pid = format!("is taken by fanblade (process {})", blade.pid());
+    fails(&["run", "--no-ebpf", "--listen", &blade.data.to_string(), "--admin", "127.0.0.1:0"], &[&pid]);
+}
+
+#[test]
+fn unknown_interfaces_and_addresses_are_told() {
+    fails(
+        &["run", "--interface", "etho", "--admin", "127.0.0.1:0"],
+        &["there is no interface `etho`; there are ", "lo"],
+    );
+    fails(&["run", "--no-ebpf", "--listen", "192.0.2.1:7400"], &["192.0.2.1 is not an address of this machine"]);
+    fails(&["run", "--listen", "here"], &["invalid socket address"]);
+}
+
+#[test]
+fn a_subscriber_is_told_what_is_wrong() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    fails(&["subscribe", &free, "/NASDAQ/**"], &["nothing listens at ws://127.0.0.1:", "is the blade running?"]);
+    fails(&["subscribe", "wss://127.0.0.1:1/", "/NASDAQ/**"], &["`wss://` is not supported"]);
+    let blade = Blade::start(&["--workers", "1"]);
+    fails(&["subscribe", &blade.data.to_string(), "NASDAQ"], &["the blade refused", "(bad_subject)"]);
+    fails(&["subscribe", &blade.admin.to_string(), "/NASDAQ/**"], &["answered 404", "in place of a WebSocket"]);
+}
+
+#[test]
+fn doctor_says_what_is_missing_and_what_mends_it() {
+    let (code, stdout, stderr) = fanblade(&["doctor", "--json"]);
+    let findings: Vec<serde_json::Value> =
+        serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}{stderr}"));
+    let is_missing = findings.iter().any(|finding| finding["state"] == "missing");
+    assert_eq!(code, i32::from(is_missing), "the exit code says whether a feature is missing");
+    for name in ["kernel", "CPUs", "io_uring", "CAP_BPF", "bpffs", "XDP", "net.core.somaxconn", "RLIMIT_NOFILE"] {
+        let finding = findings.iter().find(|finding| finding["check"] == name).unwrap_or_else(|| panic!("no {name}"));
+        assert!(!finding["found"].as_str().unwrap().is_empty());
+        let is_explained = ["cost", "fix"].iter().all(|field| !finding[field].as_str().unwrap().is_empty());
+        assert_eq!(is_explained, finding["state"] != "ok", "{finding}");
+    }
+    let (_, table, _) = fanblade(&["doctor"]);
+    assert!(
+        table.contains(&format!("{} ok, ", findings.iter().filter(|finding| finding["state"] == "ok").count())),
+        "{table}"
+    );
+}
+
+#[test]
+fn flows_without_a_blade_say_so() {
+    let directory = tempfile::tempdir().unwrap();
+    fails(&["flows", "--pin-dir", directory.path().to_str().unwrap()], &["no maps of a running blade in"]);
+}

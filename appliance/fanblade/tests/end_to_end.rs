@@ -1,0 +1,266 @@
+//! From a feed to subscribers, through a real blade, over both engines.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use common::{Blade, ENGINES, expected_frames, real_data, simulated_file, summary};
+use futures_util::{SinkExt as _, StreamExt as _};
+use nix::sys::signal::Signal;
+use tokio_tungstenite::tungstenite::Message;
+
+#[test]
+fn a_simulated_market_reaches_subscribers_in_order_and_whole() {
+    for engine in ENGINES {
+        let blade = Blade::start(&["--engine", engine, "--workers", "2"]);
+        let args = [
+            "/NASDAQ/*/trade",
+            "/NASDAQ/*/bbo",
+            "--mode",
+            "all",
+            "--check",
+            "--json",
+            "--connections",
+            "4",
+            "--count",
+            "5000",
+            "--for",
+            "50",
+        ];
+        let output = blade.subscribe(&args);
+        let totals = summary(&output);
+        assert!(output.status.success(), "{engine}: {totals:#}");
+        assert_eq!(
+            (&totals["connections"], &totals["subscribed"], &totals["frames_min"]),
+            (&4.into(), &4.into(), &5000.into())
+        );
+        assert!(totals["age_ns"]["p50"].as_u64().unwrap() > 0, "a simulated market is live: {totals:#}");
+        let status = blade.status();
+        assert_eq!(status["data"]["engine"], engine);
+        assert!(status["epoch"].as_str().unwrap().len() > 10 && status["ready"] == true, "{status:#}");
+    }
+}
+
+/// Every update exactly once, in order, to the byte.
+fn plays_exactly(file: &Path) {
+    let expected = expected_frames(file);
+    assert!(expected.len() > 500, "{} has only {} updates", file.display(), expected.len());
+    for engine in ENGINES {
+        let blade = Blade::start(&[
+            "--engine",
+            engine,
+            "--workers",
+            "2",
+            "--wait-for",
+            "1",
+            "--feed",
+            &format!("file:{}", file.display()),
+        ]);
+        let output =
+            blade.subscribe(&["/NASDAQ/**", "--mode", "all", "--count", &expected.len().to_string(), "--for", "50"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let frames: Vec<&str> = text.lines().filter(|line| line.starts_with("{\"s\":")).collect();
+        let differs = frames.iter().zip(&expected).position(|(got, expected)| got != expected);
+        assert_eq!(differs.map(|at| (at, frames[at], &expected[at])), None, "{engine}");
+        assert_eq!(frames.len(), expected.len(), "{engine}");
+        let status = blade.until("the file's end", |status| status["feed"]["state"] == "finished");
+        assert_eq!(status["ring"]["published"], expected.len(), "{engine}");
+        assert_eq!(
+            status["epoch"].as_str().map(|epoch| epoch.ends_with("2019-1") || epoch.ends_with("30-1")),
+            Some(true)
+        );
+
+        // Who comes late gets the last value of every subject.
+        let subjects: BTreeSet<&str> = expected.iter().map(|frame| frame.split('"').nth(3).unwrap()).collect();
+        let late = summary(&blade.subscribe(&["/NASDAQ/**", "--check", "--json", "--idle", "1", "--for", "20"]));
+        assert_eq!((&late["subjects"], &late["frames"]), (&subjects.len().into(), &subjects.len().into()), "{late:#}");
+    }
+}
+
+#[test]
+fn a_simulated_file_plays_exactly() {
+    let directory = tempfile::tempdir().unwrap();
+    plays_exactly(&simulated_file(&directory, 20_000));
+}
+
+#[test]
+fn a_real_file_plays_exactly() {
+    let Some(file) = real_data("12302019_open_1000msgs.NASDAQ_ITCH50") else { return };
+    plays_exactly(&file);
+}
+
+#[test]
+fn a_truncated_file_serves_its_instruments_and_tells_where_it_breaks_off() {
+    let Some(file) = real_data("01302019_head_1MiB.NASDAQ_ITCH50") else { return };
+    let blade = Blade::start(&["--workers", "1", "--feed", &format!("file:{}", file.display())]);
+    let status = blade.until("the file's end", |status| status["feed"]["state"] == "finished");
+    assert_eq!((&status["feed"]["instruments"], &status["feed"]["malformed"]), (&8713.into(), &1.into()));
+    let states = summary(&blade.subscribe(&["/NASDAQ/*/status", "--check", "--json", "--idle", "1", "--for", "30"]));
+    // Six of the instruments have no trading action in this part of the file.
+    assert_eq!((&states["subjects"], &states["violations"]), (&8707.into(), &0.into()), "{states:#}");
+    let log = blade.log();
+    assert!(log.contains("malformed feed: at byte 1048574: the file ends within a message"), "{log}");
+}
+
+#[test]
+fn a_thousand_subscribers_each_get_everything() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = simulated_file(&directory, 3_000);
+    let expected = expected_frames(&file).len();
+    for engine in ENGINES {
+        let blade = Blade::start(&[
+            "--engine",
+            engine,
+            "--workers",
+            "2",
+            "--wait-for",
+            "1000",
+            "--feed",
+            &format!("file:{}", file.display()),
+        ]);
+        let count = expected.to_string();
+        let output = blade.subscribe(&[
+            "/NASDAQ/**",
+            "--mode",
+            "all",
+            "--check",
+            "--json",
+            "--connections",
+            "1000",
+            "--count",
+            &count,
+            "--for",
+            "100",
+        ]);
+        let totals = summary(&output);
+        assert!(output.status.success(), "{engine}: {totals:#}\n{}", blade.log());
+        assert_eq!(
+            (&totals["frames_min"], &totals["frames_max"]),
+            (&expected.into(), &expected.into()),
+            "{engine}: {totals:#}"
+        );
+        assert_eq!(totals["frames"], 1000 * expected, "{engine}");
+        assert!(totals["notices"].as_object().unwrap().is_empty(), "{totals:#}");
+        // The blade counts what its clients count, but for frames that the kernel took in two parts.
+        let delivered = blade.status()["totals"]["frames_delivered"].as_u64().unwrap();
+        let cut: f64 =
+            (0..2).map(|worker| blade.metric(&format!("fanblade_worker_unsent_total{{worker=\"{worker}\"}}"))).sum();
+        let all = 1000 * expected as u64;
+        assert!(delivered <= all && all - delivered <= cut as u64, "{engine}: {delivered} of {all}, {cut} cut");
+    }
+}
+
+#[test]
+fn plain_http_on_the_data_port_is_helped() {
+    let blade = Blade::start(&["--workers", "1"]);
+    let (head, body) = common::http(blade.data, "/");
+    assert!(head.starts_with("HTTP/1.1 426 Upgrade Required"), "{head}");
+    assert!(head.contains("Upgrade: websocket") && body.contains("/v1/stream"), "{head}\n{body}");
+}
+
+#[test]
+fn the_admin_port_answers() {
+    let blade = Blade::start(&["--workers", "2"]);
+    blade.until("messages", |status| status["feed"]["messages"].as_u64() > Some(1000));
+    for (path, part) in
+        [("/healthz", "ok"), ("/readyz", "ready"), ("/", "<title>Fanblade</title>"), ("/console/console.js", "Stream")]
+    {
+        let (head, body) = blade.get(path);
+        assert!(head.starts_with("HTTP/1.1 200") && body.contains(part), "{path}: {head}\n{body}");
+    }
+    let (head, _) = blade.get("/");
+    let policy = format!("connect-src 'self' ws://*:{port} wss://*:{port};", port = blade.data.port());
+    assert!(head.contains("default-src 'none'") && head.contains(&policy), "{head}");
+    let (head, _) = blade.get("/nothing");
+    assert!(head.starts_with("HTTP/1.1 404"), "{head}");
+
+    let (head, text) = blade.get("/metrics");
+    assert!(head.contains("application/openmetrics-text"), "{head}");
+    assert!(text.ends_with("# EOF\n"), "OpenMetrics is complete");
+    assert_eq!(blade.metric("fanblade_ebpf_active"), 0.0);
+    assert_eq!(blade.metric("fanblade_feed_state{state=\"live\"}"), 1.0);
+    assert!(blade.metric("fanblade_market_messages_total{type=\"A\"}") > 0.0);
+    assert!(blade.metric("fanblade_feed_to_publish_seconds_bucket{le=\"+Inf\"}") > 0.0);
+    for worker in 0..2 {
+        assert_eq!(blade.metric(&format!("fanblade_worker_sessions{{worker=\"{worker}\"}}")), 0.0);
+    }
+}
+
+/// Ends a blade by a signal; what a subscriber is told, and that all that was published has arrived.
+async fn farewell(engine: &str, signal: Signal) -> (u16, Vec<String>) {
+    let mut blade = Blade::start(&["--engine", engine, "--workers", "2"]);
+    let url = format!("ws://{}/v1/stream?subjects=/NASDAQ/*/bbo&mode=all", blade.data);
+    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+    let (mut code, mut notices, mut frames) = (0, Vec::new(), 0);
+    while let Some(Ok(message)) = socket.next().await {
+        match message {
+            Message::Text(text) if text.starts_with("{\"s\":") => {
+                frames += 1;
+                if frames == 100 {
+                    blade.signal(signal);
+                }
+            }
+            Message::Text(text) if text.contains("notice") => notices.push(text.to_string()),
+            Message::Close(frame) => {
+                code = frame.map_or(1005, |frame| frame.code.into());
+                let _ = socket.close(None).await;
+            }
+            _ => {}
+        }
+    }
+    assert!(frames >= 100);
+    assert!(blade.wait().success(), "{engine}: the blade ends well\n{}", blade.log());
+    assert!(blade.log().contains("stopped"), "{}", blade.log());
+    (code, notices)
+}
+
+#[tokio::test]
+async fn a_stopped_blade_says_goodbye() {
+    for engine in ENGINES {
+        let (code, _) = farewell(engine, Signal::SIGTERM).await;
+        assert_eq!(code, 1001, "{engine}");
+        let (code, notices) = farewell(engine, Signal::SIGUSR2).await;
+        assert_eq!(code, 1012, "{engine}");
+        assert!(
+            notices.iter().any(|notice| notice.contains("\"restart\"") && notice.contains("reconnect_in_ms")),
+            "{notices:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn requests_that_are_wrong_are_refused_and_the_session_lives_on() {
+    for engine in ENGINES {
+        let blade = Blade::start(&["--engine", engine, "--workers", "1"]);
+        let (mut socket, response) =
+            tokio_tungstenite::connect_async(format!("ws://{}/v1/stream", blade.data)).await.unwrap();
+        assert_eq!(response.status(), 101);
+        for (request, code) in [
+            ("hello", "bad_request"),
+            (r#"{"op":"fly","id":1}"#, "unknown_op"),
+            (r#"{"op":"subscribe","id":2,"subjects":["AAPL"]}"#, "bad_subject"),
+            (r#"{"op":"subscribe","id":3,"subjects":["/NASDAQ/**"],"mod":"all"}"#, "bad_request"),
+        ] {
+            socket.send(Message::text(request)).await.unwrap();
+            let answer = tokio::time::timeout(Duration::from_secs(20), socket.next()).await.unwrap().unwrap().unwrap();
+            let answer: serde_json::Value = serde_json::from_str(answer.to_text().unwrap()).unwrap();
+            assert_eq!((&answer["op"], &answer["code"]), (&"error".into(), &code.into()), "{request}");
+        }
+        socket.send(Message::text(r#"{"op":"ping","id":7}"#)).await.unwrap();
+        let answer = socket.next().await.unwrap().unwrap();
+        assert_eq!(answer.to_text().unwrap(), r#"{"op":"pong","id":7}"#, "{engine}");
+    }
+}
+
+#[test]
+fn a_printing_subscriber_ends_with_its_reader() {
+    let blade = Blade::start(&["--workers", "1"]);
+    let mut subscriber =
+        blade.subscriber(&["/NASDAQ/**"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    drop(subscriber.stdout.take());
+    let status = subscriber.wait().unwrap();
+    assert!(status.success(), "a closed pipe is the reader's wish: {status}");
+}
