@@ -81,10 +81,11 @@ function onData({ s, t, d }) {
     if (d.kind === "broken") return;
     tradesSeen += 1;
     if (entry.last !== null && d.px !== entry.last) entry.direction = d.px > entry.last ? "up" : "down";
+    // The first one may be old: the snapshot.
+    if (entry.last !== null) entry.activity += 1;
     entry.first ??= d.px;
     entry.last = d.px;
     entry.volume += d.sz;
-    entry.activity += 1;
     fresh.push({ name, t, d, direction: entry.direction });
     if (fresh.length > TRADES_MAX) fresh.shift();
   } else if (channel === "status") {
@@ -206,7 +207,7 @@ function put(cell, text, direction = null) {
   if (cell.textContent !== text) cell.textContent = text;
   if (direction && !still.matches) {
     const color = getComputedStyle(document.documentElement).getPropertyValue(`--${direction}-flash`);
-    cell.animate([{ backgroundColor: color }, { backgroundColor: "transparent" }], { duration: 700, easing: "ease-out" });
+    cell.animate([{ backgroundColor: color }, { backgroundColor: "transparent" }], { duration: 500, easing: "ease-out" });
   }
 }
 
@@ -242,7 +243,7 @@ function tapeRow({ name, t, d, direction }) {
   cell(name, "name");
   cell(price(d.px), `n last ${direction}`);
   cell(whole.format(d.sz), "n");
-  cell(d.kind === "execution" ? { B: "bid hit", S: "ask lifted" }[d.side] ?? d.kind : d.kind, "kind");
+  cell(d.kind === "execution" ? { B: "at bid", S: "at ask" }[d.side] ?? d.kind : d.kind, "kind");
   return tr;
 }
 
@@ -347,7 +348,7 @@ function show(status) {
 
   $("ebpf").dataset.state = ebpf.active ? "live" : "wait";
   put($("ebpf"), ebpf.active ? ebpf.mode : "not active");
-  put($("ebpf-reason"), ebpf.active ? "" : `${ebpf.reason} The blade serves all the same; run “fanblade doctor” for the remedy.`);
+  put($("ebpf-reason"), ebpf.active ? "" : `Not at work: ${ebpf.reason}. The blade serves all the same.`);
   table("verdicts", ebpf.verdicts.map(({ name, packets }, at) => [
     name, whole.format(packets), rate(perSecond(status, (s) => s.ebpf.verdicts[at]?.packets ?? 0)),
   ]));

@@ -155,14 +155,23 @@ pub fn summary(output: &Output) -> Value {
     serde_json::from_str(line).unwrap()
 }
 
+/// The answer to a GET: status line and headers, body.
 pub fn http(address: SocketAddr, path: &str) -> (String, String) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP: {answer}"));
-    (head.to_owned(), body.to_owned())
+    try_http(address, path).unwrap()
+}
+
+/// The same, where there may be no answer yet.
+pub fn try_http(address: SocketAddr, path: &str) -> std::io::Result<(String, String)> {
+    let mut stream = BufReader::new(TcpStream::connect(address)?);
+    stream.get_ref().set_read_timeout(Some(PATIENCE))?;
+    write!(stream.get_mut(), "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head)? > 0 {}
+    let length =
+        head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+    let mut body = String::new();
+    stream.take(length.unwrap_or(u64::MAX)).read_to_string(&mut body)?;
+    Ok((head, body))
 }
 
 /// A file of real market data; none, and a line that says so, where it is not at hand.
