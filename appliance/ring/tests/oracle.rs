@@ -94,7 +94,7 @@ proptest! {
         let mut refused = 0;
         for (n, step) in case.steps.iter().enumerate() {
             seq += step.seq_step;
-            match publish(&mut writer, &mut model, &case, step, seq) {
+            match publish(&mut writer, &reader, &mut model, &case, step, seq) {
                 Ok(()) => {}
                 Err(RingError::LiveBytes { .. }) => refused += 1,
                 Err(other) => return Err(TestCaseError::fail(other.to_string())),
@@ -118,7 +118,14 @@ proptest! {
     }
 }
 
-fn publish(writer: &mut Writer, model: &mut Model, case: &Case, step: &Step, seq: u64) -> Result<(), RingError> {
+fn publish(
+    writer: &mut Writer,
+    reader: &Reader,
+    model: &mut Model,
+    case: &Case,
+    step: &Step,
+    seq: u64,
+) -> Result<(), RingError> {
     let payloads: [Vec<u8>; LANES] = std::array::from_fn(|lane| {
         let longest = (case.lane_len[lane] / 8).saturating_sub(if lane == Lane::Sse as usize { 0 } else { 4 });
         let len = longest * usize::from(step.lengths[lane]) / usize::from(u16::MAX);
@@ -130,6 +137,10 @@ fn publish(writer: &mut Writer, model: &mut Model, case: &Case, step: &Step, seq
     let update =
         Update { subject, channel: step.subject as u16, seq, ts_feed_ns: seq * 10, ts_publish_ns: seq * 10 + 1 };
     let index = writer.publish(&update, &std::array::from_fn(|lane| payloads[lane].as_slice()))?;
+    // The link leads to where the previous frame lies now, not to a copy of it that has been retired meanwhile.
+    let prev_index = reader.descriptor(index).unwrap().prev_index;
+    assert!(prev_index >= reader.oldest());
+    assert_eq!(prev_index == NO_INDEX, prev == 0);
     let bytes = std::array::from_fn(|lane| match case.lane_len[lane] {
         0 => Vec::new(),
         _ => framed(Lane::ALL[lane], &payloads[lane]),

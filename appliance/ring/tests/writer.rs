@@ -118,6 +118,8 @@ fn retired_frames_stay_whole_for_an_eighth_of_the_ring() {
         writer.publish(&update(subject, seq), &json(b"payload")).unwrap();
     }
     let edge = reader.oldest();
+    // The margin is 32; of the reserve of two, the last publish took one.
+    assert_eq!(reader.tail() - edge, 256 - 32 - 1);
     assert!(reader.near_edge(edge - 1) && !reader.near_edge(edge));
     let descriptor = reader.descriptor(edge - 1).unwrap();
     // What is retired is about 32 frames from the bytes that are being written.
