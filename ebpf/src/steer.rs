@@ -59,6 +59,7 @@ fn choose(hash: u32) -> Option<u32> {
     choice.index()
 }
 
+/// Not `no_mangle`: the verifier takes only static functions as callbacks.
 unsafe extern "C" fn weigh(index: u32, state: *mut c_void) -> i64 {
     if let Some(worker) = WORKERS.get(index) {
         // SAFETY: `choose` passes its choice, and nothing else refers to it during the call.

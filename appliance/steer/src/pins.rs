@@ -3,12 +3,15 @@
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use aya::maps::{Array, Map, MapData, MapError, MapInfo, MapType};
 use fanblade_abi::limits::WORKERS_MAX;
 use fanblade_abi::{Config, FlowCounters, FlowKey, LAYOUT_VERSION, VerdictCounters, WorkerSlot};
 
 use crate::error::{SteerError, chain};
+use crate::limits::LOCK_WAIT_MAX;
 use crate::sys::{self, Plain};
 
 /// Where the maps are pinned unless told otherwise.
@@ -35,7 +38,7 @@ impl PinDir {
         let again = "check its owner and mode";
         fs::create_dir_all(path).map_err(|error| failed(error.to_string(), again))?;
         let lock = File::open(path).map_err(|error| failed(error.to_string(), again))?;
-        match lock.try_lock() {
+        match lock_within(&lock, LOCK_WAIT_MAX) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(failed("another blade has its maps there".into(), "give each its own pin_dir"));
@@ -79,6 +82,17 @@ impl Drop for PinDir {
         }
         // Fails if somebody else has something there, which is theirs.
         let _: io::Result<()> = fs::remove_dir(&self.path);
+    }
+}
+
+/// Locks the directory. A blade that is just ending may still have it for a moment.
+fn lock_within(lock: &File, wait_max: Duration) -> Result<(), TryLockError> {
+    let deadline = Instant::now() + wait_max;
+    loop {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(wait_max / 20),
+            result => return result,
+        }
     }
 }
 

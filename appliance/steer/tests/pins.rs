@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
@@ -45,7 +47,7 @@ fn bpftool_prints_the_names_of_the_fields() {
         return;
     }
     if Command::new("bpftool").arg("version").output().is_err() {
-        println!("skipped: bpftool_prints_the_names_of_the_fields needs bpftool");
+        println!("skipped: needs bpftool");
         return;
     }
     let mut steer = load();
@@ -92,6 +94,7 @@ fn kept_pins_are_counted_on_and_those_of_another_layout_replaced() {
     }
     let keeping = SteerOptions { keep_pins: true, ..options() };
     let dir = keeping.pin_dir.clone().unwrap();
+    let _removed_in_any_case = Removed(dir.clone());
     let mut steer = Steer::load(&keeping).unwrap();
     count_one(&mut steer);
     drop(steer);
@@ -130,30 +133,72 @@ fn what_the_programs_say_reaches_the_log() {
     if !is_privileged("what_the_programs_say_reaches_the_log") {
         return;
     }
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
-    let namespace = Netns::new();
+    let (lines, subscriber) = log();
+    let mut steer = with_something_to_say();
+    tracing::subscriber::with_default(subscriber, || steer.drain_log());
+    let warnings = warnings(&lines);
+    // The 1st, 2nd, 4th … on each CPU: some, but not a hundred.
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    assert!((1..=8 * cpus).contains(&warnings), "{warnings}");
+}
+
+#[test]
+fn a_task_writes_the_log_as_it_comes() {
+    if !is_privileged("a_task_writes_the_log_as_it_comes") {
+        return;
+    }
+    let (lines, subscriber) = log();
+    let mut steer = with_something_to_say();
+    // One thread, so that the task logs to this test's own subscriber.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tracing::subscriber::with_default(subscriber, || {
+        runtime.block_on(async {
+            steer.spawn_log().unwrap();
+            let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+            while warnings(&lines) == 0 && tokio::time::Instant::now() < deadline {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        });
+    });
+    assert!(warnings(&lines) > 0);
+}
+
+/// Programs that have left 100 connections to the kernel's hash.
+fn with_something_to_say() -> Steer {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
     let mut steer = load();
-    let address = std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, PORT));
-    namespace.run(|| {
+    Netns::new().run(|| {
         let listeners = [listen_shared(address), listen_shared(address)];
         steer.attach_listeners(&listeners).unwrap();
         steer.set_weight(1, 0).unwrap();
         steer.remove_listener(0).unwrap();
         for _ in 0..100 {
-            std::net::TcpStream::connect(address).unwrap();
+            TcpStream::connect(address).unwrap();
         }
         // Before the listeners go: then the kernel asks again, for the connections that wait at them.
         assert_eq!(steer.view().verdict(Verdict::SteerFallback).unwrap(), 100);
     });
-    tracing::subscriber::with_default(subscriber, || steer.drain_log());
+    steer
+}
+
+fn log() -> (Lines, impl tracing::Subscriber + Send + Sync) {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    (lines, tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish())
+}
+
+fn warnings(lines: &Lines) -> usize {
     let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-    let warnings: Vec<_> =
-        log.lines().filter(|line| line.contains("WARN fanblade::ebpf: steer: worker 0 has no listener")).collect();
-    // The 1st, 2nd, 4th … on each CPU: some, but not a hundred.
-    let cpus = std::thread::available_parallelism().unwrap().get();
-    assert!(!warnings.is_empty() && warnings.len() <= 8 * cpus, "{log}");
+    log.lines().filter(|line| line.contains("WARN fanblade::ebpf: steer: worker 0 has no listener")).count()
+}
+
+/// A pin directory that is gone in the end, also after a panic.
+struct Removed(PathBuf);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// A log that a test can read.
