@@ -349,8 +349,9 @@ function show(status) {
   $("ebpf").dataset.state = ebpf.active ? "live" : "wait";
   put($("ebpf"), ebpf.active ? ebpf.mode : "not active");
   put($("ebpf-reason"), ebpf.active ? "" : `Not at work: ${ebpf.reason}. The blade serves all the same.`);
-  table("verdicts", ebpf.verdicts.map(({ name, packets }, at) => [
-    name, whole.format(packets), rate(perSecond(status, (s) => s.ebpf.verdicts[at]?.packets ?? 0)),
+  const packets = (status, name) => status.ebpf.verdicts.find((verdict) => verdict.name === name)?.packets ?? 0;
+  table("verdicts", ebpf.verdicts.filter((verdict) => verdict.packets > 0).map(({ name, packets: count }) => [
+    name.replaceAll("_", " "), whole.format(count), rate(perSecond(status, (s) => packets(s, name))),
   ]));
 
   const loopback = ["127.0.0.1", "[::1]", "0.0.0.0", "[::]"].includes(data.host);

@@ -91,10 +91,11 @@ fn gzip_of(content: &[u8]) -> Vec<u8> {
 fn a_taken_port_is_told_with_its_holder() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = other.local_addr().unwrap().to_string();
-    let by = format!("is taken by cli-"); // the name of this test's process begins so
+    // The name of this test's process begins so.
+    let by = "is taken by cli-";
     let pid = format!("(process {})", std::process::id());
-    fails(&["run", "--no-ebpf", "--listen", &taken, "--admin", "127.0.0.1:0"], &[&by, &pid, "--listen"]);
-    fails(&["run", "--no-ebpf", "--listen", "127.0.0.1:0", "--admin", &taken], &[&by, &pid, "--admin"]);
+    fails(&["run", "--no-ebpf", "--listen", &taken, "--admin", "127.0.0.1:0"], &[by, &pid, "--listen"]);
+    fails(&["run", "--no-ebpf", "--listen", "127.0.0.1:0", "--admin", &taken], &[by, &pid, "--admin"]);
 
     // Two blades of one user could share a port by SO_REUSEPORT, and each would get half of the subscribers.
     let blade = Blade::start(&["--workers", "1"]);
