@@ -11,7 +11,8 @@ use crate::maps::is_worth_a_line;
 
 #[classifier]
 pub fn egress(ctx: TcContext) -> i32 {
-    // What our own TCP sends has its headers in the linear part. A packet that was forwarded may not have: pull them in.
+    // What our own TCP sends has its headers in the linear part. A packet that was forwarded may not have: pull them
+    // in.
     let linear_len = (ctx.data_end() - ctx.data()) as u32;
     if linear_len < LINEAR_LEN_WANTED && linear_len < ctx.len() {
         let wanted = if ctx.len() < LINEAR_LEN_WANTED { ctx.len() } else { LINEAR_LEN_WANTED };

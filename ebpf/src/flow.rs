@@ -72,7 +72,8 @@ fn add(segment: &Segment, direction: Direction, segments: u32) -> bool {
     let opens = direction == Direction::In && segment.flags & (SYN | ACK) == SYN;
 
     if let Some(flow) = FLOWS.get_ptr_mut(&key) {
-        // SAFETY: an entry of this map is valid for as long as the program runs; all its counters are added to atomically.
+        // SAFETY: an entry of this map is valid for as long as the program runs; all its counters are added to
+        // atomically.
         let is_over = unsafe { (*flow).is_closed() };
         if !(opens && is_over) {
             update(flow, direction, segments, bytes, segment.flags, now_ns);
@@ -109,9 +110,9 @@ fn add(segment: &Segment, direction: Direction, segments: u32) -> bool {
 
 #[inline(always)]
 fn update(flow: *mut FlowCounters, direction: Direction, packets: u64, bytes: u64, tcp_flags: u8, now_ns: u64) {
-    // SAFETY: `flow` is an entry of FLOWS, valid and aligned while the program runs. The counters are only ever added to
-    // atomically. Of the other fields the newest value wins, and any order of the writers is right: the time, and flags
-    // which only grow and which a later packet of the same side shows again.
+    // SAFETY: `flow` is an entry of FLOWS, valid and aligned while the program runs. The counters are only ever added
+    // to atomically. Of the other fields the newest value wins, and any order of the writers is right: the time, and
+    // flags which only grow and which a later packet of the same side shows again.
     unsafe {
         let (packets_at, bytes_at, flags_at) = match direction {
             Direction::In => (&raw mut (*flow).packets_in, &raw mut (*flow).bytes_in, &raw mut (*flow).flags_in),
@@ -143,7 +144,8 @@ impl Bytes for Direct {
         if start + N > self.data_end {
             return None;
         }
-        // SAFETY: `start..start + N` lies within the packet, as has just been checked, and a byte array has no alignment.
+        // SAFETY: `start..start + N` lies within the packet, as has just been checked, and a byte array has no
+        // alignment.
         Some(unsafe { core::ptr::read(start as *const [u8; N]) })
     }
 

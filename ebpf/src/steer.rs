@@ -50,8 +50,8 @@ fn choose(hash: u32) -> Option<u32> {
     let workers = if configured < WORKERS_MAX { configured } else { WORKERS_MAX };
     let mut choice = Choice::new(hash);
     let state = (&raw mut choice).cast::<c_void>();
-    // SAFETY: (both) the callbacks have the signature that `bpf_loop` calls, and `state` is the choice that they expect,
-    // which lives on this stack until after the calls.
+    // SAFETY: (both) the callbacks have the signature that `bpf_loop` calls, and `state` is the choice that they
+    // expect, which lives on this stack until after the calls.
     unsafe { bpf_loop(workers, weigh as *const () as *mut c_void, state, 0) };
     choice.draw();
     // SAFETY: as above.

@@ -188,7 +188,8 @@ impl Llvm {
     }
 }
 
-/// In mangled names, what the compiler makes of the path of the checkout: `NtCs8vcDmAn3AJB_12fanblade` → `NtCs_12fanblade`.
+/// In mangled names, what the compiler makes of the path of the checkout: `NtCs8vcDmAn3AJB_12fanblade` →
+/// `NtCs_12fanblade`.
 fn without_crate_hashes(line: &str) -> String {
     let mut parts = line.trim_end().split("Cs");
     let mut text = parts.next().unwrap_or_default().to_owned();

@@ -1,9 +1,9 @@
 //! Which worker gets a new connection.
 //!
-//! Two candidates are drawn by weight from the connection's hash, and the one that holds fewer connections for its weight
-//! gets it ("the power of two choices"). While nobody publishes a load, or the loads are level, the shares follow the
-//! weights exactly; as soon as they differ, the draw pulls them level, and a load figure that is a little old does no
-//! harm, since no worker is everybody's first choice. A worker of weight 0 is never drawn.
+//! Two candidates are drawn by weight from the connection's hash, and the one that holds fewer connections for its
+//! weight gets it ("the power of two choices"). While nobody publishes a load, or the loads are level, the shares
+//! follow the weights exactly; as soon as they differ, the draw pulls them level, and a load figure that is a little
+//! old does no harm, since no worker is everybody's first choice. A worker of weight 0 is never drawn.
 
 use crate::WorkerSlot;
 use crate::limits::WEIGHT_MAX;
@@ -57,8 +57,8 @@ impl Choice {
 
     /// Second round: the worker whose share of the sum holds a draw is its candidate.
     ///
-    /// Weights may have changed since the first round. A draw may then lie behind all of them, and the last worker with a
-    /// weight takes it; a weight of 0 takes none in any case.
+    /// Weights may have changed since the first round. A draw may then lie behind all of them, and the last worker
+    /// with a weight takes it; a weight of 0 takes none in any case.
     #[inline(always)]
     pub const fn offer(&mut self, index: u32, worker: WorkerSlot) {
         let weight = weight(worker);
@@ -109,8 +109,8 @@ const fn weight(worker: WorkerSlot) -> u32 {
     if worker.weight < WEIGHT_MAX { worker.weight } else { WEIGHT_MAX }
 }
 
-/// An evenly spread number below `below`. The kernel's hash is good, but both draws come from it: each is mixed with its
-/// own seed (the finalizer of MurmurHash3), and scaled by multiplication instead of a remainder.
+/// An evenly spread number below `below`. The kernel's hash is good, but both draws come from it: each is mixed with
+/// its own seed (the finalizer of MurmurHash3), and scaled by multiplication instead of a remainder.
 #[inline(always)]
 const fn scale(seeded: u32, below: u32) -> u32 {
     let mut mixed = seeded;

@@ -1,7 +1,8 @@
 //! What the kernel programs and userspace share: the map types, the packet parser, the choice of a worker.
 //!
-//! The programs in `ebpf/` compile this crate for BPF; `fanblade-steer` reads the same types out of the maps; the tests
-//! run the same parsing and choosing on the host. No dependency, no std, no allocation, no panic reachable from a packet.
+//! The programs in `ebpf/` compile this crate for BPF; `fanblade-steer` reads the same types out of the maps; the
+//! tests run the same parsing and choosing on the host. No dependency, no std, no allocation, no panic reachable from
+//! a packet.
 //!
 //! Every map type is `repr(C)` and free of padding, because the verifier refuses keys and values with uninitialised
 //! bytes, and because `bpftool map dump` prints these field names to people.
@@ -59,8 +60,8 @@ pub struct FlowCounters {
 }
 
 impl FlowCounters {
-    /// Both sides have said FIN, or one of them RST. Such a flow stays in the map until the LRU needs its place, or until
-    /// a SYN starts another connection on the same addresses and ports, which begins again from zero.
+    /// Both sides have said FIN, or one of them RST. Such a flow stays in the map until the LRU needs its place, or
+    /// until a SYN starts another connection on the same addresses and ports, which begins again from zero.
     #[inline(always)]
     #[must_use]
     pub const fn is_closed(&self) -> bool {

@@ -4,8 +4,8 @@
 /// Userspace refuses a longer list.
 pub const PORTS_MAX: usize = 8;
 
-/// Workers that `steer` can choose among: one per core of the largest box we mean. It walks them all, twice, for each new
-/// connection. Userspace refuses a greater number.
+/// Workers that `steer` can choose among: one per core of the largest box we mean. It walks them all, twice, for each
+/// new connection. Userspace refuses a greater number.
 pub const WORKERS_MAX: u32 = 64;
 
 /// Greatest weight of a worker, so that `connections * weight` and sums of weights are far from the end of a `u64`.
@@ -23,6 +23,6 @@ pub const VLAN_TAGS_MAX: usize = 2;
 /// twice). A packet with more passes uncounted in `FLOWS`, verdict `too_deep`.
 pub const EXTENSION_HEADERS_MAX: usize = 7;
 
-/// Headers lie within this many bytes of the start of the packet: Ethernet, tags, IPv6 and its extension headers at their
-/// longest, TCP. The verifier wants a bound for every offset.
+/// Headers lie within this many bytes of the start of the packet: Ethernet, tags, IPv6 and its extension headers at
+/// their longest, TCP. The verifier wants a bound for every offset.
 pub const HEADERS_LEN_MAX: usize = 16 * 1024;

@@ -136,7 +136,8 @@ fn parse_ipv6<B: Bytes + ?Sized>(frame: &B, start: usize) -> Result<Segment, Oth
         protocol = extension[0];
         extensions += 1;
     }
-    // RFC 2675: 0 for a jumbogram, and what Linux has between devices of one machine when it hands over more than 64 KiB.
+    // RFC 2675: 0 for a jumbogram, and what Linux has between devices of one machine when it hands over more than 64
+    // KiB.
     let payload_len = u32::from(u16::from_be_bytes([header[4], header[5]]));
     let packet_len = if payload_len == 0 { 0 } else { payload_len + IPV6_LEN as u32 };
     let mut src = [0; 16];
@@ -178,8 +179,8 @@ fn parse_tcp<B: Bytes + ?Sized>(
     })
 }
 
-/// A header between IPv6 and TCP that only needs to be stepped over: 8 bytes, and `unit_len` for each unit in its second
-/// byte. Encrypted payload (ESP) and "no next header" are not such.
+/// A header between IPv6 and TCP that only needs to be stepped over: 8 bytes, and `unit_len` for each unit in its
+/// second byte. Encrypted payload (ESP) and "no next header" are not such.
 ///
 /// A table instead of a `match`, because the kernel's verifier follows every branch in every round of the loop.
 #[derive(Clone, Copy)]

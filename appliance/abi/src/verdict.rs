@@ -13,8 +13,8 @@ pub enum Hook {
 
 macro_rules! verdicts {
     ($( $(#[doc = $doc:literal])+ $variant:ident $field:ident $hook:ident; )+) => {
-        /// What a program decided about a packet (`Ingress*`, `Egress*`) or a new connection (`Steer*`). Each packet gets
-        /// exactly one, so the sum over a hook's verdicts is the number of packets that the hook has seen.
+        /// What a program decided about a packet (`Ingress*`, `Egress*`) or a new connection (`Steer*`). Each packet
+        /// gets exactly one, so the sum over a hook's verdicts is the number of packets that the hook has seen.
         #[repr(u32)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Verdict { $( $(#[doc = $doc])+ $variant, )+ }

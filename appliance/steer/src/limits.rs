@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-/// How long a starting blade waits for one that is just ending to let go of the pin directory. Then it goes without pins.
+/// How long a starting blade waits for one that is just ending to let go of the pin directory. Then it goes without
+/// pins.
 pub const LOCK_WAIT_MAX: Duration = Duration::from_millis(200);
 
-/// Steps that an iteration over the flows takes at most for each entry that the map can hold. Flows come and go meanwhile,
-/// and the kernel starts again from the first when the one that we stand on has gone. Then the listing ends early.
+/// Steps that an iteration over the flows takes at most for each entry that the map can hold. Flows come and go
+/// meanwhile, and the kernel starts again from the first when the one that we stand on has gone. Then the listing
+/// ends early.
 pub const FLOW_STEPS_PER_ENTRY_MAX: usize = 2;
 
 /// Smallest flow table: below this the kernel's LRU, which works with batches per CPU, forgets flows that are in use.

@@ -20,8 +20,8 @@ pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/fanblade";
 /// Names of the pinned maps.
 pub const MAPS: [&str; 5] = ["FLOWS", "VERDICTS", "WORKERS", "LISTENERS", "CONFIG"];
 
-/// The pin directory while a blade runs: locked, so that a second blade does not take the maps of the first, and emptied
-/// at the end unless the pins are to be kept.
+/// The pin directory while a blade runs: locked, so that a second blade does not take the maps of the first, and
+/// emptied at the end unless the pins are to be kept.
 #[derive(Debug)]
 pub(crate) struct PinDir {
     path: PathBuf,
@@ -31,7 +31,8 @@ pub(crate) struct PinDir {
 }
 
 impl PinDir {
-    /// Makes and locks the directory, mounting the BPF file system if it is missing, and removes pins of another layout.
+    /// Makes and locks the directory, mounting the BPF file system if it is missing, and removes pins of another
+    /// layout.
     pub(crate) fn open(path: &Path, flows_max: u32) -> Result<Self, SteerError> {
         let failed = |cause: String, mend: &str| SteerError::Pin { dir: path.to_owned(), cause, mend: mend.to_owned() };
         ensure_mounted(path)?;
@@ -96,8 +97,8 @@ fn lock_within(lock: &File, wait_max: Duration) -> Result<(), TryLockError> {
     }
 }
 
-/// Why the pinned maps are not those that this version makes; `None` if they are, or if nothing is pinned and a blade may
-/// make them (`flows_max` given).
+/// Why the pinned maps are not those that this version makes; `None` if they are, or if nothing is pinned and a blade
+/// may make them (`flows_max` given).
 pub(crate) fn incompatibility(dir: &Path, flows_max: Option<u32>) -> Result<Option<String>, MapError> {
     for shape in shapes(flows_max) {
         let path = dir.join(shape.name);

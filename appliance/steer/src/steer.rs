@@ -46,8 +46,8 @@ impl Default for SteerOptions {
 pub enum XdpMode {
     /// In the driver, before the kernel makes anything of the packet.
     Native,
-    /// In the kernel's network stack, after the packet was made up: it costs more, and where the kernel has already joined
-    /// several packets into one (GRO), that one is counted.
+    /// In the kernel's network stack, after the packet was made up: it costs more, and where the kernel has already
+    /// joined several packets into one (GRO), that one is counted.
     Generic,
 }
 
@@ -168,7 +168,8 @@ impl Steer {
         &self.view
     }
 
-    /// Attaches `ingress` to an interface: in its driver if that can, else in the generic place. May be called for several.
+    /// Attaches `ingress` to an interface: in its driver if that can, else in the generic place. May be called for
+    /// several.
     pub fn attach_ingress(&mut self, interface: &str) -> Result<XdpMode, SteerError> {
         require_ethernet(interface)?;
         let taken = || SteerError::InterfaceTaken { interface: interface.to_owned() };
@@ -203,10 +204,11 @@ impl Steer {
         }
     }
 
-    /// Enters the workers' listeners, which must be one SO_REUSEPORT group, and gives the group the program. The index of a
-    /// listener is that of its worker; every worker begins with [`Steer::WEIGHT_INITIAL`] and no load.
+    /// Enters the workers' listeners, which must be one SO_REUSEPORT group, and gives the group the program. The
+    /// index of a listener is that of its worker; every worker begins with [`Steer::WEIGHT_INITIAL`] and no load.
     ///
-    /// One group only: a call for another group takes the place of the first, which is then spread by the kernel's hash.
+    /// One group only: a call for another group takes the place of the first, which is then spread by the kernel's
+    /// hash.
     pub fn attach_listeners<L: AsFd>(&mut self, listeners: &[L]) -> Result<(), SteerError> {
         let workers = u32::try_from(listeners.len()).unwrap_or(u32::MAX);
         if workers == 0 || workers > WORKERS_MAX {
@@ -229,8 +231,8 @@ impl Steer {
         Ok(())
     }
 
-    /// Puts a worker's listener in its place, or another one in the place of the first: connections that come from now on
-    /// go there. A listener can be in one place only.
+    /// Puts a worker's listener in its place, or another one in the place of the first: connections that come from
+    /// now on go there. A listener can be in one place only.
     pub fn set_listener<L: AsFd>(&mut self, worker: u32, listener: &L) -> Result<(), SteerError> {
         let failed = |error: &aya::maps::MapError| {
             let cause = errno(error)
@@ -240,8 +242,8 @@ impl Steer {
         self.listeners.set(worker, &listener.as_fd().as_raw_fd(), 0).map_err(|error| failed(&error))
     }
 
-    /// Takes a worker's listener out. While the worker has a weight, its share goes by the kernel's hash and is counted as
-    /// `steer_fallback`; so set the weight to 0 first.
+    /// Takes a worker's listener out. While the worker has a weight, its share goes by the kernel's hash and is counted
+    /// as `steer_fallback`; so set the weight to 0 first.
     pub fn remove_listener(&mut self, worker: u32) -> Result<(), SteerError> {
         self.listeners.clear_index(&worker).map_err(|cause| SteerError::Map { map: "LISTENERS", cause })
     }
@@ -270,8 +272,8 @@ impl Steer {
         Ok(LoadPublisher { workers: Arc::clone(&self.workers), worker })
     }
 
-    /// Writes what the programs have to say to the log. Call it now and then, or when [`Steer::log_fd`] is readable; not
-    /// needed after [`Steer::spawn_log`].
+    /// Writes what the programs have to say to the log. Call it now and then, or when [`Steer::log_fd`] is readable;
+    /// not needed after [`Steer::spawn_log`].
     pub fn drain_log(&mut self) {
         if let Some(logger) = &mut self.logger {
             logger.flush();

@@ -20,8 +20,8 @@ use tokio::io::unix::AsyncFd;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plain<T>(pub(crate) T);
 
-// SAFETY: (all five) `repr(C)`, only integers and arrays of them, no padding (asserted by size in the abi crate), so any
-// bytes are a value and a value is only bytes.
+// SAFETY: (all five) `repr(C)`, only integers and arrays of them, no padding (asserted by size in the abi crate), so
+// any bytes are a value and a value is only bytes.
 unsafe impl Pod for Plain<FlowKey> {}
 // SAFETY: as above.
 unsafe impl Pod for Plain<FlowCounters> {}
@@ -83,8 +83,8 @@ impl WorkerTable {
     }
 
     fn slot(&self, worker: u32) -> Option<&SharedSlot> {
-        // SAFETY: the index is within the mapping, which is page-aligned and lives as long as `self`, and every access by
-        // anybody is atomic.
+        // SAFETY: the index is within the mapping, which is page-aligned and lives as long as `self`, and every
+        // access by anybody is atomic.
         (worker < WORKERS_MAX).then(|| unsafe { self.slots.add(worker as usize).as_ref() })
     }
 }
