@@ -81,6 +81,7 @@ pub(crate) struct AdminConfig {
 pub(crate) struct RingConfig {
     pub(crate) updates: Spanned<u64>,
     pub(crate) json: Spanned<Bytes>,
+    pub(crate) binary: Spanned<Bytes>,
     pub(crate) subjects_max: Spanned<u64>,
 }
 
@@ -242,7 +243,9 @@ impl RingConfig {
     fn validate(&self) -> Result<(), Fault> {
         use fanblade_ring::limits::{INDEX_LEN_MAX, LANE_LEN_MAX};
         power_of_two(&self.updates, 1 << 10, INDEX_LEN_MAX as u64, |n| n.to_string())?;
-        power_of_two(&map(&self.json, |bytes| bytes.0), 1 << 16, LANE_LEN_MAX as u64, |n| Bytes(n).to_string())?;
+        for lane in [&self.json, &self.binary] {
+            power_of_two(&map(lane, |bytes| bytes.0), 1 << 16, LANE_LEN_MAX as u64, |n| Bytes(n).to_string())?;
+        }
         let subjects_max = *self.updates.get_ref() / 2;
         if *self.subjects_max.get_ref() > subjects_max {
             let message =
@@ -451,7 +454,12 @@ impl Default for AdminConfig {
 
 impl Default for RingConfig {
     fn default() -> Self {
-        Self { updates: unplaced(1 << 17), json: unplaced(Bytes(64 << 20)), subjects_max: unplaced(1 << 16) }
+        Self {
+            updates: unplaced(1 << 17),
+            json: unplaced(Bytes(64 << 20)),
+            binary: unplaced(Bytes(64 << 20)),
+            subjects_max: unplaced(1 << 16),
+        }
     }
 }
 

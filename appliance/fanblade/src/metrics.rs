@@ -239,7 +239,7 @@ fn signed(value: u64) -> i64 {
 }
 
 /// Those that the sequencer writes.
-const LANES: [Lane; 1] = [Lane::Json];
+const LANES: [Lane; 2] = [Lane::Json, Lane::Binary];
 
 /// One microsecond to ten seconds in steps of 1, 2, 5.
 const EDGES_NS: [u64; 22] = [

@@ -379,7 +379,7 @@ fn ring_config(config: &Config) -> fanblade_ring::RingConfig {
     let bytes = |bytes: config::Bytes| usize::try_from(bytes.0).unwrap_or(usize::MAX);
     fanblade_ring::RingConfig {
         index_len: usize::try_from(*config.ring.updates.get_ref()).unwrap_or(usize::MAX),
-        lane_len: [bytes(*config.ring.json.get_ref()), 0, 0, 0],
+        lane_len: [bytes(*config.ring.json.get_ref()), bytes(*config.ring.binary.get_ref()), 0, 0],
         subjects_max: u32::try_from(*config.ring.subjects_max.get_ref()).unwrap_or(u32::MAX),
         ..fanblade_ring::RingConfig::default()
     }

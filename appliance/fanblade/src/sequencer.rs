@@ -103,6 +103,7 @@ struct Desk {
     writer: Writer,
     subjects: Subjects,
     json: Vec<u8>,
+    binary: Vec<u8>,
     complaints: Complaints,
     /// Frames published so far from the message at hand.
     frames: u32,
@@ -117,6 +118,7 @@ impl Sequencer {
                 writer,
                 subjects: Subjects::default(),
                 json: Vec::with_capacity(FRAME_LEN_USUAL_MAX),
+                binary: Vec::with_capacity(FRAME_LEN_USUAL_MAX),
                 complaints: Complaints::default(),
                 frames: 0,
             },
@@ -194,8 +196,9 @@ impl Sequencer {
             Event::SessionStart { session } => self.session(&session, now_ns),
             Event::Gap { from, to } => {
                 self.desk.complaints.note(Kind::Gap, now_ns, || format!("messages {from} to {} are missing", to - 1));
-                // Quotes after it may be wrong until each side has been renewed: subscribers are told, too.
-                self.notice(format!(r#"{{"op":"notice","kind":"gap","source":"itch","from":{from},"to":{}}}"#, to - 1));
+                // Quotes may be wrong until each side has been renewed: subscribers are told, too.
+                let (after, last) = (from - 1, to - 1);
+                self.notice(format!(r#"{{"op":"notice","kind":"gap","source":"itch","from":{after},"to":{last}}}"#));
             }
             Event::EndOfSession { seq } => tracing::info!("upstream has ended its session before message {seq}"),
             Event::Malformed { offset, reason } => {
@@ -267,8 +270,10 @@ impl Desk {
         let prev = self.writer.last_seq(subject.id);
         self.json.clear();
         encode::json(&mut self.json, &subject.name, *seq, prev, *ts_ns, image);
-        // The one encoding that workers serve so far; the other lanes are not made.
-        let payloads: Payloads<'_> = [&self.json, &[], &[], &[]];
+        self.binary.clear();
+        encode::binary(&mut self.binary, subject.id.0, *seq, prev, *ts_ns, image);
+        // The encodings that workers serve so far; the other lanes are not made.
+        let payloads: Payloads<'_> = [&self.json, &self.binary, &[], &[]];
         let frame = fanblade_ring::Update {
             subject: subject.id,
             channel: *channel as u16,
@@ -296,7 +301,7 @@ pub(crate) fn unix_ns() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
-/// A book of ten levels a side is 700 bytes of JSON at most; the buffer grows once if it is ever more.
+/// A book of ten levels a side is 700 bytes of JSON at most; the buffers grow once if it is ever more.
 const FRAME_LEN_USUAL_MAX: usize = 4_096;
 const REPORT_INTERVAL_NS: u64 = 50_000_000;
 const SLEEP_NS_MAX: u64 = 50_000_000;

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use common::{Blade, ENGINES, expected_frames, real_data, simulated_file, summary
 use futures_util::{SinkExt as _, StreamExt as _};
 use nix::sys::signal::Signal;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 #[test]
 fn a_simulated_market_reaches_subscribers_in_order_and_whole() {
@@ -252,6 +253,51 @@ async fn requests_that_are_wrong_are_refused_and_the_session_lives_on() {
         socket.send(Message::text(r#"{"op":"ping","id":7}"#)).await.unwrap();
         let answer = socket.next().await.unwrap().unwrap();
         assert_eq!(answer.to_text().unwrap(), r#"{"op":"pong","id":7}"#, "{engine}");
+    }
+}
+
+/// The same numbers in both encodings, each subject known by its sid.
+#[tokio::test]
+async fn binary_says_what_json_says() {
+    use fanblade_market::encode::binary::Head;
+    use zerocopy::FromBytes as _;
+    let directory = tempfile::tempdir().unwrap();
+    let file = simulated_file(&directory, 5_000);
+    let expected = expected_frames(&file);
+    for engine in ENGINES {
+        let blade = Blade::start(&[
+            "--engine",
+            engine,
+            "--workers",
+            "1",
+            "--wait-for",
+            "1",
+            "--feed",
+            &format!("file:{}", file.display()),
+        ]);
+        let mut request =
+            format!("ws://{}/v1/stream?subjects=/NASDAQ/**&mode=all", blade.data).into_client_request().unwrap();
+        request.headers_mut().insert("Sec-WebSocket-Protocol", "fanblade.v1.binary".parse().unwrap());
+        let (mut socket, response) = tokio_tungstenite::connect_async(request).await.unwrap();
+        assert_eq!(response.headers()["sec-websocket-protocol"], "fanblade.v1.binary");
+        let (mut heads, mut names) = (Vec::new(), HashMap::new());
+        while heads.len() < expected.len() {
+            let message = tokio::time::timeout(common::PATIENCE, socket.next()).await.unwrap().unwrap().unwrap();
+            let Message::Binary(bytes) = message else { continue };
+            let (head, _) = Head::read_from_prefix(&bytes).unwrap();
+            assert_eq!(head.version, 1);
+            heads.push((head.sid.get(), head.seq.get(), head.prev.get(), head.ts_ns.get()));
+        }
+        for (frame, (sid, seq, prev, ts_ns)) in expected.iter().zip(heads) {
+            let json: serde_json::Value = serde_json::from_str(frame).unwrap();
+            assert_eq!(
+                (&json["q"], &json["p"], &json["t"]),
+                (&seq.into(), &prev.into(), &ts_ns.to_string().into()),
+                "{engine}"
+            );
+            let name = names.entry(sid).or_insert_with(|| json["s"].clone());
+            assert_eq!(*name, json["s"], "{engine}: sid {sid}");
+        }
     }
 }
 

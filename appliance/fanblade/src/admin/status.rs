@@ -62,6 +62,7 @@ struct Ring {
     refreshed: u64,
     refused: u64,
     json_bytes: u64,
+    binary_bytes: u64,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -173,6 +174,7 @@ impl Status {
                 refreshed: report.ring.refreshed,
                 refused: report.ring.refused,
                 json_bytes: report.ring.lane_bytes[Lane::Json as usize],
+                binary_bytes: report.ring.lane_bytes[Lane::Binary as usize],
             },
             totals,
             latency_ns: Latencies {
