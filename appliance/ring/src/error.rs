@@ -8,6 +8,14 @@ pub enum RingError {
     /// The configuration asks for something that the layout cannot be.
     #[error("ring configuration: {0}")]
     Config(&'static str),
+    /// The machine does not have the memory. Asking for it all the same would call the kernel's OOM killer.
+    #[error("the ring takes {need} bytes of memory, of which {available} are available")]
+    Memory {
+        /// What the configuration comes to.
+        need: u64,
+        /// `MemAvailable` of /proc/meminfo.
+        available: u64,
+    },
     /// A system call failed.
     #[error("{call}: {source}")]
     System {

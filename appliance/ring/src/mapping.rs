@@ -49,6 +49,12 @@ unsafe impl Sync for Mapping {}
 
 /// A memfd of the layout's size whose pages exist: a machine without the memory says so here, and not as SIGBUS later.
 pub(crate) fn create_memfd(layout: &Layout) -> Result<OwnedFd, RingError> {
+    let need = layout.file_len() as u64;
+    // A memfd has no size limit of its own, so nothing else would stop us before the OOM killer does.
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    if let Some(available) = available_bytes(&meminfo).filter(|available| *available < need) {
+        return Err(RingError::Memory { need, available });
+    }
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let noexec = MFdFlags::from_bits_retain(MFD_NOEXEC_SEAL);
     let memfd = match memfd_create("fanblade-ring", flags | noexec) {
@@ -84,6 +90,11 @@ pub(crate) fn read_layout(fd: BorrowedFd<'_>) -> Result<Layout, RingError> {
         return Err(RingError::Foreign("its size does not match its capacities"));
     }
     Ok(layout)
+}
+
+fn available_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 impl Mapping {
@@ -187,7 +198,8 @@ const FIXED: MapFlags = MapFlags::MAP_SHARED.union(MapFlags::MAP_FIXED).union(Ma
 mod tests {
     use std::os::fd::AsFd;
 
-    use super::{Access, Layout, Mapping, create_memfd, read_layout, seal};
+    use super::{Access, Layout, Mapping, available_bytes, create_memfd, read_layout, seal};
+    use crate::limits::LANE_LEN_MAX;
     use crate::words::store_bytes;
     use crate::{Lane, RingConfig, RingError};
 
@@ -231,5 +243,16 @@ mod tests {
         assert!(read_layout(memfd.as_fd()).is_ok());
         let plain = std::fs::File::open("/dev/null").unwrap();
         assert!(matches!(read_layout(plain.as_fd()), Err(RingError::Foreign("it is no memfd"))));
+    }
+    #[test]
+    fn a_ring_that_the_machine_cannot_hold_is_refused_before_anything_is_allocated() {
+        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap();
+        let available = available_bytes(&meminfo).unwrap();
+        assert!(available < 4 * LANE_LEN_MAX as u64, "a machine with 256 GiB to spare would make this ring");
+        let lane_len = [LANE_LEN_MAX; 4];
+        let layout = Layout::new(&RingConfig { index_len: 16, lane_len, subjects_max: 4, checksums: false }).unwrap();
+        assert!(matches!(create_memfd(&layout), Err(RingError::Memory { .. })));
+        assert_eq!(available_bytes("MemTotal: 9 kB\nMemAvailable:       12 kB\n"), Some(12_288));
+        assert_eq!(available_bytes("MemAvailable: a lot"), None);
     }
 }

@@ -16,7 +16,7 @@ use crate::sync::{Ordering, Word, load_acquire};
 use crate::wake::{Handshake, publisher_fence};
 use crate::words::{load_bytes, load_record, store_bytes, store_record};
 
-/// Frames that the writer publishes: the third and fourth overwrite the first and second.
+/// Frames that the writer publishes: the third overwrites the first.
 const FRAMES: u64 = 3;
 const CAPACITY: u64 = 2;
 
