@@ -347,7 +347,7 @@ function show(status) {
   put($("engine"), `${status.workers.length} × ${data.engine}`);
 
   $("ebpf").dataset.state = ebpf.active ? "live" : "wait";
-  put($("ebpf"), ebpf.active ? ebpf.mode : "not active");
+  put($("ebpf"), ebpf.active ? `active, ${ebpf.mode}` : "not active");
   put($("ebpf-reason"), ebpf.active ? "" : `Not at work: ${ebpf.reason}. The blade serves all the same.`);
   const packets = (status, name) => status.ebpf.verdicts.find((verdict) => verdict.name === name)?.packets ?? 0;
   table("verdicts", ebpf.verdicts.filter((verdict) => verdict.packets > 0).map(({ name, packets: count }) => [

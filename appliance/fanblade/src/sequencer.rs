@@ -195,9 +195,9 @@ impl Sequencer {
             Event::Message { seq, bytes, offset } => self.message(seq, bytes, offset, now_ns),
             Event::SessionStart { session } => self.session(&session, now_ns),
             Event::Gap { from, to } => {
-                self.desk.complaints.note(Kind::Gap, now_ns, || format!("messages {from} to {} are missing", to - 1));
+                let (after, last) = (from.saturating_sub(1), to.saturating_sub(1));
+                self.desk.complaints.note(Kind::Gap, now_ns, || format!("messages {from} to {last} are missing"));
                 // Quotes may be wrong until each side has been renewed: subscribers are told, too.
-                let (after, last) = (from - 1, to - 1);
                 self.notice(format!(r#"{{"op":"notice","kind":"gap","source":"itch","from":{after},"to":{last}}}"#));
             }
             Event::EndOfSession { seq } => tracing::info!("upstream has ended its session before message {seq}"),

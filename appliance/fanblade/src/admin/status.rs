@@ -1,4 +1,4 @@
-//! `/v1/status`: the figures of the live page, as JSON. docs/OPERATIONS.md describes the fields.
+//! `/v1/status`: the figures of the live page, as JSON. docs/PROTOCOL.md describes the fields.
 
 use std::sync::atomic::Ordering::Relaxed;
 
