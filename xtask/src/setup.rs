@@ -120,6 +120,11 @@ pub(crate) fn prepare(root: &Path, with_packages: bool) -> Vec<String> {
         .collect()
 }
 
+/// The venv's interpreter, if all test peers are installed there.
+pub(crate) fn python_with_peers(root: &Path) -> Option<PathBuf> {
+    venv_is_current(root).then(|| repository::venv(root).join("bin/python"))
+}
+
 fn missing(root: &Path) -> Vec<&'static Piece> {
     PIECES.iter().filter(|piece| !(piece.is_there)(root)).collect()
 }

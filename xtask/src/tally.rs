@@ -3,7 +3,7 @@
 //! A test that cannot run here (no root, no browser) prints a line and returns: `println!("skipped: REASON")`, which
 //! reaches us because tests run with `--show-output`, or `skipped: NAME: REASON` straight to the process's stderr.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::child::Stream;
 
@@ -12,8 +12,8 @@ use crate::child::Stream;
 pub(crate) struct Tally {
     pub(crate) passed: usize,
     pub(crate) failed: usize,
-    /// `NAME: REASON` of tests that skipped themselves and of those that are #[ignore]d.
-    pub(crate) skipped: BTreeSet<String>,
+    /// Test and reason, for those that skipped themselves and those that are ignored.
+    pub(crate) skipped: BTreeMap<String, String>,
     pub(crate) failures: BTreeSet<String>,
     /// Test binaries and doc test runs that reported a result.
     pub(crate) suites: usize,
@@ -27,10 +27,10 @@ impl Tally {
     pub(crate) fn line(&mut self, stream: Stream, line: &str) {
         let line = line.trim();
         if let Some(reason) = line.strip_prefix("skipped: ") {
-            match &self.speaking {
-                Some(name) if stream == Stream::Out => self.skipped.insert(format!("{name}: {reason}")),
-                _ => self.skipped.insert(reason.to_owned()),
-            };
+            let spoken = self.speaking.as_deref().filter(|_| stream == Stream::Out).map(|name| (name, reason));
+            let (name, reason) = spoken.or_else(|| reason.split_once(": ")).unwrap_or((reason, "cannot run here"));
+            // A test may give several reasons, and remains one.
+            self.skipped.entry(name.to_owned()).or_insert_with(|| reason.to_owned());
         } else if stream == Stream::Out {
             self.harness(line);
         }
@@ -55,7 +55,7 @@ impl Tally {
         } else if let Some((name, outcome)) = line.strip_prefix("test ").and_then(|test| test.split_once(" ... ")) {
             if let Some(reason) = outcome.strip_prefix("ignored") {
                 let reason = reason.strip_prefix(", ").unwrap_or("ignored, no reason given");
-                self.skipped.insert(format!("{name}: {reason}"));
+                self.skipped.insert(name.to_owned(), reason.to_owned());
             } else if outcome.starts_with("FAILED") {
                 self.failures.insert(name.to_owned());
             }
@@ -96,13 +96,14 @@ mod tests {
     fn a_test_that_skips_itself_is_not_a_passed_one() {
         let sum = tally(
             "test slow ... ignored, takes an hour\ntest odd ... ignored\ntest spread ... ok\n\nsuccesses:\n\n\
-             ---- spread stdout ----\nskipped: not root\n\n\nsuccesses:\n    spread\n\n\
+             ---- spread stdout ----\nskipped: not root\nskipped: no ip\n\n\nsuccesses:\n    spread\n\n\
              test result: ok. 3 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.01s\n",
             "skipped: flows: needs CAP_BPF\nskipped: flows: needs CAP_BPF\n",
         );
         assert_eq!((sum.passed, sum.failed), (1, 0));
-        let skipped =
+        let skipped: Vec<String> = sum.skipped.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
+        let expected =
             ["flows: needs CAP_BPF", "odd: ignored, no reason given", "slow: takes an hour", "spread: not root"];
-        assert_eq!(Vec::from_iter(sum.skipped), skipped);
+        assert_eq!(skipped, expected);
     }
 }

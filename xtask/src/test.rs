@@ -114,7 +114,7 @@ impl Found {
         let mut found = Found {
             passed: tally.passed,
             failed: tally.failed,
-            skipped: tally.skipped.into_iter().collect(),
+            skipped: tally.skipped.into_iter().map(|(name, reason)| format!("{name}: {reason}")).collect(),
             faults: tally.failures.into_iter().map(|name| format!("test {name} failed")).collect(),
         };
         if let Err(error) = result {
@@ -191,8 +191,15 @@ fn conclusion(done: &[Done]) -> String {
     }
     text += &row("all", done.iter().map(|done| done.time).sum(), "", sums);
     let lines = |word: &str, of: fn(&Found) -> &[String]| -> String {
-        let lines = done.iter().flat_map(|done| of(&done.found).iter().map(move |line| (done.name, line)));
-        lines.map(|(name, line)| format!("{word} in {name}: {line}\n")).collect()
+        let mut text = String::new();
+        for Done { name, found, .. } in done {
+            let lines = of(found);
+            text.extend(lines.iter().take(LINES_MAX).map(|line| format!("{word} in {name}: {line}\n")));
+            if lines.len() > LINES_MAX {
+                text += &format!("{word} in {name}: and {} more, see above\n", lines.len() - LINES_MAX);
+            }
+        }
+        text
     };
     text += &lines("skipped", |found| &found.skipped);
     text += &lines("FAILED", |found| &found.faults);
@@ -317,6 +324,9 @@ impl Run {
     ) -> anyhow::Result<()> {
         let mut command = repository::cargo(&self.root);
         command.args(args).envs(env.iter().copied()).env("TMPDIR", &self.temporary);
+        if let Some(python) = setup::python_with_peers(&self.root) {
+            command.env("FANBLADE_PYTHON", python);
+        }
         let status = child::watched(&mut command, time_max, watch)?;
         if !status.success() {
             bail!("`{}`: {}", child::line(&command), child::ending(status));
@@ -324,6 +334,9 @@ impl Run {
         Ok(())
     }
 }
+
+/// Lines of one kind and step that the conclusion repeats.
+const LINES_MAX: usize = 40;
 
 /// A cold build on two slow cores, and some.
 const BUILD_TIME_MAX: Duration = Duration::from_secs(15 * 60);
@@ -345,7 +358,7 @@ mod tests {
     fn the_last_line_sums_up_and_what_was_skipped_has_its_line() {
         let mut tally = Tally::default();
         tally.passed = 7;
-        tally.skipped.insert("spread: not root".to_owned());
+        tally.skipped.insert("spread".to_owned(), "not root".to_owned());
         let text =
             conclusion_of(vec![Found::one(Ok(())), Found::tally(tally, Ok(())), Found::skipped("cases: no kosoku")]);
         assert!(text.contains("skipped in step: spread: not root\nskipped in step: cases: no kosoku\n"), "{text}");
