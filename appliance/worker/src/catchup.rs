@@ -294,10 +294,10 @@ impl Worker {
     fn note_delivered(&self, pieces: &[Piece], mut sent: usize) {
         let (mut frames, mut bytes, mut conflated, mut gaps) = (0, 0, 0, 0);
         for piece in pieces {
-            if sent < piece.len as usize {
+            if sent == 0 {
                 break;
             }
-            sent -= piece.len as usize;
+            sent = sent.saturating_sub(piece.len as usize);
             match piece.source {
                 Source::Ring { .. } => {
                     frames += 1;

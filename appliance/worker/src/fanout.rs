@@ -139,7 +139,6 @@ impl Worker {
         let Some(session) = self.sessions.find(index) else { return };
         let lane = session.lane;
         let Some(group) = self.directory.groups.get(session.group as usize) else { return };
-        let total: usize = group.owed.iter().map(|owed| owed.length as usize).sum();
         let mut sent = unsent.sent;
         let whole = group.owed.iter().take_while(|owed| {
             let is_whole = sent >= owed.length as usize;
@@ -153,8 +152,9 @@ impl Worker {
         let next = missing.first().map_or(self.cursor, |owed| owed.index);
         let conflatable = missing.iter().filter(|owed| owed.conflatable).count() as u64;
         let served = group.frames_conflatable.wrapping_sub(conflatable);
-        self.stats.frames_delivered.sub((group.owed.len() - whole) as u64);
-        self.stats.bytes_delivered.sub((total - unsent.sent.min(total)) as u64);
+        // The frame that was cut counts as delivered: its rest goes first.
+        self.stats.frames_delivered.sub(missing.len() as u64);
+        self.stats.bytes_delivered.sub(missing.iter().map(|owed| u64::from(owed.length)).sum());
         if unsent.error.is_some() || session.state != State::Open {
             return self.drop_session(index);
         }

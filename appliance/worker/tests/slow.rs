@@ -1,0 +1,241 @@
+//! Sessions that do not take what they are owed: conflation, history, gaps, eviction, and the others' peace.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Blade, BladeConfig, Checker, ENGINES, PATIENCE, Received};
+
+/// About what a quote takes, and enough of them to fill any socket soon.
+fn data(n: u64) -> String {
+    format!(r#"{{"n":{n},"filler":"{}"}}"#, "x".repeat(400))
+}
+
+#[test]
+fn in_all_everybody_gets_everything_once_however_they_read() {
+    for engine in ENGINES {
+        let mut blade = Blade::start(engine);
+        let clients: Vec<_> = (0..20).map(|_| blade.subscriber(&["/X/**"], "all")).collect();
+        let readers: Vec<_> = clients
+            .into_iter()
+            .enumerate()
+            .map(|(number, mut client)| {
+                std::thread::spawn(move || {
+                    let mut checker = Checker::default();
+                    while checker.frames < 20_000 {
+                        checker.take(&client.message(), true);
+                        if checker.frames % 1_000 == 0 {
+                            std::thread::sleep(Duration::from_millis(number as u64));
+                        }
+                    }
+                    checker
+                })
+            })
+            .collect();
+        for n in 0..20_000u64 {
+            blade.publish(&format!("/X/S{}/bbo", n * n % 97), &data(n));
+        }
+        for reader in readers {
+            let checker = reader.join().unwrap();
+            assert_eq!((checker.frames, checker.dropped, checker.gap_notices), (20_000, 0, 0), "{engine}");
+        }
+        assert!(blade.stat("unsent") > 0, "{engine}: the test is too gentle");
+        assert_eq!(blade.stat("frames_delivered"), 400_000);
+    }
+}
+
+#[test]
+fn a_reader_that_stops_is_conflated_told_and_current_again() {
+    for engine in ENGINES {
+        let mut blade = Blade::start(engine);
+        let mut slow = blade.subscriber(&["/X/**"], "conflate");
+        let mut quick = blade.subscriber(&["/X/A/bbo"], "all");
+        for n in 0..30_000u64 {
+            blade.publish(["/X/A/bbo", "/X/B/bbo", "/X/C/bbo"][(n % 3) as usize], &data(n));
+            if n % 3 == 0 {
+                assert_eq!(quick.message()["d"]["n"], n, "{engine}: one stalled reader holds up another");
+            }
+        }
+        blade.wait_stat("sessions_behind", |n| n == 1);
+        let mut checker = Checker::default();
+        while checker.newest.len() < 3 || checker.newest.values().any(|d| d["n"].as_u64().unwrap() < 29_997) {
+            checker.take(&slow.message(), false);
+        }
+        assert!(checker.dropped > 20_000, "{engine}: {}", checker.dropped);
+        assert_eq!(checker.frames + checker.dropped, 30_000, "{engine}: what is not sent is told, exactly");
+        blade.wait_stat("sessions_behind", |n| n == 0);
+        blade.publish("/X/B/bbo", &data(30_000));
+        assert_eq!(slow.message()["d"]["n"], 30_000);
+        assert_eq!(blade.stat("frames_conflated"), checker.dropped);
+    }
+}
+
+#[test]
+fn modes_mix_in_one_session() {
+    for engine in ENGINES {
+        let mut blade = Blade::start(engine);
+        let mut slow = blade.subscriber(&["/X/A/all"], "all");
+        slow.subscribe(&["/X/A/newest"], "conflate");
+        slow.message();
+        for n in 0..20_000u64 {
+            blade.publish(["/X/A/all", "/X/A/newest"][(n % 2) as usize], &data(n));
+        }
+        let mut checker = Checker::default();
+        let (mut all, mut newest) = (0, 0);
+        let mut last = 0;
+        while all < 10_000 || last < 19_999 || newest + checker.dropped < 10_000 {
+            let message = slow.message();
+            checker.take(&message, message["s"] == "/X/A/all");
+            match message["s"].as_str() {
+                Some("/X/A/all") => all += 1,
+                Some(_) => {
+                    newest += 1;
+                    last = message["d"]["n"].as_u64().unwrap();
+                }
+                None => {}
+            }
+        }
+        assert_eq!(all, 10_000, "{engine}");
+        assert!(newest < 5_000, "{engine}: {newest} of the conflated subject were sent");
+        assert_eq!(newest + checker.dropped, 10_000, "{engine}");
+    }
+}
+
+#[test]
+fn what_the_ring_no_longer_holds_is_a_gap_and_told() {
+    for engine in ENGINES {
+        // Room for about 2,000 frames.
+        let config = BladeConfig { index_len: 4_096, lane_len: 1 << 20, ..BladeConfig::default() };
+        let mut blade = Blade::start_with(engine, config);
+        blade.publish("/X/QUIET/bbo", &data(0));
+        let mut slow = blade.subscriber(&["/X/**"], "all");
+        assert_eq!(slow.message()["s"], "/X/QUIET/bbo");
+        for n in 1..=30_000u64 {
+            blade.publish(&format!("/X/S{}/bbo", n % 7), &data(n));
+            if n == 15_000 {
+                blade.publish("/X/ONCE/bbo", &data(n));
+            }
+            if n % 100 == 0 {
+                // The publisher must not overtake the worker itself: that is another test.
+                let published = blade.writer.stats().published + blade.writer.stats().refreshed;
+                blade.wait_stat("descriptors", |read| read + 1 >= published);
+            }
+        }
+        let mut checker = Checker::default();
+        while (0..7)
+            .any(|s| checker.newest.get(&format!("/X/S{s}/bbo")).is_none_or(|d| d["n"].as_u64().unwrap() <= 29_993))
+        {
+            checker.take(&slow.message(), true);
+        }
+        assert!(checker.frames < 25_000, "{engine}: nothing was lost");
+        assert!(checker.gap_notices >= 7, "{engine}: {} gaps", checker.gap_notices);
+        assert_eq!(blade.stat("gap_notices"), checker.gap_notices);
+        assert_eq!(checker.newest["/X/ONCE/bbo"]["n"], 15_000, "{engine}: the ring keeps each subject's newest frame");
+        assert!(!checker.newest.contains_key("/X/QUIET/bbo"), "{engine}: and does not send it twice");
+    }
+}
+
+#[test]
+fn a_worker_that_was_overtaken_says_so_and_goes_on() {
+    for engine in ENGINES {
+        let config = BladeConfig { index_len: 1_024, lane_len: 1 << 20, ..BladeConfig::default() };
+        let mut blade = Blade::start_with(engine, config);
+        let mut clients: Vec<_> = (0..4).map(|n| blade.subscriber(&["/X/**"], ["all", "conflate"][n % 2])).collect();
+        let readers: Vec<_> = clients
+            .drain(..)
+            .enumerate()
+            .map(|(number, mut client)| {
+                std::thread::spawn(move || {
+                    let mut checker = Checker::default();
+                    loop {
+                        match client.receive_within(PATIENCE).expect("the last frame") {
+                            Received::Text(message) => checker.take(&message, number % 2 == 0),
+                            // I4: a frame that may have been torn ends the session.
+                            Received::End => break None,
+                            other => panic!("{other:?}"),
+                        }
+                        if checker.newest.contains_key("/X/LAST/bbo") {
+                            break Some(checker);
+                        }
+                    }
+                })
+            })
+            .collect();
+        for n in 0..200_000u64 {
+            blade.publish(&format!("/X/S{}/bbo", n % 5), &data(n));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        blade.publish("/X/LAST/bbo", "0");
+        let survivors: Vec<_> = readers.into_iter().filter_map(|reader| reader.join().unwrap()).collect();
+        let (lapped, closed) = (blade.stat("lapped"), blade.stat("lapped_closed"));
+        assert!(lapped > 0, "{engine}: the publisher was too slow for this test");
+        assert!(survivors.len() as u64 + closed >= 4, "{engine}: {} survive, {closed} closed", survivors.len());
+        for checker in survivors {
+            assert!(checker.frames < 200_000 && checker.newest.len() >= 6, "{engine}: {:?}", checker.newest.len());
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_never_comes_back_is_evicted_and_costs_no_memory() {
+    for engine in ENGINES {
+        let mut config = BladeConfig::default();
+        config.limits.lag_ms_max = 300;
+        let mut blade = Blade::start_with(engine, config);
+        let mut slow = blade.subscriber(&["/X/**"], "conflate");
+        let started = Instant::now();
+        let mut n = 0;
+        while blade.stat("slow_evicted") == 0 {
+            blade.publish("/X/A/bbo", &data(n));
+            n += 1;
+            std::thread::sleep(Duration::from_micros(200));
+            assert!(started.elapsed() < PATIENCE, "{engine}: never evicted");
+        }
+        // What the kernel had taken arrives, then the close frame if there was room for it, then the end.
+        let mut last = Received::Ping;
+        while let Some(received) = slow.receive_within(PATIENCE) {
+            if received == Received::End {
+                break;
+            }
+            last = received;
+        }
+        assert!(matches!(last, Received::Text(_) | Received::Close(4008, _)), "{engine}: {last:?}");
+        blade.wait_stat("sessions", |n| n == 0);
+    }
+}
+
+#[test]
+fn the_numbering_begins_anew_for_the_current_and_for_those_behind() {
+    for engine in ENGINES {
+        let mut blade = Blade::start(engine);
+        let mut quick = blade.subscriber(&["/X/**"], "all");
+        let mut all = blade.subscriber(&["/X/**"], "all");
+        let mut newest = blade.subscriber(&["/X/**"], "conflate");
+        let reader = std::thread::spawn(move || {
+            let mut checker = Checker::default();
+            while checker.frames < 10_000 {
+                checker.take(&quick.message(), true);
+            }
+            checker
+        });
+        for n in 0..5_000u64 {
+            blade.publish("/X/A/bbo", &data(n));
+        }
+        blade.writer.set_epoch("test-2").unwrap();
+        blade.seq = 0;
+        for n in 0..5_000u64 {
+            blade.publish("/X/A/bbo", &data(n));
+        }
+        // Checker would fail on a number that goes back without a notice before it.
+        reader.join().unwrap();
+        for (client, is_all) in [(&mut all, true), (&mut newest, false)] {
+            let mut checker = Checker::default();
+            let mut epochs = 0;
+            while !(epochs == 1 && checker.newest.get("/X/A/bbo").is_some_and(|d| d["n"] == 4_999)) {
+                let message = client.message();
+                epochs += u64::from(message["kind"] == "epoch");
+                checker.take(&message, is_all);
+            }
+        }
+    }
+}
