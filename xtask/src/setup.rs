@@ -238,15 +238,19 @@ fn python() -> Option<PathBuf> {
 
 const REQUIREMENTS: &str = include_str!("../requirements.txt");
 
-/// Written last: it says that all of these requirements have been installed.
+/// Written last: it says that all requirements have been installed, and where (a venv cannot be moved or copied).
 fn stamp(root: &Path) -> PathBuf {
     repository::venv(root).join("requirements.txt")
+}
+
+fn stamp_text(root: &Path) -> String {
+    format!("{REQUIREMENTS}# in {}\n", repository::venv(root).display())
 }
 
 fn venv_is_current(root: &Path) -> bool {
     // The interpreter is a link to the system's, which may have gone.
     repository::is_executable(&repository::venv(root).join("bin/python"))
-        && fs::read_to_string(stamp(root)).is_ok_and(|installed| installed == REQUIREMENTS)
+        && fs::read_to_string(stamp(root)).is_ok_and(|installed| installed == stamp_text(root))
 }
 
 fn make_venv(root: &Path) -> anyhow::Result<()> {
@@ -259,7 +263,7 @@ fn make_venv(root: &Path) -> anyhow::Result<()> {
     let mut pip = Command::new(venv.join("bin/pip"));
     pip.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
     child::succeed(pip.arg(root.join("xtask/requirements.txt")))?;
-    fs::write(stamp(root), REQUIREMENTS).context("noting what has been installed")
+    fs::write(stamp(root), stamp_text(root)).context("noting what has been installed")
 }
 
 #[cfg(test)]
@@ -274,7 +278,9 @@ mod tests {
         std::os::unix::fs::symlink("/bin/sh", bin.join("python")).unwrap();
         fs::write(stamp(root.path()), "kosoku==0.0.9\n").unwrap();
         assert!(!venv_is_current(root.path()));
-        fs::write(stamp(root.path()), REQUIREMENTS).unwrap();
+        fs::write(stamp(root.path()), stamp_text(Path::new("/elsewhere"))).unwrap();
+        assert!(!venv_is_current(root.path()));
+        fs::write(stamp(root.path()), stamp_text(root.path())).unwrap();
         assert!(venv_is_current(root.path()));
         fs::remove_file(bin.join("python")).unwrap();
         std::os::unix::fs::symlink("/nowhere/python3", bin.join("python")).unwrap();
