@@ -268,6 +268,8 @@ pub(crate) fn connect_small(address: SocketAddr) -> TcpStream {
     )
     .unwrap();
     nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBuf, &(32 * 1024)).unwrap();
+    // Loopback's segments of 64 KiB would fill it at once, and then the window opens in steps of 200 ms and more.
+    nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::TcpMaxSeg, &1_400).unwrap();
     let SocketAddr::V4(address) = address else { panic!("IPv4 only") };
     let address = nix::sys::socket::SockaddrIn::from(address);
     nix::sys::socket::connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &address).unwrap();
