@@ -113,7 +113,8 @@ impl KernelView {
         self.steering || !self.ingress.is_empty() || !self.egress.is_empty()
     }
 
-    /// Takes note of what is not at work. The verifier's reasons can be pages long; those are in the log at level debug.
+    /// Takes note of what is not at work. The verifier's reasons can be pages long; those are in the log at level
+    /// debug.
     pub(crate) fn lack(&mut self, error: &fanblade_steer::SteerError) {
         let text = error.to_string();
         tracing::debug!("eBPF: {text}");

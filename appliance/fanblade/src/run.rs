@@ -385,7 +385,8 @@ fn ring_config(config: &Config) -> fanblade_ring::RingConfig {
     }
 }
 
-/// The worker's limits: its own defaults, and what the configuration says otherwise. Ranges were checked when it was read.
+/// The worker's limits: its own defaults, and what the configuration says otherwise. Ranges were checked when it was
+/// read.
 pub(crate) fn limits(config: &LimitsConfig) -> Limits {
     fn set<T: Copy, U: TryFrom<u64>>(
         place: &mut U,

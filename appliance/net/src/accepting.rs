@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::limits::ACCEPT_RETRY_MS;
 
-/// The reasons not to accept. Out of descriptors, an engine neither spins on a listener that stays readable nor forgets it.
+/// The reasons not to accept. Out of descriptors, an engine neither spins on a listener that stays readable nor forgets
+/// it.
 #[derive(Debug, Default)]
 pub(crate) struct Accepting {
     paused: bool,

@@ -3,8 +3,8 @@
 //! An engine owns one listener and the sessions accepted from it, and belongs to the thread that made it (io_uring's
 //! single-issuer rings insist, and [`IoSlices`] hold raw pointers; none of these types is `Send`).
 //!
-//! A pass of a worker is: [`Engine::poll`], then [`Engine::send`] for whoever is owed bytes, then [`Engine::flush`]. No
-//! request outlives `flush`, so the memory that the slices point into may be overwritten after it.
+//! A pass of a worker is: [`Engine::poll`], then [`Engine::send`] for whoever is owed bytes, then [`Engine::flush`].
+//! No request outlives `flush`, so the memory that the slices point into may be overwritten after it.
 
 use std::cell::Cell;
 use std::io;
@@ -12,8 +12,8 @@ use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-/// A session's index in its engine's slab: below [`EngineConfig::sessions_max`], reused after [`Engine::close`], and never
-/// a file descriptor, of which there may be far fewer than sessions.
+/// A session's index in its engine's slab: below [`EngineConfig::sessions_max`], reused after [`Engine::close`], and
+/// never a file descriptor, of which there may be far fewer than sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u32);
 
@@ -41,7 +41,8 @@ pub enum Event<'a> {
         /// At least one byte, at most [`crate::limits::RECEIVE_LEN_MAX`].
         bytes: &'a mut [u8],
     },
-    /// After [`Engine::want_writable`]: the socket takes bytes again. May be spurious; then the send comes back unsent.
+    /// After [`Engine::want_writable`]: the socket takes bytes again. May be spurious; then the send comes back
+    /// unsent.
     Writable {
         /// Who.
         session: SessionId,
@@ -94,8 +95,8 @@ pub struct Counters {
     pub received_bytes: u64,
     /// Times that a receive found no buffer and was started again (io_uring only).
     pub receive_starved: u64,
-    /// Times that a session used up its share of a poll and had to wait for the next (epoll only: io_uring does this by
-    /// itself).
+    /// Times that a session used up its share of a poll and had to wait for the next (epoll only: io_uring does this
+    /// by itself).
     pub receive_requeued: u64,
     /// Completions that found their queue full and took the kernel's slow way (io_uring only).
     pub completions_overflowed: u64,
@@ -117,24 +118,25 @@ pub trait Engine {
     /// `"uring"` or `"epoll"`.
     fn name(&self) -> &'static str;
 
-    /// Waits until something happens or `timeout` passes (`None`: for ever), and reports what has happened. The work of
-    /// one call is bounded; what is left over is reported by the next, which then does not wait. It may also return
+    /// Waits until something happens or `timeout` passes (`None`: for ever), and reports what has happened. The work
+    /// of one call is bounded; what is left over is reported by the next, which then does not wait. It may also return
     /// early with nothing to report.
     fn poll(&mut self, timeout: Option<Duration>, sink: &mut dyn FnMut(Event<'_>)) -> io::Result<()>;
 
-    /// Queues one vectored send, which never blocks, to be performed by [`Engine::flush`] at the latest. At most one per
-    /// session and flush. The slices themselves are not needed after the call; what they point to is (see
+    /// Queues one vectored send, which never blocks, to be performed by [`Engine::flush`] at the latest. At most one
+    /// per session and flush. The slices themselves are not needed after the call; what they point to is (see
     /// [`IoSlices::push`]).
     fn send(&mut self, session: SessionId, slices: &IoSlices);
 
     /// Performs what has been queued, and calls `sink` for those sends ONLY that were not taken whole.
     fn flush(&mut self, sink: &mut dyn FnMut(Unsent)) -> io::Result<FlushStats>;
 
-    /// Asks for one [`Event::Writable`], as soon as the socket takes bytes. If it does already, the next poll reports it.
+    /// Asks for one [`Event::Writable`], as soon as the socket takes bytes. If it does already, the next poll reports
+    /// it.
     fn want_writable(&mut self, session: SessionId);
 
-    /// Stops receiving from a session, so that its peer meets a closed window. Bytes that the kernel has already handed
-    /// over may still be reported; the peer's end may go unnoticed until reading is resumed.
+    /// Stops receiving from a session, so that its peer meets a closed window. Bytes that the kernel has already
+    /// handed over may still be reported; the peer's end may go unnoticed until reading is resumed.
     fn pause_reading(&mut self, session: SessionId);
 
     /// Receives again.
@@ -158,8 +160,8 @@ pub trait Engine {
     /// Sessions open now.
     fn sessions(&self) -> usize;
 
-    /// User memory that the engine itself holds per session, when all of [`Engine::capacity`] are open; what is allocated
-    /// once is spread over them.
+    /// User memory that the engine itself holds per session, when all of [`Engine::capacity`] are open; what is
+    /// allocated once is spread over them.
     fn bytes_per_session(&self) -> usize;
 
     /// What it has done so far.
@@ -171,8 +173,8 @@ pub trait Engine {
 pub struct IoSlices {
     iovecs: Vec<libc::iovec>,
     len_total: usize,
-    /// Changes with the contents and is never the same for two contents in a thread: an engine recognises by it the list
-    /// that it has seen last.
+    /// Changes with the contents and is never the same for two contents in a thread: an engine recognises by it the
+    /// list that it has seen last.
     stamp: u64,
 }
 
@@ -196,9 +198,9 @@ impl IoSlices {
     /// [`Self::SLICES_MAX`] already and nothing was added.
     ///
     /// # Safety
-    /// The bytes must stay readable until the [`Engine::flush`] that follows the last [`Engine::send`] of these slices has
-    /// returned, or until the slices are cleared or dropped without having been sent. They may change meanwhile: nobody
-    /// but the kernel reads them.
+    /// The bytes must stay readable until the [`Engine::flush`] that follows the last [`Engine::send`] of these slices
+    /// has returned, or until the slices are cleared or dropped without having been sent. They may change meanwhile:
+    /// nobody but the kernel reads them.
     #[expect(unsafe_code, reason = "the promise about the pointers is the caller's to make")]
     pub unsafe fn push(&mut self, start: *const u8, len: usize) -> bool {
         if len == 0 {

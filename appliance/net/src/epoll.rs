@@ -1,9 +1,9 @@
-//! The epoll engine: one `send` or `sendmsg` per session, one descriptor per session. It serves where io_uring is forbidden
-//! or old.
+//! The epoll engine: one `send` or `sendmsg` per session, one descriptor per session. It serves where io_uring is
+//! forbidden or old.
 //!
-//! Every socket is registered once, edge-triggered, for everything. Each edge is remembered in the session's flags until it
-//! has been used up, so that none is lost by arriving early: before [`Engine::want_writable`], while reading is paused, or
-//! when the session's share of a poll is used up.
+//! Every socket is registered once, edge-triggered, for everything. Each edge is remembered in the session's flags
+//! until it has been used up, so that none is lost by arriving early: before [`Engine::want_writable`], while reading
+//! is paused, or when the session's share of a poll is used up.
 
 use std::collections::VecDeque;
 use std::io;

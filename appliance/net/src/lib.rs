@@ -1,8 +1,8 @@
 //! Sockets: listeners and their options, vectored sends, and the two engines behind one trait. The only home of socket
 //! unsafe.
 //!
-//! [`uring()`] is the default: direct descriptors, so that the process's limit of descriptors is no limit of sessions, and
-//! one system call for a batch of sends. [`epoll()`] serves where io_uring is forbidden or old.
+//! [`uring()`] is the default: direct descriptors, so that the process's limit of descriptors is no limit of sessions,
+//! and one system call for a batch of sends. [`epoll()`] serves where io_uring is forbidden or old.
 
 mod accepting;
 pub mod affinity;

@@ -1,27 +1,27 @@
 //! The limits of this crate.
 
-/// Bytes of one [`crate::Event::Received`]: the epoll engine's shared read buffer. A session that has more to say waits for
-/// the next poll (`receive_requeued`).
+/// Bytes of one [`crate::Event::Received`]: the epoll engine's shared read buffer. A session that has more to say waits
+/// for the next poll (`receive_requeued`).
 pub const RECEIVE_LEN_MAX: usize = 64 * 1024;
 
-/// Connections accepted in one poll of the epoll engine, and accepts outstanding in the io_uring engine, so that a storm
-/// of new connections does not starve the established ones. The others wait in the backlog.
+/// Connections accepted in one poll of the epoll engine, and accepts outstanding in the io_uring engine, so that a
+/// storm of new connections does not starve the established ones. The others wait in the backlog.
 pub const ACCEPTS_PER_POLL_MAX: usize = 64;
 
-/// Pause before accepting is tried again after it has failed for want of descriptors or memory (`accept_parked`), unless a
-/// session of ours ends earlier.
+/// Pause before accepting is tried again after it has failed for want of descriptors or memory (`accept_parked`),
+/// unless a session of ours ends earlier.
 pub const ACCEPT_RETRY_MS: u64 = 100;
 
 /// Events that one `epoll_wait` returns; the rest comes with the next. 12 bytes each.
 pub const EPOLL_EVENTS_MAX: usize = 1024;
 
-/// Entries of a ring's submission queue, and so the most sends of one system call: from 64 on the call's own cost no longer
-/// shows, and 256 entries (16 KiB) stay in the first-level cache.
+/// Entries of a ring's submission queue, and so the most sends of one system call: from 64 on the call's own cost no
+/// longer shows, and 256 entries (16 KiB) stay in the first-level cache.
 pub const URING_SUBMISSIONS: u32 = 256;
 
 /// Entries of a ring's completion queue, 16 bytes each. It is emptied before every submission; 8,192 also gives the
-/// kernel's table of cancellable requests its full 256 buckets. What finds it full takes the kernel's slow way and is counted
-/// (`completions_overflowed`).
+/// kernel's table of cancellable requests its full 256 buckets. What finds it full takes the kernel's slow way and is
+/// counted (`completions_overflowed`).
 pub const URING_COMPLETIONS: u32 = 8192;
 
 /// Entries of a ring's table of direct descriptors, at most; a power of two. A further ring begins where it is full.
@@ -31,8 +31,8 @@ pub const URING_SLOTS_MAX: usize = 16_384;
 /// Accepts outstanding per ring and engine: connections accepted in one poll.
 pub const URING_ACCEPTS_MAX: usize = ACCEPTS_PER_POLL_MAX;
 
-/// Buffers for received bytes per ring; a power of two, at most 256 (one page of the kernel's ring). A receive that finds
-/// none is started again after the poll that gives them back (`receive_starved`).
+/// Buffers for received bytes per ring; a power of two, at most 256 (one page of the kernel's ring). A receive that
+/// finds none is started again after the poll that gives them back (`receive_starved`).
 pub const URING_BUFFERS: usize = 128;
 
 /// Bytes of each, and so of one [`crate::Event::Received`].

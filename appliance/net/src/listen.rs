@@ -1,5 +1,5 @@
-//! Listeners. Options are set on the listener before `listen` and inherited by every socket accepted from it, which costs a
-//! connection no further system call.
+//! Listeners. Options are set on the listener before `listen` and inherited by every socket accepted from it, which
+//! costs a connection no further system call.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,8 +13,8 @@ use crate::sys;
 pub struct ListenOptions {
     /// Connections that have been established and wait to be accepted; the kernel cuts it at `net.core.somaxconn`.
     pub backlog: u32,
-    /// TCP_NOTSENT_LOWAT: with so many bytes not sent yet a socket counts as full. It keeps the kernel's own queue short, so
-    /// that a slow session gets fresh quotes and not stale ones.
+    /// TCP_NOTSENT_LOWAT: with so many bytes not sent yet a socket counts as full. It keeps the kernel's own queue
+    /// short, so that a slow session gets fresh quotes and not stale ones.
     pub notsent_lowat_bytes: Option<u32>,
     /// SO_SNDBUF (the kernel doubles it). Setting it switches the kernel's own tuning off.
     pub sndbuf_bytes: Option<u32>,

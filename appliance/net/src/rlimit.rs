@@ -2,8 +2,8 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Raises the soft limit of descriptors to the hard one, and returns what holds then. A ring's table of direct descriptors
-/// has at most so many entries (and the epoll engine at most so many sessions).
+/// Raises the soft limit of descriptors to the hard one, and returns what holds then. A ring's table of direct
+/// descriptors has at most so many entries (and the epoll engine at most so many sessions).
 pub fn raise_descriptors() -> std::io::Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft < hard {

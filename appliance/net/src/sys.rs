@@ -75,8 +75,8 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, i3
 
 /// `send` or `sendmsg` of raw slices, without blocking: the number of bytes taken, or the errno.
 ///
-/// Safe although the slices are raw: their memory is only read, by the kernel (EFAULT where there is none), and whoever made
-/// the slices has promised that it may be ([`crate::IoSlices::push`]).
+/// Safe although the slices are raw: their memory is only read, by the kernel (EFAULT where there is none), and whoever
+/// made the slices has promised that it may be ([`crate::IoSlices::push`]).
 pub(crate) fn send(fd: BorrowedFd<'_>, slices: &[libc::iovec]) -> Result<usize, i32> {
     let fd = fd.as_raw_fd();
     let result = match slices {
@@ -84,7 +84,8 @@ pub(crate) fn send(fd: BorrowedFd<'_>, slices: &[libc::iovec]) -> Result<usize, 
         [one] => unsafe { libc::send(fd, one.iov_base, one.iov_len, SEND_FLAGS) },
         many => {
             let message = message_of(many);
-            // SAFETY: `message` points to `many`, which outlives the call and is not written to. For the rest see above.
+            // SAFETY: `message` points to `many`, which outlives the call and is not written to. For the rest see
+            // above.
             unsafe { libc::sendmsg(fd, &raw const message, SEND_FLAGS) }
         }
     };

@@ -1,5 +1,5 @@
-//! Engines and the process's limit of descriptors: one is stopped by it (and says so, and recovers), the other is not. A
-//! binary of its own, because the limit is the whole process's.
+//! Engines and the process's limit of descriptors: one is stopped by it (and says so, and recovers), the other is not.
+//! A binary of its own, because the limit is the whole process's.
 
 mod support;
 
@@ -58,8 +58,8 @@ fn uring_serves_more_sessions_than_descriptors() {
     let _alone = LIMIT.lock().unwrap_or_else(PoisonError::into_inner);
     set_limit(100);
     let mut server = Server::new(fanblade_net::uring, CLIENTS);
-    // The clients' descriptors are not the point here. The engine's tables are limited to 64 entries from now on, so that
-    // it takes 16 rings.
+    // The clients' descriptors are not the point here. The engine's tables are limited to 64 entries from now on, so
+    // that it takes 16 rings.
     rlimit::raise_descriptors().unwrap();
     let before = open_descriptors();
     let mut clients = Vec::new();

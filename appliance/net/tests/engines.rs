@@ -215,7 +215,8 @@ fn tells_exactly_what_was_not_sent(make: Make) {
     assert!(reader.join().unwrap() == stream, "the stream is not what was sent");
 }
 
-/// The room comes after the send that found none and before the wish to be told: polls in between see (and may swallow) it.
+/// The room comes after the send that found none and before the wish to be told: polls in between see (and may swallow)
+/// it.
 fn a_wait_for_room_is_not_lost(make: Make) {
     let options = ListenOptions { sndbuf_bytes: Some(32 * 1024), ..ListenOptions::default() };
     let mut server = Server::with(make, 4, &options, None);

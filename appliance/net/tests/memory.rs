@@ -1,5 +1,5 @@
-//! User memory per session: what the process has grown by, held against what the engine predicts. A binary of its own, so
-//! that nothing else grows.
+//! User memory per session: what the process has grown by, held against what the engine predicts. A binary of its own,
+//! so that nothing else grows.
 
 mod support;
 
@@ -49,7 +49,8 @@ fn measure(make: Make) {
     assert!(predicted <= 200);
 }
 
-/// The process's resident set, from /proc/self/smaps_rollup, which is exact (statm lags behind by some pages per thread).
+/// The process's resident set, from /proc/self/smaps_rollup, which is exact (statm lags behind by some pages per
+/// thread).
 fn resident_bytes() -> usize {
     let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
     let line = rollup.lines().find(|line| line.starts_with("Rss:")).unwrap();

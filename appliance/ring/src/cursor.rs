@@ -1,5 +1,5 @@
-//! Arithmetic of a ring whose positions only grow. It knows no memory: the writer keeps one [`Extent`] for the index (in
-//! descriptors) and one per lane (in bytes).
+//! Arithmetic of a ring whose positions only grow. It knows no memory: the writer keeps one [`Extent`] for the index
+//! (in descriptors) and one per lane (in bytes).
 
 /// ```text
 ///          intact           oldest                      head

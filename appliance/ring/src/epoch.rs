@@ -1,7 +1,7 @@
 //! Which numbering is current, since which frame, and by what name.
 //!
-//! Two places, used in turn: the writer fills the other one, then moves `generation`. A reader is disturbed only if a second
-//! epoch begins while it reads the first, and sees that by `generation`, which it reads again afterwards.
+//! Two places, used in turn: the writer fills the other one, then moves `generation`. A reader is disturbed only if a
+//! second epoch begins while it reads the first, and sees that by `generation`, which it reads again afterwards.
 
 use crate::limits::EPOCH_LEN_MAX;
 use crate::sync::{Ordering, Word, fence, load_acquire};
@@ -27,8 +27,8 @@ pub(crate) struct Epochs<'a> {
 impl<'a> Epochs<'a> {
     /// Writer: the name must have been checked.
     pub(crate) fn begin(&self, epoch: &Epoch) {
-        // Pairs with the fence in `read`: who sees any of the stores below also sees the generation before this one, and so
-        // knows that the one before that, whose place they take, is over.
+        // Pairs with the fence in `read`: who sees any of the stores below also sees the generation before this one,
+        // and so knows that the one before that, whose place they take, is over.
         fence(Ordering::Release);
         let place = self.place(epoch.generation);
         place[START].store(epoch.start, Ordering::Relaxed);

@@ -7,9 +7,9 @@
 //! | `oldest`      | [`Lap::retire`]: Release, after the refreshed copy of what it gives up | [`Lap::oldest`]: Acquire |
 //! | `tail_intent` | with `intact`           | [`Lap::tail_intent`], for people: `tail + 1` for good means that the writer died within a publish |
 //!
-//! The fences are what makes it sound. Say a reader has loaded a word that the writer stored after its fence; that load comes
-//! before the reader's fence, so the fences synchronize, and the reader then sees the `intact` that was stored before: it
-//! cannot have used a byte of frame N + k in the place of frame N without also seeing that N is gone.
+//! The fences are what makes it sound. Say a reader has loaded a word that the writer stored after its fence; that load
+//! comes before the reader's fence, so the fences synchronize, and the reader then sees the `intact` that was stored
+//! before: it cannot have used a byte of frame N + k in the place of frame N without also seeing that N is gone.
 
 use crate::sync::{Ordering, Word, fence, load_acquire};
 

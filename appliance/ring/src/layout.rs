@@ -1,4 +1,5 @@
-//! Where everything lies in the memfd. No struct is laid over the memory: all of it is atomic words at offsets named here.
+//! Where everything lies in the memfd. No struct is laid over the memory: all of it is atomic words at offsets named
+//! here.
 //!
 //! ```text
 //!  byte     header page (4096 bytes)                                     written        read

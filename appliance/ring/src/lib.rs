@@ -1,9 +1,10 @@
 //! The frame ring: at once the queue to the workers, the last-value cache and the recovery history.
 //!
-//! One [`Writer`] (the sequencer) puts every update into shared memory once per encoding, as the bytes that go on the wire.
-//! Any number of [`Reader`]s, in threads or other processes, point the kernel at those bytes. Nobody waits for anybody: the
-//! writer overwrites what is old, and a reader checks *after* using something whether it was still there.
-//! docs/ring.md tells the story and the costs; layout.rs draws the memory, lap.rs argues the protocol, model.rs checks it.
+//! One [`Writer`] (the sequencer) puts every update into shared memory once per encoding, as the bytes that go on the
+//! wire. Any number of [`Reader`]s, in threads or other processes, point the kernel at those bytes. Nobody waits for
+//! anybody: the writer overwrites what is old, and a reader checks *after* using something whether it was still there.
+//! docs/ring.md tells the story and the costs; layout.rs draws the memory, lap.rs argues the protocol, model.rs checks
+//! it.
 //!
 //! ```
 //! use fanblade_ring::{Lane, Payloads, RingConfig, Update, Writer};

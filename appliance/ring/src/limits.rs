@@ -2,7 +2,8 @@
 
 use crate::Lane;
 
-/// Longest subject name. PROTOCOL says so; the subject table has a fixed field for it. Longer: `RingError::SubjectName`.
+/// Longest subject name. PROTOCOL says so; the subject table has a fixed field for it. Longer:
+/// `RingError::SubjectName`.
 pub const SUBJECT_NAME_LEN_MAX: usize = 128;
 
 /// Longest epoch name: it fits four words of the header page with its length. Longer: `RingError::Epoch`.
@@ -17,9 +18,9 @@ pub const INDEX_LEN_MAX: usize = 1 << 26;
 /// Longest lane: the same reason. Longer: `RingError::Config`.
 pub const LANE_LEN_MAX: usize = 1 << 36;
 
-/// Longest frame, header included, in any lane; in small lanes it is an eighth of the lane (`frame_len_max`). As much room
-/// stays free between the writer's head and the oldest frame, so that a refreshed frame never overwrites its own source.
-/// Longer: the publish is refused (`RingError::FrameTooLong`, `WriterStats::refused`).
+/// Longest frame, header included, in any lane; in small lanes it is an eighth of the lane (`frame_len_max`). As much
+/// room stays free between the writer's head and the oldest frame, so that a refreshed frame never overwrites its own
+/// source. Longer: the publish is refused (`RingError::FrameTooLong`, `WriterStats::refused`).
 pub const FRAME_LEN_MAX_BYTES: usize = 1 << 20;
 
 /// Descriptors that the writer retires per publish while there is no hurry. Retiring copies a frame that is still its
@@ -38,8 +39,8 @@ pub const fn frame_len_max(lane_len: usize) -> usize {
     if eighth < FRAME_LEN_MAX_BYTES { eighth } else { FRAME_LEN_MAX_BYTES }
 }
 
-/// The most bytes that the newest frames of all subjects may take in a lane before a *new* subject's first frame is refused
-/// (`RingError::LiveBytes`, `WriterStats::refused`): half of it, so that carrying them along costs at most
+/// The most bytes that the newest frames of all subjects may take in a lane before a *new* subject's first frame is
+/// refused (`RingError::LiveBytes`, `WriterStats::refused`): half of it, so that carrying them along costs at most
 /// about twice the bytes that are published.
 #[must_use]
 pub const fn live_len_max(lane_len: usize) -> usize {

@@ -42,7 +42,8 @@ pub(crate) struct Mapping {
     lanes: [(usize, usize); LANES],
 }
 
-// SAFETY: the memory belongs to no thread. It is reached only as atomic words or as raw pointers, and unmapped once, on drop.
+// SAFETY: the memory belongs to no thread. It is reached only as atomic words or as raw pointers, and unmapped once, on
+// drop.
 unsafe impl Send for Mapping {}
 // SAFETY: as above: shared references give out nothing but atomics and pointers.
 unsafe impl Sync for Mapping {}
@@ -68,7 +69,8 @@ pub(crate) fn create_memfd(layout: &Layout) -> Result<OwnedFd, RingError> {
     Ok(memfd)
 }
 
-/// After the writer has mapped the file: nobody can resize it (a reader would die of SIGBUS) or map it writable any more.
+/// After the writer has mapped the file: nobody can resize it (a reader would die of SIGBUS) or map it writable any
+/// more.
 pub(crate) fn seal(memfd: BorrowedFd<'_>) -> Result<(), RingError> {
     let seals = SIZE_SEALS | SealFlag::F_SEAL_FUTURE_WRITE | SealFlag::F_SEAL_SEAL;
     fcntl(memfd, FcntlArg::F_ADD_SEALS(seals)).map_err(RingError::system("fcntl(F_ADD_SEALS)"))?;
@@ -98,7 +100,8 @@ fn available_bytes(meminfo: &str) -> Option<u64> {
 }
 
 impl Mapping {
-    /// Maps a file of the layout's size. For a file that others may shrink, `seal` or `read_layout` must have been called.
+    /// Maps a file of the layout's size. For a file that others may shrink, `seal` or `read_layout` must have been
+    /// called.
     pub(crate) fn new(fd: BorrowedFd<'_>, layout: &Layout, access: Access) -> Result<Self, RingError> {
         let lanes_len: usize = layout.lane_len.iter().sum();
         let len = NonZeroUsize::new(layout.lanes_at + 2 * lanes_len).ok_or(RingError::Config("an empty ring"))?;
@@ -143,7 +146,8 @@ impl Mapping {
             Access::ReadWrite => ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
             Access::ReadOnly => ProtFlags::PROT_READ,
         };
-        // SAFETY: MAP_FIXED replaces only pages of our own reservation (checked above), to which no reference exists yet.
+        // SAFETY: MAP_FIXED replaces only pages of our own reservation (checked above), to which no reference exists
+        // yet.
         unsafe { mmap(Some(at), len, protection, FIXED, fd, offset) }.map_err(RingError::system("mmap (ring)"))?;
         Ok(())
     }
@@ -174,8 +178,9 @@ impl Mapping {
 
     fn view(&self, offset: usize, len: usize) -> &[Word] {
         // SAFETY: `offset..offset + len` is mapped (see `new`) for as long as `self` lives, and starts on a page, hence
-        // aligned. All bit patterns are valid words. Every thread and process changes this memory only by atomic stores of
-        // whole words, so no data race exists. Readers, whose pages are read-only, use relaxed loads only (see sync.rs).
+        // aligned. All bit patterns are valid words. Every thread and process changes this memory only by atomic stores
+        // of whole words, so no data race exists. Readers, whose pages are read-only, use relaxed loads only (see
+        // sync.rs).
         unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(offset).cast::<Word>(), len / WORD_BYTES) }
     }
 }
@@ -183,7 +188,8 @@ impl Mapping {
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the range is our reservation with all that was placed over it; references into it borrow from `self`.
-        // Raw pointers from `lane_ptr` are their holder's business. An error would mean a wrong range: nothing to do about it.
+        // Raw pointers from `lane_ptr` are their holder's business. An error would mean a wrong range: nothing to do
+        // about it.
         let _ = unsafe { munmap(self.base.cast(), self.len.get()) };
     }
 }

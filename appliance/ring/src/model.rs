@@ -1,8 +1,8 @@
 //! The protocol under the model checker: `RUSTFLAGS="--cfg loom" cargo test -p fanblade-ring --release loom`.
 //!
-//! What runs here is the code of lap.rs, words.rs, subjects.rs, epoch.rs and wake.rs itself, over a ring of two frames of
-//! eight bytes. The frames lie across word boundaries, so that each shares both of its words with its neighbours. Every model
-//! has canaries: the same with one ordering broken, which must fail.
+//! What runs here is the code of lap.rs, words.rs, subjects.rs, epoch.rs and wake.rs itself, over a ring of two frames
+//! of eight bytes. The frames lie across word boundaries, so that each shares both of its words with its neighbours.
+//! Every model has canaries: the same with one ordering broken, which must fail.
 
 use loom::model::Builder;
 use loom::sync::{Arc, Notify};

@@ -19,8 +19,8 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Maps the ring in `fd` (a memfd of a [`Writer`](crate::Writer), or /proc/PID/fd/N of one). Magic, version, capacities,
-    /// size and seals are checked. The descriptor is not needed afterwards.
+    /// Maps the ring in `fd` (a memfd of a [`Writer`](crate::Writer), or /proc/PID/fd/N of one). Magic, version,
+    /// capacities, size and seals are checked. The descriptor is not needed afterwards.
     pub fn open(fd: BorrowedFd<'_>) -> Result<Self, RingError> {
         let layout = read_layout(fd)?;
         let mapping = Mapping::new(fd, &layout, Access::ReadOnly)?;
@@ -33,15 +33,15 @@ impl Reader {
         self.lap().tail()
     }
 
-    /// The oldest index to begin with. The writer overwrites an eighth of the ring before it comes here, and every subject's
-    /// newest frame lies at or after it.
+    /// The oldest index to begin with. The writer overwrites an eighth of the ring before it comes here, and every
+    /// subject's newest frame lies at or after it.
     #[must_use]
     pub fn oldest(&self) -> u64 {
         self.lap().oldest()
     }
 
-    /// Has the writer retired this frame, so that it may be overwritten while the kernel copies it? Not a validation, which
-    /// only [`is_intact`](Self::is_intact) after use can give; a reason not to begin.
+    /// Has the writer retired this frame, so that it may be overwritten while the kernel copies it? Not a validation,
+    /// which only [`is_intact`](Self::is_intact) after use can give; a reason not to begin.
     #[must_use]
     pub fn near_edge(&self, index: u64) -> bool {
         index < self.oldest()
@@ -69,9 +69,9 @@ impl Reader {
         if self.is_intact(index) { Ok(descriptor) } else { Err(Lapped) }
     }
 
-    /// Address of a lane's byte `position`; a whole lane's length from there is mapped and never wraps. Reading it races with
-    /// the writer: leave that to the kernel (or [`copy_frame`](Self::copy_frame)), and ask [`is_intact`](Self::is_intact)
-    /// afterwards. Valid as long as the reader. Null for a lane that was not made.
+    /// Address of a lane's byte `position`; a whole lane's length from there is mapped and never wraps. Reading it
+    /// races with the writer: leave that to the kernel (or [`copy_frame`](Self::copy_frame)), and ask
+    /// [`is_intact`](Self::is_intact) afterwards. Valid as long as the reader. Null for a lane that was not made.
     #[must_use]
     pub fn frame_ptr(&self, lane: Lane, position: u64) -> *const u8 {
         self.mapping.lane_ptr(lane, position)
@@ -164,14 +164,14 @@ impl Reader {
         self.epochs().read().start
     }
 
-    /// Ring index of the first frame of the current epoch with a higher number than `seq`, among those not retired; `None` if
-    /// there is none. Refreshed copies, which repeat old numbers, are stepped over.
+    /// Ring index of the first frame of the current epoch with a higher number than `seq`, among those not retired;
+    /// `None` if there is none. Refreshed copies, which repeat old numbers, are stepped over.
     #[must_use]
     pub fn seek_seq(&self, seq: u64) -> Option<u64> {
         let (mut low, mut high) = (self.epoch_start().max(self.oldest()), self.tail());
         let mut found = None;
-        // Invariant: ordinary frames before `low` are not above `seq` (or gone), those from `high` on are, and `found` is the
-        // first of these.
+        // Invariant: ordinary frames before `low` are not above `seq` (or gone), those from `high` on are, and `found`
+        // is the first of these.
         while low < high {
             let middle = low + (high - low) / 2;
             match self.first_original(middle, high) {

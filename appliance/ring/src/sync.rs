@@ -1,7 +1,7 @@
 //! The atomics of everything shared, in one place so that the model checker can put its own there.
 //!
-//! Readers map the memory read-only, where Rust promises only that a *relaxed* load is a plain load. An acquiring read is
-//! therefore a relaxed load and a fence, which costs the same.
+//! Readers map the memory read-only, where Rust promises only that a *relaxed* load is a plain load. An acquiring read
+//! is therefore a relaxed load and a fence, which costs the same.
 
 #[cfg(all(loom, test))]
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};

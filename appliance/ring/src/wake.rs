@@ -1,9 +1,9 @@
 //! Waking a worker only when it sleeps.
 //!
-//! The worker announces its sleep and then looks once more whether there is something to do; the publisher publishes and then
-//! looks whether somebody sleeps. Each stores, then loads what the other stores: without a full fence between on both sides
-//! each may miss the other, and the worker sleeps on a full ring. Costs the publisher one fence a publish, and a system call
-//! only for a worker that really sleeps.
+//! The worker announces its sleep and then looks once more whether there is something to do; the publisher publishes
+//! and then looks whether somebody sleeps. Each stores, then loads what the other stores: without a full fence between
+//! on both sides each may miss the other, and the worker sleeps on a full ring. Costs the publisher one fence a
+//! publish, and a system call only for a worker that really sleeps.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! Bytes and records in shared words.
 //!
-//! A reader may copy while the writer overwrites, so both sides touch the memory only as whole atomic words: a frame that
-//! begins or ends within a word shares it with its neighbour, whose bytes the (only) writer writes back as they were.
+//! A reader may copy while the writer overwrites, so both sides touch the memory only as whole atomic words: a frame
+//! that begins or ends within a word shares it with its neighbour, whose bytes the (only) writer writes back as they
+//! were.
 
 use crate::sync::{Ordering, WORD_BYTES, Word};
 
@@ -51,7 +52,8 @@ pub(crate) fn store_record<const N: usize>(fields: &[Word], stamp: &Word, record
     stamp.store(stamp_value, Ordering::Release);
 }
 
-/// Reads the fields of a record. Whether they belong together, only its stamp (before) and the lap check (after) can tell.
+/// Reads the fields of a record. Whether they belong together, only its stamp (before) and the lap check (after) can
+/// tell.
 pub(crate) fn load_record<const N: usize>(fields: &[Word]) -> [u64; N] {
     let mut record = [0; N];
     for (value, word) in record.iter_mut().zip(fields) {

@@ -1,9 +1,10 @@
 //! The one writer: appends frames, and retires old ones ahead of itself.
 //!
-//! The ring is a log that also is the last-value cache, so it is cleaned as log-structured stores are: before the writer lets
-//! go of a frame that is still its subject's newest, it appends a copy ([`REFRESH`]). It does so an eighth of the ring ahead
-//! of the bytes that it overwrites, a few frames per publish. That bounds what one publish costs, leaves room for the copy
-//! without touching the original, and is the margin that readers have between "do not start with this" and "it is gone".
+//! The ring is a log that also is the last-value cache, so it is cleaned as log-structured stores are: before the
+//! writer lets go of a frame that is still its subject's newest, it appends a copy ([`REFRESH`]). It does so an eighth
+//! of the ring ahead of the bytes that it overwrites, a few frames per publish. That bounds what one publish costs,
+//! leaves room for the copy without touching the original, and is the margin that readers have between "do not start
+//! with this" and "it is gone".
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -264,7 +265,8 @@ impl Writer {
         index
     }
 
-    /// Retires frames until one of these lengths and a refreshed copy of any other fit, and a few more for the next publish.
+    /// Retires frames until one of these lengths and a refreshed copy of any other fit, and a few more for the next
+    /// publish.
     fn make_room(&mut self, lengths: &[u32; LANES]) {
         let mut retired = 0;
         while self.is_short(lengths) || (retired < RETIRE_PER_PUBLISH && self.is_low()) {
@@ -274,8 +276,8 @@ impl Writer {
         self.stats.retired_burst_max = self.stats.retired_burst_max.max(u64::from(retired));
     }
 
-    /// Ends, because frames that are retired and not refreshed leave room, and the live ones leave three eighths of each lane
-    /// (`live_len_hard_max`) and half of the index (`Layout::new`).
+    /// Ends, because frames that are retired and not refreshed leave room, and the live ones leave three eighths of
+    /// each lane (`live_len_hard_max`) and half of the index (`Layout::new`).
     fn is_short(&self, lengths: &[u32; LANES]) -> bool {
         let short = |n: usize| self.lanes[n].room() < self.reserve(n) + u64::from(lengths[n]);
         self.index.room() < 2 || (0..LANES).any(short)
@@ -292,7 +294,8 @@ impl Writer {
         frame_len_max(self.layout.lane_len[lane]) as u64
     }
 
-    /// Retires the oldest frame; if it is its subject's newest, after appending a copy, for which `is_short` keeps room.
+    /// Retires the oldest frame; if it is its subject's newest, after appending a copy, for which `is_short` keeps
+    /// room.
     fn retire_oldest(&mut self) {
         let oldest = self.index.oldest();
         let descriptor = self.read_descriptor(oldest);

@@ -2,8 +2,8 @@
 //!
 //! A session falls behind when the kernel does not take a send whole. From then on the fan-out does not see it, and it
 //! costs the others nothing. When its socket takes bytes again, one send gives it as much as one pass allows of:
-//! the rest of the torn frame, then replies and notices, then frames straight from the ring. In `conflate` those are the
-//! newest of each subject that has changed; in `all` every one that the ring still holds, each gap told before it.
+//! the rest of the torn frame, then replies and notices, then frames straight from the ring. In `conflate` those are
+//! the newest of each subject that has changed; in `all` every one that the ring still holds, each gap told before it.
 
 use std::io;
 
@@ -85,8 +85,8 @@ enum Source {
 }
 
 impl Worker {
-    /// Sends what the ready sessions owe. Sessions that are merely owed a reply are all served; of those that are behind,
-    /// as many as a pass may help.
+    /// Sends what the ready sessions owe. Sessions that are merely owed a reply are all served; of those that are
+    /// behind, as many as a pass may help.
     pub(crate) fn serve(&mut self, engine: &mut dyn Engine) -> io::Result<()> {
         if self.ready.is_empty() {
             return Ok(());
@@ -502,8 +502,8 @@ impl Lost {
         }
     }
 
-    /// Did the frame before this one lie in the lost stretch? Sequence numbers grow along the ring; updates of one upstream
-    /// message share theirs, and then the ring index decides.
+    /// Did the frame before this one lie in the lost stretch? Sequence numbers grow along the ring; updates of one
+    /// upstream message share theirs, and then the ring index decides.
     fn holds_a_predecessor_of(&self, descriptor: &Descriptor, subject: u32) -> bool {
         self.settled.binary_search(&subject).is_err()
             && (descriptor.prev > self.after_seq

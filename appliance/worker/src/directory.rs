@@ -1,8 +1,8 @@
 //! Who wants what: subjects, filters, and groups of sessions with equal subscriptions.
 //!
 //! Sessions with the same set of filters, mode for mode, share one [`Group`]: what a pass owes them is worked out once.
-//! A filter is a subject or a pattern; each distinct one is matched once against each subject, however many sessions use
-//! it. Subjects are never taken away (the ring numbers them for the epoch), so filters only ever gain matches.
+//! A filter is a subject or a pattern; each distinct one is matched once against each subject, however many sessions
+//! use it. Subjects are never taken away (the ring numbers them for the epoch), so filters only ever gain matches.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -103,7 +103,8 @@ impl Directory {
         }
     }
 
-    /// Adds filters to a set; returns the new set's group, and the subjects that it gained, sorted. The caller moves its session there.
+    /// Adds filters to a set; returns the new set's group, and the subjects that it gained, sorted. The caller moves
+    /// its session there.
     pub(crate) fn with(&mut self, group: u32, lane: Lane, filters: &[String], mode: Mode) -> (u32, Vec<u32>) {
         let mut key: Vec<(u32, Mode)> = self.key(group).to_vec();
         for text in filters {
@@ -204,8 +205,8 @@ impl Directory {
         self.group_ids.len()
     }
 
-    /// A frame of `subject` was published at `index`: adds it to what its groups are owed. `touched` gathers groups that were
-    /// owed nothing before. `true` when a group is now owed as much as one pass can send.
+    /// A frame of `subject` was published at `index`: adds it to what its groups are owed. `touched` gathers groups
+    /// that were owed nothing before. `true` when a group is now owed as much as one pass can send.
     pub(crate) fn owe(
         &mut self,
         subject: u32,
@@ -343,8 +344,8 @@ impl Directory {
         }
     }
 
-    /// Takes dead groups, and filters that no group has, out of all lists. Costs one look at every list, paid for by the
-    /// many groups that died.
+    /// Takes dead groups, and filters that no group has, out of all lists. Costs one look at every list, paid for by
+    /// the many groups that died.
     fn sweep(&mut self) {
         let dead = |group: u32| self.groups[group as usize].sessions == 0;
         for subject in &mut self.subjects {

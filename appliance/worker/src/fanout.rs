@@ -1,8 +1,8 @@
 //! From the ring to the sockets: one send per session and pass, whatever it is owed.
 //!
-//! A pass reads what the publisher has added, sorts it by group (sessions with equal subscriptions), and builds one list of
-//! slices per group. Frames of one encoding that lie end to end in the ring are one slice. Each member of the group is sent
-//! that list; a session that takes it whole is not even looked at.
+//! A pass reads what the publisher has added, sorts it by group (sessions with equal subscriptions), and builds one
+//! list of slices per group. Frames of one encoding that lie end to end in the ring are one slice. Each member of the
+//! group is sent that list; a session that takes it whole is not even looked at.
 
 use std::io;
 
@@ -11,6 +11,7 @@ use fanblade_net::{Engine, SessionId, Unsent};
 use crate::catchup::copy_rest;
 use crate::directory::NO_FRAME;
 use crate::limits::PASS_DESCRIPTORS_MAX;
+use crate::protocol;
 use crate::session::State;
 use crate::slices::push_frame;
 use crate::worker::{Action, Worker, unix_ns};
@@ -19,7 +20,7 @@ impl Worker {
     /// Fans out what the ring holds beyond the cursor, as much as one pass takes.
     pub(crate) fn fan_out(&mut self, engine: &mut dyn Engine) -> io::Result<()> {
         let tail = self.reader.tail();
-        if tail == self.cursor || self.begins_epoch() {
+        if tail == self.cursor || self.begins_epoch(engine)? {
             return Ok(());
         }
         self.directory.learn(&self.reader);
@@ -51,8 +52,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Moves the cursor towards `tail` and gathers what each group is owed. Returns when the oldest of these updates was
-    /// published; `None` if the publisher has overtaken this worker.
+    /// Moves the cursor towards `tail` and gathers what each group is owed. Returns when the oldest of these updates
+    /// was published; `None` if the publisher has overtaken this worker.
     fn drain(&mut self, tail: u64) -> Option<u64> {
         if self.cursor < self.reader.oldest() {
             return None;
@@ -90,14 +91,18 @@ impl Worker {
 
     /// Where a new numbering begins, the sessions are told before they get its first frame: `true` when they have to be
     /// served before the fan-out goes on.
-    fn begins_epoch(&mut self) -> bool {
+    fn begins_epoch(&mut self, engine: &mut dyn Engine) -> io::Result<bool> {
         if self.reader.generation() == self.epoch_generation || self.cursor < self.reader.epoch_start() {
-            return false;
+            return Ok(false);
         }
         (self.epoch_generation, self.epoch) = self.reader.epoch();
         self.cursor_seq = 0;
-        self.tell_epoch_to_current();
-        true
+        // Those who are behind learn it where they get there.
+        let mut text = std::mem::take(&mut self.text);
+        protocol::write_epoch(&mut text, &self.epoch);
+        let told = self.tell_all(engine, &text, false);
+        self.text = text;
+        told.map(|()| true)
     }
 
     /// How far a pass may go: not beyond the beginning of a new numbering.
@@ -131,8 +136,8 @@ impl Worker {
         self.stats.bytes_delivered.add(bytes);
     }
 
-    /// A session's socket did not take the whole pass: what is left of the frame that was cut is copied, and the session is
-    /// behind from the frame after it.
+    /// A session's socket did not take the whole pass: what is left of the frame that was cut is copied, and the
+    /// session is behind from the frame after it.
     fn fell_short(&mut self, unsent: Unsent) {
         let index = unsent.session.0;
         self.stats.unsent.add(1);
@@ -176,8 +181,8 @@ impl Worker {
         }
     }
 
-    /// The publisher has overtaken this worker: its sessions go on from the ring's history as if they were slow, and the
-    /// worker itself from the ring's end.
+    /// The publisher has overtaken this worker: its sessions go on from the ring's history as if they were slow, and
+    /// the worker itself from the ring's end.
     fn lapped(&mut self) {
         self.stats.lapped.add(1);
         let (next, after_seq) = (self.cursor, self.cursor_seq);

@@ -78,8 +78,8 @@ impl WorkerHandle {
     }
 }
 
-/// Starts a worker. `engine` is called on the worker's own thread (io_uring's rings belong to the thread that made them)
-/// and must watch the sleeper's eventfd; this returns once the engine stands, or with its error.
+/// Starts a worker. `engine` is called on the worker's own thread (io_uring's rings belong to the thread that made
+/// them) and must watch the sleeper's eventfd; this returns once the engine stands, or with its error.
 pub fn spawn(
     config: WorkerConfig,
     reader: Reader,

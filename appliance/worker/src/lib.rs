@@ -1,12 +1,12 @@
 //! The fan-out: sessions, subjects, slow consumers, timers.
 //!
-//! A [`Worker`](spawn) is one thread that owns an [`Engine`](fanblade_net::Engine) with its listener, a read-only view of
-//! the ring, and every session that its listener accepts. It shares nothing with other workers but the ring.
+//! A [`Worker`](spawn) is one thread that owns an [`Engine`](fanblade_net::Engine) with its listener, a read-only view
+//! of the ring, and every session that its listener accepts. It shares nothing with other workers but the ring.
 //!
 //! The files, in the order of the data path:
 //! `fanout` (ring → groups → sends), `directory` (subjects, filters, groups), `session` (the slab), `catchup` (sessions
-//! that are behind), `replay` (snapshots and history after a subscription), `requests` and `protocol` (what clients ask),
-//! `upgrade` (opening handshake), `lifecycle` (sessions begin, fall behind, close), `timers`, `stats`, `limits`.
+//! that are behind), `replay` (snapshots and history after a subscription), `requests` and `protocol` (what clients
+//! ask), `upgrade` (opening handshake), `lifecycle` (sessions begin, fall behind, close), `timers`, `stats`, `limits`.
 
 mod catchup;
 mod directory;
@@ -28,6 +28,6 @@ mod worker;
 pub use handle::{Command, WorkerConfig, WorkerHandle, spawn};
 pub use limits::Limits;
 pub use protocol::Mode;
-pub use session::bytes_per_idle_session;
+pub use session::{bytes_in_group, bytes_in_slab, bytes_per_idle_session};
 pub use stats::{Kind, LatencyHistogram, LatencySnapshot, Word, WorkerStats};
 pub use subject::{SUBJECT_LEN_MAX, SubjectError, check as check_subject, is_pattern, matches};

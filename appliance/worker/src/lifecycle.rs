@@ -1,13 +1,15 @@
 //! How a session begins, falls behind, becomes current, and ends.
 
+use std::io;
 use std::net::SocketAddr;
 
-use fanblade_net::SessionId;
+use fanblade_net::{Engine, SessionId, Unsent};
 use fanblade_wire::close;
 use fanblade_wire::frame::{self, Opcode};
 
 use crate::protocol;
 use crate::session::{Behind, Extra, NO_GROUP, NOT_MEMBER, State};
+use crate::slices::push_bytes;
 use crate::worker::{Action, Worker};
 
 impl Worker {
@@ -122,26 +124,51 @@ impl Worker {
         self.say(index, |out| frame::write_frame(out, Opcode::Text, text.as_bytes()));
     }
 
-    /// Sends a text message to every session that has subscriptions.
-    pub(crate) fn tell_all(&mut self, text: &str) {
+    /// Sends a text message to every session that has subscriptions and is current; where `behind_too`, those who are
+    /// behind get it after what they are owed. One frame serves all of them, as in the fan-out: a buffer for each of a
+    /// million sessions would be memory that the allocator does not give back.
+    pub(crate) fn tell_all(&mut self, engine: &mut dyn Engine, text: &str, behind_too: bool) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        frame::write_frame(&mut bytes, Opcode::Text, text.as_bytes());
+        self.slices.clear();
+        push_bytes(&mut self.slices, &bytes);
         for index in self.sessions.indices() {
-            let is_subscribed = self
-                .sessions
-                .find(index)
-                .is_some_and(|session| session.state == State::Open && session.group != NO_GROUP);
-            if is_subscribed {
+            let Some(session) = self.sessions.find(index) else { continue };
+            if session.state != State::Open || session.group == NO_GROUP {
+                continue;
+            }
+            let is_current = session.member != NOT_MEMBER;
+            if is_current && session.extra.is_none() {
+                engine.send(SessionId(index), &self.slices);
+            } else if is_current || behind_too {
                 self.say_text(index, text);
             }
         }
+        let mut unsent = std::mem::take(&mut self.unsent);
+        engine.flush(&mut |it| unsent.push(it))?;
+        for it in unsent.drain(..) {
+            self.told_in_part(it, &bytes);
+        }
+        self.unsent = unsent;
+        Ok(())
     }
 
-    /// Tells every current session that the numbering has begun anew; the others learn it where they get there.
-    pub(crate) fn tell_epoch_to_current(&mut self) {
-        for index in self.sessions.indices() {
-            if self.sessions.find(index).is_some_and(|session| session.member != NOT_MEMBER) {
-                self.tell_epoch(index);
-            }
+    /// A session's socket did not take the whole of `bytes`, a frame: it owes the rest, and is behind from here on.
+    fn told_in_part(&mut self, unsent: Unsent, bytes: &[u8]) {
+        let index = unsent.session.0;
+        self.stats.unsent.add(1);
+        if unsent.error.is_some() {
+            return self.drop_session(index);
         }
+        let Some(session) = self.sessions.find(index) else { return };
+        session.blocked = true;
+        let served = self.directory.groups.get(session.group as usize).map_or(0, |group| group.frames_conflatable);
+        self.fall_behind(index, self.cursor, served, self.cursor_seq);
+        self.note_slow(index);
+        if let Some(extra) = self.sessions.extra(index) {
+            extra.out.extend_from_slice(bytes.get(unsent.sent..).unwrap_or_default());
+        }
+        self.actions.push(Action::WantWritable(unsent.session));
     }
 
     fn tell_epoch(&mut self, index: u32) {
@@ -161,8 +188,8 @@ impl Worker {
         }
     }
 
-    /// From here on the session gets nothing from the fan-out until it has caught up: `next` is the first update that it
-    /// lacks, `served` how many of its group's conflatable frames lie before it.
+    /// From here on the session gets nothing from the fan-out until it has caught up: `next` is the first update that
+    /// it lacks, `served` how many of its group's conflatable frames lie before it.
     pub(crate) fn fall_behind(&mut self, index: u32, next: u64, served: u64, after_seq: u64) {
         let now_ms = self.now_ms;
         let lag_ms_max = u64::from(self.config.limits.lag_ms_max);

@@ -9,7 +9,8 @@ pub struct Limits {
     pub message_len_max: usize,
     /// Frames that one request may be fragmented into. More close the session with 1008; `temper_closed`.
     pub fragments_max: u32,
-    /// Filters (subjects and patterns) of one session. More are refused with `too_many_subscriptions`; `requests_refused`.
+    /// Filters (subjects and patterns) of one session. More are refused with `too_many_subscriptions`;
+    /// `requests_refused`.
     pub subscriptions_max: u32,
     /// Requests and pings of one session in a second; twice that closes the session with 4029; `temper_closed`.
     pub requests_per_s_max: u16,
@@ -27,7 +28,8 @@ pub struct Limits {
     pub close_ms_max: u32,
     /// How long a session may stay behind without taking one byte. Then 4008; `slow_evicted`.
     pub lag_ms_max: u32,
-    /// Replies, notices and the rest of a torn frame that one session may be owed. More close it with 4008; `slow_evicted`.
+    /// Replies, notices and the rest of a torn frame that one session may be owed. More close it with 4008;
+    /// `slow_evicted`.
     pub control_bytes_max: usize,
 }
 
@@ -64,8 +66,10 @@ pub(crate) const REPLY_SUBJECTS_MAX: usize = 64;
 /// Bytes that a replay copies out of the ring in one step.
 pub(crate) const REPLAY_STEP_BYTES: usize = 64 * 1024;
 /// Boxes for sessions that owe something, kept for reuse so that going behind allocates nothing.
-pub(crate) const EXTRAS_POOLED_MAX: usize = 4_096;
-/// Bytes of capacity that such a box keeps.
-pub(crate) const EXTRA_BYTES_KEPT: usize = 4_096;
+/// At most some 2 MiB in all, with what they keep.
+pub(crate) const EXTRAS_POOLED_MAX: usize = 1_024;
+/// Bytes of capacity that such a box keeps for what its session owes, and for its upgrade request: the rest of a torn
+/// frame, a few notices.
+pub(crate) const EXTRA_BYTES_KEPT: usize = 1_024;
 /// Groups whose sessions have all gone, before their entries are swept out of the subjects' lists.
 pub(crate) const GROUPS_DEAD_MAX: usize = 1_024;

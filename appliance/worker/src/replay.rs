@@ -19,7 +19,7 @@ impl Worker {
         let served = self.directory.groups.get(session.group as usize).map_or(0, |group| group.frames_conflatable);
         self.fall_behind(index, self.cursor, served, self.cursor_seq);
         if let Some(extra) = self.sessions.extra(index) {
-            extra.replay = Some(replay);
+            extra.replay = Some(Box::new(replay));
         }
         self.step_replay(index);
     }
@@ -131,8 +131,8 @@ impl Worker {
         replay.told = end;
     }
 
-    /// Copies frames of the history, as many as one step takes. `Some(true)` when that was all; `None` when the history has
-    /// left the ring meanwhile.
+    /// Copies frames of the history, as many as one step takes. `Some(true)` when that was all; `None` when the history
+    /// has left the ring meanwhile.
     fn copy_history(&self, replay: &mut Replay, lane: fanblade_ring::Lane, out: &mut Vec<u8>) -> Option<bool> {
         let Some(resumed) = &mut replay.resumed else { return Some(true) };
         let start = out.len();

@@ -60,8 +60,8 @@ impl Worker {
         if is_open { Flow::Continue } else { Flow::Stop }
     }
 
-    /// Counts a request or ping against the session's rate. Beyond it a request is refused; beyond twice the rate the session
-    /// ends.
+    /// Counts a request or ping against the session's rate. Beyond it a request is refused; beyond twice the rate the
+    /// session ends.
     fn is_within_temper(&mut self, index: u32, text: &str) -> bool {
         let (now_ms, per_s_max) = (self.now_ms, self.config.limits.requests_per_s_max);
         let Some(session) = self.sessions.find(index) else { return false };

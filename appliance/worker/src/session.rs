@@ -1,7 +1,7 @@
 //! One subscriber connection, and the slab of them.
 //!
-//! A session is an index. What every session needs lies in [`Session`]; what only some need, for a while, hangs off it in
-//! an [`Extra`], so that a session that is subscribed and owes nothing costs [`bytes_per_idle_session`] and no more.
+//! A session is an index. What every session needs lies in [`Session`]; what only some need, for a while, hangs off it
+//! in an [`Extra`], so that a session that is subscribed and owes nothing costs [`bytes_per_idle_session`] and no more.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -68,7 +68,7 @@ pub(crate) struct Extra {
     /// Bytes of `out` that the kernel has taken.
     pub(crate) out_sent: usize,
     pub(crate) behind: Option<Behind>,
-    pub(crate) replay: Option<Replay>,
+    pub(crate) replay: Option<Box<Replay>>,
     /// Requests that came while the session was behind.
     pub(crate) deferred: VecDeque<Request>,
     /// Close with this once everything owed is out (graceful stop).
@@ -325,11 +325,20 @@ impl Linked for Sessions {
     }
 }
 
-/// User memory of a session that is subscribed, current and silent (invariant I7), in bytes: its place in the slab, and
-/// its place in its group, whose list may have grown to twice what it holds. The engine adds its own
+/// User memory of a session that is subscribed, current and silent (invariant I7), in bytes. The engine adds its own
 /// (`Engine::bytes_per_session`).
 pub const fn bytes_per_idle_session() -> usize {
-    size_of::<Session>() + 2 * size_of::<u32>()
+    bytes_in_slab() + bytes_in_group()
+}
+
+/// Its place in the slab.
+pub const fn bytes_in_slab() -> usize {
+    size_of::<Session>()
+}
+
+/// Its place in its group, whose list may have grown to twice what it holds.
+pub const fn bytes_in_group() -> usize {
+    2 * size_of::<u32>()
 }
 
 /// No set of subscriptions.

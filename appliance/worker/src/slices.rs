@@ -9,15 +9,15 @@ use fanblade_ring::{Lane, Reader};
 /// The kernel may read the bytes while the publisher overwrites them; what was sent then is found out afterwards
 /// (`Reader::is_intact`), and the session closed.
 pub(crate) fn push_frame(slices: &mut IoSlices, reader: &Reader, lane: Lane, position: u64, length: u32) -> bool {
-    // SAFETY: `frame_ptr` points into the reader's mapping, in which `length` bytes follow for every frame (each lane is
-    // mapped twice, back to back), and the mapping lives as long as the worker.
+    // SAFETY: `frame_ptr` points into the reader's mapping, in which `length` bytes follow for every frame (each lane
+    // is mapped twice, back to back), and the mapping lives as long as the worker.
     unsafe { slices.push(reader.frame_ptr(lane, position), length as usize) }
 }
 
 /// Adds bytes that a session owes, or a notice.
 ///
-/// The caller flushes before it changes or drops `bytes`: `serve` touches neither the sessions' buffers nor the arena of
-/// notices between the first push and the flush's return.
+/// The caller flushes before it changes or drops `bytes`: `serve` touches neither the sessions' buffers nor the arena
+/// of notices between the first push and the flush's return.
 pub(crate) fn push_bytes(slices: &mut IoSlices, bytes: &[u8]) -> bool {
     // SAFETY: see above.
     unsafe { slices.push(bytes.as_ptr(), bytes.len()) }

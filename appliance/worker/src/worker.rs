@@ -123,7 +123,7 @@ impl Worker {
             engine.poll(timeout.into(), &mut |event| self.on_event(event))?;
             self.sleeper.clear();
             self.tick(slept.then_some(timeout));
-            if self.obey_commands(engine) {
+            if self.obey_commands(engine)? {
                 return Ok(());
             }
             self.expire();
@@ -137,8 +137,8 @@ impl Worker {
         }
     }
 
-    /// How long the next poll may wait: not at all while there is work; else until the next tick of the timers, with the
-    /// publisher told to wake us.
+    /// How long the next poll may wait: not at all while there is work; else until the next tick of the timers, with
+    /// the publisher told to wake us.
     fn timeout(&mut self) -> Duration {
         let is_busy = |worker: &Self| !worker.ready.is_empty() || worker.reader.tail() > worker.cursor;
         if is_busy(self) {
@@ -151,8 +151,8 @@ impl Worker {
             }
             std::hint::spin_loop();
         }
-        // The publisher looks at the sleeping word after it has published; we look at the tail after we have set it. One
-        // of the two sees the other (ring/wake.rs).
+        // The publisher looks at the sleeping word after it has published; we look at the tail after we have set it.
+        // One of the two sees the other (ring/wake.rs).
         self.sleeper.prepare();
         self.commands.extend(self.inbox.try_recv());
         if is_busy(self) || !self.commands.is_empty() {
@@ -165,8 +165,8 @@ impl Worker {
         Duration::from_millis(self.wheel.next_tick_in_ms(self.now_ms))
     }
 
-    /// Moves the clock on. A worker that stood still (a debugger, a stopped process, a starved machine) does not hold the
-    /// time against its sessions: their bytes may be waiting unread.
+    /// Moves the clock on. A worker that stood still (a debugger, a stopped process, a starved machine) does not hold
+    /// the time against its sessions: their bytes may be waiting unread.
     fn tick(&mut self, slept: Option<Duration>) {
         let allowed = slept.unwrap_or_default() + STALL;
         if self.clock.advance(allowed) {
@@ -175,12 +175,12 @@ impl Worker {
         self.now_ms = self.clock.now_ms();
     }
 
-    fn obey_commands(&mut self, engine: &mut dyn Engine) -> bool {
+    fn obey_commands(&mut self, engine: &mut dyn Engine) -> io::Result<bool> {
         self.commands.extend(self.inbox.try_iter());
         while let Some(command) = self.commands.pop_front() {
             match command {
-                Command::Stop => return true,
-                Command::Notice(text) => self.tell_all(&text),
+                Command::Stop => return Ok(true),
+                Command::Notice(text) => self.tell_all(engine, &text, true)?,
                 Command::Drain { close_code, reconnect_ms_max, deadline_ms } => {
                     engine.pause_accepting();
                     let deadline_ms = self.now_ms + u64::from(deadline_ms);
@@ -188,7 +188,7 @@ impl Worker {
                 }
             }
         }
-        false
+        Ok(false)
     }
 
     fn expire(&mut self) {

@@ -1,4 +1,5 @@
-//! A mistake in a configuration file, told so that it can be mended without opening the manual: where, what, and what was meant.
+//! A mistake in a configuration file, told so that it can be mended without opening the manual: where, what, and what
+//! was meant.
 
 use std::fmt;
 use std::ops::Range;

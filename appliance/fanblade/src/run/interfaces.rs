@@ -21,8 +21,8 @@ pub(super) fn require(name: &str) -> anyhow::Result<()> {
     bail!("there is no interface `{name}`; there are {}{hint}", known.join(", "))
 }
 
-/// The interfaces by which packets to `address` come: the one that owns it, or all that have an address if it is none in
-/// particular.
+/// The interfaces by which packets to `address` come: the one that owns it, or all that have an address if it is none
+/// in particular.
 pub(super) fn of(address: SocketAddr) -> Vec<String> {
     let Ok(interfaces) = getifaddrs() else { return Vec::new() };
     let wanted = address.ip().to_canonical();

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use anyhow::bail;
 use fanblade_net::{ListenOptions, NetError};
 
-/// SO_REUSEPORT would let two blades of one user share a port, and each would get half of the subscribers. So ask without it
-/// first whether anybody is there.
+/// SO_REUSEPORT would let two blades of one user share a port, and each would get half of the subscribers. So ask
+/// without it first whether anybody is there.
 pub(super) fn require_free(address: SocketAddr) -> anyhow::Result<()> {
     if address.port() == 0 {
         return Ok(());

@@ -1,5 +1,5 @@
-//! What is wrong with the feed goes to the log, but cannot flood it: the first of each kind at once, later ones as one line
-//! an interval, with their number.
+//! What is wrong with the feed goes to the log, but cannot flood it: the first of each kind at once, later ones as one
+//! line an interval, with their number.
 
 /// Kinds of complaint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use fanblade_market::{Channel, Update};
 use fanblade_ring::{RingError, SubjectId, Writer};
 
-/// Subjects by instrument number and channel, so that no update looks up or formats a name twice; and by name, because an
-/// instrument may have another number in the next session.
+/// Subjects by instrument number and channel, so that no update looks up or formats a name twice; and by name, because
+/// an instrument may have another number in the next session.
 #[derive(Debug, Default)]
 pub(super) struct Subjects {
     by_place: Vec<Option<Subject>>,

@@ -1,4 +1,5 @@
-//! What every subscriber is promised, checked as frames come: per subject in order, none twice, no gap that was not told.
+//! What every subscriber is promised, checked as frames come: per subject in order, none twice, no gap that was not
+//! told.
 
 use std::collections::HashMap;
 

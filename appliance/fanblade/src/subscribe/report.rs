@@ -22,7 +22,8 @@ pub(super) struct Totals {
     pub(super) frames_max: u64,
     /// Bytes of their payloads.
     pub(super) bytes: u64,
-    /// Frames that came later than a frame which they should have followed directly (mode conflate: replaced ones between).
+    /// Frames that came later than a frame which they should have followed directly (mode conflate: replaced ones
+    /// between).
     pub(super) skipped: u64,
     /// Broken promises.
     pub(super) violations: u64,

@@ -1,5 +1,6 @@
-//! Provided buffers: received bytes need memory only while they are looked at, not per session. The kernel takes a buffer
-//! from this ring for each piece that it receives, and gets it back after [`Event::Received`](crate::Event::Received).
+//! Provided buffers: received bytes need memory only while they are looked at, not per session. The kernel takes a
+//! buffer from this ring for each piece that it receives, and gets it back after
+//! [`Event::Received`](crate::Event::Received).
 
 #![expect(unsafe_code, reason = "the ring is shared with the kernel")]
 
@@ -79,8 +80,8 @@ impl Buffers {
             (&raw mut (*entry).id).write_volatile(id);
         }
         self.tail = self.tail.wrapping_add(1);
-        // SAFETY: in bounds and aligned; all accesses by us are atomic. The release pairs with the kernel's acquire of the
-        // tail, so that it sees the entry.
+        // SAFETY: in bounds and aligned; all accesses by us are atomic. The release pairs with the kernel's acquire of
+        // the tail, so that it sees the entry.
         unsafe { AtomicU16::from_ptr(&raw mut self.shared.0[0].tail) }.store(self.tail, Ordering::Release);
     }
 }

@@ -1,14 +1,14 @@
 //! The io_uring engine: sends in batches, sessions as direct descriptors.
 //!
-//! **Several rings.** A ring's table of direct descriptors has at most RLIMIT_NOFILE entries, but each ring has its own, so
-//! that a process limited to 20,000 descriptors serves millions of sessions. A further ring is made when the others are full:
-//! it costs some 600 KiB of memory. A session's id is ring × slots + slot.
+//! **Several rings.** A ring's table of direct descriptors has at most RLIMIT_NOFILE entries, but each ring has its
+//! own, so that a process limited to 20,000 descriptors serves millions of sessions. A further ring is made when the
+//! others are full: it costs some 600 KiB of memory. A session's id is ring × slots + slot.
 //!
-//! **Single issuer, deferred completion work.** Everything that happens to a session is handled when the worker asks, in
-//! the worker's thread, and interrupts nothing.
+//! **Single issuer, deferred completion work.** Everything that happens to a session is handled when the worker asks,
+//! in the worker's thread, and interrupts nothing.
 //!
-//! **Sends** are SEND (one slice) or SENDMSG with MSG_DONTWAIT, so that each completes while it is submitted and no frame
-//! is read from memory after the pass.
+//! **Sends** are SEND (one slice) or SENDMSG with MSG_DONTWAIT, so that each completes while it is submitted and no
+//! frame is read from memory after the pass.
 //!
 //! **Waiting** is done in ring 0. The others report to it by an eventfd, which is armed only while the thread sleeps.
 

@@ -1,8 +1,8 @@
 //! One ring with the sessions in its table of direct descriptors.
 //!
-//! A session is one word. Its slot is free again when the session has been closed AND every request of it has completed:
-//! the close itself, the final completion of its receive, a wait for room, a half close. A slot that is free has therefore
-//! nothing under way, and the generation in each request's user data only confirms it.
+//! A session is one word. Its slot is free again when the session has been closed AND every request of it has
+//! completed: the close itself, the final completion of its receive, a wait for room, a half close. A slot that is free
+//! has therefore nothing under way, and the generation in each request's user data only confirms it.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -77,8 +77,8 @@ impl Word {
     }
 }
 
-/// What a request was for: the top byte of its user data. Below: 8 bits unused, 16 of generation, 32 of slot, number of the
-/// accept, or position in the batch of sends.
+/// What a request was for: the top byte of its user data. Below: 8 bits unused, 16 of generation, 32 of slot, number of
+/// the accept, or position in the batch of sends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum Kind {

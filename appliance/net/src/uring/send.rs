@@ -1,5 +1,5 @@
-//! The sends of one batch: what has been queued since the last submission, and the message headers and lists of slices that
-//! its requests point to.
+//! The sends of one batch: what has been queued since the last submission, and the message headers and lists of slices
+//! that its requests point to.
 
 use crate::engine::IoSlices;
 use crate::limits::{URING_SLICES_MAX, URING_SUBMISSIONS};
@@ -12,8 +12,8 @@ pub(super) struct Queued {
     pub(super) len_total: usize,
 }
 
-/// Every vector has its capacity from the start and is never grown beyond it, so that the pointers in it stay good until
-/// [`Self::clear`].
+/// Every vector has its capacity from the start and is never grown beyond it, so that the pointers in it stay good
+/// until [`Self::clear`].
 pub(super) struct Batch {
     sends: Vec<Queued>,
     slices: Vec<libc::iovec>,

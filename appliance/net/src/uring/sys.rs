@@ -1,5 +1,6 @@
-//! One io_uring: its two queues, and everything whose memory the kernel uses while a request is under way. What the requests
-//! point to is owned here (or vouched for by [`IoSlices::push`](crate::IoSlices::push)), which makes the methods safe.
+//! One io_uring: its two queues, and everything whose memory the kernel uses while a request is under way. What the
+//! requests point to is owned here (or vouched for by [`IoSlices::push`](crate::IoSlices::push)), which makes the
+//! methods safe.
 
 #![expect(unsafe_code, reason = "io_uring's requests hold raw pointers")]
 
@@ -35,7 +36,8 @@ impl Completion {
     }
 }
 
-/// An io_uring with a table of direct descriptors. The ring is declared, and so dropped, before the memory that its requests use.
+/// An io_uring with a table of direct descriptors. The ring is declared, and so dropped, before the memory that its
+/// requests use.
 pub(super) struct Queue {
     uring: IoUring,
     pub(super) buffers: Buffers,
@@ -62,7 +64,8 @@ impl Queue {
         uring.submitter().register_files_sparse(slots).map_err(failed("table of direct descriptors"))?;
         let mut buffers = Buffers::new();
         let (addr, len) = buffers.ring();
-        // SAFETY: the ring of buffers is page-aligned and, like the buffers, lives in `self` until after the io_uring is gone.
+        // SAFETY: the ring of buffers is page-aligned and, like the buffers, lives in `self` until after the io_uring
+        // is gone.
         unsafe { uring.submitter().register_buf_ring_with_flags(addr as u64, len, BUFFER_GROUP, 0) }
             .map_err(failed("ring of provided buffers"))?;
         buffers.provide_all();
@@ -70,7 +73,8 @@ impl Queue {
         Ok(Queue { uring, buffers, addrs })
     }
 
-    /// User memory besides the sessions' own: the queues, which the kernel shares with us, the buffers and the addresses.
+    /// User memory besides the sessions' own: the queues, which the kernel shares with us, the buffers and the
+    /// addresses.
     pub(super) const fn bytes() -> usize {
         let sqe = size_of::<squeue::Entry>() + size_of::<u32>();
         let cqe = size_of::<cqueue::Entry>();
@@ -138,8 +142,8 @@ impl Queue {
         self.push(&opcode::Close::new(Fixed(slot)).build().user_data(user_data));
     }
 
-    /// Cancels the request with user data `target`. By user data and not by descriptor, which would have the kernel walk
-    /// all the ring's requests.
+    /// Cancels the request with user data `target`. By user data and not by descriptor, which would have the kernel
+    /// walk all the ring's requests.
     pub(super) fn cancel(&mut self, target: u64, user_data: u64) {
         let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(target)).build();
         self.push(&entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(user_data));
@@ -150,7 +154,8 @@ impl Queue {
         self.uring.submitter().register_eventfd(eventfd.as_raw_fd())
     }
 
-    /// Switches the writing of the eventfd. It is on only while the thread sleeps, as it would cost every batch of sends.
+    /// Switches the writing of the eventfd. It is on only while the thread sleeps, as it would cost every batch of
+    /// sends.
     pub(super) fn notify(&mut self, on: bool) {
         let completions = self.uring.completion();
         if on { completions.enable_eventfd() } else { completions.disable_eventfd() }
@@ -169,8 +174,8 @@ impl Queue {
         self.uring.submission().cq_overflow()
     }
 
-    /// Hands the queued requests to the kernel, and runs no completion work: what completes are only those of the requests
-    /// that do so at once. The queue is empty afterwards.
+    /// Hands the queued requests to the kernel, and runs no completion work: what completes are only those of the
+    /// requests that do so at once. The queue is empty afterwards.
     pub(super) fn submit(&mut self) -> io::Result<()> {
         for _ in 0..SUBMIT_TRIES_MAX {
             let queued = self.uring.submission().len();
@@ -188,8 +193,8 @@ impl Queue {
         Err(io::Error::other("the kernel does not take io_uring requests"))
     }
 
-    /// Hands the queued requests to the kernel, runs completion work, and waits for a completion at most `timeout` (`None`:
-    /// for ever).
+    /// Hands the queued requests to the kernel, runs completion work, and waits for a completion at most `timeout`
+    /// (`None`: for ever).
     pub(super) fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let wait = timeout != Some(Duration::ZERO);
         let timespec = timeout.map(Timespec::from);
