@@ -1,6 +1,6 @@
-//! A bare io_uring over direct descriptors, for both ends of a measurement: the bare server sends through it as one would
-//! without Fanblade, and the swarm of clients receives through it. Deliberately not `fanblade_net`: this is the other side
-//! of the comparison.
+//! A bare io_uring over direct descriptors, for both ends of a measurement: the bare server sends through it as one
+//! would without Fanblade, and the swarm of clients receives through it. Deliberately not `fanblade_net`: this is the
+//! other side of the comparison.
 
 #![expect(unsafe_code, reason = "io_uring's requests hold raw pointers")]
 
@@ -61,6 +61,19 @@ impl Direct {
         unsafe { self.uring.submission().push(&entry) }.ok().context("the submission queue stays full")
     }
 
+    /// Sends something short that the socket has room for: [`Self::harvest`] fails if it was not taken whole.
+    pub(crate) fn reply(&mut self, slot: usize, bytes: &'static [u8]) -> anyhow::Result<()> {
+        let entry = opcode::Send::new(Fixed(slot as u32), bytes.as_ptr(), bytes.len() as u32)
+            .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+            .build()
+            .user_data(REPLY | (bytes.len() as u64) << 32 | slot as u64);
+        if self.uring.submission().is_full() {
+            self.uring.submit()?;
+        }
+        // SAFETY: static bytes.
+        unsafe { self.uring.submission().push(&entry) }.ok().context("the submission queue stays full")
+    }
+
     /// Collects what has been received, without waiting.
     pub(crate) fn harvest(
         &mut self,
@@ -76,6 +89,11 @@ impl Direct {
         let mut again: [Option<usize>; 64] = [None; 64];
         let mut ended = 0;
         for completion in self.uring.completion() {
+            if completion.user_data() & REPLY != 0 {
+                let len = (completion.user_data() & !REPLY) >> 32;
+                ensure!(i64::from(completion.result()) == len as i64, "a reply failed: {}", completion.result());
+                continue;
+            }
             let slot = completion.user_data() as usize;
             if let Some(id) = cqueue::buffer_select(completion.flags()) {
                 let len = usize::try_from(completion.result()).unwrap_or(0);
@@ -142,6 +160,8 @@ pub(crate) fn send_whole(socket: &OwnedFd, bytes: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// In the user data of a [`Direct::reply`], besides its length.
+const REPLY: u64 = 1 << 63;
 const SUBMISSIONS: u32 = 256;
 const COMPLETIONS: u32 = 16_384;
 /// One page of the shared ring.

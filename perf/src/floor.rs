@@ -1,12 +1,13 @@
-//! `floor`: server CPU per delivered message, for the blade and for a bare loop over the same sockets on the same engine.
+//! `floor`: server CPU per delivered message, for the blade and for a bare loop over the same
+//! sockets on the same engine.
 //!
-//! The server is a process of its own, pinned to one core; the clients spin in this process on another, because a client
-//! that sleeps would charge the server for waking it. On loopback the receiving side's TCP work up to the socket is charged
-//! to the sender, for both servers alike. Runs alternate between the servers, so that a machine that changes its
-//! speed changes it for both.
+//! The server is a process of its own, pinned to one core; the clients spin in this process on another, because a
+//! client that sleeps would charge the server for waking it. On loopback the receiving side's TCP work up to the
+//! socket is charged to the sender, for both servers alike. Runs alternate between the servers, so that a machine
+//! that changes its speed changes it for both.
 //!
-//! Every byte that a client receives is checked. A message counts as delivered when all clients have all of it; the next is
-//! published only then, either one at a time or eight at once, which a server may deliver with one send.
+//! Every byte that a client receives is checked. A message counts as delivered when all clients have all of it; the
+//! next is published only then, either one at a time or eight at once, which a server may deliver with one send.
 
 pub(crate) mod bare;
 pub(crate) mod blade;
@@ -87,7 +88,7 @@ pub(crate) enum EngineKind {
 }
 
 impl EngineKind {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             EngineKind::Uring => "uring",
             EngineKind::Epoll => "epoll",
@@ -104,7 +105,7 @@ enum ServerKind {
 }
 
 impl ServerKind {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             ServerKind::Bare => "bare",
             ServerKind::Blade => "blade",

@@ -2,6 +2,8 @@
 
 mod direct;
 mod floor;
+mod idle;
+mod machine;
 mod message;
 mod swarm;
 
@@ -25,6 +27,11 @@ enum Measurement {
     /// (Started by `floor`.) The blade's data path: ring, worker, engine
     #[command(hide = true)]
     FloorBlade(floor::ServerArgs),
+    /// Memory per idle session, with as many sessions as wanted
+    Idle(idle::IdleArgs),
+    /// (Started by `idle`.) The blade's data path
+    #[command(hide = true)]
+    IdleServer(idle::server::ServerArgs),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -32,5 +39,7 @@ fn main() -> anyhow::Result<()> {
         Measurement::Floor(args) => floor::run(&args),
         Measurement::FloorServer(args) => floor::bare::run(&args),
         Measurement::FloorBlade(args) => floor::blade::run(&args),
+        Measurement::Idle(args) => idle::run(&args),
+        Measurement::IdleServer(args) => idle::server::run(&args),
     }
 }

@@ -1,5 +1,5 @@
-//! The messages of a measurement: number `n` is the same bytes for every server, so that a client can check each byte that
-//! it gets.
+//! The messages of a measurement: number `n` is the same bytes for every server, so that a client can check each byte
+//! that it gets.
 
 /// Bytes of the WebSocket header in front of a payload of 126 to 65,535 bytes.
 const HEADER_LEN: usize = 4;

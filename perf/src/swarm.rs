@@ -1,5 +1,6 @@
-//! A swarm of subscribers on loopback: each connection is a direct descriptor of an io_uring, so that there may be more of
-//! them than the process may have descriptors. It spins: a client that sleeps would charge the server for waking it.
+//! A swarm of subscribers on loopback: each connection is a direct descriptor of an io_uring, so that there may be
+//! more of them than the process may have descriptors. It spins: a client that sleeps would charge the server for
+//! waking it.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
@@ -26,8 +27,8 @@ impl Swarm {
         Swarm { rings: Vec::new(), positions: Vec::new(), messages: Messages::new(payload_len), received: 0 }
     }
 
-    /// Connects `count` clients. With a `target` each of them makes a WebSocket handshake for it, and skips what the server
-    /// has to say before the first message: `preamble` text frames.
+    /// Connects `count` clients. With a `target` each of them makes a WebSocket handshake for it, and skips what the
+    /// server has to say before the first message: `preamble` text frames.
     pub(crate) fn connect(
         &mut self,
         addr: SocketAddr,
@@ -89,12 +90,14 @@ const SLOTS_PER_RING: usize = 16_384;
 /// Connections per source address; ephemeral ports are some 28,000.
 const CONNECTIONS_PER_SOURCE: usize = 8_000;
 
-fn source(at: usize) -> Ipv4Addr {
+/// The address that client number `at` connects from.
+pub(crate) fn source(at: usize) -> Ipv4Addr {
     let number = (at / CONNECTIONS_PER_SOURCE) as u32 + 2;
     Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 1, 0, 0)) + number)
 }
 
-fn connect_from(source: Ipv4Addr, addr: SocketAddr) -> anyhow::Result<TcpStream> {
+/// A blocking connection from `source`, at a port of the kernel's choice.
+pub(crate) fn connect_from(source: Ipv4Addr, addr: SocketAddr) -> anyhow::Result<TcpStream> {
     let SocketAddr::V4(addr) = addr else { bail!("{addr}: the swarm speaks IPv4") };
     ensure!(addr.ip().is_loopback(), "{addr}: the swarm speaks to loopback only");
     let socket: OwnedFd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;

@@ -66,7 +66,8 @@ pub struct Unsent {
     pub session: SessionId,
     /// How many bytes the kernel took, possibly none.
     pub sent: usize,
-    /// `None`: the socket's buffer is full (EAGAIN, or a short count). Otherwise the errno; the session is to be closed.
+    /// `None`: the socket's buffer is full (EAGAIN, or a short count). Otherwise the errno; the session is to be
+    /// closed.
     pub error: Option<i32>,
 }
 
@@ -119,8 +120,8 @@ pub trait Engine {
     fn name(&self) -> &'static str;
 
     /// Waits until something happens or `timeout` passes (`None`: for ever), and reports what has happened. The work
-    /// of one call is bounded; what is left over is reported by the next, which then does not wait. It may also return
-    /// early with nothing to report.
+    /// of one call is bounded; what is left over is reported by the next, which then does not wait. It may also
+    /// return early with nothing to report.
     fn poll(&mut self, timeout: Option<Duration>, sink: &mut dyn FnMut(Event<'_>)) -> io::Result<()>;
 
     /// Queues one vectored send, which never blocks, to be performed by [`Engine::flush`] at the latest. At most one
@@ -131,8 +132,8 @@ pub trait Engine {
     /// Performs what has been queued, and calls `sink` for those sends ONLY that were not taken whole.
     fn flush(&mut self, sink: &mut dyn FnMut(Unsent)) -> io::Result<FlushStats>;
 
-    /// Asks for one [`Event::Writable`], as soon as the socket takes bytes. If it does already, the next poll reports
-    /// it.
+    /// Asks for one [`Event::Writable`], as soon as the socket takes bytes. If it does already, the next poll
+    /// reports it.
     fn want_writable(&mut self, session: SessionId);
 
     /// Stops receiving from a session, so that its peer meets a closed window. Bytes that the kernel has already
@@ -198,9 +199,9 @@ impl IoSlices {
     /// [`Self::SLICES_MAX`] already and nothing was added.
     ///
     /// # Safety
-    /// The bytes must stay readable until the [`Engine::flush`] that follows the last [`Engine::send`] of these slices
-    /// has returned, or until the slices are cleared or dropped without having been sent. They may change meanwhile:
-    /// nobody but the kernel reads them.
+    /// The bytes must stay readable until the [`Engine::flush`] that follows the last [`Engine::send`] of these
+    /// slices has returned, or until the slices are cleared or dropped without having been sent. They may change
+    /// meanwhile: nobody but the kernel reads them.
     #[expect(unsafe_code, reason = "the promise about the pointers is the caller's to make")]
     pub unsafe fn push(&mut self, start: *const u8, len: usize) -> bool {
         if len == 0 {

@@ -1,7 +1,7 @@
 //! The subject table: what exists, and where each subject's newest frame lies.
 //!
-//! `newest` is released after the frame's descriptor is complete and before `tail` moves over it. A reader that has seen
-//! `tail` therefore finds in the table either the last frame before it or a newer one, never an older one.
+//! `newest` is released after the frame's descriptor is complete and before `tail` moves over it. A reader that has
+//! seen `tail` therefore finds in the table either the last frame before it or a newer one, never an older one.
 
 use std::ops::Deref;
 

@@ -1,9 +1,10 @@
 //! Sessions that owe: replies and notices first, then, for those behind, the frames that they lack.
 //!
-//! A session falls behind when the kernel does not take a send whole. From then on the fan-out does not see it, and it
-//! costs the others nothing. When its socket takes bytes again, one send gives it as much as one pass allows of:
+//! A session falls behind when the kernel does not take a send whole. From then on the fan-out does not see it, and
+//! it costs the others nothing. When its socket takes bytes again, one send gives it as much as one pass allows of:
 //! the rest of the torn frame, then replies and notices, then frames straight from the ring. In `conflate` those are
-//! the newest of each subject that has changed; in `all` every one that the ring still holds, each gap told before it.
+//! the newest of each subject that has changed; in `all` every one that the ring still holds, each gap told before
+//! it.
 
 use std::io;
 
@@ -316,8 +317,8 @@ impl Worker {
 }
 
 impl Behind {
-    /// `sent` bytes of `pieces` were taken: moves on behind those that went whole. Returns the piece that was cut in two
-    /// and how much of it went; it counts as given, its rest being copied.
+    /// `sent` bytes of `pieces` were taken: moves on behind those that went whole. Returns the piece that was cut in
+    /// two and how much of it went; it counts as given, its rest being copied.
     fn advance(&mut self, pieces: &[Piece], mut sent: usize) -> Option<(Piece, usize)> {
         for piece in pieces {
             if sent == 0 {

@@ -1,4 +1,5 @@
-//! `floor-server`: the bare loop. It accepts, and sends the same bytes to every socket when told to: what any server on the
+//! `floor-server`: the bare loop. It accepts, and sends the same bytes to every socket when told
+//! to: what any server on the
 //! kernel's sockets costs at least. No Fanblade code but the listener's options.
 
 use std::io::{Read as _, Write as _};

@@ -1,4 +1,5 @@
-//! `floor-blade`: the blade's own data path, from the ring to the sockets: a ring, a worker, and a publisher that is told
+//! `floor-blade`: the blade's own data path, from the ring to the sockets: a ring, a worker, and a
+//! publisher that is told
 //! how many messages are due.
 
 use std::io::{Read as _, Write as _};

@@ -1,22 +1,21 @@
 //! The result file of `floor`.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::Context as _;
 use serde_json::{Map, Value, json};
 
 use super::{FloorArgs, Sample, ServerKind};
+use crate::machine;
 
 pub(super) fn write(args: &FloorArgs, samples: &[Sample]) -> anyhow::Result<()> {
     let now = jiff::Zoned::now();
     let mut report = json!({
         "measurement": "floor",
-        "command": format!("cargo xtask bench {}", std::env::args().skip(1).collect::<Vec<_>>().join(" ")),
+        "command": machine::command(),
         "date": now.strftime("%F").to_string(),
-        "commit": commit(),
-        "machine": machine(),
+        "commit": machine::commit(),
+        "machine": machine::describe(),
         "subscribers": args.subscribers,
         "payload_bytes": args.payload_bytes,
         "runs": args.runs,
@@ -111,28 +110,4 @@ fn print(args: &FloorArgs, report: &Value) {
             }
         }
     }
-}
-
-fn commit() -> Option<String> {
-    let output = Command::new("git").args(["describe", "--always", "--dirty", "--tags"]).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-fn machine() -> Value {
-    let read = |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
-    let cpuinfo = read("/proc/cpuinfo").unwrap_or_default();
-    let models: Vec<&str> =
-        cpuinfo.lines().filter_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|it| it.1).collect();
-    let vulnerabilities = std::fs::read_dir("/sys/devices/system/cpu/vulnerabilities").into_iter().flatten().flatten();
-    let mitigations: BTreeMap<String, String> = vulnerabilities
-        .filter_map(|file| Some((file.file_name().into_string().ok()?, read(file.path().to_str()?)?)))
-        .filter(|(_, state)| state.starts_with("Mitigation"))
-        .collect();
-    json!({
-        "kernel": read("/proc/sys/kernel/osrelease"),
-        "cpu": models.first(),
-        "nproc": models.len(),
-        "mitigations": mitigations,
-        "congestion_control": read("/proc/sys/net/ipv4/tcp_congestion_control"),
-    })
 }

@@ -1,0 +1,290 @@
+//! `idle`: the memory of a session that is subscribed and silent, beside the function that
+//! predicts it; and that none of
+//! very many such sessions is lost.
+//!
+//! The server is a process of its own, and all that runs in it is the blade's data path. Its clients open in bursts,
+//! each subscribes to one of several subjects, and then nothing happens. After that every subject has a few messages,
+//! every session is pinged, and everybody gets a notice in the same moment: sessions that have been busy must be as
+//! small as before. Every client checks each byte that it gets.
+
+mod crowd;
+mod memory;
+mod script;
+pub(crate) mod server;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use crate::floor::EngineKind;
+use crate::machine;
+use crowd::Crowd;
+use memory::{KernelMemory, UserMemory};
+use script::Line;
+use server::{Greeting, Server};
+
+#[derive(Debug, Args)]
+pub(crate) struct IdleArgs {
+    /// Sessions
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(100..=4_000_000))]
+    connections: u32,
+    /// Sessions of one subject, which have equal subscriptions
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    per_subject: u32,
+    /// The server's engine
+    #[arg(long, default_value = "uring")]
+    engine: EngineKind,
+    /// Connections opened at the same time
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4_000))]
+    burst: u32,
+    /// Messages per subject
+    #[arg(long, default_value_t = 3)]
+    messages: u64,
+    /// Silence after which the server pings a session; the sessions are held until each has been pinged
+    #[arg(long, default_value_t = 30_000, value_parser = clap::value_parser!(u32).range(1_000..))]
+    ping_interval_ms: u32,
+    /// The result file; `-` prints it [default: perf/results/idle-CONNECTIONS-DATE.json]
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &IdleArgs) -> anyhow::Result<()> {
+    let descriptors = fanblade_net::rlimit::raise_descriptors()?;
+    let connections = args.connections as usize;
+    let subjects = connections.div_ceil(args.per_subject as usize);
+    let mut server = Server::start(args, subjects)?;
+    let mut crowd = Crowd::new(subjects, descriptors);
+    let addr = server.greeting.addr;
+    let mut moments =
+        Moments { pid: server.pid(), connections: u64::from(args.connections), before: None, grown: Vec::new() };
+    std::thread::sleep(SETTLING);
+    moments.look("before")?;
+    let kernel_before = KernelMemory::now()?;
+
+    let started = Instant::now();
+    let mut opened = 0;
+    while opened < connections {
+        let burst = (args.burst as usize).min(connections - opened);
+        crowd.open(addr, burst).context(Value::from(server.counters()?).to_string())?;
+        crowd.hold(Duration::ZERO)?;
+        opened += burst;
+        if opened % 10_000 < burst {
+            eprintln!("{opened} connections open");
+        }
+    }
+    let opening = started.elapsed();
+    crowd.hold(SETTLING)?;
+    moments.look("subscribed")?;
+    let kernel = kernel_growth(&kernel_before, &KernelMemory::now()?, args.connections);
+    nobody_lost(&mut server, args)?;
+
+    for number in 0..args.messages {
+        server.publish()?;
+        crowd.await_line(Line::Message(number))?;
+    }
+    crowd.hold(SETTLING)?;
+    moments.look("after messages")?;
+
+    let (held, pings) = (Instant::now(), crowd.pongs());
+    // A deadline is met a tick or two late, and the last pongs need their time.
+    crowd.hold(Duration::from_millis(u64::from(args.ping_interval_ms)) + 2 * SETTLING)?;
+    let held = held.elapsed();
+    let pings = crowd.pongs() - pings;
+    ensure!(pings >= u64::from(args.connections), "{pings} pings in {held:?}");
+    moments.look("after pings")?;
+
+    server.notice()?;
+    crowd.await_line(Line::Notice)?;
+    crowd.hold(SETTLING)?;
+    moments.look("after a notice to all")?;
+    let counters = nobody_lost(&mut server, args)?;
+
+    drop(crowd);
+    await_closed(&mut server, args)?;
+    moments.look("after they have closed")?;
+    let greeting = server.greeting;
+    server.stop()?;
+
+    let now = jiff::Zoned::now();
+    let report = json!({
+        "measurement": "idle",
+        "command": machine::command(),
+        "date": now.strftime("%F").to_string(),
+        "commit": machine::commit(),
+        "machine": machine::describe(),
+        "engine": args.engine.name(),
+        "connections": args.connections,
+        "connections_lost": 0,
+        "descriptors_max": descriptors,
+        "subjects": subjects,
+        "messages_per_session": args.messages,
+        "messages_delivered": args.messages * u64::from(args.connections),
+        "opening_s": rounded(opening.as_secs_f64()),
+        "held_s": rounded(held.as_secs_f64()),
+        "pings_answered": pings,
+        "user_bytes_per_session": moments.report(),
+        "user_bytes_per_session_predicted": {
+            "slab": greeting.slab,
+            "group_members": greeting.group,
+            "engine": greeting.engine,
+            "total": predicted(&greeting),
+        },
+        "kernel_bytes_per_connection_estimated": kernel,
+        "counters": counters,
+    });
+    print(&moments, &greeting, &report);
+    write(args, &report, &now)?;
+    moments.judge(predicted(&greeting))
+}
+
+/// The server's memory at several moments.
+struct Moments {
+    pid: u32,
+    connections: u64,
+    before: Option<UserMemory>,
+    /// By how much it has grown since the first, in bytes: anonymous, io_uring, RssAnon, Pss.
+    grown: Vec<(&'static str, [u64; 4])>,
+}
+
+impl Moments {
+    fn look(&mut self, moment: &'static str) -> anyhow::Result<()> {
+        let now = UserMemory::of(self.pid)?;
+        let Some(before) = self.before else {
+            self.before = Some(now);
+            return Ok(());
+        };
+        let all = |it: UserMemory| [it.anonymous, it.io_uring, it.rss_anon, it.pss];
+        let (now, before) = (all(now), all(before));
+        self.grown.push((moment, std::array::from_fn(|at| now[at].saturating_sub(before[at]))));
+        Ok(())
+    }
+
+    fn report(&self) -> Value {
+        let moments = self.grown.iter().map(|(moment, grown)| {
+            let [anonymous, io_uring, rss_anon, pss] = grown.map(|bytes| self.per_session(bytes));
+            let measured = json!({
+                "total": self.per_session(grown[0] + grown[1]),
+                "anonymous": anonymous,
+                "io_uring_queues": io_uring,
+                "rss_anon": rss_anon,
+                "pss": pss,
+            });
+            (moment.replace(' ', "_"), measured)
+        });
+        moments.collect::<Map<_, _>>().into()
+    }
+
+    fn per_session(&self, bytes: u64) -> f64 {
+        rounded(bytes as f64 / self.connections as f64)
+    }
+
+    /// While the sessions are there and silent, whatever happened before, they may cost so much and no more.
+    fn judge(&self, predicted: usize) -> anyhow::Result<()> {
+        let predicted = predicted as u64 * self.connections;
+        let most = (predicted + predicted / 4 + CONSTANT_BYTES).min(BYTES_PER_SESSION_MAX * self.connections);
+        let (_closed, idle) = self.grown.split_last().context("nothing was measured")?;
+        let above: Vec<&str> = idle.iter().filter(|(_, it)| it[0] + it[1] > most).map(|(moment, _)| *moment).collect();
+        ensure!(above.is_empty(), "more than {} bytes per session {}", self.per_session(most), above.join(", "));
+        Ok(())
+    }
+}
+
+fn predicted(greeting: &Greeting) -> usize {
+    greeting.slab + greeting.group + greeting.engine
+}
+
+/// The server's view: every session is there, none was refused, closed or given up.
+fn nobody_lost(server: &mut Server, args: &IdleArgs) -> anyhow::Result<Map<String, Value>> {
+    let counters = server.counters()?;
+    for name in ["sessions", "sessions_subscribed", "accepted", "upgraded"] {
+        ensure!(counters[name] == args.connections, "{name} is {} of {}", counters[name], args.connections);
+    }
+    for name in
+        ["refused_capacity", "closed_by_server", "closed_by_peer", "pong_timeouts", "slow_evicted", "gap_notices"]
+    {
+        ensure!(counters[name] == 0, "{name} is {}", counters[name]);
+    }
+    Ok(counters)
+}
+
+fn await_closed(server: &mut Server, args: &IdleArgs) -> anyhow::Result<()> {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let counters = server.counters()?;
+        if counters["sessions"] == 0 {
+            ensure!(counters["closed_by_peer"] == args.connections, "not all were closed by the clients");
+            return Ok(());
+        }
+        if Instant::now() > end {
+            bail!("{} sessions are left after the clients have gone", counters["sessions"]);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Both ends of a connection are on this machine, and so is everybody else's memory: an estimate.
+fn kernel_growth(before: &KernelMemory, after: &KernelMemory, connections: u32) -> Value {
+    let per_connection = |before: u64, after: u64| (after as f64 - before as f64) / f64::from(connections);
+    let mut caches: Vec<(&String, f64)> = after
+        .caches
+        .iter()
+        .map(|(name, bytes)| (name, per_connection(before.caches.get(name).copied().unwrap_or(0), *bytes)))
+        .filter(|(_, growth)| *growth >= 16.0)
+        .collect();
+    caches.sort_by(|one, other| other.1.total_cmp(&one.1));
+    let caches: Map<_, _> = caches.into_iter().map(|(name, growth)| (name.clone(), rounded(growth).into())).collect();
+    json!({
+        "how": "growth over the opening, of both ends (server's and client's socket): Slab and MemAvailable of \
+                /proc/meminfo, the latter with the user memory of both processes; caches by /proc/slabinfo",
+        "slab": rounded(per_connection(before.slab, after.slab)),
+        "available": rounded(per_connection(after.available, before.available)),
+        "caches": caches,
+    })
+}
+
+/// A table for people.
+fn print(moments: &Moments, greeting: &Greeting, report: &Value) {
+    let Greeting { slab, group, engine, .. } = greeting;
+    eprintln!("\nuser memory per session, bytes, {} sessions on {}", report["connections"], report["engine"]);
+    eprintln!("  {:24} {:6}  (slab {slab}, group members {group}, engine {engine})", "predicted", predicted(greeting));
+    for (moment, [anonymous, io_uring, ..]) in &moments.grown {
+        let [total, anonymous, io_uring] =
+            [anonymous + io_uring, *anonymous, *io_uring].map(|it| moments.per_session(it));
+        eprintln!("  {moment:24} {total:6.1}  (anonymous {anonymous}, io_uring queues {io_uring})");
+    }
+    let kernel = &report["kernel_bytes_per_connection_estimated"];
+    eprintln!("kernel memory per connection, both ends, estimated: slab {}", kernel["slab"]);
+    eprintln!(
+        "opened in {} s, held for {} s; {} messages delivered, {} pings answered, none lost",
+        report["opening_s"], report["held_s"], report["messages_delivered"], report["pings_answered"]
+    );
+}
+
+fn write(args: &IdleArgs, report: &Value, now: &jiff::Zoned) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(report)? + "\n";
+    let path = match &args.out {
+        Some(path) if path.as_os_str() == "-" => {
+            print!("{text}");
+            return Ok(());
+        }
+        Some(path) => path.clone(),
+        None => PathBuf::from(format!("perf/results/idle-{}-{}.json", args.connections, now.strftime("%F"))),
+    };
+    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    eprintln!("written to {}", path.display());
+    Ok(())
+}
+
+fn rounded(number: f64) -> f64 {
+    (number * 10.0).round() / 10.0
+}
+
+/// The promise.
+const BYTES_PER_SESSION_MAX: u64 = 200;
+/// What a worker needs once, however many sessions it has: code paths touched, scratch lists, pools.
+const CONSTANT_BYTES: u64 = 256 * 1024;
+/// For pages to be given back, and the last replies.
+const SETTLING: Duration = Duration::from_secs(1);

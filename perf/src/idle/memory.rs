@@ -1,0 +1,75 @@
+//! What a process, and the kernel, hold in memory.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+/// Memory of a process that is its own, in bytes. The ring of frames (a memfd) and the program's file are shared, and
+/// do not grow with the sessions.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct UserMemory {
+    /// Anonymous pages, by smaps, which is exact.
+    pub(crate) anonymous: u64,
+    /// The queues of its io_urings, which are mapped and belong to the kernel's side in no other figure.
+    pub(crate) io_uring: u64,
+    /// `RssAnon` of /proc/PID/status, for comparison: it lags behind by some pages.
+    pub(crate) rss_anon: u64,
+    /// `Pss` of smaps_rollup, ring and program included.
+    pub(crate) pss: u64,
+}
+
+impl UserMemory {
+    pub(crate) fn of(pid: u32) -> anyhow::Result<UserMemory> {
+        let read = |file: &str| {
+            let path = format!("/proc/{pid}/{file}");
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
+        };
+        let (mut anonymous, mut io_uring) = (0, 0);
+        let mut mapping = String::new();
+        for line in read("smaps")?.lines() {
+            match line.split_once(':') {
+                Some(("Anonymous", _)) if !mapping.contains("/memfd:") => anonymous += kib(line),
+                Some(("Rss", _)) if mapping.contains("[io_uring]") => io_uring += kib(line),
+                // `7f…-7f… rw-p 00000000 00:00 0   [heap]`
+                Some((start, _)) if start.contains('-') => mapping = line.to_owned(),
+                _ => {}
+            }
+        }
+        let field =
+            |text: &str, name: &str| text.lines().find(|line| line.split(':').next() == Some(name)).map_or(0, kib);
+        let (rss_anon, pss) = (field(&read("status")?, "RssAnon"), field(&read("smaps_rollup")?, "Pss"));
+        Ok(UserMemory { anonymous, io_uring, rss_anon, pss })
+    }
+}
+
+/// Memory of the whole machine, in bytes.
+#[derive(Debug, Clone)]
+pub(crate) struct KernelMemory {
+    pub(crate) available: u64,
+    /// All slab caches.
+    pub(crate) slab: u64,
+    /// Each of them, where we may look.
+    pub(crate) caches: BTreeMap<String, u64>,
+}
+
+impl KernelMemory {
+    pub(crate) fn now() -> anyhow::Result<KernelMemory> {
+        let meminfo = std::fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
+        let field = |name: &str| meminfo.lines().find(|line| line.split(':').next() == Some(name)).map_or(0, kib);
+        // Root only.
+        let slabinfo = std::fs::read_to_string("/proc/slabinfo").unwrap_or_default();
+        let caches = slabinfo.lines().filter_map(|line| {
+            // name, active_objs, num_objs, objsize, …
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let bytes = words.get(2)?.parse::<u64>().ok()? * words.get(3)?.parse::<u64>().ok()?;
+            Some((words[0].to_owned(), bytes))
+        });
+        Ok(KernelMemory { available: field("MemAvailable"), slab: field("Slab"), caches: caches.collect() })
+    }
+}
+
+/// `Name:   123 kB`, in bytes.
+fn kib(line: &str) -> u64 {
+    line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
+}

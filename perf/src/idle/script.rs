@@ -1,0 +1,29 @@
+//! What is said in this measurement: the server sends it, and every client compares each byte of it.
+
+/// To every session at once.
+pub(crate) const NOTICE: &str = r#"{"op":"notice","kind":"stale","source":"idle"}"#;
+
+/// What a session is sent after its subscription, in order.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Line {
+    /// The message of this number of its subject.
+    Message(u64),
+    Notice,
+}
+
+/// The name of a subject.
+pub(crate) fn subject(subject: usize) -> String {
+    format!("/IDLE/S{subject:05}/trade")
+}
+
+/// The sequence number of a message: counted through all `subjects`, as in a feed.
+pub(crate) fn seq(subjects: usize, subject: usize, number: u64) -> u64 {
+    number * subjects as u64 + subject as u64 + 1
+}
+
+/// The payload of message `number` of a subject.
+pub(crate) fn message(subjects: usize, subject: usize, number: u64) -> String {
+    let (name, q) = (self::subject(subject), seq(subjects, subject, number));
+    let p = number.checked_sub(1).map_or(0, |previous| seq(subjects, subject, previous));
+    format!(r#"{{"s":"{name}","q":{q},"p":{p},"t":"{q}","d":{{"px":{q},"sz":100,"side":"B","match":{q}}}}}"#)
+}

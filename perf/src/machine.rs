@@ -1,0 +1,37 @@
+//! What a result file says about where it comes from.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+/// The command to type for this run.
+pub(crate) fn command() -> String {
+    format!("cargo xtask bench {}", std::env::args().skip(1).collect::<Vec<_>>().join(" "))
+}
+
+/// The commit that is checked out, if that can be told.
+pub(crate) fn commit() -> Option<String> {
+    let output = Command::new("git").args(["describe", "--always", "--dirty", "--tags"]).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// The hardware and the kernel.
+pub(crate) fn describe() -> Value {
+    let read = |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+    let cpuinfo = read("/proc/cpuinfo").unwrap_or_default();
+    let models: Vec<&str> =
+        cpuinfo.lines().filter_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|it| it.1).collect();
+    let vulnerabilities = std::fs::read_dir("/sys/devices/system/cpu/vulnerabilities").into_iter().flatten().flatten();
+    let mitigations: BTreeMap<String, String> = vulnerabilities
+        .filter_map(|file| Some((file.file_name().into_string().ok()?, read(file.path().to_str()?)?)))
+        .filter(|(_, state)| state.starts_with("Mitigation"))
+        .collect();
+    json!({
+        "kernel": read("/proc/sys/kernel/osrelease"),
+        "cpu": models.first(),
+        "nproc": models.len(),
+        "mitigations": mitigations,
+        "congestion_control": read("/proc/sys/net/ipv4/tcp_congestion_control"),
+    })
+}
