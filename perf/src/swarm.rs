@@ -2,7 +2,7 @@
 //! more of them than the process may have descriptors. It spins: a client that sleeps would charge the server for
 //! waking it.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
@@ -121,7 +121,11 @@ fn subscribe(stream: &mut TcpStream, addr: SocketAddr, target: &str, preamble: u
     let mut frames = 0;
     while frames < preamble {
         let mut chunk = [0; 4096];
-        let len = stream.read(&mut chunk)?;
+        let len = match stream.read(&mut chunk) {
+            // With a timeout set, a signal or io_uring's own work ends the call (signal(7)).
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            result => result?,
+        };
         ensure!(len > 0, "the server has closed the connection: {}", String::from_utf8_lossy(&bytes));
         bytes.extend_from_slice(&chunk[..len]);
         if at.is_none() {
