@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -100,13 +101,16 @@ struct Page {
     next_id: u64,
     /// Exceptions and errors of the page, violations of its security policy included.
     complaints: Vec<String>,
-    _profile: tempfile::TempDir,
+    profile: tempfile::TempDir,
 }
 
 impl Page {
     async fn open(chromium: &str, url: &str) -> Page {
         let profile = tempfile::tempdir().unwrap();
         let browser = Command::new(chromium)
+            // Its helpers go with it, and what it leaves lies in its profile.
+            .process_group(0)
+            .env("TMPDIR", profile.path())
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"])
             .args(["--disable-background-networking", "--disable-component-update", "--remote-debugging-port=0"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
@@ -125,7 +129,7 @@ impl Page {
             tokio::time::sleep(Duration::from_millis(100)).await;
         };
         let (socket, _) = tokio_tungstenite::connect_async(target).await.unwrap();
-        let mut page = Page { browser, socket, next_id: 1, complaints: Vec::new(), _profile: profile };
+        let mut page = Page { browser, socket, next_id: 1, complaints: Vec::new(), profile };
         for domain in ["Page.enable", "Runtime.enable", "Log.enable"] {
             page.call(domain, json!({})).await;
         }
@@ -189,8 +193,17 @@ impl Page {
 
 impl Drop for Page {
     fn drop(&mut self) {
-        let _ = self.browser.kill();
+        if let Ok(group) = i32::try_from(self.browser.id()) {
+            let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), nix::sys::signal::Signal::SIGKILL);
+        }
         let _ = self.browser.wait();
+        // Helpers that are just ending may still write.
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(100));
+            if std::fs::remove_dir_all(self.profile.path()).is_ok() {
+                break;
+            }
+        }
     }
 }
 
