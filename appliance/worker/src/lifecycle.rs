@@ -103,7 +103,11 @@ impl Worker {
         }
         session.pinged = true;
         self.stats.pings.add(1);
-        self.say(index, |out| frame::write_frame(out, Opcode::Ping, b""));
+        if session.owes_nothing() {
+            self.pinged.push(index);
+        } else {
+            self.say(index, |out| out.extend_from_slice(PING));
+        }
         self.arm(index, now_ms + pong_ms_max);
     }
 
@@ -125,36 +129,48 @@ impl Worker {
     }
 
     /// Sends a text message to every session that has subscriptions and is current; where `behind_too`, those who are
-    /// behind get it after what they are owed. One frame serves all of them, as in the fan-out: a buffer for each of a
-    /// million sessions would be memory that the allocator does not give back.
+    /// behind get it after what they are owed.
     pub(crate) fn tell_all(&mut self, engine: &mut dyn Engine, text: &str, behind_too: bool) -> io::Result<()> {
         let mut bytes = Vec::new();
         frame::write_frame(&mut bytes, Opcode::Text, text.as_bytes());
-        self.slices.clear();
-        push_bytes(&mut self.slices, &bytes);
-        for index in self.sessions.indices() {
-            let Some(session) = self.sessions.find(index) else { continue };
+        let mut current = self.sessions.indices();
+        current.retain(|&index| {
+            let Some(session) = self.sessions.find(index) else { return false };
             if session.state != State::Open || session.group == NO_GROUP {
-                continue;
+                return false;
             }
             let is_current = session.member != NOT_MEMBER;
-            if is_current && session.extra.is_none() {
-                engine.send(SessionId(index), &self.slices);
-            } else if is_current || behind_too {
+            let owes_nothing = session.owes_nothing();
+            if !owes_nothing && (is_current || behind_too) {
                 self.say_text(index, text);
             }
+            owes_nothing
+        });
+        self.say_same(engine, &current, &bytes)
+    }
+
+    /// Sends the same frame to sessions that owe nothing, from the same bytes, as the fan-out does: a buffer for each of
+    /// a million sessions would be memory that the allocator does not give back.
+    pub(crate) fn say_same(&mut self, engine: &mut dyn Engine, sessions: &[u32], bytes: &[u8]) -> io::Result<()> {
+        if sessions.is_empty() {
+            return Ok(());
+        }
+        self.slices.clear();
+        push_bytes(&mut self.slices, bytes);
+        for index in sessions {
+            engine.send(SessionId(*index), &self.slices);
         }
         let mut unsent = std::mem::take(&mut self.unsent);
         engine.flush(&mut |it| unsent.push(it))?;
         for it in unsent.drain(..) {
-            self.told_in_part(it, &bytes);
+            self.said_in_part(it, bytes);
         }
         self.unsent = unsent;
         Ok(())
     }
 
     /// A session's socket did not take the whole of `bytes`, a frame: it owes the rest, and is behind from here on.
-    fn told_in_part(&mut self, unsent: Unsent, bytes: &[u8]) {
+    fn said_in_part(&mut self, unsent: Unsent, bytes: &[u8]) {
         let index = unsent.session.0;
         self.stats.unsent.add(1);
         if unsent.error.is_some() {
@@ -408,3 +424,6 @@ fn spread(index: u32, salt: u32, max: u32) -> u32 {
     let hashed = (index ^ salt.rotate_left(16)).wrapping_mul(0x9E37_79B9);
     u32::try_from((u64::from(hashed) * u64::from(max)) >> 32).unwrap_or(max)
 }
+
+/// An empty ping (RFC 6455, 5.5.2).
+pub(crate) const PING: &[u8] = &[0x89, 0];

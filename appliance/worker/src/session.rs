@@ -172,6 +172,11 @@ impl Session {
         self.extra.as_ref().is_some_and(|extra| extra.behind.is_some())
     }
 
+    /// Is it current, with nothing on its way to it but what the kernel has?
+    pub(crate) fn owes_nothing(&self) -> bool {
+        self.member != NOT_MEMBER && self.extra.is_none()
+    }
+
     /// May its requests be served now, or must they wait until it is current?
     pub(crate) fn must_defer(&self) -> bool {
         self.extra

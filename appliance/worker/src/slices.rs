@@ -17,7 +17,7 @@ pub(crate) fn push_frame(slices: &mut IoSlices, reader: &Reader, lane: Lane, pos
 /// Adds bytes that a session owes, or a notice.
 ///
 /// The caller flushes before it changes or drops `bytes`: `serve` touches neither the sessions' buffers nor the arena
-/// of notices between the first push and the flush's return.
+/// of notices between the first push and the flush's return, and `say_same` borrows them until then.
 pub(crate) fn push_bytes(slices: &mut IoSlices, bytes: &[u8]) -> bool {
     // SAFETY: see above.
     unsafe { slices.push(bytes.as_ptr(), bytes.len()) }

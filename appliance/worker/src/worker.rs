@@ -13,6 +13,7 @@ use fanblade_wire::InboundLimits;
 use crate::catchup::Plan;
 use crate::directory::Directory;
 use crate::handle::{Command, WorkerConfig};
+use crate::lifecycle::PING;
 use crate::session::Sessions;
 use crate::stats::WorkerStats;
 use crate::timers::{TICK_MS, Wheel};
@@ -51,6 +52,8 @@ pub(crate) struct Worker {
     pub(crate) plan: Plan,
     pub(crate) text: String,
     due: Vec<u32>,
+    /// Sessions to be pinged, of those that owe nothing.
+    pub(crate) pinged: Vec<u32>,
 }
 
 /// A call to the engine that waits for its turn.
@@ -109,6 +112,7 @@ impl Worker {
             plan: Plan::default(),
             text: String::new(),
             due: Vec::new(),
+            pinged: Vec::new(),
         };
         worker.jump_to_tail();
         worker
@@ -126,7 +130,7 @@ impl Worker {
             if self.obey_commands(engine)? {
                 return Ok(());
             }
-            self.expire();
+            self.expire(engine)?;
             self.apply(engine);
             self.serve(engine)?;
             self.fan_out(engine)?;
@@ -191,13 +195,18 @@ impl Worker {
         Ok(false)
     }
 
-    fn expire(&mut self) {
+    fn expire(&mut self, engine: &mut dyn Engine) -> io::Result<()> {
         let mut due = std::mem::take(&mut self.due);
         self.wheel.expire(&mut self.sessions, self.now_ms, &mut due);
         for index in due.drain(..) {
             self.on_deadline(index);
         }
         self.due = due;
+        let mut pinged = std::mem::take(&mut self.pinged);
+        let said = self.say_same(engine, &pinged, PING);
+        pinged.clear();
+        self.pinged = pinged;
+        said
     }
 
     /// Carries out what the event handlers have decided.
