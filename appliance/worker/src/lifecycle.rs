@@ -149,8 +149,8 @@ impl Worker {
         self.say_same(engine, &current, &bytes)
     }
 
-    /// Sends the same frame to sessions that owe nothing, from the same bytes, as the fan-out does: a buffer for each of
-    /// a million sessions would be memory that the allocator does not give back.
+    /// Sends the same frame to sessions that owe nothing, from the same bytes, as the fan-out does: a buffer for each
+    /// of a million sessions would be memory that the allocator does not give back.
     pub(crate) fn say_same(&mut self, engine: &mut dyn Engine, sessions: &[u32], bytes: &[u8]) -> io::Result<()> {
         if sessions.is_empty() {
             return Ok(());
