@@ -81,14 +81,16 @@ impl Crowd {
         Ok(())
     }
 
-    /// Only answers pings for a while: any text is one too many.
+    /// Only answers pings, once and for a while: any text is one too many.
     pub(crate) fn hold(&mut self, time: Duration) -> anyhow::Result<()> {
         let end = Instant::now() + time;
-        while Instant::now() < end {
+        loop {
             self.harvest()?;
+            if Instant::now() >= end {
+                return Ok(());
+            }
             std::thread::sleep(Duration::from_millis(1));
         }
-        Ok(())
     }
 
     /// Pings answered.
