@@ -92,6 +92,18 @@ fn assert_flows_agree(steer: &Steer, connections: &[Connection]) {
     }
 }
 
+/// Has each side received every packet that the other has sent?
+fn arrives_whole(connections: &[Connection]) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(3);
+    while connections.iter().any(|connection| connection.expected().is_none()) {
+        if Instant::now() > deadline {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    true
+}
+
 fn wait_for<T>(mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
@@ -146,17 +158,24 @@ fn large_sends_count_as_the_packets_that_they_become() {
     if !is_privileged("large_sends_count_as_the_packets_that_they_become") {
         return;
     }
-    let (blade, client) = pair(true);
-    let mut steer = load();
-    blade.run(|| {
-        assert_eq!(steer.attach_ingress("veth0").unwrap(), XdpMode::Native);
-        steer.attach_egress("veth0").unwrap();
-    });
-    let connections = exchange(&blade, &client, &[(5_000_000, 5_000_000)]);
-    assert_flows_agree(&steer, &connections);
-    let flow = steer.view().flows().next().unwrap().counters;
-    let handed_over = steer.view().verdict(Verdict::EgressCounted).unwrap();
-    assert!(handed_over < flow.packets_out / 2, "{handed_over}: there was no large send in this test");
+    // A busy machine may drop packets of such a burst between the two stacks, and then their counts differ for good.
+    for is_last in [false, false, false, false, true] {
+        let (blade, client) = pair(true);
+        let mut steer = load();
+        blade.run(|| {
+            assert_eq!(steer.attach_ingress("veth0").unwrap(), XdpMode::Native);
+            steer.attach_egress("veth0").unwrap();
+        });
+        let connections = exchange(&blade, &client, &[(5_000_000, 5_000_000)]);
+        if !is_last && !arrives_whole(&connections) {
+            continue;
+        }
+        assert_flows_agree(&steer, &connections);
+        let flow = steer.view().flows().next().unwrap().counters;
+        let handed_over = steer.view().verdict(Verdict::EgressCounted).unwrap();
+        assert!(handed_over < flow.packets_out / 2, "{handed_over}: there was no large send in this test");
+        return;
+    }
 }
 
 #[test]
