@@ -16,6 +16,8 @@ use io_uring::{IoUring, cqueue, opcode};
 pub(crate) struct Direct {
     uring: IoUring,
     buffers: Option<Buffers>,
+    /// Scratch: sockets whose receive has found no buffer.
+    again: Vec<usize>,
 }
 
 /// What [`Direct::harvest`] found.
@@ -40,7 +42,7 @@ impl Direct {
             unsafe { uring.submitter().register_buf_ring_with_flags(addr, BUFFERS as u16, 0, 0) }?;
             (0..BUFFERS as u16).for_each(|id| buffers.provide(id));
         }
-        Ok(Direct { uring, buffers })
+        Ok(Direct { uring, buffers, again: Vec::new() })
     }
 
     /// Moves a socket into the table. The process holds no descriptor of it any more.
@@ -86,8 +88,6 @@ impl Direct {
             self.uring.submit()?;
         }
         let Some(buffers) = &mut self.buffers else { bail!("this ring does not receive") };
-        let mut again: [Option<usize>; 64] = [None; 64];
-        let mut ended = 0;
         for completion in self.uring.completion() {
             if completion.user_data() & REPLY != 0 {
                 let len = (completion.user_data() & !REPLY) >> 32;
@@ -103,17 +103,16 @@ impl Direct {
             if !cqueue::more(completion.flags()) {
                 match -completion.result() {
                     ..0 | libc::ENOBUFS => {
-                        again[ended] = Some(slot);
-                        ended += 1;
-                        if ended == again.len() {
-                            break;
-                        }
+                        self.again.push(slot);
                     }
                     errno => sink(slot, Received::End(errno))?,
                 }
             }
         }
-        again.into_iter().flatten().try_for_each(|slot| self.receive(slot))
+        let mut again = std::mem::take(&mut self.again);
+        let received = again.drain(..).try_for_each(|slot| self.receive(slot));
+        self.again = again;
+        received
     }
 
     /// Sends the same bytes to the first `count` sockets. All must be taken whole at once: nobody is behind in these

@@ -85,7 +85,7 @@ impl Crowd {
     pub(crate) fn hold(&mut self, time: Duration) -> anyhow::Result<()> {
         let end = Instant::now() + time;
         loop {
-            self.harvest()?;
+            while self.harvest()? {}
             if Instant::now() >= end {
                 return Ok(());
             }
@@ -98,7 +98,9 @@ impl Crowd {
         self.pongs
     }
 
-    fn harvest(&mut self) -> anyhow::Result<()> {
+    /// Takes what has come; `false` when that was nothing. There may be more than the rings have buffers for.
+    fn harvest(&mut self) -> anyhow::Result<bool> {
+        let mut has_received = false;
         let Crowd { rings, slots, clients, subjects, script, current, pongs } = self;
         let mut pinged = Vec::new();
         for (number, (ring, clients)) in rings.iter_mut().zip(clients.chunks_mut(*slots)).enumerate() {
@@ -108,6 +110,7 @@ impl Crowd {
                     Received::Bytes(bytes) => bytes,
                     Received::End(errno) => bail!("connection {at} was lost (errno {errno})"),
                 };
+                has_received = true;
                 let Client { frames, lines } = &mut clients[slot];
                 let mut fault = None;
                 frames.push(bytes, |opcode, payload| {
@@ -132,7 +135,7 @@ impl Crowd {
                 ring.reply(slot, PONG)?;
             }
         }
-        Ok(())
+        Ok(has_received)
     }
 }
 
