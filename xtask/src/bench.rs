@@ -11,6 +11,7 @@ use crate::{child, repository};
 ///
 ///   cargo xtask bench floor            CPU per delivered message, beside a bare loop over the same sockets
 ///   cargo xtask bench floor --help     its options
+///   cargo xtask bench idle             memory per idle session, 100,000 of them; none lost
 ///   cargo xtask bench --help           this; without a name: the list of measurements
 ///
 /// Results go to perf/results/, one JSON file each. Numbers in README.md come from there (see `tidy`).

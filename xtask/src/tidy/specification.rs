@@ -1,7 +1,8 @@
 //! SPECIFICATION.md: every promise names the tests that hold it, or says that it is pending.
 //!
 //! A promise is a paragraph (or list item) that begins with its number in bold, and ends with its tests:
-//! `**R3.** A reader that was lapped knows it. Tests: \`lapped_reader_is_told\`, \`ring::stress\`.` or `Pending: why.`
+//! `**R3.** A reader that was lapped knows it. Tests: \`ring::stress::no_torn_frame\`.` or `Pending: why.`
+//! What stands before a test's name are parts of its file's path.
 
 use std::collections::BTreeSet;
 
@@ -30,7 +31,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
             fault(format!("{} names no test (`Tests: …`) and is not `Pending: …`", promise.number));
         }
         for name in named {
-            if !tests.contains(name.rsplit("::").next().unwrap_or(name)) {
+            if !tests.iter().any(|test| test.is_called(name)) {
                 fault(format!("{}: there is no test {name}", promise.number));
             }
         }
@@ -86,10 +87,25 @@ fn number(line: &str) -> Option<&str> {
     (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())).then_some(number)
 }
 
-/// Names of the functions that follow a test attribute, or stand in a `proptest!`, in all our sources.
-fn tests(tree: &Tree) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    for (_, text) in tree.texts(&[".rs"]) {
+struct Test<'t> {
+    path: &'t str,
+    function: String,
+}
+
+impl Test<'_> {
+    /// `slow::stops` and `worker::slow::tests::stops` are names of `stops` in appliance/worker/tests/slow.rs.
+    fn is_called(&self, name: &str) -> bool {
+        let mut parts = name.split("::").collect::<Vec<_>>();
+        let is_on_path =
+            |part: &&str| *part == "tests" || self.path.trim_end_matches(".rs").split('/').any(|dir| dir == *part);
+        parts.pop() == Some(&self.function) && parts.iter().all(is_on_path)
+    }
+}
+
+/// The functions with a test attribute, those within a `proptest!` too, in all our sources.
+fn tests(tree: &Tree) -> Vec<Test<'_>> {
+    let mut tests = Vec::new();
+    for (path, text) in tree.texts(&[".rs"]) {
         let mut is_test = false;
         for line in only_code(text).lines().map(str::trim) {
             if line.starts_with("#[") && has_word(line, "test") && !has_word(line, "cfg") {
@@ -97,12 +113,13 @@ fn tests(tree: &Tree) -> BTreeSet<String> {
             }
             let Some((before, after)) = line.split_once("fn ") else { continue };
             if is_test && before.chars().all(|c| c.is_alphabetic() || c == ' ') {
-                names.insert(after.chars().take_while(|c| super::code::is_word(*c)).collect());
+                let function = after.chars().take_while(|c| super::code::is_word(*c)).collect();
+                tests.push(Test { path, function });
             }
             is_test = false;
         }
     }
-    names
+    tests
 }
 
 #[cfg(test)]
@@ -113,13 +130,13 @@ mod tests {
     fn messages(specification: &str) -> Vec<String> {
         let source = "#[test]\nfn holds() {}\n#[tokio::test]\n#[cfg(x)]\nasync fn serves() {}\n\
                       #[cfg(test)]\nfn helper() {}\n// #[test]\nfn comment() {}\n";
-        let tree = tree(&[("a/src/lib.rs", source), (PATH, specification)]);
+        let tree = tree(&[("a/src/feed.rs", source), (PATH, specification)]);
         check(&tree).iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn promises_with_tests_or_pending_pass() {
-        let good = "# Spec\n**R1.** It holds,\nalways. Tests: `holds`,\n`a::serves`.\n\n- **R2.** Later. Pending: needs hardware.\n";
+        let good = "# Spec\n**R1.** It holds,\nalways. Tests: `holds`,\n`a::feed::tests::serves`.\n\n- **R2.** Later. Pending: needs hardware.\n";
         assert_eq!(messages(good), [""; 0]);
     }
 
@@ -127,6 +144,7 @@ mod tests {
     fn each_fault_is_found() {
         let found = |text: &str| messages(text).join("\n");
         assert!(found("**R1.** A. Tests: `gone`.\n").contains("SPECIFICATION.md:1: R1: there is no test gone"));
+        assert!(found("**R1.** A. Tests: `a::wire::holds`.\n").contains("no test a::wire::holds"));
         assert!(found("**R1.** A. Tests: `helper`.\n").contains("no test helper"));
         assert!(found("**R1.** A. Tests: `comment`.\n").contains("no test comment"));
         assert!(found("**R1.** A.\n\nTests: `holds`.\n").contains("R1 names no test"));
