@@ -11,6 +11,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -28,6 +29,7 @@ pub struct Blade {
     pub data: SocketAddr,
     pub admin: SocketAddr,
     log: Arc<Mutex<String>>,
+    log_reader: Option<JoinHandle<()>>,
 }
 
 impl Blade {
@@ -44,7 +46,7 @@ impl Blade {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let stderr = BufReader::new(child.stderr.take().unwrap());
-        std::thread::spawn({
+        let log_reader = std::thread::spawn({
             let log = Arc::clone(&log);
             move || stderr.lines().map_while(Result::ok).for_each(|line| *log.lock().unwrap() += &format!("{line}\n"))
         });
@@ -63,7 +65,7 @@ impl Blade {
             let status = child.wait();
             panic!("the blade did not start ({status:?}):\n{}", log.lock().unwrap());
         };
-        Blade { child, data, admin, log }
+        Blade { child, data, admin, log, log_reader: Some(log_reader) }
     }
 
     pub fn pid(&self) -> u32 {
@@ -74,11 +76,14 @@ impl Blade {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and for the last line of its log.
     pub fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
+                if let Some(reader) = self.log_reader.take() {
+                    reader.join().unwrap();
+                }
                 return status;
             }
             assert!(Instant::now() < deadline, "the blade does not end:\n{}", self.log());
