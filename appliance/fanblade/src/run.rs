@@ -418,9 +418,12 @@ fn banner(blade: &Blade, admin: SocketAddr) {
         false => address.to_string(),
     };
     let (data, admin) = (reachable(blade.data), reachable(admin));
+    // As it was called itself, so that the line can be copied.
+    let program =
+        std::env::args_os().next().map_or("fanblade".into(), |program| program.to_string_lossy().into_owned());
     let text = format!(
         "fanblade {} serves {}, {} workers ({})\n  subscribers  ws://{data}/v1/stream\n  live page    http://{admin}/\n  \
-         metrics      http://{admin}/metrics\n  try          fanblade subscribe {data} '/{}/*/trade'\n",
+         metrics      http://{admin}/metrics\n  try          {program} subscribe {data} '/{}/*/trade'\n",
         env!("CARGO_PKG_VERSION"),
         blade.feed,
         blade.workers.len(),

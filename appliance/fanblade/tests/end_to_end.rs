@@ -230,6 +230,44 @@ async fn a_stopped_blade_says_goodbye() {
 }
 
 #[tokio::test]
+async fn a_blade_that_stood_still_closes_nobody_for_its_own_pause() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("blade.toml");
+    std::fs::write(&file, "[limits]\nping_interval_ms = \"200ms\"\npong_ms_max = \"1s\"\n").unwrap();
+    for engine in ENGINES {
+        let blade = Blade::start(&["--config", file.to_str().unwrap(), "--engine", engine, "--workers", "1"]);
+        // Quiet subjects, so that pings are due all the time.
+        let url = format!("ws://{}/v1/stream?subjects=/NASDAQ/NOT_LISTED/*", blade.data);
+        let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+        assert!(socket.next().await.unwrap().unwrap().to_text().unwrap().contains("subscribed"));
+        pinged(&mut socket, 3).await;
+        blade.signal(Signal::SIGSTOP);
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        blade.signal(Signal::SIGCONT);
+        pinged(&mut socket, 5).await;
+        assert_eq!(blade.metric("fanblade_worker_pong_timeouts_total{worker=\"0\"}"), 0.0, "{engine}");
+        assert!(blade.metric("fanblade_worker_stalls_total{worker=\"0\"}") >= 1.0, "{engine}");
+    }
+}
+
+/// Waits for so many pings, and answers them.
+async fn pinged<S>(socket: &mut tokio_tungstenite::WebSocketStream<S>, count: usize)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let mut seen = 0;
+    while seen < count {
+        match tokio::time::timeout(Duration::from_secs(20), socket.next()).await.unwrap() {
+            Some(Ok(Message::Ping(_))) => seen += 1,
+            // The market's session begins.
+            Some(Ok(Message::Text(text))) if text.contains("notice") => {}
+            other => panic!("after {seen} pings: {other:?}"),
+        }
+        socket.flush().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn requests_that_are_wrong_are_refused_and_the_session_lives_on() {
     for engine in ENGINES {
         let blade = Blade::start(&["--engine", engine, "--workers", "1"]);

@@ -30,8 +30,13 @@ impl Worker {
         let now_ms = self.now_ms;
         let Some(session) = self.sessions.find(index) else { return };
         session.received_ms = now_ms;
-        session.pinged = false;
-        match session.state {
+        let was_pinged = std::mem::take(&mut session.pinged);
+        let state = session.state;
+        if was_pinged && state == State::Open && !session.is_behind() {
+            // From the pong's deadline to the next ping.
+            self.arm(index, now_ms + u64::from(self.config.limits.ping_interval_ms));
+        }
+        match state {
             State::Handshake => self.upgrade(index, bytes),
             State::Open => self.requests(index, bytes),
             State::Free | State::Closing | State::Lingering => {}
@@ -357,7 +362,7 @@ impl Worker {
         self.wheel.arm(&mut self.sessions, index, deadline_ms);
     }
 
-    fn arm_earlier(&mut self, index: u32, deadline_ms: u64) {
+    pub(crate) fn arm_earlier(&mut self, index: u32, deadline_ms: u64) {
         if self.sessions.find(index).is_some_and(|session| deadline_ms < session.links.deadline_ms) {
             self.arm(index, deadline_ms);
         }

@@ -153,6 +153,8 @@ impl Worker {
         if let Some(session) = self.sessions.find(index) {
             session.subscribed_once = true;
         }
+        // The deadline so far was that of the first subscription.
+        self.arm_earlier(index, self.now_ms + u64::from(self.config.limits.ping_interval_ms));
         let subjects = self.directory.matching(filters);
         let unmatched = filters.iter().filter(|text| !self.directory.has_match(text)).cloned().collect();
         let resumed = resume.map(|resume| self.resume(resume, &gained, mode));

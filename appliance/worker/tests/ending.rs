@@ -199,3 +199,23 @@ fn beyond_sessions_max_is_503() {
         assert_eq!(blade.stat("refused_capacity"), 1);
     }
 }
+
+#[test]
+fn pings_come_at_their_interval_whatever_the_other_deadlines() {
+    for engine in ENGINES {
+        let mut config = BladeConfig::default();
+        config.limits.ping_interval_ms = 200;
+        // Longer than the interval: the first subscription's deadline, and the pong's.
+        config.limits.subscribe_ms_max = 30_000;
+        config.limits.pong_ms_max = 10_000;
+        let blade = Blade::start_with(engine, config);
+        let mut client = blade.subscriber(&["/X/**"], "all");
+        let started = std::time::Instant::now();
+        for _ in 0..5 {
+            assert_eq!(client.receive(), Received::Ping, "{engine}");
+            client.send_frame(Opcode::Pong, b"");
+        }
+        assert!(started.elapsed() < Duration::from_secs(5), "{engine}: {:?}", started.elapsed());
+        assert!(started.elapsed() > Duration::from_millis(900), "{engine}: {:?}", started.elapsed());
+    }
+}
