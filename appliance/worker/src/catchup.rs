@@ -277,10 +277,8 @@ impl Worker {
                 }
                 self.become_current(index);
             }
-            None => {
-                self.serve_deferred(index);
-                self.sessions.tidy(index);
-            }
+            // Requests are deferred only while it is behind.
+            None => self.sessions.tidy(index),
         }
     }
 

@@ -24,8 +24,11 @@ impl Worker {
             return Ok(());
         }
         self.directory.learn(&self.reader);
-        let first = self.cursor;
+        let (first, before_seq) = (self.cursor, self.cursor_seq);
         let Some(published_ns) = self.drain(tail) else {
+            // What was gathered of the pass is not sent: the sessions stand where they stood before it.
+            self.forget_pass();
+            (self.cursor, self.cursor_seq) = (first, before_seq);
             self.lapped();
             return Ok(());
         };
@@ -39,7 +42,7 @@ impl Worker {
         self.stats.passes.add(1);
         if self.reader.is_intact(first) {
             for it in unsent.drain(..) {
-                self.fell_short(it);
+                self.fell_short(it, before_seq);
             }
         } else {
             unsent.clear();
@@ -62,13 +65,7 @@ impl Worker {
         let end = self.pass_end(tail);
         let first = self.cursor;
         while self.cursor < end {
-            let Ok(descriptor) = self.reader.descriptor(self.cursor) else {
-                for group in self.touched.drain(..) {
-                    self.directory.groups[group as usize].owed.clear();
-                }
-                self.cursor = first;
-                return None;
-            };
+            let descriptor = self.reader.descriptor(self.cursor).ok()?;
             let index = self.cursor;
             self.cursor += 1;
             let subject = descriptor.subject.0;
@@ -87,6 +84,14 @@ impl Worker {
         }
         self.stats.descriptors.add(self.cursor - first);
         Some(oldest_ns)
+    }
+
+    fn forget_pass(&mut self) {
+        for number in self.touched.drain(..) {
+            let group = &mut self.directory.groups[number as usize];
+            let conflatable = group.owed.drain(..).filter(|owed| owed.conflatable).count() as u64;
+            group.frames_conflatable = group.frames_conflatable.wrapping_sub(conflatable);
+        }
     }
 
     /// Where a new numbering begins, the sessions are told before they get its first frame: `true` when they have to be
@@ -137,8 +142,8 @@ impl Worker {
     }
 
     /// A session's socket did not take the whole pass: what is left of the frame that was cut is copied, and the
-    /// session is behind from the frame after it.
-    fn fell_short(&mut self, unsent: Unsent) {
+    /// session is behind from the frame after it. `before_seq`: where the numbering stood before the pass.
+    fn fell_short(&mut self, unsent: Unsent, before_seq: u64) {
         let index = unsent.session.0;
         self.stats.unsent.add(1);
         let Some(session) = self.sessions.find(index) else { return };
@@ -164,14 +169,14 @@ impl Worker {
             return self.drop_session(index);
         }
         session.blocked = true;
-        let after_seq = if given == 0 { None } else { Some(group.owed[given - 1].index) };
-        let after_seq = match after_seq.or(next.checked_sub(1)) {
-            Some(index) => self.reader.descriptor(index).map_or(self.cursor_seq, |descriptor| descriptor.seq),
-            None => 0,
-        };
+        // The newest that it was given: of this pass, else from before it. Too low a number would tell a gap that is
+        // none; too high a number would keep one quiet.
+        let last = given.checked_sub(1).and_then(|last| self.reader.descriptor(group.owed[last].index).ok());
+        let after_seq = last.map_or(before_seq, |descriptor| descriptor.seq);
         self.fall_behind(index, next, served, after_seq);
         self.note_slow(index);
         self.actions.push(Action::WantWritable(unsent.session));
+        debug_assert!(self.sessions.extra(index).is_some_and(|extra| extra.out.is_empty()), "a member owed bytes");
         if let Some(cut) = cut
             && let Some(extra) = self.sessions.extra(index)
             && !copy_rest(&self.reader, cut.index, lane, sent, &mut extra.out)

@@ -253,9 +253,25 @@ impl Worker {
                 self.tell_epoch(index);
             }
         }
-        self.join_members(index);
         self.serve_deferred(index);
-        self.sessions.tidy(index);
+        self.join_when_nothing_is_owed(index);
+    }
+
+    /// A session that owes bytes of its own is no member: the fan-out would put a frame, or the half of one, before or
+    /// into them. It stays behind, with nothing missing, until they are out.
+    fn join_when_nothing_is_owed(&mut self, index: u32) {
+        let Some(session) = self.sessions.find(index) else { return };
+        if session.state != State::Open || session.is_behind() {
+            return;
+        }
+        let group = session.group;
+        if session.extra.as_ref().is_none_or(|extra| extra.owed().is_empty()) {
+            self.join_members(index);
+            self.sessions.tidy(index);
+        } else if group != NO_GROUP {
+            let served = self.directory.groups[group as usize].frames_conflatable;
+            self.fall_behind(index, self.cursor, served, self.cursor_seq);
+        }
     }
 
     /// Moves a session to another set of subscriptions.

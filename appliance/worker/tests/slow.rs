@@ -2,9 +2,10 @@
 
 mod common;
 
+use std::io::Read as _;
 use std::time::{Duration, Instant};
 
-use common::{Blade, BladeConfig, Checker, ENGINES, PATIENCE, Received};
+use common::{Blade, BladeConfig, Checker, Client, ENGINES, PATIENCE, Received};
 
 /// About what a quote takes, and enough of them to fill any socket soon.
 fn data(n: u64) -> String {
@@ -146,18 +147,12 @@ fn a_worker_that_was_overtaken_says_so_and_goes_on() {
             .enumerate()
             .map(|(number, mut client)| {
                 std::thread::spawn(move || {
-                    let mut checker = Checker::default();
-                    loop {
-                        match client.receive_within(PATIENCE).expect("the last frame") {
-                            Received::Text(message) => checker.take(&message, number % 2 == 0),
-                            // I4: a frame that may have been torn ends the session.
-                            Received::End => break None,
-                            other => panic!("{other:?}"),
-                        }
-                        if checker.newest.contains_key("/X/LAST/bbo") {
-                            break Some(checker);
-                        }
-                    }
+                    let read = std::panic::AssertUnwindSafe(|| until_last_or_end(&mut client, number % 2 == 0));
+                    std::panic::catch_unwind(read).unwrap_or_else(|_| {
+                        // I4: what may have been torn, and here was, ends the session.
+                        ends(&client.stream);
+                        None
+                    })
                 })
             })
             .collect();
@@ -172,6 +167,35 @@ fn a_worker_that_was_overtaken_says_so_and_goes_on() {
         assert!(survivors.len() as u64 + closed >= 4, "{engine}: {} survive, {closed} closed", survivors.len());
         for checker in survivors {
             assert!(checker.frames < 200_000 && checker.newest.len() >= 6, "{engine}: {:?}", checker.newest.len());
+        }
+    }
+}
+
+/// Reads and checks until the last frame (the checker), or until the session is closed (`None`).
+fn until_last_or_end(client: &mut Client, all: bool) -> Option<Checker> {
+    let mut checker = Checker::default();
+    loop {
+        match client.receive_within(PATIENCE).expect("the last frame") {
+            Received::Text(message) => checker.take(&message, all),
+            Received::End => return None,
+            other => panic!("{other:?}"),
+        }
+        if checker.newest.contains_key("/X/LAST/bbo") {
+            return Some(checker);
+        }
+    }
+}
+
+/// Waits until the server has closed this connection.
+fn ends(mut stream: &std::net::TcpStream) {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut buffer = [0; 65_536];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return,
+            Err(error) => panic!("a torn stream goes on: {error}"),
         }
     }
 }
@@ -237,5 +261,59 @@ fn the_numbering_begins_anew_for_the_current_and_for_those_behind() {
                 checker.take(&message, is_all);
             }
         }
+    }
+}
+
+#[test]
+fn whoever_falls_behind_again_and_again_gets_whole_frames_and_all_notices() {
+    for engine in ENGINES {
+        let mut config = BladeConfig::default();
+        config.limits.requests_per_s_max = 10_000;
+        config.limits.requests_deferred_max = 1_000;
+        let mut blade = Blade::start_with(engine, config);
+        let mut client = blade.subscriber(&["/X/A/all"], "all");
+        client.subscribe(&["/X/A/newest"], "conflate");
+        client.message();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let publisher = std::thread::spawn(move || {
+            let mut n = 0;
+            // Without a pause: the fan-out goes on while the session becomes current.
+            while stopped.try_recv() != Err(std::sync::mpsc::TryRecvError::Disconnected) {
+                blade.publish(["/X/A/all", "/X/A/newest"][(n % 2) as usize], &data(n));
+                n += 1;
+                if n % 64 == 0 {
+                    std::thread::sleep(Duration::from_micros(300));
+                }
+            }
+            blade
+        });
+        let mut checker = Checker::default();
+        let (mut pings, mut pongs) = (0, 0);
+        for n in 0..60_000u32 {
+            let message = client.message();
+            if message["op"] == "pong" {
+                pongs += 1;
+            } else {
+                checker.take(&message, message["s"] == "/X/A/all");
+            }
+            if n % 500 == 0 {
+                // Answered while it is behind only when it is current again.
+                client.send(r#"{"op":"ping"}"#);
+                pings += 1;
+                std::thread::sleep(Duration::from_millis(u64::from(n / 500 % 7) * 4));
+            }
+        }
+        drop(stop);
+        let blade = publisher.join().unwrap();
+        while pongs < pings {
+            let message = client.message();
+            if message["op"] == "pong" {
+                pongs += 1;
+            } else {
+                checker.take(&message, message["s"] == "/X/A/all");
+            }
+        }
+        assert!(blade.stat("unsent") > 10, "{engine}: the test is too gentle: {} times", blade.stat("unsent"));
+        assert_eq!(blade.stat("temper_closed"), 0);
     }
 }
