@@ -45,21 +45,18 @@ fn a_simulated_market_reaches_subscribers_in_order_and_whole() {
     }
 }
 
+/// A blade that plays `file` once so many sessions have subscribed.
+fn play(engine: &str, file: &Path, wait_for: u32) -> Blade {
+    let (feed, wait_for) = (format!("file:{}", file.display()), wait_for.to_string());
+    Blade::start(&["--engine", engine, "--workers", "2", "--wait-for", &wait_for, "--feed", &feed])
+}
+
 /// Every update exactly once, in order, to the byte.
 fn plays_exactly(file: &Path) {
     let expected = expected_frames(file);
     assert!(expected.len() > 500, "{} has only {} updates", file.display(), expected.len());
     for engine in ENGINES {
-        let blade = Blade::start(&[
-            "--engine",
-            engine,
-            "--workers",
-            "2",
-            "--wait-for",
-            "1",
-            "--feed",
-            &format!("file:{}", file.display()),
-        ]);
+        let blade = play(engine, file, 1);
         let output =
             blade.subscribe(&["/NASDAQ/**", "--mode", "all", "--count", &expected.len().to_string(), "--for", "50"]);
         let text = String::from_utf8(output.stdout).unwrap();
@@ -112,16 +109,7 @@ fn a_thousand_subscribers_each_get_everything() {
     let file = simulated_file(&directory, 3_000);
     let expected = expected_frames(&file).len();
     for engine in ENGINES {
-        let blade = Blade::start(&[
-            "--engine",
-            engine,
-            "--workers",
-            "2",
-            "--wait-for",
-            "1000",
-            "--feed",
-            &format!("file:{}", file.display()),
-        ]);
+        let blade = play(engine, &file, 1000);
         let count = expected.to_string();
         let output = blade.subscribe(&[
             "/NASDAQ/**",
