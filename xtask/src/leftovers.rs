@@ -1,4 +1,4 @@
-//! What a test run must not leave behind: processes, network namespaces, interfaces, pinned maps, files.
+//! What a test run must not leave behind: processes, network namespaces, interfaces, pinned maps, mounts, files.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,6 +16,7 @@ use crate::{child, repository};
 pub(crate) struct Before {
     root: PathBuf,
     places: Vec<(Place, Vec<String>)>,
+    mounts: Vec<String>,
     changes: Option<Vec<String>>,
     temporary: PathBuf,
 }
@@ -34,6 +35,8 @@ const PLACES: [Place; 3] = [
     Place { what: "pinned BPF object", dir: "/sys/fs/bpf", prefix: "fanblade" },
 ];
 
+const BPFFS: &str = "/sys/fs/bpf";
+
 /// How long what has been told to stop may take.
 pub(crate) const STOP_MAX: Duration = Duration::from_secs(5);
 
@@ -47,7 +50,7 @@ impl Before {
             let names = place.names();
             (place, names)
         });
-        Ok(Before { root: root.to_owned(), places: places.into(), changes: changes(root), temporary })
+        Ok(Before { root: root.to_owned(), places: places.into(), mounts: mounts(), changes: changes(root), temporary })
     }
 
     /// Where the steps keep their temporary files (TMPDIR).
@@ -61,6 +64,14 @@ impl Before {
         for (place, before) in &self.places {
             for name in place.names().iter().filter(|name| !before.contains(name)) {
                 left.push(format!("{}: {}/{name}", place.what, place.dir));
+            }
+        }
+        for mount in mounts().into_iter().filter(|mount| !self.mounts.contains(mount)) {
+            // A blade mounts the BPF file system where there is none, and leaves it to the next one. A test run does not.
+            let is_unmounted =
+                mount == BPFFS && Command::new("umount").arg(BPFFS).status().is_ok_and(|it| it.success());
+            if !is_unmounted {
+                left.push(format!("mount: {mount}"));
             }
         }
         // Changes beside other changes may be somebody's work; in a clean tree they can only be ours.
@@ -93,6 +104,12 @@ pub(crate) fn processes(ancestor: Pid, wait_max: Duration) -> Vec<String> {
         let _ = kill(process.pid, Signal::SIGKILL);
     }
     living.iter().map(|process| format!("process {}: {}", process.pid, process.command)).collect()
+}
+
+/// Where something is mounted.
+fn mounts() -> Vec<String> {
+    let table = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    table.lines().filter_map(|line| line.split(' ').nth(1)).map(str::to_owned).collect()
 }
 
 /// `git status`, one line a change; `None` where there is no git or no repository.

@@ -23,7 +23,7 @@ use crate::{child, conformance, ebpf, repository, setup, tidy};
 ///   loom          the ring's model, every interleaving
 ///   conformance   the Autobahn cases over both engines
 ///   docs          cargo doc, no warning allowed
-///   leftovers     no process, namespace, interface, pin, temporary file or change in the checkout stays behind
+///   leftovers     no process, namespace, interface, pin, mount, temporary file or change in the checkout stays
 ///
 /// Ends with a table of the steps, a line for each thing skipped, and `N passed, N failed, N skipped`: tests where a
 /// step counts tests, else steps. Stops at the first step that fails.
