@@ -67,7 +67,7 @@ impl Before {
             }
         }
         for mount in mounts().into_iter().filter(|mount| !self.mounts.contains(mount)) {
-            // A blade mounts the BPF file system where there is none, and leaves it to the next one. A test run does not.
+            // A blade mounts the BPF file system where there is none, and leaves it to the next. A test run does not.
             let is_unmounted =
                 mount == BPFFS && Command::new("umount").arg(BPFFS).status().is_ok_and(|it| it.success());
             if !is_unmounted {
