@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use fanblade_feed::Condition;
 use fanblade_market::Counters as MarketCounters;
 use fanblade_worker::{LatencyHistogram, LatencySnapshot, WorkerStats};
 
@@ -60,6 +61,12 @@ pub(crate) struct SequencerReport {
     pub(crate) subjects: u64,
     /// Notices to subscribers that found the control thread's queue full.
     pub(crate) notices_lost: u64,
+    /// The ways by which packets come.
+    pub(crate) lines: Vec<fanblade_feed::Line>,
+    /// What went wrong upstream, by kind.
+    pub(crate) troubles: Vec<(&'static str, u64)>,
+    /// Runs of missing values of single subjects.
+    pub(crate) subject_gaps: u64,
 }
 
 /// How the feed is doing.
@@ -68,8 +75,12 @@ pub(crate) enum FeedState {
     /// Waits for its subscribers (`wait_for`).
     #[default]
     Waiting,
+    /// Replays what it missed; the blade is not ready.
+    CatchingUp,
     /// Messages come, or are due later.
     Live,
+    /// What is served may not be current.
+    Stale,
     /// Has said everything; the last values are still served.
     Finished,
     /// Broke off.
@@ -78,15 +89,33 @@ pub(crate) enum FeedState {
 
 impl FeedState {
     /// All of them, for metrics.
-    pub(crate) const ALL: [FeedState; 4] =
-        [FeedState::Waiting, FeedState::Live, FeedState::Finished, FeedState::Failed];
+    pub(crate) const ALL: [FeedState; 6] = [
+        FeedState::Waiting,
+        FeedState::CatchingUp,
+        FeedState::Live,
+        FeedState::Stale,
+        FeedState::Finished,
+        FeedState::Failed,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             FeedState::Waiting => "waiting",
+            FeedState::CatchingUp => "catching_up",
             FeedState::Live => "live",
+            FeedState::Stale => "stale",
             FeedState::Finished => "finished",
             FeedState::Failed => "failed",
+        }
+    }
+}
+
+impl From<Condition> for FeedState {
+    fn from(condition: Condition) -> FeedState {
+        match condition {
+            Condition::CatchingUp => FeedState::CatchingUp,
+            Condition::Live => FeedState::Live,
+            Condition::Stale(_) => FeedState::Stale,
         }
     }
 }
@@ -144,9 +173,10 @@ pub(crate) struct Recent {
 }
 
 impl Blade {
-    /// Listening, all threads alive, not on the way out.
+    /// Listening, all threads alive, not on the way out, and not replaying what it missed.
     pub(crate) fn is_ready(&self) -> bool {
-        !self.stopping.load(Relaxed) && self.is_healthy() && self.report().state != FeedState::Failed
+        let is_current = !matches!(self.report().state, FeedState::CatchingUp | FeedState::Failed);
+        !self.stopping.load(Relaxed) && self.is_healthy() && is_current
     }
 
     pub(crate) fn is_healthy(&self) -> bool {

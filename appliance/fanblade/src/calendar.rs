@@ -12,6 +12,8 @@ pub(crate) enum Calendar {
     Recorded(Day),
     /// Every session of a live feed begins on the day that it is then, and is told from all others by its name.
     Live,
+    /// The same, but of this day whenever it is played.
+    LiveOf(Day),
 }
 
 /// A trading day.
@@ -25,7 +27,7 @@ impl Calendar {
     /// The day on which a session that begins at `now_ns` counts its time from.
     pub(crate) fn day(&self, now_ns: u64) -> Day {
         match self {
-            Calendar::Recorded(day) => *day,
+            Calendar::Recorded(day) | Calendar::LiveOf(day) => *day,
             Calendar::Live => Day::at(now_ns),
         }
     }
@@ -35,8 +37,8 @@ impl Calendar {
         let date = self.day(now_ns).date;
         let (year, month, day) = (date.year(), date.month(), date.day());
         match self {
-            Calendar::Live if number > 0 => format!("{year:04}{month:02}{day:02}-{session}"),
-            Calendar::Live => format!("{year:04}{month:02}{day:02}-0"),
+            Calendar::Live | Calendar::LiveOf(_) if number > 0 => format!("{year:04}{month:02}{day:02}-{session}"),
+            Calendar::Live | Calendar::LiveOf(_) => format!("{year:04}{month:02}{day:02}-0"),
             // Known before the first session begins, so that who subscribes early sees no change.
             Calendar::Recorded(_) => format!("{year:04}{month:02}{day:02}-{}", number.max(1)),
         }

@@ -2,7 +2,11 @@
 //! defaults, is docs/fanblade.example.toml, which a test reads.
 
 mod fault;
+mod moldudp64;
+mod publisher;
+mod soupbintcp;
 mod units;
+mod websocket;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -13,7 +17,11 @@ use serde::{Deserialize, Deserializer};
 use serde_spanned::Spanned;
 
 pub(crate) use fault::{ConfigError, nearest};
+pub(crate) use moldudp64::Moldudp64Config;
+pub(crate) use publisher::PublisherConfig;
+pub(crate) use soupbintcp::SoupbintcpConfig;
 pub(crate) use units::{Bytes, Millis};
+pub(crate) use websocket::WebsocketConfig;
 
 /// A whole configuration.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -42,6 +50,10 @@ pub(crate) struct FeedConfig {
     /// Trading day, `YYYY-MM-DD`. None: from the file's name, else today in New York.
     pub(crate) date: Option<TradingDay>,
     pub(crate) simulator: SimulatorConfig,
+    pub(crate) moldudp64: Moldudp64Config,
+    pub(crate) soupbintcp: SoupbintcpConfig,
+    pub(crate) publisher: PublisherConfig,
+    pub(crate) websocket: WebsocketConfig,
 }
 
 /// `[feed.simulator]`.
@@ -127,6 +139,14 @@ pub(crate) enum FeedSource {
     Simulator,
     /// A BinaryFILE, plain or gzipped.
     File(PathBuf),
+    /// MoldUDP64 by multicast, `[feed.moldudp64]`.
+    Moldudp64,
+    /// SoupBinTCP, `[feed.soupbintcp]`.
+    Soupbintcp,
+    /// Programs that publish to us, `[feed.publisher]`.
+    Publisher,
+    /// Another WebSocket server, `[feed.websocket]`.
+    Websocket,
 }
 
 /// How fast recorded or simulated time passes.
@@ -196,6 +216,10 @@ impl Config {
     fn validate(&self) -> Result<(), Fault> {
         in_range(&self.feed.simulator.symbols, 1, SIMULATOR_SYMBOLS_MAX as u64, "symbols")?;
         in_range(&self.feed.simulator.messages_per_s, 1, SIMULATOR_MESSAGES_PER_S_MAX.into(), "messages a second")?;
+        self.feed.moldudp64.validate()?;
+        self.feed.soupbintcp.validate()?;
+        self.feed.publisher.validate()?;
+        self.feed.websocket.validate()?;
         let venue = self.feed.venue.get_ref();
         if venue.is_empty()
             || venue.len() > 32
@@ -288,7 +312,7 @@ impl LimitsConfig {
 }
 
 /// What [`Config::validate`] found, and where.
-struct Fault {
+pub(crate) struct Fault {
     span: std::ops::Range<usize>,
     message: String,
     hint: Option<String>,
@@ -332,10 +356,29 @@ impl FromStr for FeedSource {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             None if text == "sim" => Ok(FeedSource::Simulator),
+            None if text == "moldudp64" => Ok(FeedSource::Moldudp64),
+            None if text == "soupbintcp" => Ok(FeedSource::Soupbintcp),
+            None if text == "publisher" => Ok(FeedSource::Publisher),
+            None if text == "websocket" => Ok(FeedSource::Websocket),
             Some(("file", path)) if !path.is_empty() => Ok(FeedSource::File(path.into())),
             Some(("file", _)) => Err("`file:` lacks the path: file:PATH".to_owned()),
             _ if Path::new(text).exists() => Err(format!("`{text}` is not a feed; to play that file: file:{text}")),
-            _ => Err(format!("`{text}` is not a feed; there are `sim` and `file:PATH`")),
+            _ => Err(format!(
+                "`{text}` is not a feed; there are `sim`, `file:PATH`, `moldudp64`, `soupbintcp`, `publisher` and `websocket`"
+            )),
+        }
+    }
+}
+
+impl std::fmt::Display for FeedSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            FeedSource::Simulator => f.write_str("the simulator"),
+            FeedSource::File(path) => path.display().fmt(f),
+            FeedSource::Moldudp64 => f.write_str("MoldUDP64"),
+            FeedSource::Soupbintcp => f.write_str("SoupBinTCP"),
+            FeedSource::Publisher => f.write_str("publishers"),
+            FeedSource::Websocket => f.write_str("a WebSocket server"),
         }
     }
 }
@@ -422,6 +465,10 @@ impl Default for FeedConfig {
             venue: unplaced("NASDAQ".to_owned()),
             date: None,
             simulator: SimulatorConfig::default(),
+            moldudp64: Moldudp64Config::default(),
+            soupbintcp: SoupbintcpConfig::default(),
+            publisher: PublisherConfig::default(),
+            websocket: WebsocketConfig::default(),
         }
     }
 }

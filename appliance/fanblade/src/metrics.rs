@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use fanblade_feed::Line;
 use fanblade_market::{Channel, SYSTEM_EVENTS, Skipped};
 use fanblade_ring::Lane;
 use fanblade_worker::{Kind, LatencySnapshot};
@@ -13,7 +14,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::blade::{Blade, FeedState, lock};
+use crate::blade::{Blade, FeedState, SequencerReport, lock};
 
 /// The registry behind `/metrics`.
 pub(crate) fn registry(blade: Arc<Blade>) -> Registry {
@@ -54,6 +55,7 @@ impl Everything {
             ("feed_malformed", "Things in the feed that could not be read.", feed.malformed),
             ("feed_sessions", "Sessions begun.", feed.sessions),
             ("feed_clock_skips", "Times that the simulator fell behind the clock and skipped.", feed.clock_skips),
+            ("feed_subject_gaps", "Runs of missing values of single subjects.", report.subject_gaps),
             ("market_malformed", "Messages that were no valid ITCH.", report.market.malformed),
             ("market_shares_excess", "Executions beyond what the order had left.", report.market.shares_excess),
             (
@@ -69,6 +71,7 @@ impl Everything {
         ] {
             out.counter(name, help, value)?;
         }
+        self.lines(out, &report)?;
         let kinds: Vec<(String, u64)> = (0..=u8::MAX)
             .map(|kind| (char::from(kind).to_string(), report.market.messages(kind)))
             .filter(|(_, count)| *count > 0)
@@ -90,6 +93,28 @@ impl Everything {
         let help = "From the poll that took a message in to the publication of its frame. The sum is made of the upper edges \
                     of buckets 19 % wide.";
         out.histograms("feed_to_publish_seconds", help, &[(None, self.0.sequencer.latency.snapshot())])
+    }
+
+    fn lines(&self, out: &mut Out<'_>, report: &SequencerReport) -> fmt::Result {
+        out.counters("feed_troubles", "What went wrong upstream, by kind.", "kind", &report.troubles)?;
+        let of = |value: fn(&Line) -> u64| -> Vec<(&str, u64)> {
+            report.lines.iter().map(|line| (line.name.as_str(), value(line))).collect()
+        };
+        for (name, help, values) in [
+            ("feed_line_packets", "Packets taken from a line.", of(|line| line.packets)),
+            ("feed_line_bytes", "Bytes in them.", of(|line| line.bytes)),
+            ("feed_line_wins", "Packets that brought something before any other line did.", of(|line| line.wins)),
+            ("feed_line_gaps", "Runs of messages that a line lacked.", of(|line| line.gaps)),
+            ("feed_line_kernel_drops", "Packets dropped by the kernel at a full buffer.", of(|line| line.kernel_drops)),
+        ] {
+            out.counters(name, help, "line", &values)?;
+        }
+        out.gauges(
+            "feed_line_lead_mean_ns",
+            "How far a line is ahead of the next.",
+            "line",
+            &of(|line| line.lead_ns_mean),
+        )
     }
 
     fn workers(&self, out: &mut Out<'_>) -> fmt::Result {

@@ -4,8 +4,10 @@
 //! ```text
 //! feed ─▶ Market::apply ─▶ encode ─▶ ring::Writer::publish ─▶ (workers wake)
 //! ```
+//! A feed that names its subjects itself (a publisher, another WebSocket server) goes past the market.
 
 mod complaints;
+mod named;
 mod subjects;
 
 use std::io;
@@ -14,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fanblade_feed::{Event, Feed, Poll};
+use fanblade_feed::{Condition, Event, Feed, Poll, Trouble};
 use fanblade_market::{Market, Update, encode};
 use fanblade_ring::{Payloads, Writer};
 use fanblade_worker::WorkerStats;
@@ -22,7 +24,7 @@ use tokio::sync::mpsc;
 
 use crate::blade::{FeedState, SequencerReport, SequencerShared, lock};
 use crate::calendar::Calendar;
-use complaints::{Complaints, Kind};
+use complaints::{Complaints, GAP, MALFORMED, MESSAGE, REFUSED};
 use subjects::Subjects;
 
 /// How the sequencer runs.
@@ -80,6 +82,7 @@ pub(crate) fn spawn(
                 tracing::debug!("timer slack: {error}");
             }
             let mut sequencer = Sequencer::new(config, writer, shared);
+            sequencer.source = feed.name();
             sequencer.wait_for_subscribers(&stop);
             sequencer.run(feed, &stop);
         }
@@ -96,6 +99,11 @@ struct Sequencer {
     reported_ns: u64,
     /// Sessions that have begun.
     sessions: u32,
+    /// The feed's, in notices to subscribers.
+    source: &'static str,
+    condition: Condition,
+    /// What messages say describes a state that is published when it is complete.
+    in_snapshot: bool,
 }
 
 /// What publishing needs, apart from the market, which lends the image meanwhile.
@@ -126,6 +134,9 @@ impl Sequencer {
             report: SequencerReport { epoch: config.calendar.epoch(now_ns, 0, ""), ..SequencerReport::default() },
             reported_ns: 0,
             sessions: 0,
+            source: "",
+            condition: Condition::Live,
+            in_snapshot: false,
             config,
         }
     }
@@ -148,18 +159,21 @@ impl Sequencer {
     }
 
     fn run(&mut self, mut feed: Box<dyn Feed>, stop: &AtomicBool) {
-        self.report.state = FeedState::Live;
+        self.follow(feed.condition());
         while !stop.load(Relaxed) {
             let now_ns = unix_ns();
             let polled = feed.poll(now_ns, &mut |event| self.take(&event, now_ns));
-            if now_ns.saturating_sub(self.reported_ns) > REPORT_INTERVAL_NS {
+            self.follow(feed.condition());
+            // A clock that was set back must not end the reports.
+            if now_ns.abs_diff(self.reported_ns) > REPORT_INTERVAL_NS {
                 self.reported_ns = now_ns;
                 self.report.feed = feed.counters();
+                self.report.lines = feed.lines();
                 self.publish_report();
             }
             match polled {
                 Ok(Poll::Busy) => {}
-                Ok(Poll::IdleUntil(due_ns)) => sleep_until(due_ns),
+                Ok(Poll::IdleUntil(due_ns)) => feed.wait(until(due_ns)),
                 Ok(Poll::Finished) => {
                     self.end(&*feed, FeedState::Finished);
                     let counters = feed.counters();
@@ -185,6 +199,7 @@ impl Sequencer {
 
     fn end(&mut self, feed: &dyn Feed, state: FeedState) {
         self.report.feed = feed.counters();
+        self.report.lines = feed.lines();
         self.report.state = state;
         self.desk.complaints.flush();
         self.publish_report();
@@ -192,31 +207,104 @@ impl Sequencer {
 
     fn take(&mut self, event: &Event<'_>, now_ns: u64) {
         match *event {
-            Event::Message { seq, bytes, offset } => self.message(seq, bytes, offset, now_ns),
+            Event::Message { seq, bytes, offset, received_ns } => {
+                self.message(seq, bytes, offset, received_ns, now_ns);
+            }
+            Event::Update { seq, subject, ts_ns, data, received_ns } => {
+                let update = named::Update { seq, subject, ts_ns, data };
+                if self.desk.publish_named(&update) {
+                    self.shared.latency.record(unix_ns().saturating_sub(received_ns));
+                }
+            }
+            Event::SubjectGap { subject, from, to } => self.subject_gap(subject, from, to, now_ns),
+            Event::Trouble(trouble) => self.trouble(&trouble, now_ns),
+            Event::SnapshotStart => {
+                self.market.reset();
+                self.in_snapshot = true;
+            }
+            Event::SnapshotEnd { seq } => self.publish_snapshot(seq),
             Event::SessionStart { session } => self.session(&session, now_ns),
             Event::Gap { from, to } => {
                 let (after, last) = (from.saturating_sub(1), to.saturating_sub(1));
-                self.desk.complaints.note(Kind::Gap, now_ns, || format!("messages {from} to {last} are missing"));
+                self.desk.complaints.note(GAP, now_ns, || format!("messages {from} to {last} are missing"));
                 // Quotes may be wrong until each side has been renewed: subscribers are told, too.
-                self.notice(format!(r#"{{"op":"notice","kind":"gap","source":"itch","from":{after},"to":{last}}}"#));
+                let source = self.source;
+                self.notice(format!(
+                    r#"{{"op":"notice","kind":"gap","source":"{source}","from":{after},"to":{last}}}"#
+                ));
             }
             Event::EndOfSession { seq } => tracing::info!("upstream has ended its session before message {seq}"),
             Event::Malformed { offset, reason } => {
-                self.desk.complaints.note(Kind::Malformed, now_ns, || format!("at byte {offset}: {reason}"));
+                self.desk.complaints.note(MALFORMED, now_ns, || format!("at byte {offset}: {reason}"));
             }
         }
     }
 
-    fn message(&mut self, seq: u64, bytes: &[u8], offset: u64, now_ns: u64) {
-        let Self { market, desk, shared, .. } = self;
+    fn message(&mut self, seq: u64, bytes: &[u8], offset: u64, received_ns: u64, now_ns: u64) {
+        let Self { market, desk, shared, in_snapshot, .. } = self;
         desk.frames = 0;
-        let applied = market.apply(seq, bytes, &mut |update| desk.publish(update));
+        let applied = market.apply(seq, bytes, &mut |update| {
+            if !*in_snapshot {
+                desk.publish(update);
+            }
+        });
         if let Err(error) = applied {
-            desk.complaints.note(Kind::Message, now_ns, || format!("message {seq} at byte {offset}: {error}"));
+            desk.complaints.note(MESSAGE, now_ns, || format!("message {seq} at byte {offset}: {error}"));
         }
         if desk.frames > 0 {
-            shared.latency.record(unix_ns().saturating_sub(now_ns));
+            shared.latency.record(unix_ns().saturating_sub(received_ns));
         }
+    }
+
+    /// The state that a snapshot described, as it was after message `seq - 1`.
+    fn publish_snapshot(&mut self, seq: u64) {
+        self.in_snapshot = false;
+        let Self { market, desk, .. } = self;
+        market.images(seq.saturating_sub(1), &mut |update| desk.publish(update));
+        tracing::info!(
+            "snapshot before message {seq}: {} orders of {} instruments",
+            self.market.orders(),
+            self.market.instruments_len()
+        );
+    }
+
+    fn subject_gap(&mut self, subject: &str, from: u64, to: u64, now_ns: u64) {
+        let (after, last) = (from.saturating_sub(1), to.saturating_sub(1));
+        self.report.subject_gaps += 1;
+        self.desk.complaints.note(GAP, now_ns, || format!("{subject}: {from} to {last} are missing"));
+        let subject = named::quoted(subject);
+        self.notice(format!(r#"{{"op":"notice","kind":"gap","subject":{subject},"from":{after},"to":{last}}}"#));
+    }
+
+    fn trouble(&mut self, trouble: &Trouble<'_>, now_ns: u64) {
+        let kind = trouble.kind();
+        match self.report.troubles.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, count)) => *count += 1,
+            None => self.report.troubles.push((kind, 1)),
+        }
+        self.desk.complaints.note(kind, now_ns, || trouble.to_string());
+    }
+
+    /// Takes over what the feed says of itself, and tells it where it has changed.
+    fn follow(&mut self, condition: Condition) {
+        let state = FeedState::from(condition);
+        if self.report.state == state && self.condition == condition {
+            return;
+        }
+        let before = std::mem::replace(&mut self.report.state, state);
+        self.condition = condition;
+        match condition {
+            Condition::Stale(_) => tracing::warn!("feed {}: {condition}", self.source),
+            _ if before == FeedState::Waiting && state == FeedState::Live => {}
+            _ => tracing::info!("feed {}: {condition}", self.source),
+        }
+        let kind = match (before, state) {
+            (_, FeedState::Stale) if before != FeedState::Stale => "stale",
+            (FeedState::Stale, FeedState::Live) => "live",
+            _ => return,
+        };
+        let source = self.source;
+        self.notice(format!(r#"{{"op":"notice","kind":"{kind}","source":"{source}"}}"#));
     }
 
     /// A new numbering. If its epoch is not the one that was expected, that tells subscribers that nothing of what they
@@ -264,7 +352,7 @@ impl Desk {
         let now_ns = unix_ns();
         let subject = match self.subjects.find(update, &mut self.writer) {
             Ok(subject) => subject,
-            Err(error) => return self.complaints.note(Kind::Refused, now_ns, || error.to_string()),
+            Err(error) => return self.complaints.note(REFUSED, now_ns, || error.to_string()),
         };
         let Update { seq, ts_ns, channel, image, .. } = update;
         let prev = self.writer.last_seq(subject.id);
@@ -283,17 +371,14 @@ impl Desk {
         };
         match self.writer.publish(&frame, &payloads) {
             Ok(_) => self.frames += 1,
-            Err(error) => self.complaints.note(Kind::Refused, now_ns, || format!("{}: {error}", subject.name)),
+            Err(error) => self.complaints.note(REFUSED, now_ns, || format!("{}: {error}", subject.name)),
         }
     }
 }
 
-/// Sleeps until `due_ns`, but never so long that a stop, or a clock that was set back, would go unnoticed.
-fn sleep_until(due_ns: u64) {
-    let ns = due_ns.saturating_sub(unix_ns()).min(SLEEP_NS_MAX);
-    if ns > 0 {
-        std::thread::park_timeout(Duration::from_nanos(ns));
-    }
+/// How long to sleep until `due_ns`; never so long that a stop, or a clock that was set back, would go unnoticed.
+fn until(due_ns: u64) -> Duration {
+    Duration::from_nanos(due_ns.saturating_sub(unix_ns()).min(SLEEP_NS_MAX))
 }
 
 /// Unix time. Frames and latencies are stamped with it, as the workers and the exchange do.

@@ -71,7 +71,12 @@ fn wrong_feeds_get_clear_answers() {
         (format!("file:{}", directory.path().display()), &["it is a directory"]),
         ("file:/nonexistent".to_owned(), &["cannot open /nonexistent: No such file"]),
         ("file:".to_owned(), &["`file:` lacks the path"]),
-        ("sims".to_owned(), &["`sims` is not a feed; there are `sim` and `file:PATH`"]),
+        (
+            "sims".to_owned(),
+            &[
+                "`sims` is not a feed; there are `sim`, `file:PATH`, `moldudp64`, `soupbintcp`, `publisher` and `websocket`",
+            ],
+        ),
     ];
     for (feed, parts) in cases {
         fails(&["run", "--no-ebpf", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--feed", feed], parts);

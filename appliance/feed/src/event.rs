@@ -1,6 +1,6 @@
 //! What a feed says.
 
-use crate::{binaryfile, moldudp64};
+use crate::{Trouble, binaryfile, moldudp64};
 
 /// The name of a session: one unbroken numbering of messages, ASCII padded with spaces.
 pub type Session = [u8; 10];
@@ -21,13 +21,47 @@ pub enum Event<'a> {
         bytes: &'a [u8],
         /// Where the message begins: in the file (inflated), or in its packet.
         offset: u64,
+        /// When the kernel took it from the network, Unix nanoseconds; what has no such stamp bears the time of its
+        /// poll.
+        received_ns: u64,
     },
+    /// A subject's new value, from a feed that names its subjects itself.
+    Update {
+        /// The feed's number for it.
+        seq: u64,
+        /// The whole subject: `/venue/instrument/channel`.
+        subject: &'a str,
+        /// When it happened, Unix nanoseconds.
+        ts_ns: u64,
+        /// The value.
+        data: Data<'a>,
+        /// As above.
+        received_ns: u64,
+    },
+    /// Some of a subject's values were not received; numbers are those of the subject's own sequence upstream.
+    SubjectGap {
+        /// The whole subject.
+        subject: &'a str,
+        /// The first that is missing.
+        from: u64,
+        /// The first after the gap.
+        to: u64,
+    },
+    /// Something is wrong upstream, or is well again. It is counted and told; the feed goes on.
+    Trouble(Trouble<'a>),
     /// The messages `from..to` were not received.
     Gap {
         /// The first that is missing.
         from: u64,
         /// The first after the gap.
         to: u64,
+    },
+    /// What comes until [`Event::SnapshotEnd`] describes a state instead of adding to one: forget all messages before.
+    SnapshotStart,
+    /// The state is complete: it is that after message `seq - 1`, and `seq` comes next.
+    SnapshotEnd {
+        /// The number that comes next.
+        seq: u64,
     },
     /// Upstream has said that the session is over.
     EndOfSession {
@@ -41,6 +75,15 @@ pub enum Event<'a> {
         /// What was wrong.
         reason: Malformed,
     },
+}
+
+/// A value that no book is made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Data<'a> {
+    /// A JSON value, checked, without line breaks.
+    Json(&'a str),
+    /// Bytes that mean something to publisher and subscribers alone.
+    Opaque(&'a [u8]),
 }
 
 /// Why input could not be read.

@@ -10,8 +10,10 @@
 //! - [`itch`]: the layouts of the messages themselves
 //! - [`pace`]: when a recorded message is due
 
+mod condition;
 mod counters;
 mod event;
+mod trouble;
 
 pub mod binaryfile;
 pub mod itch;
@@ -21,9 +23,13 @@ pub mod pace;
 pub mod simulator;
 
 pub use binaryfile::FileFeed;
+pub use condition::{Condition, Line, Stale};
 pub use counters::FeedCounters;
-pub use event::{Event, Malformed, Session};
+pub use event::{Data, Event, Malformed, Session};
 pub use simulator::SimulatedFeed;
+pub use trouble::Trouble;
+
+use std::time::Duration;
 
 /// A source of exchange messages.
 pub trait Feed: Send {
@@ -41,6 +47,22 @@ pub trait Feed: Send {
 
     /// What this feed has taken, passed on and refused so far.
     fn counters(&self) -> FeedCounters;
+
+    /// Sleeps until there may be something to poll for, for `timeout` at most; the caller has nothing else to do.
+    /// Unparking the thread need not end it early.
+    fn wait(&mut self, timeout: Duration) {
+        std::thread::park_timeout(timeout);
+    }
+
+    /// Whether what it passes on is the present. Asked after each poll, and once before the first.
+    fn condition(&self) -> Condition {
+        Condition::Live
+    }
+
+    /// The ways by which its packets come, for status and metrics; none where there is only one.
+    fn lines(&self) -> Vec<Line> {
+        Vec::new()
+    }
 }
 
 /// When a feed wants to be polled next.

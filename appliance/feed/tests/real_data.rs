@@ -114,8 +114,8 @@ fn real_packets() {
         let (mut seqs, mut gaps) = (Vec::new(), Vec::new());
         let payloads = payloads(&path);
         for payload in &payloads {
-            sequencer.accept(payload, |event| match event {
-                Event::Message { seq, bytes, offset } => {
+            sequencer.accept(payload, 0, |event| match event {
+                Event::Message { seq, bytes, offset, .. } => {
                     Message::parse(bytes).unwrap();
                     assert_eq!(bytes, &payload[offset as usize..][..bytes.len()]);
                     seqs.push(seq);

@@ -71,6 +71,20 @@ impl Books {
         }
     }
 
+    /// Every image but the trades', whether or not it has changed.
+    pub(crate) fn images<F: FnMut(&Update<'_>)>(&self, output: &mut Output<'_, F>) {
+        for (locate, entry) in self.instruments.iter() {
+            if let Some(status) = entry.status {
+                output.emit(locate, entry, Image::Status(status));
+            }
+            if let Some(imbalance) = entry.imbalance {
+                output.emit(locate, entry, Image::Imbalance(imbalance));
+            }
+            output.emit(locate, entry, Image::Bbo(entry.bbo()));
+            output.emit(locate, entry, Image::Book(entry.book()));
+        }
+    }
+
     #[expect(clippy::too_many_arguments, reason = "the fields that two message types have in common")]
     fn add<F: FnMut(&Update<'_>)>(
         &mut self,

@@ -44,6 +44,8 @@ pub struct Market {
     midnight_unix_ns: u64,
     books: Books,
     counters: Counters,
+    /// Timestamp of the newest message.
+    newest_ns: u64,
 }
 
 impl Market {
@@ -60,6 +62,7 @@ impl Market {
             midnight_unix_ns,
             books: Books::new(orders_max),
             counters: Counters::default(),
+            newest_ns: 0,
         }
     }
 
@@ -76,7 +79,8 @@ impl Market {
         };
         let header = message.header();
         self.counters.messages[usize::from(header.kind)] += 1;
-        let ts_ns = self.midnight_unix_ns.saturating_add(header.timestamp.get());
+        self.newest_ns = header.timestamp.get();
+        let ts_ns = self.midnight_unix_ns.saturating_add(self.newest_ns);
         let mut output = Output { seq, ts_ns, venue: &self.venue, counters: &mut self.counters, sink };
         match self.books.apply(&message, &mut output) {
             Ok(()) => Ok(()),
@@ -89,6 +93,14 @@ impl Market {
                 Err(error)
             }
         }
+    }
+
+    /// Lends every image of the present state to `sink`, as message `seq` left it: trading states, imbalances, quotes
+    /// and books of all instruments, in the order of their numbers. Trades are events, not states.
+    pub fn images(&mut self, seq: u64, sink: &mut impl FnMut(&Update<'_>)) {
+        let ts_ns = self.midnight_unix_ns.saturating_add(self.newest_ns);
+        let mut output = Output { seq, ts_ns, venue: &self.venue, counters: &mut self.counters, sink };
+        self.books.images(&mut output);
     }
 
     /// A new session begins: all orders, instruments and trades are forgotten. Counters go on.

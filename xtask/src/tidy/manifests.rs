@@ -9,7 +9,7 @@ use super::tree::Tree;
 const DIRECTION: [(&str, &[&str]); 12] = [
     ("fanblade-abi", &[]),
     ("fanblade-wire", &[]),
-    ("fanblade-feed", &[]),
+    ("fanblade-feed", &["fanblade-net"]),
     ("fanblade-market", &["fanblade-feed"]),
     ("fanblade-ring", &["fanblade-wire"]),
     ("fanblade-net", &[]),
@@ -29,7 +29,10 @@ const DIRECTION: [(&str, &[&str]); 12] = [
             "fanblade-steer",
         ],
     ),
-    ("fanblade-perf", &["fanblade-net", "fanblade-ring", "fanblade-wire", "fanblade-worker"]),
+    (
+        "fanblade-perf",
+        &["fanblade-feed", "fanblade-market", "fanblade-net", "fanblade-ring", "fanblade-wire", "fanblade-worker"],
+    ),
     ("xtask", &[]),
 ];
 

@@ -1,5 +1,6 @@
 //! `/v1/status`: the figures of the live page, as JSON. docs/PROTOCOL.md describes the fields.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
 use axum::Json;
@@ -53,6 +54,26 @@ struct Feed {
     malformed: u64,
     orders: u64,
     instruments: u64,
+    packets: u64,
+    duplicates: u64,
+    subject_gaps: u64,
+    lines: Vec<Line>,
+    /// By kind.
+    troubles: BTreeMap<&'static str, u64>,
+}
+
+/// One way by which packets come.
+#[derive(Debug, Serialize)]
+struct Line {
+    name: String,
+    packets: u64,
+    bytes: u64,
+    wins: u64,
+    gaps: u64,
+    kernel_drops: u64,
+    lead_ns_mean: u64,
+    lead_ns_max: u64,
+    silent_ns: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -167,6 +188,11 @@ impl Status {
                 malformed: report.feed.malformed + report.market.malformed,
                 orders: report.orders,
                 instruments: report.instruments,
+                packets: report.feed.packets,
+                duplicates: report.feed.duplicates,
+                subject_gaps: report.subject_gaps,
+                lines: report.lines.into_iter().map(Line::from).collect(),
+                troubles: report.troubles.into_iter().collect(),
             },
             ring: Ring {
                 subjects: report.subjects,
@@ -192,6 +218,23 @@ impl Status {
                 verdicts: kernel.verdicts.into_iter().map(|(name, packets)| Verdict { name, packets }).collect(),
             },
         }
+    }
+}
+
+impl From<fanblade_feed::Line> for Line {
+    fn from(line: fanblade_feed::Line) -> Line {
+        let fanblade_feed::Line {
+            name,
+            packets,
+            bytes,
+            wins,
+            gaps,
+            kernel_drops,
+            lead_ns_mean,
+            lead_ns_max,
+            silent_ns,
+        } = line;
+        Line { name, packets, bytes, wins, gaps, kernel_drops, lead_ns_mean, lead_ns_max, silent_ns }
     }
 }
 

@@ -48,7 +48,7 @@ fn mistakes_are_told_with_place_text_and_hint() {
         ),
         (
             "[feed]\nsource = \"simm\"\n",
-            "f.toml:2:10: `simm` is not a feed; there are `sim` and `file:PATH`\n  2 | source = \"simm\"\n    |          ^^^^^^",
+            "f.toml:2:10: `simm` is not a feed; there are `sim`, `file:PATH`, `moldudp64`, `soupbintcp`, `publisher` and `websocket`\n  2 | source = \"simm\"\n    |          ^^^^^^",
         ),
         (
             "[feed]\npace = \"fast\"\n",

@@ -1,5 +1,10 @@
 //! Opening the feed that the configuration asks for.
 
+mod moldudp64;
+mod publisher;
+mod soupbintcp;
+mod websocket;
+
 use std::io::Read as _;
 use std::path::Path;
 
@@ -25,6 +30,10 @@ pub(super) fn open(config: &FeedConfig) -> anyhow::Result<OpenFeed> {
     match &config.source {
         FeedSource::Simulator => simulator(config, configured),
         FeedSource::File(path) => file(config, path, configured),
+        FeedSource::Moldudp64 => moldudp64::open(config),
+        FeedSource::Soupbintcp => soupbintcp::open(config),
+        FeedSource::Publisher => publisher::open(config),
+        FeedSource::Websocket => websocket::open(config),
     }
 }
 

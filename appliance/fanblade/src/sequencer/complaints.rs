@@ -1,21 +1,18 @@
 //! What is wrong with the feed goes to the log, but cannot flood it: the first of each kind at once, later ones as one
 //! line an interval, with their number.
 
-/// Kinds of complaint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Messages are missing.
-    Gap,
-    /// Framing that could not be read.
-    Malformed,
-    /// A message that is none.
-    Message,
-    /// The ring took no frame or subject.
-    Refused,
-}
+/// Messages are missing.
+pub(super) const GAP: &str = "gap in the feed";
+/// Framing that could not be read.
+pub(super) const MALFORMED: &str = "malformed feed";
+/// A message that is none.
+pub(super) const MESSAGE: &str = "malformed message";
+/// The ring took no frame or subject.
+pub(super) const REFUSED: &str = "frame refused by the ring";
 
+/// By kind, which is what a line begins with. Kinds are few: they are named in the code.
 #[derive(Debug, Default)]
-pub(super) struct Complaints([State; KINDS.len()]);
+pub(super) struct Complaints(Vec<(&'static str, State)>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -27,8 +24,13 @@ struct State {
 
 impl Complaints {
     /// Takes note of one; `what` is asked for its words only when they may be needed.
-    pub(super) fn note(&mut self, kind: Kind, now_ns: u64, what: impl FnOnce() -> String) {
-        let state = &mut self.0[kind as usize];
+    pub(super) fn note(&mut self, kind: &'static str, now_ns: u64, what: impl FnOnce() -> String) {
+        let known = self.0.iter().position(|(known, _)| *known == kind);
+        let at = known.unwrap_or_else(|| {
+            self.0.push((kind, State::default()));
+            self.0.len() - 1
+        });
+        let state = &mut self.0[at].1;
         match state.logged_ns {
             Some(then) if now_ns.saturating_sub(then) < INTERVAL_NS => {
                 state.silenced += 1;
@@ -40,38 +42,26 @@ impl Complaints {
             _ => {
                 state.flush(kind);
                 state.logged_ns = Some(now_ns);
-                tracing::warn!("{}: {}", kind.title(), what());
+                tracing::warn!("{kind}: {}", what());
             }
         }
     }
 
     /// Reports what was held back.
     pub(super) fn flush(&mut self) {
-        for (state, kind) in self.0.iter_mut().zip(KINDS) {
+        for (kind, state) in &mut self.0 {
             state.flush(kind);
         }
     }
 }
 
 impl State {
-    fn flush(&mut self, kind: Kind) {
+    fn flush(&mut self, kind: &str) {
         if self.silenced > 0 {
-            tracing::warn!("{}: {} more, such as: {}", kind.title(), self.silenced, self.newest);
+            tracing::warn!("{kind}: {} more, such as: {}", self.silenced, self.newest);
             self.silenced = 0;
         }
     }
 }
 
-impl Kind {
-    fn title(self) -> &'static str {
-        match self {
-            Kind::Gap => "gap in the feed",
-            Kind::Malformed => "malformed feed",
-            Kind::Message => "malformed message",
-            Kind::Refused => "frame refused by the ring",
-        }
-    }
-}
-
-const KINDS: [Kind; 4] = [Kind::Gap, Kind::Malformed, Kind::Message, Kind::Refused];
 const INTERVAL_NS: u64 = 10_000_000_000;

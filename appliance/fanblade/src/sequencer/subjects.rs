@@ -35,17 +35,20 @@ impl Subjects {
             let found = self.by_name.get_key_value(self.scratch.as_str()).map(|(name, id)| (Arc::clone(name), *id));
             let (name, id) = match found {
                 Some(known) => known,
-                None => {
-                    let id = writer.subject(&self.scratch, update.channel as u16)?;
-                    let name: Arc<str> = self.scratch.as_str().into();
-                    self.by_name.insert(Arc::clone(&name), id);
-                    (name, id)
-                }
+                None => create(&mut self.by_name, &self.scratch, update.channel as u16, writer)?,
             };
             *slot = Some(Subject { id, name });
         }
         // Filled above.
         slot.as_ref().ok_or(RingError::UnknownSubject(u32::MAX))
+    }
+
+    /// The subject of this name, made at its first update.
+    pub(super) fn named(&mut self, name: &str, writer: &mut Writer) -> Result<SubjectId, RingError> {
+        match self.by_name.get(name) {
+            Some(id) => Ok(*id),
+            None => create(&mut self.by_name, name, NO_CHANNEL, writer).map(|(_, id)| id),
+        }
     }
 
     /// Instruments are numbered anew; names keep their subjects.
@@ -58,3 +61,18 @@ impl Subjects {
         self.by_name.len()
     }
 }
+
+fn create(
+    by_name: &mut HashMap<Arc<str>, SubjectId>,
+    name: &str,
+    channel: u16,
+    writer: &mut Writer,
+) -> Result<(Arc<str>, SubjectId), RingError> {
+    let id = writer.subject(name, channel)?;
+    let name: Arc<str> = name.into();
+    by_name.insert(Arc::clone(&name), id);
+    Ok((name, id))
+}
+
+/// What is published without a market has no channel of the market's.
+const NO_CHANNEL: u16 = 0;

@@ -128,7 +128,7 @@ impl Feed for FileFeed {
                     }
                     self.counters.messages += 1;
                     self.counters.bytes += 2 + bytes.len() as u64;
-                    sink(Event::Message { seq: self.next_seq, bytes, offset });
+                    sink(Event::Message { seq: self.next_seq, bytes, offset, received_ns: now_ns });
                     self.next_seq += 1;
                     self.reader.consume();
                     continue;

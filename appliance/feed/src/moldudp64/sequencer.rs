@@ -44,8 +44,8 @@ impl Sequencer {
         Self { start, current: None, previous: None, stale_packets: 0, counters: FeedCounters::default() }
     }
 
-    /// Takes one packet, and puts out what it brings.
-    pub fn accept(&mut self, bytes: &[u8], mut sink: impl FnMut(Event<'_>)) {
+    /// Takes one packet that was received at `received_ns`, and puts out what it brings.
+    pub fn accept(&mut self, bytes: &[u8], received_ns: u64, mut sink: impl FnMut(Event<'_>)) {
         self.counters.packets += 1;
         self.counters.bytes += bytes.len() as u64;
         let packet = match Packet::parse(bytes) {
@@ -56,7 +56,7 @@ impl Sequencer {
             self.counters.stale += packet.messages().filter(Result::is_ok).count() as u64;
             return;
         };
-        numbering.accept(&packet, &mut self.counters, &mut sink);
+        numbering.accept(&packet, received_ns, &mut self.counters, &mut sink);
         self.current = Some(numbering);
     }
 
@@ -103,7 +103,13 @@ impl Sequencer {
 }
 
 impl Numbering {
-    fn accept(&mut self, packet: &Packet<'_>, counters: &mut FeedCounters, sink: &mut impl FnMut(Event<'_>)) {
+    fn accept(
+        &mut self,
+        packet: &Packet<'_>,
+        received_ns: u64,
+        counters: &mut FeedCounters,
+        sink: &mut impl FnMut(Event<'_>),
+    ) {
         if packet.sequence().saturating_sub(self.expected) > SEQUENCE_JUMP_MAX {
             let fault = PacketFault::SequenceJump { sequence: packet.sequence(), expected: self.expected };
             return malformed(counters, PacketError { offset: SEQUENCE_OFFSET, fault }, sink);
@@ -120,7 +126,7 @@ impl Numbering {
                     counters.messages += 1;
                     // Fits: the parser has checked that the packet's last number does.
                     self.expected = seq + 1;
-                    sink(Event::Message { seq, bytes, offset: offset as u64 });
+                    sink(Event::Message { seq, bytes, offset: offset as u64, received_ns });
                 }
                 Err(error) => malformed(counters, error, sink),
             }
@@ -165,13 +171,14 @@ mod tests {
     fn events<'a>(sequencer: &mut Sequencer, packets: impl IntoIterator<Item = &'a [u8]>) -> Vec<String> {
         let mut words = Vec::new();
         for packet in packets {
-            sequencer.accept(packet, |event| {
+            sequencer.accept(packet, 0, |event| {
                 words.push(match event {
                     Event::SessionStart { session } => format!("session {}", String::from_utf8_lossy(&session)),
-                    Event::Message { seq, bytes, offset } => format!("{seq}: {} at {offset}", bytes.len()),
+                    Event::Message { seq, bytes, offset, .. } => format!("{seq}: {} at {offset}", bytes.len()),
                     Event::Gap { from, to } => format!("gap {from}..{to}"),
                     Event::EndOfSession { seq } => format!("end {seq}"),
                     Event::Malformed { offset, reason } => format!("malformed {offset}: {reason}"),
+                    other => panic!("{other:?}"),
                 });
             });
         }
@@ -317,7 +324,7 @@ mod tests {
             let mut at = if live { None } else { Some(1) };
             let (mut messages, mut missing) = (0_u64, 0_u64);
             for (_, bytes) in &arriving {
-                sequencer.accept(bytes, |event| match event {
+                sequencer.accept(bytes, 0, |event| match event {
                     Event::Message { seq, bytes, .. } => {
                         assert_eq!(seq, *at.get_or_insert(seq));
                         assert_eq!(bytes, seq.to_be_bytes());
@@ -352,7 +359,7 @@ mod tests {
                 if let Some(session) = bytes.first_chunk_mut::<10>().filter(|_| !wild) {
                     *session = SESSION;
                 }
-                sequencer.accept(&bytes, |event| match event {
+                sequencer.accept(&bytes, 0, |event| match event {
                     Event::SessionStart { .. } => last = 0,
                     Event::Message { seq, .. } => {
                         assert!(seq > last);
@@ -362,7 +369,7 @@ mod tests {
                         assert!(from > last && to > from);
                         last = to - 1;
                     }
-                    Event::EndOfSession { .. } | Event::Malformed { .. } => {}
+                    _ => {}
                 });
             }
         }

@@ -106,7 +106,7 @@ impl Feed for SimulatedFeed {
                     self.simulator.skip_to(now_ns - midnight_unix_ns);
                 }
             }
-            self.sequencer.accept(self.simulator.packet(), &mut *sink);
+            self.sequencer.accept(self.simulator.packet(), now_ns, &mut *sink);
         }
         Ok(Poll::Busy)
     }
