@@ -1,6 +1,6 @@
 //! What a feed says.
 
-use crate::{Trouble, binaryfile, moldudp64};
+use crate::{Trouble, binaryfile, moldudp64, soupbintcp};
 
 /// The name of a session: one unbroken numbering of messages, ASCII padded with spaces.
 pub type Session = [u8; 10];
@@ -92,6 +92,9 @@ pub enum Malformed {
     /// A MoldUDP64 packet contradicts itself.
     #[error(transparent)]
     Packet(#[from] moldudp64::PacketFault),
+    /// What a SoupBinTCP connection delivers is none of its packets.
+    #[error(transparent)]
+    Soupbintcp(#[from] soupbintcp::PacketFault),
     /// A BinaryFILE ends badly.
     #[error(transparent)]
     File(#[from] binaryfile::FileFault),

@@ -5,6 +5,7 @@
 //! an event is gone when the sink returns.
 //!
 //! - [`moldudp64`]: packets, their sequencing, re-requests
+//! - [`soupbintcp`]: numbered messages over TCP, and [`glimpse`], snapshots by it
 //! - [`binaryfile`]: files of framed messages, plain or gzipped, and the feed over them
 //! - [`simulator`]: a market that does not exist, and the feed over it
 //! - [`itch`]: the layouts of the messages themselves
@@ -16,11 +17,13 @@ mod event;
 mod trouble;
 
 pub mod binaryfile;
+pub mod glimpse;
 pub mod itch;
 pub mod limits;
 pub mod moldudp64;
 pub mod pace;
 pub mod simulator;
+pub mod soupbintcp;
 
 pub use binaryfile::FileFeed;
 pub use condition::{Condition, Line, Stale};

@@ -48,3 +48,8 @@ pub const SIMULATOR_ORDERS_PER_SIDE_MAX: usize = 64;
 
 /// The most halts that a simulator has in force at once; a halt beyond is not begun.
 pub const SIMULATOR_HALTS_MAX: usize = 16;
+
+/// How many bytes of a SoupBinTCP connection are held at once. Must hold the longest packet, 2 + 65,535 bytes; twice
+/// that, so that a read is long even while the beginning of a long packet waits for its end. What does not fit stays
+/// with the kernel, and the server feels it.
+pub const SOUPBINTCP_BUFFER_LEN: usize = 128 << 10;
