@@ -439,7 +439,7 @@ const TICK: Duration = Duration::from_millis(100);
 const HISTORY_STEP: Duration = Duration::from_secs(1);
 const HISTORY_LEN_MAX: usize = 10;
 /// Notices of the feed that wait for the control thread. More are counted as lost.
-const NOTICES_MAX: usize = 256;
+const NOTICES_MAX: usize = 65_536;
 /// How long sessions may take to be told and to take what they are owed.
 const DRAIN_MS_MAX: u32 = 10_000;
 const DRAIN_STEP: Duration = Duration::from_millis(5);

@@ -104,6 +104,10 @@ struct Sequencer {
     condition: Condition,
     /// What messages say describes a state that is published when it is complete.
     in_snapshot: bool,
+    /// No message of the session has come yet.
+    is_new: bool,
+    /// Of the session.
+    newest_seq: u64,
 }
 
 /// What publishing needs, apart from the market, which lends the image meanwhile.
@@ -137,6 +141,8 @@ impl Sequencer {
             source: "",
             condition: Condition::Live,
             in_snapshot: false,
+            is_new: true,
+            newest_seq: 0,
             config,
         }
     }
@@ -221,6 +227,7 @@ impl Sequencer {
             Event::SnapshotStart => {
                 self.market.reset();
                 self.in_snapshot = true;
+                self.is_new = false;
             }
             Event::SnapshotEnd { seq } => self.publish_snapshot(seq),
             Event::SessionStart { session } => self.session(&session, now_ns),
@@ -228,6 +235,8 @@ impl Sequencer {
                 let (after, last) = (from.saturating_sub(1), to.saturating_sub(1));
                 self.desk.complaints.note(GAP, now_ns, || format!("messages {from} to {last} are missing"));
                 // Quotes may be wrong until each side has been renewed: subscribers are told, too.
+                self.desk.writer.set_floor(last);
+                self.market.set_incomplete();
                 let source = self.source;
                 self.notice(format!(
                     r#"{{"op":"notice","kind":"gap","source":"{source}","from":{after},"to":{last}}}"#
@@ -242,6 +251,11 @@ impl Sequencer {
 
     fn message(&mut self, seq: u64, bytes: &[u8], offset: u64, received_ns: u64, now_ns: u64) {
         let Self { market, desk, shared, in_snapshot, .. } = self;
+        if std::mem::take(&mut self.is_new) && seq > 1 {
+            // Joined late: what happened before is not known.
+            desk.writer.set_floor(seq - 1);
+            market.set_incomplete();
+        }
         desk.frames = 0;
         let applied = market.apply(seq, bytes, &mut |update| {
             if !*in_snapshot {
@@ -251,6 +265,9 @@ impl Sequencer {
         if let Err(error) = applied {
             desk.complaints.note(MESSAGE, now_ns, || format!("message {seq} at byte {offset}: {error}"));
         }
+        if !*in_snapshot {
+            self.newest_seq = seq;
+        }
         if desk.frames > 0 {
             shared.latency.record(unix_ns().saturating_sub(received_ns));
         }
@@ -259,8 +276,11 @@ impl Sequencer {
     /// The state that a snapshot described, as it was after message `seq - 1`.
     fn publish_snapshot(&mut self, seq: u64) {
         self.in_snapshot = false;
+        // A snapshot may be older than what was published before it was asked for.
+        let last = seq.saturating_sub(1).max(self.newest_seq);
         let Self { market, desk, .. } = self;
-        market.images(seq.saturating_sub(1), &mut |update| desk.publish(update));
+        desk.writer.set_floor(last);
+        market.images(last, &mut |update| desk.publish(update));
         tracing::info!(
             "snapshot before message {seq}: {} orders of {} instruments",
             self.market.orders(),
@@ -311,6 +331,9 @@ impl Sequencer {
     /// hold can be continued.
     fn session(&mut self, session: &[u8], now_ns: u64) {
         self.sessions += 1;
+        self.is_new = true;
+        self.in_snapshot = false;
+        self.newest_seq = 0;
         let name = String::from_utf8_lossy(session);
         let name = name.trim_end();
         let epoch = self.config.calendar.epoch(now_ns, self.sessions, name);

@@ -9,7 +9,7 @@ use fanblade_feed::itch::{self, Header, Message, Stock};
 
 use crate::counters::{Counters, SYSTEM_EVENTS, Skipped};
 use crate::error::MarketError;
-use crate::image::{Image, Imbalance, InstrumentId, Side, Status, Trade, TradeKind, TradingState, Update};
+use crate::image::{Bbo, Book, Image, Imbalance, InstrumentId, Side, Status, Trade, TradeKind, TradingState, Update};
 use crate::instruments::{Entry, Instruments, Refusal};
 use crate::ladder::Depth;
 use crate::limits::BOOK_LEVELS;
@@ -80,8 +80,8 @@ impl Books {
             if let Some(imbalance) = entry.imbalance {
                 output.emit(locate, entry, Image::Imbalance(imbalance));
             }
-            output.emit(locate, entry, Image::Bbo(entry.bbo()));
-            output.emit(locate, entry, Image::Book(entry.book()));
+            output.emit(locate, entry, Image::Bbo(output.bbo(entry)));
+            output.emit(locate, entry, Image::Book(output.book(entry)));
         }
     }
 
@@ -366,20 +366,30 @@ pub(crate) struct Output<'a, F> {
     pub(crate) ts_ns: u64,
     pub(crate) venue: &'a str,
     pub(crate) counters: &'a mut Counters,
+    /// What quotes and books are marked with.
+    pub(crate) incomplete: bool,
     pub(crate) sink: &'a mut F,
 }
 
 impl<F: FnMut(&Update<'_>)> Output<'_, F> {
     /// The images that show a level at this depth.
     fn quotes(&mut self, locate: u16, entry: &Entry, depth: Depth) {
-        let bbo = entry.bbo();
+        let bbo = self.bbo(entry);
         if depth == 0
             && let (Some(bid), Some(ask)) = (bbo.bid, bbo.ask)
         {
             self.counters.quotes_crossed += u64::from(bid.price >= ask.price);
         }
         self.emit_if(depth == 0, locate, entry, Image::Bbo(bbo));
-        self.emit_if(depth < BOOK_LEVELS, locate, entry, Image::Book(entry.book()));
+        self.emit_if(depth < BOOK_LEVELS, locate, entry, Image::Book(self.book(entry)));
+    }
+
+    fn bbo(&self, entry: &Entry) -> Bbo {
+        Bbo { incomplete: self.incomplete, ..entry.bbo() }
+    }
+
+    fn book<'e>(&self, entry: &'e Entry) -> Book<'e> {
+        Book { incomplete: self.incomplete, ..entry.book() }
     }
 
     fn emit_if(&mut self, is_changed: bool, locate: u16, entry: &Entry, image: Image<'_>) {

@@ -104,6 +104,17 @@ impl Image<'_> {
     }
 }
 
+impl Image<'_> {
+    /// Is it marked as incomplete? Only quotes and books can be.
+    pub fn is_incomplete(&self) -> bool {
+        match self {
+            Image::Bbo(bbo) => bbo.incomplete,
+            Image::Book(book) => book.incomplete,
+            Image::Trade(_) | Image::Status(_) | Image::Imbalance(_) => false,
+        }
+    }
+}
+
 /// Side of an order.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -184,6 +195,8 @@ pub struct Bbo {
     pub bid: Option<Level>,
     /// Lowest ask.
     pub ask: Option<Level>,
+    /// Messages are missing from which orders may have come: there may be more, and less, than this.
+    pub incomplete: bool,
 }
 
 /// The best [`BOOK_LEVELS`] of both sides.
@@ -193,6 +206,8 @@ pub struct Book<'a> {
     pub bids: Levels<'a>,
     /// Lowest first.
     pub asks: Levels<'a>,
+    /// As of [`Bbo`].
+    pub incomplete: bool,
     /// What the first encoding to need it computed for all.
     pub(crate) crc: OnceCell<u32>,
 }

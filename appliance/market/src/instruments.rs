@@ -39,13 +39,14 @@ impl Entry {
     }
 
     pub(crate) fn bbo(&self) -> Bbo {
-        Bbo { bid: self.bids.levels().last().copied(), ask: self.asks.levels().last().copied() }
+        Bbo { bid: self.bids.levels().last().copied(), ask: self.asks.levels().last().copied(), incomplete: false }
     }
 
     pub(crate) fn book(&self) -> Book<'_> {
         Book {
             bids: Levels::best_of(self.bids.levels()),
             asks: Levels::best_of(self.asks.levels()),
+            incomplete: false,
             crc: OnceCell::new(),
         }
     }

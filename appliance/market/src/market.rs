@@ -46,6 +46,7 @@ pub struct Market {
     counters: Counters,
     /// Timestamp of the newest message.
     newest_ns: u64,
+    incomplete: bool,
 }
 
 impl Market {
@@ -63,6 +64,7 @@ impl Market {
             books: Books::new(orders_max),
             counters: Counters::default(),
             newest_ns: 0,
+            incomplete: false,
         }
     }
 
@@ -79,9 +81,15 @@ impl Market {
         };
         let header = message.header();
         self.counters.messages[usize::from(header.kind)] += 1;
+        if let Message::SystemEvent(event) = &message
+            && event.event == SYSTEM_OPENS
+        {
+            self.incomplete = false;
+        }
         self.newest_ns = header.timestamp.get();
         let ts_ns = self.midnight_unix_ns.saturating_add(self.newest_ns);
-        let mut output = Output { seq, ts_ns, venue: &self.venue, counters: &mut self.counters, sink };
+        let incomplete = self.incomplete;
+        let mut output = Output { seq, ts_ns, venue: &self.venue, counters: &mut self.counters, incomplete, sink };
         match self.books.apply(&message, &mut output) {
             Ok(()) => Ok(()),
             Err(Refusal::Skipped(reason)) => {
@@ -99,7 +107,8 @@ impl Market {
     /// and books of all instruments, in the order of their numbers. Trades are events, not states.
     pub fn images(&mut self, seq: u64, sink: &mut impl FnMut(&Update<'_>)) {
         let ts_ns = self.midnight_unix_ns.saturating_add(self.newest_ns);
-        let mut output = Output { seq, ts_ns, venue: &self.venue, counters: &mut self.counters, sink };
+        let incomplete = self.incomplete;
+        let mut output = Output { seq, ts_ns, venue: &self.venue, counters: &mut self.counters, incomplete, sink };
         self.books.images(&mut output);
     }
 
@@ -107,6 +116,18 @@ impl Market {
     /// Nothing is published; that everything is void is what the new epoch says.
     pub fn reset(&mut self) {
         self.books.clear();
+        self.incomplete = false;
+    }
+
+    /// Messages were missed: quotes and books are marked as incomplete until [`Market::reset`], or until the exchange
+    /// says that its system opens, before which nobody can have entered an order.
+    pub fn set_incomplete(&mut self) {
+        self.incomplete = true;
+    }
+
+    /// Are quotes and books marked as incomplete?
+    pub fn is_incomplete(&self) -> bool {
+        self.incomplete
     }
 
     /// A new day begins: the midnight that messages count from now.
@@ -184,3 +205,6 @@ impl<'a> Instrument<'a> {
         self.entry.book()
     }
 }
+
+/// "Start of system hours": from now on orders may be entered (ITCH 5.0, section 4.1).
+const SYSTEM_OPENS: u8 = b'S';

@@ -314,6 +314,49 @@ fn reset_forgets_all_but_the_counters() {
 }
 
 #[test]
+fn quotes_are_marked_while_messages_are_missing() {
+    let mut bench = with_a_bid();
+    bench.market.set_incomplete();
+    let marked = |mut published: Published| {
+        published.data["incomplete"] = true.into();
+        published
+    };
+    let (bids, asks) = (json!([[1000, 300, 1]]), json!([[1001, 7, 1]]));
+    let expected = [
+        marked(bbo(json!([1000, 300, 1]), json!([1001, 7, 1]))),
+        marked(published("/X/A/book", book(bids.clone(), asks.clone()))),
+    ];
+    assert_eq!(bench.apply(add(5, "A", 2, b'S', 7, 1001)), expected);
+    // Trades and states are what they are.
+    assert_eq!(bench.apply(hidden(5, "A", b'B', 1, 1000, 9)), [trade(1000, 1, "B".into(), 9, "hidden")]);
+
+    // Before the system opens nobody can have entered an order.
+    assert_eq!(bench.apply(system_event(b'O')), []);
+    assert!(bench.market.is_incomplete());
+    assert_eq!(bench.apply(system_event(b'S')), []);
+    assert!(!bench.market.is_incomplete());
+
+    bench.market.set_incomplete();
+    bench.market.reset();
+    assert!(!bench.market.is_incomplete());
+}
+
+#[test]
+fn a_state_is_published_as_a_whole() {
+    let mut bench = with_a_bid();
+    bench.apply(action(6, "B", b'H', *b"T1  "));
+    bench.apply(hidden(5, "A", b'B', 1, 1000, 9));
+    let mut images = Vec::new();
+    let mut subject = String::new();
+    bench.market.images(77, &mut |update| {
+        update.subject(&mut subject);
+        images.push((update.seq, subject.clone()));
+    });
+    let expected = ["/X/A/bbo", "/X/A/book", "/X/B/status", "/X/B/bbo", "/X/B/book"];
+    assert_eq!(images, expected.map(|subject| (77, subject.to_owned())));
+}
+
+#[test]
 fn time_counts_from_midnight() {
     let mut market = Market::new("NASDAQ", MIDNIGHT_UNIX_NS);
     let mut times = Vec::new();

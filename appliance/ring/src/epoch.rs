@@ -15,6 +15,8 @@ pub(crate) struct Epoch {
     /// Ring index of its first frame.
     pub(crate) start: u64,
     pub(crate) name: String,
+    /// The history is whole for numbers above this one; below it, frames may never have been made. Rises only.
+    pub(crate) floor: u64,
 }
 
 /// The epochs in shared memory.
@@ -33,8 +35,14 @@ impl<'a> Epochs<'a> {
         let place = self.place(epoch.generation);
         place[START].store(epoch.start, Ordering::Relaxed);
         place[NAME_LEN].store(epoch.name.len() as u64, Ordering::Relaxed);
-        store_bytes(&place[NAME..], 0, epoch.name.as_bytes());
+        place[FLOOR].store(epoch.floor, Ordering::Relaxed);
+        store_bytes(&place[NAME..FLOOR], 0, epoch.name.as_bytes());
         self.generation.store(epoch.generation, Ordering::Release);
+    }
+
+    /// Writer: raises the floor of the current epoch. Release: who sees a later frame sees the floor below it.
+    pub(crate) fn raise_floor(&self, floor: u64) {
+        self.place(self.generation.load(Ordering::Relaxed))[FLOOR].store(floor, Ordering::Release);
     }
 
     pub(crate) fn generation(&self) -> u64 {
@@ -47,13 +55,14 @@ impl<'a> Epochs<'a> {
             let place = self.place(generation);
             let start = place[START].load(Ordering::Relaxed);
             let len = place[NAME_LEN].load(Ordering::Relaxed);
+            let floor = place[FLOOR].load(Ordering::Relaxed);
             let mut name = Vec::new();
-            load_bytes(&place[NAME..], 0, EPOCH_LEN_MAX, &mut name);
+            load_bytes(&place[NAME..FLOOR], 0, EPOCH_LEN_MAX, &mut name);
             fence(Ordering::Acquire);
             // Differs only if two epochs began meanwhile: each turn of this loop costs the writer two.
             if self.generation.load(Ordering::Relaxed) == generation {
                 name.truncate(usize::try_from(len).unwrap_or(0));
-                return Epoch { generation, start, name: String::from_utf8_lossy(&name).into_owned() };
+                return Epoch { generation, start, name: String::from_utf8_lossy(&name).into_owned(), floor };
             }
         }
     }
@@ -66,8 +75,9 @@ impl<'a> Epochs<'a> {
 /// Words of both places.
 pub(crate) const EPOCHS_WORDS: usize = 2 * PLACE_WORDS;
 
-const PLACE_WORDS: usize = 6;
+const PLACE_WORDS: usize = 8;
 const START: usize = 0;
 const NAME_LEN: usize = 1;
 /// Four words, a power of two as `store_bytes` wants.
 const NAME: usize = 2;
+const FLOOR: usize = 6;

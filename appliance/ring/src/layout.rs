@@ -7,8 +7,8 @@
 //!  0x020    u64 lane_len × 4
 //!  0x040    u64 flags (1: frames have checksums)
 //!  0x080    u64 epoch generation                                         set_epoch      a pass
-//!  0x0C0    2 × epoch (48 bytes), generation & 1 picks: u64 start │
-//!           u64 name length │ 32 bytes of name
+//!  0x0C0    2 × epoch (64 bytes), generation & 1 picks: u64 start │
+//!           u64 name length │ 32 bytes of name │ u64 floor │ u64 0
 //!  0x200    u64 intact │ u64 oldest │ u64 tail_intent                    each publish   after use
 //!  0x280    u64 tail                                                     each publish   while waiting
 //!  0x300    u64 subject count                                            new subject    now and then
@@ -35,7 +35,7 @@ use crate::{Descriptor, FrameRef, LANES, RingConfig, RingError, SubjectId};
 pub(crate) const MAGIC: u64 = u64::from_ne_bytes(*b"FANRING\0");
 
 /// Of this page of diagrams. A reader opens exactly its own version.
-pub(crate) const VERSION: u64 = 1;
+pub(crate) const VERSION: u64 = 2;
 
 pub(crate) const HEADER_LEN: usize = 4096;
 pub(crate) const FLAG_CHECKSUMS: u64 = 1;

@@ -217,7 +217,12 @@ fn loom_canary_retired_before_the_copy() {
 
 #[test]
 fn loom_an_epoch_is_read_whole() {
-    let epoch = |generation: u64| Epoch { generation, start: generation * 7, name: format!("e{generation}") };
+    let epoch = |generation: u64| Epoch {
+        generation,
+        start: generation * 7,
+        name: format!("e{generation}"),
+        floor: generation * 3,
+    };
     check(move || {
         let words = Arc::new((Word::new(0), std::array::from_fn::<_, EPOCHS_WORDS, _>(|_| Word::new(0))));
         Epochs { generation: &words.0, places: &words.1 }.begin(&epoch(1));

@@ -164,6 +164,12 @@ impl Reader {
         self.epochs().read().start
     }
 
+    /// The current epoch's history is whole for numbers above this one.
+    #[must_use]
+    pub fn floor(&self) -> u64 {
+        self.epochs().read().floor
+    }
+
     /// Ring index of the first frame of the current epoch with a higher number than `seq`, among those not retired;
     /// `None` if there is none. Refreshed copies, which repeat old numbers, are stepped over.
     #[must_use]

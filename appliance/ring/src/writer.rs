@@ -162,9 +162,16 @@ impl Writer {
             generation: self.generation,
             start: self.index.head(),
             name: epoch.to_owned(),
+            floor: 0,
         });
         self.wake();
         Ok(())
+    }
+
+    /// Says that frames of numbers up to `seq` may be missing from this epoch's history, because their messages were
+    /// lost upstream or came before this blade began: who resumes from below it has not got everything.
+    pub fn set_floor(&mut self, seq: u64) {
+        header::epochs(self.mapping.words()).raise_floor(seq);
     }
 
     /// `publish` wakes this worker from now on, if it sleeps.

@@ -147,7 +147,10 @@ fn a_new_epoch_starts_the_chains_anew_and_keeps_the_last_values() {
     writer.publish(&update(busy, 501), &json(b"old")).unwrap();
     assert_eq!(writer.last_seq(busy), 501);
 
+    writer.set_floor(400);
+    assert_eq!((reader.floor(), reader.epoch().0), (400, 1));
     writer.set_epoch("20191231-1").unwrap();
+    assert_eq!(reader.floor(), 0, "each numbering has its own");
     assert_eq!(reader.epoch(), (2, "20191231-1".to_owned()));
     assert_eq!((reader.generation(), reader.epoch_start()), (2, 2));
     assert_eq!((reader.oldest_seq(), reader.seek_seq(0)), (None, None));

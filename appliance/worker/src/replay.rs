@@ -54,7 +54,8 @@ impl Worker {
 
     /// Which of `gained` can go on from `resume` without a loss, and where in the ring their history begins.
     pub(crate) fn resume(&self, resume: &Resume, gained: &[u32], mode: Mode) -> Resumed {
-        if resume.epoch != self.epoch || resume.seq > self.cursor_seq {
+        // Below the floor, messages were lost upstream or came before this blade: nobody here knows what they changed.
+        if resume.epoch != self.epoch || resume.seq > self.cursor_seq || resume.seq < self.reader.floor() {
             return Resumed { seq: resume.seq, recovered: Vec::new(), next: self.cursor };
         }
         let reader = &self.reader;

@@ -71,3 +71,24 @@ fn what_is_gone_is_said_and_the_snapshot_sent() {
         assert_eq!(client.message()["op"], "pong", "{engine}: and nothing is sent");
     }
 }
+
+#[test]
+fn below_a_loss_upstream_nothing_is_recovered() {
+    for engine in ENGINES {
+        let mut blade = Blade::start(engine);
+        for n in 1..=10u64 {
+            blade.publish("/X/A/bbo", &n.to_string());
+        }
+        // Messages 11 to 20 never came, whatever subjects they would have changed.
+        blade.writer.set_floor(20);
+        blade.publish_at("/X/A/bbo", 21, "21");
+        for (mode, seq, recovered) in
+            [("all", 10, false), ("conflate", 10, false), ("all", 20, true), ("conflate", 20, true)]
+        {
+            let mut client = blade.client();
+            client.send(&resume(&["/X/A/bbo"], "test-1", seq, mode));
+            assert_eq!(client.message()["subjects"][0]["recovered"], recovered, "{engine} {mode} {seq}");
+            assert_eq!(client.message()["q"], 21, "{engine} {mode} {seq}");
+        }
+    }
+}

@@ -22,13 +22,16 @@ use crate::limits::BOOK_LEVELS;
 /// Value of [`Head::version`].
 pub const VERSION: u8 = 1;
 
+/// Bit of [`Head::flags`]: messages are missing from which orders may have come.
+pub const FLAG_INCOMPLETE: u16 = 1;
+
 /// Appends head and image. `sid` is the subject's number in this epoch, `prev` the sequence number of its
 /// previous frame.
 pub fn write(out: &mut Vec<u8>, sid: u32, seq: u64, prev: u64, ts_ns: u64, image: &Image<'_>) {
     let head = Head {
         version: VERSION,
         channel: image.channel() as u8,
-        flags: U16::ZERO,
+        flags: U16::new(if image.is_incomplete() { FLAG_INCOMPLETE } else { 0 }),
         sid: U32::new(sid),
         seq: U64::new(seq),
         prev: U64::new(prev),
@@ -55,7 +58,7 @@ pub struct Head {
     pub version: u8,
     /// Which struct follows.
     pub channel: u8,
-    /// None defined so far.
+    /// Bit 0: [`FLAG_INCOMPLETE`].
     pub flags: U16,
     /// Number of the subject.
     pub sid: U32,

@@ -69,7 +69,7 @@ fn bbo(out: &mut Vec<u8>, bbo: &Bbo) {
             None => out.extend_from_slice(b"null"),
         }
     }
-    out.push(b'}');
+    end(out, bbo.incomplete);
 }
 
 fn book(out: &mut Vec<u8>, book: &Book<'_>) {
@@ -83,7 +83,11 @@ fn book(out: &mut Vec<u8>, book: &Book<'_>) {
     let crc = *book.crc.get_or_init(|| crc_of(&out[bids_start..bids_end], &out[asks_start..]));
     out.extend_from_slice(b",\"crc\":");
     number(out, crc);
-    out.push(b'}');
+    end(out, book.incomplete);
+}
+
+fn end(out: &mut Vec<u8>, incomplete: bool) {
+    out.extend_from_slice(if incomplete { b",\"incomplete\":true}" } else { b"}" });
 }
 
 fn status(out: &mut Vec<u8>, status: &Status) {

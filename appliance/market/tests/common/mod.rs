@@ -83,7 +83,8 @@ fn both_encodings(update: &Update<'_>, subject: &str, prev: u64) -> Value {
     encode::binary(&mut packed, 77, seq, prev, ts_ns, &image);
     let packed = packed.strip_prefix(b"left alone ").expect("appended");
     let (head, body) = binary::Head::ref_from_prefix(packed).expect("a head");
-    let expected = (1, update.channel as u16, 0, 77, seq, prev, ts_ns);
+    let flags = u16::from(data.get("incomplete").is_some());
+    let expected = (1, update.channel as u16, flags, 77, seq, prev, ts_ns);
     let actual = (
         head.version,
         head.channel.into(),
@@ -94,7 +95,11 @@ fn both_encodings(update: &Update<'_>, subject: &str, prev: u64) -> Value {
         head.ts_ns.get(),
     );
     assert_eq!(actual, expected);
-    assert_eq!(unpack(head.channel, body), data);
+    let mut unpacked = unpack(head.channel, body);
+    if flags != 0 {
+        unpacked["incomplete"] = true.into();
+    }
+    assert_eq!(unpacked, data);
     data
 }
 
