@@ -17,10 +17,12 @@
 //!
 //! Source: "SoupBinTCP", version 3.00, Nasdaq 2017; the heartbeat timeout is of its later versions.
 
+mod connection;
 mod inbound;
 mod login;
 mod packet;
 
+pub use connection::{Connection, ConnectionError, Received, Timing};
 pub use inbound::Inbound;
 pub use login::{LoginAccepted, LoginRequest, Rejection, padded};
 pub use packet::{Packet, PacketError, PacketFault, PayloadTooLong};

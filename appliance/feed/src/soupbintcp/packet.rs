@@ -57,6 +57,20 @@ pub enum PacketFault {
         /// The length field.
         length: u16,
     },
+    /// A packet that the other side does not send, or not at this point.
+    #[error("SoupBinTCP packet {:?} out of place", char::from(*kind))]
+    OutOfPlace {
+        /// The type.
+        kind: u8,
+    },
+    /// A message number that cannot be: 0, or implausibly far from the one that was asked for.
+    #[error("SoupBinTCP login accepted with message {sequence} where {expected} was asked for")]
+    SequenceJump {
+        /// The number that the server says.
+        sequence: u64,
+        /// The number that comes next.
+        expected: u64,
+    },
     /// A field that is to hold a number does not, or one beyond 64 bits.
     #[error("SoupBinTCP {field} {:?} is no number", String::from_utf8_lossy(&digits[..]).trim())]
     NotNumeric {

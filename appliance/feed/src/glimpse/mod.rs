@@ -10,6 +10,10 @@
 //! ```
 //! Source: "GLIMPSE for TotalView-ITCH", version 5.0, Nasdaq.
 
+mod snapshot;
+
+pub use snapshot::{Progress, Snapshot, SnapshotConfig, SnapshotError};
+
 use crate::soupbintcp::{digits, parse_digits};
 
 /// How long the message is that ends a snapshot.
