@@ -3,9 +3,11 @@
 //!
 //! [`uring()`] is the default: direct descriptors, so that the process's limit of descriptors is no limit of sessions,
 //! and one system call for a batch of sends. [`epoll()`] serves where io_uring is forbidden or old.
+//! [`datagram`] is the other side: packets of a feed, by multicast or unicast.
 
 mod accepting;
 pub mod affinity;
+pub mod datagram;
 mod engine;
 mod epoll;
 mod error;

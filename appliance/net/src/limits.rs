@@ -41,3 +41,14 @@ pub const URING_BUFFER_LEN: usize = 2048;
 /// Slices that a batch of vectored sends holds in all its lists; when they are used up the batch is submitted. At least
 /// [`crate::IoSlices::SLICES_MAX`].
 pub const URING_SLICES_MAX: usize = 4096;
+
+/// Packets of one `recvmmsg`: enough that the call's own cost no longer shows, few enough that what a poll of a feed
+/// does with them stays well below a millisecond. The rest comes with the next.
+pub const DATAGRAM_BATCH_LEN: usize = 32;
+
+/// The longest packet that is taken, in bytes of payload: what fits a jumbo frame of 9,216 bytes. Longer ones are
+/// dropped (`truncated`).
+pub const DATAGRAM_LEN_MAX: usize = 9_216;
+
+/// Sockets that one [`crate::datagram::wait`] looks at; those beyond wake nobody.
+pub const WAIT_SOCKETS_MAX: usize = 32;
