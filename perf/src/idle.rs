@@ -20,7 +20,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use crate::floor::EngineKind;
-use crate::machine;
+use crate::{machine, report};
 use crowd::Crowd;
 use memory::{KernelMemory, UserMemory};
 use script::Line;
@@ -111,11 +111,10 @@ pub(crate) fn run(args: &IdleArgs) -> anyhow::Result<()> {
     let greeting = server.greeting;
     server.stop()?;
 
-    let now = jiff::Zoned::now();
     let report = json!({
         "measurement": "idle",
         "command": machine::command(),
-        "date": now.strftime("%F").to_string(),
+        "date": report::date(),
         "commit": machine::commit(),
         "machine": machine::describe(),
         "engine": args.engine.name(),
@@ -139,7 +138,7 @@ pub(crate) fn run(args: &IdleArgs) -> anyhow::Result<()> {
         "counters": counters,
     });
     print(&moments, &greeting, &report);
-    write(args, &report, &now)?;
+    report::save(&report, args.out.as_deref(), &format!("idle-{}", args.connections))?;
     moments.judge(predicted(&greeting))
 }
 
@@ -264,21 +263,6 @@ fn print(moments: &Moments, greeting: &Greeting, report: &Value) {
         "opened in {} s, held for {} s; {} messages delivered, {} pings answered, none lost",
         report["opening_s"], report["held_s"], report["messages_delivered"], report["pings_answered"]
     );
-}
-
-fn write(args: &IdleArgs, report: &Value, now: &jiff::Zoned) -> anyhow::Result<()> {
-    let text = serde_json::to_string_pretty(report)? + "\n";
-    let path = match &args.out {
-        Some(path) if path.as_os_str() == "-" => {
-            print!("{text}");
-            return Ok(());
-        }
-        Some(path) => path.clone(),
-        None => PathBuf::from(format!("perf/results/idle-{}-{}.json", args.connections, now.strftime("%F"))),
-    };
-    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    eprintln!("written to {}", path.display());
-    Ok(())
 }
 
 fn rounded(number: f64) -> f64 {

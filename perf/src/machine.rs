@@ -16,6 +16,12 @@ pub(crate) fn commit() -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
+/// How busy the machine was with other things: the load averages of 1, 5 and 15 minutes.
+pub(crate) fn load_average() -> Vec<f64> {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').take(3).filter_map(|field| field.parse().ok()).collect()
+}
+
 /// The hardware and the kernel.
 pub(crate) fn describe() -> Value {
     let read = |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());

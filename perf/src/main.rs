@@ -1,10 +1,12 @@
 //! `fanblade-perf`: measurements. `cargo xtask bench` builds and runs it.
 
 mod direct;
+mod feed;
 mod floor;
 mod idle;
 mod machine;
 mod message;
+mod report;
 mod swarm;
 
 use clap::{Parser, Subcommand};
@@ -19,6 +21,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Measurement {
+    /// CPU per message of the exchange, from packet to ring, by stage
+    Feed(feed::FeedArgs),
     /// Server CPU per delivered message, beside a bare loop over the same sockets
     Floor(floor::FloorArgs),
     /// (Started by `floor`.) The bare loop
@@ -36,6 +40,7 @@ enum Measurement {
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().measurement {
+        Measurement::Feed(args) => feed::run(&args),
         Measurement::Floor(args) => floor::run(&args),
         Measurement::FloorServer(args) => floor::bare::run(&args),
         Measurement::FloorBlade(args) => floor::blade::run(&args),

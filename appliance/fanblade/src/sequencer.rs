@@ -8,7 +8,6 @@
 
 mod complaints;
 mod named;
-mod subjects;
 
 use std::io;
 use std::sync::Arc;
@@ -17,15 +16,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fanblade_feed::{Condition, Event, Feed, Poll, Trouble};
-use fanblade_market::{Market, Update, encode};
-use fanblade_ring::{Payloads, Writer};
+use fanblade_market::{Market, Publisher, Update};
+use fanblade_ring::Writer;
 use fanblade_worker::WorkerStats;
 use tokio::sync::mpsc;
 
 use crate::blade::{FeedState, SequencerReport, SequencerShared, lock};
 use crate::calendar::Calendar;
 use complaints::{Complaints, GAP, MALFORMED, MESSAGE, REFUSED};
-use subjects::Subjects;
 
 /// How the sequencer runs.
 pub(crate) struct SequencerConfig {
@@ -113,7 +111,8 @@ struct Sequencer {
 /// What publishing needs, apart from the market, which lends the image meanwhile.
 struct Desk {
     writer: Writer,
-    subjects: Subjects,
+    publisher: Publisher,
+    /// For feeds that name their subjects.
     json: Vec<u8>,
     binary: Vec<u8>,
     complaints: Complaints,
@@ -128,9 +127,9 @@ impl Sequencer {
             market: Market::new(&config.venue, config.calendar.day(now_ns).midnight_ns),
             desk: Desk {
                 writer,
-                subjects: Subjects::default(),
-                json: Vec::with_capacity(FRAME_LEN_USUAL_MAX),
-                binary: Vec::with_capacity(FRAME_LEN_USUAL_MAX),
+                publisher: Publisher::new(),
+                json: Vec::new(),
+                binary: Vec::new(),
                 complaints: Complaints::default(),
                 frames: 0,
             },
@@ -169,6 +168,7 @@ impl Sequencer {
         while !stop.load(Relaxed) {
             let now_ns = unix_ns();
             let polled = feed.poll(now_ns, &mut |event| self.take(&event, now_ns));
+            self.desk.writer.wake();
             self.follow(feed.condition());
             // A clock that was set back must not end the reports.
             if now_ns.abs_diff(self.reported_ns) > REPORT_INTERVAL_NS {
@@ -340,7 +340,7 @@ impl Sequencer {
         tracing::info!("upstream session {name}: epoch {epoch}");
         self.market.reset();
         self.market.set_midnight(self.config.calendar.day(now_ns).midnight_ns);
-        self.desk.subjects.forget_instruments();
+        self.desk.publisher.forget_instruments();
         if epoch != self.report.epoch {
             match self.desk.writer.set_epoch(&epoch) {
                 Ok(()) => self.report.epoch = epoch,
@@ -360,7 +360,7 @@ impl Sequencer {
         self.report.ring = self.desk.writer.stats();
         self.report.orders = self.market.orders() as u64;
         self.report.instruments = self.market.instruments_len() as u64;
-        self.report.subjects = self.desk.subjects.len() as u64;
+        self.report.subjects = self.desk.publisher.subjects_len() as u64;
         let is_last = matches!(self.report.state, FeedState::Finished | FeedState::Failed);
         // While messages flow, a reader that holds the lock costs this copy and nothing else: the next is due soon.
         let place = if is_last { Some(lock(&self.shared.report)) } else { self.shared.report.try_lock().ok() };
@@ -373,28 +373,13 @@ impl Sequencer {
 impl Desk {
     fn publish(&mut self, update: &Update<'_>) {
         let now_ns = unix_ns();
-        let subject = match self.subjects.find(update, &mut self.writer) {
-            Ok(subject) => subject,
-            Err(error) => return self.complaints.note(REFUSED, now_ns, || error.to_string()),
-        };
-        let Update { seq, ts_ns, channel, image, .. } = update;
-        let prev = self.writer.last_seq(subject.id);
-        self.json.clear();
-        encode::json(&mut self.json, &subject.name, *seq, prev, *ts_ns, image);
-        self.binary.clear();
-        encode::binary(&mut self.binary, subject.id.0, *seq, prev, *ts_ns, image);
-        // The encodings that workers serve so far; the other lanes are not made.
-        let payloads: Payloads<'_> = [&self.json, &self.binary, &[], &[]];
-        let frame = fanblade_ring::Update {
-            subject: subject.id,
-            channel: *channel as u16,
-            seq: *seq,
-            ts_feed_ns: *ts_ns,
-            ts_publish_ns: now_ns,
-        };
-        match self.writer.publish(&frame, &payloads) {
+        match self.publisher.append(update, now_ns, &mut self.writer) {
             Ok(_) => self.frames += 1,
-            Err(error) => self.complaints.note(REFUSED, now_ns, || format!("{}: {error}", subject.name)),
+            Err(error) => self.complaints.note(REFUSED, now_ns, || {
+                let mut subject = String::new();
+                update.subject(&mut subject);
+                format!("{subject}: {error}")
+            }),
         }
     }
 }
@@ -409,8 +394,6 @@ pub(crate) fn unix_ns() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
-/// A book of ten levels a side is 700 bytes of JSON at most; the buffers grow once if it is ever more.
-const FRAME_LEN_USUAL_MAX: usize = 4_096;
 const REPORT_INTERVAL_NS: u64 = 50_000_000;
 const SLEEP_NS_MAX: u64 = 50_000_000;
 const WAIT_STEP: Duration = Duration::from_millis(2);

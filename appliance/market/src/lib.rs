@@ -1,8 +1,8 @@
-//! Exchange messages to order books to updates.
+//! Exchange messages to order books to updates to frames.
 //!
 //! [`Market::apply`] takes one ITCH 5.0 message and lends the images that it changed ([`Update`]) to a callback;
-//! [`encode`] writes an image as a subscriber gets it. Both run once per message, whatever the number of
-//! subscribers, and allocate nothing once the books have reached their size.
+//! [`encode`] writes an image as a subscriber gets it, and a [`Publisher`] puts it into the ring. All of it runs once
+//! per message, whatever the number of subscribers, and allocates nothing once the books have reached their size.
 //!
 //! ```text
 //! message ─▶ Market ─▶ books ─┬─▶ orders       reference → (instrument, side, price, shares)
@@ -24,6 +24,8 @@ mod ladder;
 pub mod limits;
 mod market;
 mod orders;
+mod publisher;
+mod subjects;
 mod trades;
 
 pub use counters::{Counters, SYSTEM_EVENTS, Skipped};
@@ -33,3 +35,4 @@ pub use image::{
     Update,
 };
 pub use market::{Instrument, Market};
+pub use publisher::Publisher;

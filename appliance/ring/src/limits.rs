@@ -28,6 +28,11 @@ pub const FRAME_LEN_MAX_BYTES: usize = 1 << 20;
 /// Only frames much longer than usual can need more: `WriterStats::retired_burst_max` shows it.
 pub const RETIRE_PER_PUBLISH: u32 = 8;
 
+/// Frames that are appended without a look at the sleepers (`Writer::append`); after the last of them the writer looks
+/// by itself. A look costs a fence and a load per worker, so that once per packet is cheaper than once per frame; but
+/// no worker shall sleep through a long burst. So many frames take some 30 µs, which is what waking takes as well.
+pub const APPENDED_UNTOLD_MAX: u32 = 32;
+
 /// The writer retires this part of the index and of each lane ahead of its head and of the reserve: what
 /// `Reader::near_edge` warns of, and what it lives on while it carries a row of live frames along, eight a publish.
 pub const MARGIN_DIVISOR: u64 = 8;

@@ -240,16 +240,16 @@ fn loom_an_epoch_is_read_whole() {
     });
 }
 
-/// A worker that sleeps when there is nothing to do, and a publisher that publishes once. If the bell is not rung for a
-/// sleeper, nothing ever wakes it, and loom reports the deadlock.
-fn sleep(prepare: fn(&Handshake), fence: fn()) {
+/// A worker that sleeps when there is nothing to do, and a publisher that publishes so many frames and then looks once.
+/// If the bell is not rung for a sleeper, nothing ever wakes it, and loom reports the deadlock.
+fn sleep(frames: u64, prepare: fn(&Handshake), fence: fn()) {
     check(move || {
         let shared = Arc::new((Handshake::new(), Word::new(0), Notify::new()));
         let publisher = {
             let shared = Arc::clone(&shared);
             thread::spawn(move || {
                 let (handshake, tail, bell) = &*shared;
-                tail.store(1, Ordering::Release);
+                (1..=frames).for_each(|published| tail.store(published, Ordering::Release));
                 fence();
                 if handshake.must_ring() {
                     bell.notify();
@@ -257,12 +257,14 @@ fn sleep(prepare: fn(&Handshake), fence: fn()) {
             })
         };
         let (handshake, tail, bell) = &*shared;
-        while load_acquire(tail) == 0 {
+        let mut seen = 0;
+        while seen < frames {
             prepare(handshake);
-            if load_acquire(tail) == 0 {
+            if load_acquire(tail) == seen {
                 bell.wait();
             }
             handshake.clear();
+            seen = load_acquire(tail);
         }
         publisher.join().unwrap();
     });
@@ -270,17 +272,22 @@ fn sleep(prepare: fn(&Handshake), fence: fn()) {
 
 #[test]
 fn loom_nobody_sleeps_on_a_full_ring() {
-    sleep(Handshake::prepare, publisher_fence);
+    sleep(1, Handshake::prepare, publisher_fence);
+}
+
+#[test]
+fn loom_one_look_serves_several_frames() {
+    sleep(2, Handshake::prepare, publisher_fence);
 }
 
 #[test]
 #[should_panic(expected = "deadlock")]
 fn loom_canary_sleeper_without_its_fence() {
-    sleep(|handshake| handshake.sleeping.store(true, Ordering::Release), publisher_fence);
+    sleep(1, |handshake| handshake.sleeping.store(true, Ordering::Release), publisher_fence);
 }
 
 #[test]
 #[should_panic(expected = "deadlock")]
 fn loom_canary_publisher_without_its_fence() {
-    sleep(Handshake::prepare, || loom::sync::atomic::fence(Ordering::AcqRel));
+    sleep(1, Handshake::prepare, || loom::sync::atomic::fence(Ordering::AcqRel));
 }

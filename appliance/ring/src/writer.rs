@@ -15,8 +15,8 @@ use crate::epoch::Epoch;
 use crate::lap::Lap;
 use crate::layout::{Layout, RECORD_WORDS, header};
 use crate::limits::{
-    EPOCH_LEN_MAX, MARGIN_DIVISOR, RETIRE_PER_PUBLISH, SUBJECT_NAME_LEN_MAX, frame_len_max, live_len_hard_max,
-    live_len_max,
+    APPENDED_UNTOLD_MAX, EPOCH_LEN_MAX, MARGIN_DIVISOR, RETIRE_PER_PUBLISH, SUBJECT_NAME_LEN_MAX, frame_len_max,
+    live_len_hard_max, live_len_max,
 };
 use crate::mapping::{Access, Mapping, create_memfd, seal};
 use crate::subjects::SubjectTable;
@@ -71,6 +71,8 @@ pub struct Writer {
     generation: u64,
     seq: u64,
     wakers: Vec<Waker>,
+    /// Frames since the last look at the sleepers.
+    untold: u32,
     stats: WriterStats,
     /// For copies of frames; as large as the largest.
     scratch: Vec<u8>,
@@ -102,6 +104,7 @@ impl Writer {
             generation: 0,
             seq: 0,
             wakers: Vec::new(),
+            untold: 0,
             stats: WriterStats::default(),
             scratch: Vec::with_capacity(frame_len),
             layout,
@@ -136,12 +139,25 @@ impl Writer {
         self.heads.get(subject.0 as usize).map_or(0, |head| self.link_to(head).0)
     }
 
-    /// Appends a frame and returns its ring index. The payloads are copied, each with its frame header in front.
+    /// Appends a frame, wakes who sleeps, and returns the frame's ring index. The payloads are copied, each with its
+    /// frame header in front.
     pub fn publish(&mut self, update: &Update, payloads: &Payloads<'_>) -> Result<u64, RingError> {
+        let index = self.append(update, payloads)?;
+        self.wake();
+        Ok(index)
+    }
+
+    /// The same, for one of several frames: readers that are awake see it at once, and those that sleep are woken by
+    /// [`wake`](Self::wake), which the caller owes them after the last, or by the writer itself after
+    /// [`APPENDED_UNTOLD_MAX`] frames.
+    pub fn append(&mut self, update: &Update, payloads: &Payloads<'_>) -> Result<u64, RingError> {
         match self.admit(update, payloads) {
             Ok((head, lengths)) => {
                 let index = self.append_frame(update, payloads, &head, lengths);
-                self.wake();
+                self.untold += 1;
+                if self.untold >= APPENDED_UNTOLD_MAX {
+                    self.wake();
+                }
                 Ok(index)
             }
             Err(error) => {
@@ -180,7 +196,8 @@ impl Writer {
     }
 
     /// Wakes the workers that sleep.
-    pub fn wake(&self) {
+    pub fn wake(&mut self) {
+        self.untold = 0;
         if self.wakers.is_empty() {
             return;
         }

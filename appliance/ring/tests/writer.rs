@@ -1,6 +1,6 @@
 //! What the writer promises: refusals that are loud and change nothing, bounded work, epochs, the wake-up.
 
-use fanblade_ring::limits::{RETIRE_PER_PUBLISH, frame_len_max};
+use fanblade_ring::limits::{APPENDED_UNTOLD_MAX, RETIRE_PER_PUBLISH, frame_len_max};
 use fanblade_ring::{
     Lane, Lapped, NO_INDEX, Payloads, Reader, RingConfig, RingError, SubjectId, Update, Writer, WriterStats, pair,
 };
@@ -200,6 +200,32 @@ fn publishing_wakes_a_sleeping_worker_in_another_thread() {
         }
     }
     assert_ne!(worker.join().unwrap(), 0, "the worker never slept, so this tested nothing");
+}
+
+#[test]
+fn appended_frames_ring_for_a_sleeper_once_the_caller_or_the_limit_says() {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut writer = ring(1 << 10, 1 << 16);
+    let reader = writer.open_reader().unwrap();
+    let subject = writer.subject("/V/A/trade", 1).unwrap();
+    let (waker, sleeper) = pair().unwrap();
+    writer.add_waker(waker);
+    let rung = || poll(&mut [PollFd::new(sleeper.fd(), PollFlags::POLLIN)], PollTimeout::ZERO).unwrap() > 0;
+    sleeper.prepare();
+    for seq in 1..u64::from(APPENDED_UNTOLD_MAX) {
+        writer.append(&update(subject, seq), &json(b"payload")).unwrap();
+        assert_eq!(reader.tail(), seq, "who is awake sees it");
+    }
+    assert!(!rung());
+    writer.append(&update(subject, 100), &json(b"payload")).unwrap();
+    assert!(rung(), "nobody sleeps through a long burst");
+    sleeper.clear();
+
+    sleeper.prepare();
+    writer.append(&update(subject, 101), &json(b"payload")).unwrap();
+    assert!(!rung());
+    writer.wake();
+    assert!(rung());
 }
 
 #[test]

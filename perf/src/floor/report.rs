@@ -1,19 +1,16 @@
 //! The result file of `floor`.
 
-use std::path::PathBuf;
-
-use anyhow::Context as _;
 use serde_json::{Map, Value, json};
 
 use super::{FloorArgs, Sample, ServerKind};
 use crate::machine;
+use crate::report::{self, rounded};
 
 pub(super) fn write(args: &FloorArgs, samples: &[Sample]) -> anyhow::Result<()> {
-    let now = jiff::Zoned::now();
     let mut report = json!({
         "measurement": "floor",
         "command": machine::command(),
-        "date": now.strftime("%F").to_string(),
+        "date": report::date(),
         "commit": machine::commit(),
         "machine": machine::describe(),
         "subscribers": args.subscribers,
@@ -29,18 +26,7 @@ pub(super) fn write(args: &FloorArgs, samples: &[Sample]) -> anyhow::Result<()> 
         report[engine.name()] = results(args, &of_engine);
     }
     print(args, &report);
-    let text = serde_json::to_string_pretty(&report)? + "\n";
-    let path = match &args.out {
-        Some(path) if path.as_os_str() == "-" => {
-            print!("{text}");
-            return Ok(());
-        }
-        Some(path) => path.clone(),
-        None => PathBuf::from(format!("perf/results/floor-{}.json", now.strftime("%F"))),
-    };
-    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    eprintln!("written to {}", path.display());
-    Ok(())
+    report::save(&report, args.out.as_deref(), "floor")
 }
 
 /// `{"bare": {"one": {…}, "backlog_8": {…}}, "blade": {…}, "blade_to_bare": {"one": 1.04, …}}`
@@ -83,12 +69,6 @@ fn spread(samples: &[&Sample]) -> Value {
         "cpu_ns_max": rounded(cpu[cpu.len() - 1], 0),
         "wall_ns": rounded(wall[wall.len() / 2], 0),
     })
-}
-
-fn rounded(number: f64, digits: i32) -> Value {
-    let factor = 10f64.powi(digits);
-    let rounded = (number * factor).round() / factor;
-    if digits == 0 { json!(rounded as u64) } else { json!(rounded) }
 }
 
 /// A table for people.

@@ -10,7 +10,7 @@ const DIRECTION: [(&str, &[&str]); 12] = [
     ("fanblade-abi", &[]),
     ("fanblade-wire", &[]),
     ("fanblade-feed", &["fanblade-net"]),
-    ("fanblade-market", &["fanblade-feed"]),
+    ("fanblade-market", &["fanblade-feed", "fanblade-ring"]),
     ("fanblade-ring", &["fanblade-wire"]),
     ("fanblade-net", &[]),
     ("fanblade-worker", &["fanblade-ring", "fanblade-net", "fanblade-wire"]),

@@ -23,7 +23,7 @@ impl Desk {
     /// Publishes it; false if the ring refused.
     pub(super) fn publish_named(&mut self, update: &Update<'_>) -> bool {
         let now_ns = unix_ns();
-        let id = match self.subjects.named(update.subject, &mut self.writer) {
+        let id = match self.publisher.subject(update.subject, &mut self.writer) {
             Ok(id) => id,
             Err(error) => {
                 self.complaints.note(REFUSED, now_ns, || format!("{}: {error}", update.subject));
@@ -41,7 +41,7 @@ impl Desk {
             ts_feed_ns: update.ts_ns,
             ts_publish_ns: now_ns,
         };
-        match self.writer.publish(&frame, &payloads) {
+        match self.writer.append(&frame, &payloads) {
             Ok(_) => true,
             Err(error) => {
                 self.complaints.note(REFUSED, now_ns, || format!("{}: {error}", update.subject));

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use fanblade_market::{Channel, Update};
 use fanblade_ring::{RingError, SubjectId, Writer};
+
+use crate::image::{Channel, Update};
 
 /// Subjects by instrument number and channel, so that no update looks up or formats a name twice; and by name, because
 /// an instrument may have another number in the next session.
 #[derive(Debug, Default)]
-pub(super) struct Subjects {
+pub(crate) struct Subjects {
     by_place: Vec<Option<Subject>>,
     by_name: HashMap<Arc<str>, SubjectId>,
     scratch: String,
@@ -17,14 +18,14 @@ pub(super) struct Subjects {
 
 /// A subject and its name.
 #[derive(Debug, Clone)]
-pub(super) struct Subject {
-    pub(super) id: SubjectId,
-    pub(super) name: Arc<str>,
+pub(crate) struct Subject {
+    pub(crate) id: SubjectId,
+    pub(crate) name: Arc<str>,
 }
 
 impl Subjects {
     /// The update's subject, made at its first update.
-    pub(super) fn find(&mut self, update: &Update<'_>, writer: &mut Writer) -> Result<&Subject, RingError> {
+    pub(crate) fn find(&mut self, update: &Update<'_>, writer: &mut Writer) -> Result<&Subject, RingError> {
         let place = usize::from(update.instrument.0) * Channel::ALL.len() + update.channel.index();
         if place >= self.by_place.len() {
             self.by_place.resize(place + 1, None);
@@ -44,7 +45,7 @@ impl Subjects {
     }
 
     /// The subject of this name, made at its first update.
-    pub(super) fn named(&mut self, name: &str, writer: &mut Writer) -> Result<SubjectId, RingError> {
+    pub(crate) fn named(&mut self, name: &str, writer: &mut Writer) -> Result<SubjectId, RingError> {
         match self.by_name.get(name) {
             Some(id) => Ok(*id),
             None => create(&mut self.by_name, name, NO_CHANNEL, writer).map(|(_, id)| id),
@@ -52,12 +53,12 @@ impl Subjects {
     }
 
     /// Instruments are numbered anew; names keep their subjects.
-    pub(super) fn forget_instruments(&mut self) {
+    pub(crate) fn forget_instruments(&mut self) {
         self.by_place.fill(None);
     }
 
     /// How many there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.by_name.len()
     }
 }

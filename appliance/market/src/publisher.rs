@@ -1,0 +1,80 @@
+//! From images to frames: the last step before the workers.
+
+use fanblade_ring::{Payloads, RingError, SubjectId, Writer};
+
+use crate::encode;
+use crate::image::Update;
+use crate::subjects::Subjects;
+
+/// Encodes images and puts them into a ring, each once per encoding.
+#[derive(Debug, Default)]
+pub struct Publisher {
+    subjects: Subjects,
+    json: Vec<u8>,
+    binary: Vec<u8>,
+}
+
+impl Publisher {
+    /// One that knows no subject yet, for a ring that has none.
+    pub fn new() -> Publisher {
+        Publisher {
+            subjects: Subjects::default(),
+            json: Vec::with_capacity(FRAME_LEN_USUAL_MAX),
+            binary: Vec::with_capacity(FRAME_LEN_USUAL_MAX),
+        }
+    }
+
+    /// Appends one image as a frame of its subject, which is made at its first. `writer` is always the same; that it
+    /// wakes the workers is the caller's business. Returns the frame's ring index.
+    ///
+    /// # Errors
+    /// The ring takes no more subjects, or not this frame. Nothing is changed then.
+    pub fn append(&mut self, update: &Update<'_>, now_ns: u64, writer: &mut Writer) -> Result<u64, RingError> {
+        let (subject, payloads) = self.encode(update, writer)?;
+        let frame = fanblade_ring::Update {
+            subject,
+            channel: update.channel as u16,
+            seq: update.seq,
+            ts_feed_ns: update.ts_ns,
+            ts_publish_ns: now_ns,
+        };
+        writer.append(&frame, &payloads)
+    }
+
+    /// The image's subject and its payloads, as [`append`](Self::append) takes them.
+    ///
+    /// # Errors
+    /// The ring takes no more subjects.
+    pub fn encode(&mut self, update: &Update<'_>, writer: &mut Writer) -> Result<(SubjectId, Payloads<'_>), RingError> {
+        let subject = self.subjects.find(update, writer)?;
+        let Update { seq, ts_ns, image, .. } = update;
+        let prev = writer.last_seq(subject.id);
+        self.json.clear();
+        encode::json(&mut self.json, &subject.name, *seq, prev, *ts_ns, image);
+        self.binary.clear();
+        encode::binary(&mut self.binary, subject.id.0, *seq, prev, *ts_ns, image);
+        // The encodings that workers serve so far; the other lanes are not made.
+        Ok((subject.id, [&self.json, &self.binary, &[], &[]]))
+    }
+
+    /// The subject of this name, for what is published without a market; it is made if it does not exist.
+    ///
+    /// # Errors
+    /// The ring takes no more subjects, or not this name.
+    pub fn subject(&mut self, name: &str, writer: &mut Writer) -> Result<SubjectId, RingError> {
+        self.subjects.named(name, writer)
+    }
+
+    /// Instruments are numbered anew; names keep their subjects.
+    pub fn forget_instruments(&mut self) {
+        self.subjects.forget_instruments();
+    }
+
+    /// How many subjects there are.
+    pub fn subjects_len(&self) -> usize {
+        self.subjects.len()
+    }
+}
+
+/// A book of ten levels a side is 700 bytes of JSON at most; the buffers grow once if it is ever more.
+const FRAME_LEN_USUAL_MAX: usize = 4_096;

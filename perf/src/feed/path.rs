@@ -1,0 +1,168 @@
+//! The sequencer's path, up to a stage. What `fanblade`'s sequencer does with a message is done here, by the same
+//! library code in the same order; what it does besides (reports, notices, complaints) does not happen per message.
+
+use std::hint::black_box;
+use std::ops::Range;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use fanblade_feed::Event;
+use fanblade_feed::moldudp64::{Sequencer, Start};
+use fanblade_market::{Channel, Market, Publisher};
+use fanblade_ring::{RingConfig, Sleeper, Writer};
+use fanblade_worker::LatencyHistogram;
+
+use super::Day;
+
+/// How far messages are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Feed,
+    Market,
+    Encode,
+    Publish,
+}
+
+impl Stage {
+    pub(crate) const ALL: [Stage; 4] = [Stage::Feed, Stage::Market, Stage::Encode, Stage::Publish];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Stage::Feed => "feed",
+            Stage::Market => "market",
+            Stage::Encode => "encode",
+            Stage::Publish => "publish",
+        }
+    }
+}
+
+/// One thread's path from packet to ring.
+pub(crate) struct Path {
+    sequencer: Sequencer,
+    desk: Desk,
+}
+
+/// What a message meets behind the feed.
+pub(crate) struct Desk {
+    stage: Stage,
+    market: Market,
+    publisher: Publisher,
+    writer: Writer,
+    /// Of a worker that never sleeps: publishing looks at it.
+    _sleeper: Sleeper,
+    latency: LatencyHistogram,
+    faults: u64,
+}
+
+impl Path {
+    pub(crate) fn new(stage: Stage) -> anyhow::Result<Self> {
+        let mut writer = Writer::create(&RingConfig::default(), "perf-1")?;
+        let (waker, sleeper) = fanblade_ring::pair()?;
+        writer.add_waker(waker);
+        let desk = Desk {
+            stage,
+            market: Market::new("NASDAQ", MIDNIGHT_UNIX_NS),
+            publisher: Publisher::new(),
+            writer,
+            _sleeper: sleeper,
+            latency: LatencyHistogram::default(),
+            faults: 0,
+        };
+        Ok(Self { sequencer: Sequencer::new(Start::Beginning), desk })
+    }
+
+    /// Plays packets, as if each had been received and polled for alone; `take` has each message.
+    pub(crate) fn play(&mut self, day: &Day, packets: Range<usize>, mut take: impl FnMut(&mut Desk, u64, &[u8], u64)) {
+        let Self { sequencer, desk } = self;
+        for packet in day.iter(packets) {
+            sequencer.accept(packet, unix_ns(), |event| match event {
+                Event::Message { seq, bytes, received_ns, .. } => take(desk, seq, bytes, received_ns),
+                Event::SessionStart { .. } | Event::EndOfSession { .. } => {}
+                _ => desk.faults += 1,
+            });
+            desk.writer.wake();
+        }
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        let (feed, market, ring) = (self.sequencer.counters(), self.desk.market.counters(), self.desk.writer.stats());
+        Figures {
+            packets: feed.packets,
+            messages: feed.messages,
+            updates: Channel::ALL.map(|channel| market.updates(channel)),
+            frames: ring.published,
+            refreshed: ring.refreshed,
+            ring_bytes: ring.lane_bytes.iter().sum(),
+            faults: self.desk.faults + feed.gap_messages + feed.malformed + ring.refused,
+        }
+    }
+}
+
+impl Desk {
+    /// A message takes its way, as far as the stage says.
+    pub(crate) fn message(&mut self, seq: u64, bytes: &[u8], received_ns: u64) {
+        let Self { stage, market, publisher, writer, latency, faults, .. } = self;
+        let mut frames = 0;
+        let applied = match stage {
+            Stage::Feed => {
+                black_box(bytes);
+                return;
+            }
+            Stage::Market => market.apply(seq, bytes, &mut |update| {
+                black_box(update);
+            }),
+            Stage::Encode => market.apply(seq, bytes, &mut |update| match publisher.encode(update, writer) {
+                Ok(frame) => {
+                    black_box(frame);
+                }
+                Err(_) => *faults += 1,
+            }),
+            Stage::Publish => {
+                market.apply(seq, bytes, &mut |update| match publisher.append(update, unix_ns(), writer) {
+                    Ok(_) => frames += 1,
+                    Err(_) => *faults += 1,
+                })
+            }
+        };
+        *faults += u64::from(applied.is_err());
+        if frames > 0 {
+            latency.record(unix_ns().saturating_sub(received_ns));
+        }
+    }
+}
+
+/// What has been played.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Figures {
+    pub(crate) packets: u64,
+    pub(crate) messages: u64,
+    /// By channel.
+    pub(crate) updates: [u64; Channel::ALL.len()],
+    pub(crate) frames: u64,
+    /// Copies of last values, which the ring makes by itself.
+    pub(crate) refreshed: u64,
+    pub(crate) ring_bytes: u64,
+    /// A day that we made ourselves has none.
+    pub(crate) faults: u64,
+}
+
+impl Figures {
+    pub(crate) fn since(&self, before: &Figures) -> Figures {
+        Figures {
+            packets: self.packets - before.packets,
+            messages: self.messages - before.messages,
+            updates: std::array::from_fn(|channel| self.updates[channel] - before.updates[channel]),
+            frames: self.frames - before.frames,
+            refreshed: self.refreshed - before.refreshed,
+            ring_bytes: self.ring_bytes - before.ring_bytes,
+            faults: self.faults - before.faults,
+        }
+    }
+}
+
+/// As the blade's sequencer asks for it.
+fn unix_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// 2019-12-30 00:00 in New York.
+const MIDNIGHT_UNIX_NS: u64 = 1_577_682_000_000_000_000;

@@ -1,0 +1,76 @@
+//! The result file of `feed`.
+
+use fanblade_market::Channel;
+use serde_json::{Map, Value, json};
+
+use super::{Day, FeedArgs, Figures, Sample, Stage};
+use crate::machine;
+use crate::report::{self, rounded};
+
+pub(super) fn write(args: &FeedArgs, day: &Day, played: &Figures, samples: &[Sample]) -> anyhow::Result<()> {
+    let per_message = |count: u64| rounded(count as f64 / played.messages as f64, 3);
+    let updates = Channel::ALL.map(|channel| (channel.name().to_owned(), per_message(played.updates[channel.index()])));
+    let stages: Map<String, Value> =
+        Stage::ALL.map(|stage| (stage.name().to_owned(), spread(stage, samples))).into_iter().collect();
+    let cpu_ns = |stage: Stage| stages[stage.name()]["cpu_ns"].as_f64().unwrap_or_default();
+    let own = Stage::ALL.map(|stage| {
+        let before = Stage::ALL.iter().rev().find(|before| (**before as usize) < stage as usize);
+        (stage.name().to_owned(), rounded(cpu_ns(stage) - before.map_or(0.0, |before| cpu_ns(*before)), 1))
+    });
+    let per_s = |cpu_ns: &Value| cpu_ns.as_f64().map(|ns| (1e9 / ns).round() as u64);
+    let whole = &stages[Stage::Publish.name()];
+    let report = json!({
+        "measurement": "feed",
+        "command": machine::command(),
+        "date": report::date(),
+        "commit": machine::commit(),
+        "machine": machine::describe(),
+        "load_average": machine::load_average(),
+        "cpu": args.cpu,
+        "runs": args.runs,
+        "day": {
+            "symbols": args.day.symbols,
+            "seed": args.day.seed,
+            "messages": day.messages(),
+            "warmup_messages": day.messages() - played.messages,
+            "measured_messages": played.messages,
+            "messages_per_packet": rounded(played.messages as f64 / played.packets as f64, 1),
+            "frames_per_message": per_message(played.frames),
+            "updates_per_message": updates.into_iter().collect::<Map<_, _>>(),
+            "refreshed_copies_per_message": per_message(played.refreshed),
+            "ring_bytes_per_message": rounded(played.ring_bytes as f64 / played.messages as f64, 0),
+        },
+        "up_to": stages,
+        "own_cpu_ns": own.into_iter().collect::<Map<_, _>>(),
+        "messages_per_s": {
+            "median": per_s(&whole["cpu_ns"]),
+            "least": per_s(&whole["cpu_ns_max"]),
+            "most": per_s(&whole["cpu_ns_min"]),
+        },
+    });
+    eprintln!("\nCPU per message, ns: median (least to most of {} runs), and the stage's own part", args.runs);
+    for stage in Stage::ALL.map(Stage::name) {
+        let it = &report["up_to"][stage];
+        eprintln!(
+            "  up to {stage:8} {} ({} to {}); {stage} {}",
+            it["cpu_ns"], it["cpu_ns_min"], it["cpu_ns_max"], report["own_cpu_ns"][stage]
+        );
+    }
+    eprintln!("  {} messages per second", report["messages_per_s"]["median"]);
+    report::save(&report, args.out.as_deref(), "feed")
+}
+
+/// Median, least and most CPU time per message over the runs, and the median of wall-clock time.
+fn spread(stage: Stage, samples: &[Sample]) -> Value {
+    let of_stage = || samples.iter().filter(|sample| sample.stage == stage);
+    let mut cpu: Vec<f64> = of_stage().map(|sample| sample.cpu_ns_per_message).collect();
+    let mut wall: Vec<f64> = of_stage().map(|sample| sample.wall_ns_per_message).collect();
+    cpu.sort_by(f64::total_cmp);
+    wall.sort_by(f64::total_cmp);
+    json!({
+        "cpu_ns": rounded(cpu[cpu.len() / 2], 1),
+        "cpu_ns_min": rounded(cpu[0], 1),
+        "cpu_ns_max": rounded(cpu[cpu.len() - 1], 1),
+        "wall_ns": rounded(wall[wall.len() / 2], 1),
+    })
+}
