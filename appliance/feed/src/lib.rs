@@ -30,6 +30,7 @@ pub use condition::{Condition, Line, Stale};
 pub use counters::FeedCounters;
 pub use event::{Data, Event, Malformed, Session};
 pub use simulator::SimulatedFeed;
+pub use soupbintcp::SoupbintcpFeed;
 pub use trouble::Trouble;
 
 use std::time::Duration;

@@ -3,11 +3,19 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::Write;
+use std::time::Duration;
 
 use fanblade_feed::limits::SIMULATOR_SYMBOLS_MAX;
+use fanblade_feed::moldudp64::Start;
 use fanblade_feed::pace::Pace;
 use fanblade_feed::simulator::{Simulator, SimulatorConfig, write_binaryfile};
-use fanblade_feed::{Feed, FileFeed, Poll, SimulatedFeed};
+use fanblade_feed::soupbintcp::{Retry, SoupbintcpConfig, Timing};
+use fanblade_feed::{Event, Feed, FileFeed, Poll, SimulatedFeed, SoupbintcpFeed};
+
+#[path = "common/soupbintcp.rs"]
+mod soupbintcp;
+
+use soupbintcp::{PATIENCE, Server, sequenced};
 
 /// The system's allocator, counting what the calling thread asks of it.
 struct Counting;
@@ -55,10 +63,53 @@ fn a_running_feed_allocates_nothing() {
     file.flush().unwrap();
     assert_eq!(allocations(&mut FileFeed::open(file.path(), Pace::Unpaced).unwrap(), 1_000), 0);
 
+    assert_eq!(soupbintcp_allocations(), 0);
+
     // The measure itself works.
     let before = ASKED.get().0;
     drop(std::hint::black_box(vec![0_u8; 10]));
     assert_eq!(ASKED.get().0, before + 1);
+}
+
+/// How often the allocator is asked while a feed takes messages from a server, once it is logged in.
+fn soupbintcp_allocations() -> u64 {
+    const MESSAGES: u64 = 100_000;
+    let server = Server::start(|_, mut client| {
+        let session = *b"MONDAY    ";
+        client.login();
+        client.accept(&session, 1);
+        let bytes = sequenced((0..MESSAGES).map(|_| &b"a message of some length"[..]));
+        client.send_bytes(&bytes);
+        client.until_gone();
+    });
+    let mut feed = SoupbintcpFeed::new(SoupbintcpConfig {
+        servers: vec![server.address],
+        username: *b"User01",
+        password: *b"secret    ",
+        session: None,
+        start: Start::Beginning,
+        heartbeat_timeout_ms: None,
+        timing: Timing { connect_max: PATIENCE, heartbeat: PATIENCE, silence_max: PATIENCE },
+        retry: Retry { min: PATIENCE, max: PATIENCE, refused: PATIENCE },
+    });
+    let poll = |feed: &mut SoupbintcpFeed| {
+        let mut messages = 0;
+        if feed.poll(0, &mut |event| messages += u64::from(matches!(event, Event::Message { .. }))).unwrap()
+            != Poll::Busy
+        {
+            feed.wait(Duration::from_millis(1));
+        }
+        messages
+    };
+    let mut messages = 0;
+    while messages == 0 {
+        messages = poll(&mut feed);
+    }
+    let before = ASKED.get().0;
+    while messages < MESSAGES {
+        messages += poll(&mut feed);
+    }
+    ASKED.get().0 - before
 }
 
 #[test]

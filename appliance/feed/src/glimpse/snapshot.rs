@@ -117,13 +117,13 @@ impl Snapshot {
                     self.messages += 1;
                     sink(bytes, offset);
                 }
-                Some(Received::Accepted(accepted)) => self.session = accepted.session,
+                Some(Received::Accepted { accepted, .. }) => self.session = accepted.session,
                 Some(Received::EndOfSession) => {
                     return Err(SnapshotError::EndOfSession { messages: self.messages });
                 }
                 Some(Received::Heartbeat | Received::Aside) => {}
                 None => {
-                    if !self.connection.work(now)? {
+                    if self.connection.work(now)? == 0 {
                         return Ok(Progress::Pending);
                     }
                 }

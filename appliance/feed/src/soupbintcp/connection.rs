@@ -42,7 +42,12 @@ pub struct Timing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received<'a> {
     /// We are in. Comes once, before all messages.
-    Accepted(LoginAccepted),
+    Accepted {
+        /// Where in the connection's bytes this was said.
+        offset: u64,
+        /// Where we are, and what comes next.
+        accepted: LoginAccepted,
+    },
     /// The next message.
     Message {
         /// Where in the connection's bytes it begins.
@@ -137,7 +142,7 @@ impl Connection {
             Packet::EndOfSession if is_in => Received::EndOfSession,
             Packet::LoginAccepted(accepted) if !is_in => {
                 self.phase = Phase::LoggedIn;
-                Received::Accepted(accepted)
+                Received::Accepted { offset, accepted }
             }
             Packet::LoginRejected(rejection) if !is_in => return Err(ConnectionError::Refused(rejection)),
             Packet::Debug(text) => {
@@ -152,15 +157,15 @@ impl Connection {
         }))
     }
 
-    /// Goes on connecting, writes what is due, and reads once. Says whether something has come.
+    /// Goes on connecting, writes what is due, and reads once. Says how many bytes have come.
     ///
     /// # Errors
     /// The connection cannot be made, has ended, or is dead.
-    pub fn work(&mut self, now: Instant) -> Result<bool, ConnectionError> {
+    pub fn work(&mut self, now: Instant) -> Result<usize, ConnectionError> {
         if let Phase::Connecting { until } = self.phase {
             if !self.is_connected()? {
                 let ms = self.timing.connect_max.as_millis();
-                return if now < until { Ok(false) } else { Err(ConnectionError::ConnectTimeout { ms }) };
+                return if now < until { Ok(0) } else { Err(ConnectionError::ConnectTimeout { ms }) };
             }
             self.phase = Phase::LoggingIn;
             self.heard = now;
@@ -176,14 +181,14 @@ impl Connection {
             Ok(0) => Err(ConnectionError::Closed { is_within_packet: self.inbound.is_within_packet() }),
             Ok(len) => {
                 self.inbound.filled(len);
-                Ok(true)
+                Ok(len)
             }
             // Only now, since this process may have slept while packets came.
             Err(error) if is_transient(&error) => match now.saturating_duration_since(self.heard) {
                 silence if silence >= self.timing.silence_max => {
                     Err(ConnectionError::Silent { ms: silence.as_millis() })
                 }
-                _ => Ok(false),
+                _ => Ok(0),
             },
             Err(error) => Err(ConnectionError::Broken(error)),
         }

@@ -17,15 +17,21 @@
 //!
 //! Source: "SoupBinTCP", version 3.00, Nasdaq 2017; the heartbeat timeout is of its later versions.
 
+mod catch_up;
 mod connection;
+mod feed;
 mod inbound;
 mod login;
+mod numbering;
 mod packet;
+mod retry;
 
 pub use connection::{Connection, ConnectionError, Received, Timing};
+pub use feed::{SoupbintcpConfig, SoupbintcpFeed};
 pub use inbound::Inbound;
 pub use login::{LoginAccepted, LoginRequest, Rejection, padded};
 pub use packet::{Packet, PacketError, PacketFault, PayloadTooLong};
+pub use retry::Retry;
 
 pub(crate) use login::{digits, parse_digits};
 
