@@ -6,11 +6,14 @@ mod calendar;
 mod check;
 mod config;
 mod doctor;
+mod figures;
 mod flows;
+mod interrupt;
 mod metrics;
 mod run;
 mod sequencer;
 mod subscribe;
+mod tap;
 
 use std::process::ExitCode;
 
@@ -32,6 +35,8 @@ enum Command {
     Subscribe(subscribe::Args),
     /// Show the flows that the kernel counted, from the pinned eBPF maps; the daemon need not run
     Flows(flows::Args),
+    /// Show what is in the ring of a running blade: subjects, rates, frames; costs the blade nothing
+    Tap(tap::Args),
     /// Say what this machine lacks for serving well, what that costs, and the command that mends it
     Doctor(doctor::Args),
     /// Read a configuration file and say what is wrong with it
@@ -43,6 +48,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::main(args),
         Command::Subscribe(args) => subscribe::main(args),
         Command::Flows(args) => flows::main(&args),
+        Command::Tap(args) => tap::main(&args),
         Command::Doctor(args) => doctor::main(&args),
         Command::Check(args) => check::main(&args),
     };

@@ -89,6 +89,12 @@ impl Reader {
         self.layout.index_len
     }
 
+    /// Places in the subject table.
+    #[must_use]
+    pub fn subjects_capacity(&self) -> u32 {
+        self.layout.subjects_max
+    }
+
     /// Do descriptors hold checksums?
     #[must_use]
     pub fn has_checksums(&self) -> bool {
@@ -125,6 +131,13 @@ impl Reader {
             out.truncate(start);
             Err(Lapped)
         }
+    }
+
+    /// Are `bytes` what the writer put into this lane? True where the ring has no checksums, or the lane no frame.
+    #[must_use]
+    pub fn checksum_agrees(&self, descriptor: &Descriptor, lane: Lane, bytes: &[u8]) -> bool {
+        let frame = descriptor.lanes[lane as usize];
+        !self.has_checksums() || frame.length == 0 || crc32fast::hash(bytes) == frame.crc
     }
 
     /// Subjects in the table; ids are below it.

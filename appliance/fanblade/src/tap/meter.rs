@@ -1,0 +1,123 @@
+//! Rates per subject, counted by walking the index.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use fanblade_ring::{Lane, Reader, SubjectId};
+use serde::Serialize;
+
+use super::age_ns;
+use super::walk::Walk;
+
+/// Counts what is published.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    walk: Walk,
+    since: Instant,
+    /// By subject id. It grows with the subject table, which has a limit.
+    tallies: Vec<Tally>,
+    overtaken: u64,
+}
+
+/// One subject since the last [`Meter::take`].
+#[derive(Debug, Default, Clone, Copy)]
+struct Tally {
+    frames: u64,
+    bytes: u64,
+    seq: u64,
+    published_ns: u64,
+}
+
+/// What was published over some time.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Rates {
+    pub(crate) epoch: String,
+    /// Over how long.
+    pub(crate) seconds: f64,
+    pub(crate) frames_per_s: f64,
+    /// Bytes of JSON frames as they go on the wire.
+    pub(crate) bytes_per_s: f64,
+    /// Subjects in the table.
+    pub(crate) subjects: u32,
+    /// Subjects that had a frame.
+    pub(crate) subjects_busy: usize,
+    /// Entries of the ring that were overwritten before they were counted: rates are too low by them.
+    pub(crate) overtaken: u64,
+    /// The busiest first.
+    pub(crate) busiest: Vec<SubjectRate>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct SubjectRate {
+    pub(crate) subject: String,
+    pub(crate) frames_per_s: f64,
+    pub(crate) bytes_per_s: f64,
+    /// Of its newest frame.
+    pub(crate) seq: u64,
+    pub(crate) age_ns: u64,
+}
+
+impl Meter {
+    /// Counts from now on.
+    pub(crate) fn new(reader: &Reader) -> Meter {
+        Meter { walk: Walk::from(reader.tail()), since: Instant::now(), tallies: Vec::new(), overtaken: 0 }
+    }
+
+    /// Takes in what has been published since the last pass. To be called often enough that the writer does not come
+    /// round the ring meanwhile.
+    pub(crate) fn pass(&mut self, reader: &Reader) {
+        let Self { walk, tallies, .. } = self;
+        self.overtaken += walk.pass(reader, |descriptor| {
+            let id = descriptor.subject.0 as usize;
+            if descriptor.is_refresh() || id >= reader.subjects_capacity() as usize {
+                return ControlFlow::Continue(());
+            }
+            if id >= tallies.len() {
+                tallies.resize(id + 1, Tally::default());
+            }
+            if let Some(tally) = tallies.get_mut(id) {
+                tally.frames += 1;
+                tally.bytes += u64::from(descriptor.lanes[Lane::Json as usize].length);
+                tally.seq = descriptor.seq;
+                tally.published_ns = descriptor.ts_publish_ns;
+            }
+            ControlFlow::Continue(())
+        });
+    }
+
+    /// The rates since the last time, of the `limit` busiest subjects; counts from zero again.
+    pub(crate) fn take(&mut self, reader: &Reader, limit: usize) -> Rates {
+        let seconds = self.since.elapsed().as_secs_f64().max(1e-9);
+        self.since = Instant::now();
+        let mut busy: Vec<(u32, Tally)> =
+            (0..).zip(self.tallies.iter_mut().map(std::mem::take)).filter(|(_, tally)| tally.frames > 0).collect();
+        let (frames, bytes) = busy.iter().fold((0, 0), |sum, (_, tally)| (sum.0 + tally.frames, sum.1 + tally.bytes));
+        // Equally busy ones stay in the order of the table, so that they do not dance.
+        busy.sort_by_key(|(id, tally)| (std::cmp::Reverse(tally.frames), *id));
+        let rate = |count: u64| count as f64 / seconds;
+        Rates {
+            epoch: reader.epoch().1,
+            seconds,
+            frames_per_s: rate(frames),
+            bytes_per_s: rate(bytes),
+            subjects: reader.subject_count(),
+            subjects_busy: busy.len(),
+            overtaken: std::mem::take(&mut self.overtaken),
+            busiest: busy
+                .iter()
+                .take(limit)
+                .map(|(id, tally)| SubjectRate {
+                    subject: name(reader, *id),
+                    frames_per_s: rate(tally.frames),
+                    bytes_per_s: rate(tally.bytes),
+                    seq: tally.seq,
+                    age_ns: age_ns(tally.published_ns),
+                })
+                .collect(),
+        }
+    }
+}
+
+fn name(reader: &Reader, id: u32) -> String {
+    reader.subject(SubjectId(id)).map_or_else(|| format!("subject {id}"), |subject| subject.name.to_string())
+}

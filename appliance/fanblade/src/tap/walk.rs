@@ -1,0 +1,46 @@
+//! Walking along the ring's index behind the writer.
+
+use std::ops::ControlFlow;
+
+use fanblade_ring::{Descriptor, Reader};
+
+/// A place in the index.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Walk {
+    next: u64,
+}
+
+impl Walk {
+    pub(super) fn from(index: u64) -> Walk {
+        Walk { next: index }
+    }
+
+    /// The index to read next.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Shows every entry that has been published since the last pass, until `sink` has had enough. Returns how many
+    /// were overwritten before they could be read.
+    pub(super) fn pass(&mut self, reader: &Reader, mut sink: impl FnMut(&Descriptor) -> ControlFlow<()>) -> u64 {
+        let tail = reader.tail();
+        let mut overtaken = 0;
+        while self.next < tail {
+            match reader.descriptor(self.next) {
+                Ok(descriptor) => {
+                    self.next += 1;
+                    if sink(&descriptor).is_break() {
+                        break;
+                    }
+                }
+                Err(_) => {
+                    // From `oldest` on an eighth of the ring lies between us and the writer.
+                    let next = reader.oldest().max(self.next + 1);
+                    overtaken += next - self.next;
+                    self.next = next;
+                }
+            }
+        }
+        overtaken
+    }
+}
