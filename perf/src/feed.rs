@@ -47,7 +47,7 @@ pub(crate) struct FeedArgs {
 }
 
 /// Which day is played.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct DayArgs {
     /// Instruments of the simulated market
     #[arg(long, default_value_t = 8_000)]

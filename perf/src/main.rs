@@ -4,6 +4,7 @@ mod direct;
 mod feed;
 mod floor;
 mod idle;
+mod instructions;
 mod machine;
 mod message;
 mod report;
@@ -23,6 +24,11 @@ struct Arguments {
 enum Measurement {
     /// CPU per message of the exchange, from packet to ring, by stage
     Feed(feed::FeedArgs),
+    /// Instructions per message of the exchange, by its type, counted by callgrind
+    Instructions(instructions::InstructionsArgs),
+    /// (Started by `instructions`.) The day that is counted
+    #[command(hide = true)]
+    InstructionsDay(instructions::day::PlayArgs),
     /// Server CPU per delivered message, beside a bare loop over the same sockets
     Floor(floor::FloorArgs),
     /// (Started by `floor`.) The bare loop
@@ -41,6 +47,8 @@ enum Measurement {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().measurement {
         Measurement::Feed(args) => feed::run(&args),
+        Measurement::Instructions(args) => instructions::run(&args),
+        Measurement::InstructionsDay(args) => instructions::day::run(&args),
         Measurement::Floor(args) => floor::run(&args),
         Measurement::FloorServer(args) => floor::bare::run(&args),
         Measurement::FloorBlade(args) => floor::blade::run(&args),

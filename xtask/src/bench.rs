@@ -10,6 +10,7 @@ use crate::{child, repository};
 /// Build the load generators (release) and run one measurement
 ///
 ///   cargo xtask bench feed             CPU per message of the exchange, from packet to ring, by stage
+///   cargo xtask bench instructions     instructions per message of the exchange, by its type; --baseline FILE compares
 ///   cargo xtask bench floor            CPU per delivered message, beside a bare loop over the same sockets
 ///   cargo xtask bench floor --help     its options
 ///   cargo xtask bench idle             memory per idle session, 100,000 of them; none lost

@@ -44,7 +44,7 @@ const EBPF_LOST: &str =
     "rebuilding the eBPF programs and comparing them with ebpf/prebuilt (the prebuilt object is used)";
 
 /// In the order of installation: the linker needs LLVM, the venv needs Python.
-const PIECES: [Piece; 8] = [
+const PIECES: [Piece; 9] = [
     Piece {
         name: "rustfmt and clippy",
         lost: "the format and lint steps of `cargo xtask test`",
@@ -62,6 +62,12 @@ const PIECES: [Piece; 8] = [
         lost: "the test that maps are readable by bpftool, and reading them yourself",
         is_there: |_| repository::find_program("bpftool").is_some(),
         how: How::Apt(&["bpftool"]),
+    },
+    Piece {
+        name: "valgrind",
+        lost: "counting instructions (`cargo xtask bench instructions`) and its test",
+        is_there: |_| repository::find_program("valgrind").is_some(),
+        how: How::Apt(&["valgrind"]),
     },
     Piece {
         name: "Chromium",

@@ -1,4 +1,4 @@
-//! Once everything has reached its size, a message allocates nothing: neither in the books nor in the encodings.
+//! Once everything has reached its size, a message allocates nothing on its whole way: packet, book, encodings, ring.
 #![expect(unsafe_code, reason = "an allocator that counts has to be an allocator")]
 
 mod common;
@@ -7,36 +7,57 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use common::{MIDNIGHT_UNIX_NS, binary_file, synthetic};
-use fanblade_market::{Market, encode};
+use fanblade_feed::Event;
+use fanblade_feed::moldudp64::{PacketBuilder, Sequencer, Start};
+use fanblade_market::{Market, Publisher};
+use fanblade_ring::{RingConfig, Writer, pair};
 
 #[test]
 fn a_message_allocates_nothing_after_warm_up() {
     let bytes = synthetic(3, 50, 2000, 30_000);
-    let messages: Vec<&[u8]> = binary_file(&bytes).collect();
-    let mut market = Market::with_orders_max("X", MIDNIGHT_UNIX_NS, 1 << 15);
-    let (mut subject, mut text, mut packed) = (String::new(), Vec::new(), Vec::new());
-    let mut pass = |seq: u64| {
-        let mut updates = 0;
-        let before = ALLOCATIONS.get();
-        for message in &messages {
-            let applied = market.apply(seq, message, &mut |update| {
-                updates += 1;
-                update.subject(&mut subject);
-                text.clear();
-                encode::json(&mut text, &subject, seq, seq, update.ts_ns, &update.image);
-                packed.clear();
-                encode::binary(&mut packed, 1, seq, seq, update.ts_ns, &update.image);
-            });
-            assert!(applied.is_ok());
+    let mut builder = PacketBuilder::new(*b"ALLOCATION", 1, 1_400);
+    let mut passes = [const { Vec::new() }; 3];
+    for packets in &mut passes {
+        for message in binary_file(&bytes) {
+            if !builder.push(message) {
+                packets.push(builder.finish().to_vec());
+                builder.reset();
+                assert!(builder.push(message));
+            }
         }
-        (ALLOCATIONS.get() - before, updates)
+        packets.push(builder.finish().to_vec());
+        builder.reset();
+    }
+
+    let lane_len = [1 << 20, 1 << 19, 0, 0];
+    let config = RingConfig { index_len: 1 << 12, lane_len, subjects_max: 1 << 9, checksums: false };
+    let mut writer = Writer::create(&config, "allocation-1").unwrap();
+    let (waker, _sleeper) = pair().unwrap();
+    writer.add_waker(waker);
+    let mut sequencer = Sequencer::new(Start::Beginning);
+    let mut market = Market::with_orders_max("X", MIDNIGHT_UNIX_NS, 1 << 15);
+    let mut publisher = Publisher::new();
+    let mut pass = |packets: &[Vec<u8>]| {
+        let (allocations, frames) = (ALLOCATIONS.get(), writer.stats().published);
+        for packet in packets {
+            sequencer.accept(packet, 0, |event| {
+                if let Event::Message { seq, bytes, .. } = event {
+                    let applied = market.apply(seq, bytes, &mut |update| {
+                        publisher.append(update, 0, &mut writer).unwrap();
+                    });
+                    assert!(applied.is_ok());
+                }
+            });
+            writer.wake();
+        }
+        (ALLOCATIONS.get() - allocations, writer.stats().published - frames)
     };
     // The counter counts: books have to grow.
-    assert!(pass(u64::MAX).0 > 0);
+    assert!(pass(&passes[0]).0 > 0);
     // The second pass starts with the orders that the first one left. So does the third: it takes the same way.
-    pass(u64::MAX);
-    let (allocations, updates) = pass(u64::MAX);
-    assert!(updates > 10_000, "{updates}");
+    pass(&passes[1]);
+    let (allocations, frames) = pass(&passes[2]);
+    assert!(frames > 10_000, "{frames}");
     assert_eq!(allocations, 0);
 }
 

@@ -1,0 +1,173 @@
+//! `instructions`: how many instructions a message of each type costs the sequencer's thread, from its bytes to the
+//! ring.
+//!
+//! They are counted by callgrind (of valgrind), which runs the same program whatever else the machine does: two counts
+//! of one program agree to a fraction of a percent, where times differ by ten. The program is `fanblade-perf
+//! instructions-day`: a simulated day over the path of `feed`, where each type of message passes through a function of
+//! its own, by which its instructions are told from the others'.
+//!
+//! What this does not see: waiting for memory, the kernel, and reading the clock, which is a system call under
+//! valgrind.
+
+mod callgrind;
+pub(crate) mod day;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use fanblade_feed::itch;
+use serde_json::{Map, Value, json};
+
+use crate::machine;
+use crate::report::{self, rounded};
+use callgrind::Cost;
+
+#[derive(Debug, Args)]
+pub(crate) struct InstructionsArgs {
+    /// Instruments of the simulated market
+    #[arg(long, default_value_t = 1_000)]
+    symbols: usize,
+    /// Messages of its day, those before the open included
+    #[arg(long, default_value_t = 250_000)]
+    messages: u64,
+    /// Messages before those that are counted, but for types that come only before the open
+    #[arg(long, default_value_t = 50_000)]
+    warmup_messages: u64,
+    /// Fail where a message costs more than in this result file, by more than the tolerance
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// Percent
+    #[arg(long, default_value_t = 3.0)]
+    tolerance: f64,
+    /// The result file; `-` prints it [default: perf/results/instructions-DATE.json]
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &InstructionsArgs) -> anyhow::Result<()> {
+    // Before the long part.
+    let baseline = args.baseline.as_deref().map(read).transpose()?;
+    let counted = count(args)?;
+    let types: Map<String, Value> = day::KINDS
+        .iter()
+        .filter_map(|(kind, function)| Some((*kind, counted.costs.get(*function)?)))
+        .map(|(kind, cost)| (char::from(kind).to_string(), of_type(kind, cost)))
+        .collect();
+    let all = counted.costs.get("counted_day").context("callgrind has not seen the day")?.instructions;
+    let in_messages: u64 = day::KINDS
+        .iter()
+        .filter(|(kind, _)| !day::BEFORE_THE_OPEN.contains(kind))
+        .filter_map(|(_, function)| counted.costs.get(*function))
+        .map(|cost| cost.instructions)
+        .sum();
+    let per_message = |instructions: u64| rounded(instructions as f64 / counted.messages as f64, 0);
+    let report = json!({
+        "measurement": "instructions",
+        "command": machine::command(),
+        "date": report::date(),
+        "commit": machine::commit(),
+        "machine": machine::describe(),
+        "valgrind": counted.valgrind,
+        "day": {
+            "symbols": args.symbols,
+            "messages": args.messages,
+            "warmup_messages": args.warmup_messages,
+            "messages_per_packet": rounded(counted.messages as f64 / counted.packets as f64, 1),
+        },
+        "by_type": types,
+        "per_message": per_message(all),
+        // Session, numbering, framing, waking.
+        "per_message_of_packets": per_message(all.saturating_sub(in_messages)),
+    });
+    print(&report);
+    report::save(&report, args.out.as_deref(), "instructions")?;
+    baseline.map_or(Ok(()), |baseline| compare(&report, &baseline, args.tolerance))
+}
+
+/// What callgrind has counted.
+struct Counted {
+    valgrind: String,
+    packets: u64,
+    messages: u64,
+    costs: HashMap<String, Cost>,
+}
+
+fn count(args: &InstructionsArgs) -> anyhow::Result<Counted> {
+    let version = Command::new("valgrind").arg("--version").output();
+    let version = version.context("there is no valgrind here; `cargo xtask setup` installs it")?;
+    let out = tempfile::NamedTempFile::new().context("a place for callgrind's output")?;
+    let mut valgrind = Command::new("valgrind");
+    valgrind
+        .args(["--tool=callgrind", "--quiet", "--compress-strings=no", "--compress-pos=no"])
+        .arg(format!("--callgrind-out-file={}", out.path().display()))
+        .arg(std::env::current_exe()?)
+        .arg("instructions-day")
+        .args(["--symbols", &args.symbols.to_string(), "--messages", &args.messages.to_string()])
+        .args(["--warmup-messages", &args.warmup_messages.to_string()]);
+    let played = valgrind.stderr(Stdio::inherit()).output().context("cannot start valgrind")?;
+    ensure!(played.status.success(), "the day under valgrind: {}", played.status);
+    let played: Value = serde_json::from_slice(&played.stdout).context("the day's figures")?;
+    let text = std::fs::read_to_string(out.path()).context("callgrind's output")?;
+    Ok(Counted {
+        valgrind: String::from_utf8_lossy(&version.stdout).trim().to_owned(),
+        packets: played["packets"].as_u64().context("packets")?,
+        messages: played["messages"].as_u64().context("messages")?,
+        costs: callgrind::costs(&text).into_iter().map(|(name, cost)| (name.to_owned(), cost)).collect(),
+    })
+}
+
+fn of_type(kind: u8, cost: &Cost) -> Value {
+    let name = itch::KINDS.iter().find(|(known, _, _)| *known == kind).map_or("", |(_, _, name)| name);
+    json!({
+        "name": name,
+        "messages": cost.calls,
+        "instructions": rounded(cost.instructions as f64 / cost.calls.max(1) as f64, 0),
+    })
+}
+
+fn print(report: &Value) {
+    eprintln!("instructions per message, from its bytes to the ring, on average");
+    for (kind, it) in report["by_type"].as_object().into_iter().flatten() {
+        let name = it["name"].as_str().unwrap_or_default();
+        eprintln!("  {kind} {name:20} {:>6}  ({} messages)", it["instructions"], it["messages"]);
+    }
+    eprintln!("  all, with framing      {:>6}", report["per_message"]);
+}
+
+fn read(path: &Path) -> anyhow::Result<Value> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let report: Value = serde_json::from_str(&text).with_context(|| format!("{} is no JSON", path.display()))?;
+    ensure!(report["measurement"] == "instructions", "{} is no result of `bench instructions`", path.display());
+    Ok(report)
+}
+
+/// Fails if this counts more than the baseline.
+fn compare(report: &Value, baseline: &Value, tolerance: f64) -> anyhow::Result<()> {
+    ensure!(
+        report["day"] == baseline["day"],
+        "the baseline counted another day: {}, and this is {}",
+        baseline["day"],
+        report["day"]
+    );
+    let mut worse = Vec::new();
+    let types = report["by_type"].as_object().into_iter().flatten();
+    let figures = types
+        .filter(|(_, it)| it["messages"].as_u64() >= Some(MESSAGES_TELLING_MIN))
+        .map(|(kind, it)| (format!("type {kind}"), &it["instructions"], &baseline["by_type"][kind]["instructions"]));
+    let all = ("all".to_owned(), &report["per_message"], &baseline["per_message"]);
+    for (what, now, then) in figures.chain([all]) {
+        let (Some(now), Some(then)) = (now.as_f64(), then.as_f64()) else { continue };
+        let change = (now / then - 1.0) * 100.0;
+        eprintln!("{what:8} {then:>6} then, {now:>6} now: {change:+.1} %");
+        if change > tolerance {
+            worse.push(format!("{what} {change:+.1} %"));
+        }
+    }
+    if worse.is_empty() { Ok(()) } else { bail!("more instructions than the baseline: {}", worse.join(", ")) }
+}
+
+/// A type with fewer messages says too little.
+const MESSAGES_TELLING_MIN: u64 = 100;
