@@ -19,7 +19,7 @@ use serde_spanned::Spanned;
 pub(crate) use fault::{ConfigError, nearest};
 pub(crate) use moldudp64::Moldudp64Config;
 pub(crate) use publisher::PublisherConfig;
-pub(crate) use soupbintcp::SoupbintcpConfig;
+pub(crate) use soupbintcp::{SoupbintcpConfig, SoupbintcpStart};
 pub(crate) use units::{Bytes, Millis};
 pub(crate) use websocket::WebsocketConfig;
 
@@ -141,8 +141,8 @@ pub(crate) enum FeedSource {
     File(PathBuf),
     /// MoldUDP64 by multicast, `[feed.moldudp64]`.
     Moldudp64,
-    /// SoupBinTCP, `[feed.soupbintcp]`.
-    Soupbintcp,
+    /// SoupBinTCP, `[feed.soupbintcp]`, from this server in place of those configured there.
+    Soupbintcp(Option<String>),
     /// Programs that publish to us, `[feed.publisher]`.
     Publisher,
     /// Another WebSocket server, `[feed.websocket]`.
@@ -357,7 +357,13 @@ impl FromStr for FeedSource {
         match text.split_once(':') {
             None if text == "sim" => Ok(FeedSource::Simulator),
             None if text == "moldudp64" => Ok(FeedSource::Moldudp64),
-            None if text == "soupbintcp" => Ok(FeedSource::Soupbintcp),
+            None if text == "soupbintcp" => Ok(FeedSource::Soupbintcp(None)),
+            Some(("soupbintcp", server)) if soupbintcp::is_host_and_port(server) => {
+                Ok(FeedSource::Soupbintcp(Some(server.to_owned())))
+            }
+            Some(("soupbintcp", server)) => Err(format!(
+                "`{server}` is not a server; write soupbintcp:HOST:PORT, or soupbintcp for those configured"
+            )),
             None if text == "publisher" => Ok(FeedSource::Publisher),
             None if text == "websocket" => Ok(FeedSource::Websocket),
             Some(("file", path)) if !path.is_empty() => Ok(FeedSource::File(path.into())),
@@ -376,7 +382,8 @@ impl std::fmt::Display for FeedSource {
             FeedSource::Simulator => f.write_str("the simulator"),
             FeedSource::File(path) => path.display().fmt(f),
             FeedSource::Moldudp64 => f.write_str("MoldUDP64"),
-            FeedSource::Soupbintcp => f.write_str("SoupBinTCP"),
+            FeedSource::Soupbintcp(None) => f.write_str("SoupBinTCP"),
+            FeedSource::Soupbintcp(Some(server)) => write!(f, "SoupBinTCP from {server}"),
             FeedSource::Publisher => f.write_str("publishers"),
             FeedSource::Websocket => f.write_str("a WebSocket server"),
         }

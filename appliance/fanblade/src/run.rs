@@ -35,7 +35,8 @@ pub(crate) struct Args {
     /// Configuration file (TOML); every key has a default
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// sim: a simulated market; file:PATH: a BinaryFILE of ITCH 5.0, plain or .gz [default: sim]
+    /// sim: a simulated market; file:PATH: a BinaryFILE of ITCH 5.0, plain or .gz; soupbintcp:HOST:PORT: a SoupBinTCP
+    /// server [default: sim]
     #[arg(long)]
     feed: Option<FeedSource>,
     /// Where subscribers connect [default: 127.0.0.1:7400]

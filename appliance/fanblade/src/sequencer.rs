@@ -100,6 +100,8 @@ struct Sequencer {
     /// The feed's, in notices to subscribers.
     source: &'static str,
     condition: Condition,
+    /// Subscribers were told that it is stale, and not that it is live again.
+    is_told_stale: bool,
     /// What messages say describes a state that is published when it is complete.
     in_snapshot: bool,
     /// No message of the session has come yet.
@@ -139,6 +141,7 @@ impl Sequencer {
             sessions: 0,
             source: "",
             condition: Condition::Live,
+            is_told_stale: false,
             in_snapshot: false,
             is_new: true,
             newest_seq: 0,
@@ -318,9 +321,10 @@ impl Sequencer {
             _ if before == FeedState::Waiting && state == FeedState::Live => {}
             _ => tracing::info!("feed {}: {condition}", self.source),
         }
-        let kind = match (before, state) {
-            (_, FeedState::Stale) if before != FeedState::Stale => "stale",
-            (FeedState::Stale, FeedState::Live) => "live",
+        // In between it may catch up: then it is not stale any more, but not live either.
+        let kind = match state {
+            FeedState::Stale if !std::mem::replace(&mut self.is_told_stale, true) => "stale",
+            FeedState::Live if std::mem::take(&mut self.is_told_stale) => "live",
             _ => return,
         };
         let source = self.source;

@@ -71,6 +71,31 @@ fn mistakes_are_told_with_place_text_and_hint() {
              hint: an origin is scheme and host, with the port if it is not the usual one: \"https://example.com:8443\"",
         ),
         (
+            "[feed.soupbintcp]\nusername = \"toolong\"\n",
+            "f.toml:2:12: `toolong` cannot be sent as a username\n  2 | username = \"toolong\"\n    |            ^^^^^^^^^\n  \
+             hint: at most 6 characters of ASCII",
+        ),
+        (
+            "[feed.soupbintcp]\nservers = [\"exchange\"]\n",
+            "f.toml:2:11: `exchange` is not a server\n  2 | servers = [\"exchange\"]\n    |           ^^^^^^^^^^^^\n  \
+             hint: HOST:PORT, such as \"192.0.2.7:4000\"",
+        ),
+        (
+            "[feed.soupbintcp]\npassword = \"x\"\npassword_file = \"y\"\n",
+            "f.toml:3:17: there are two passwords\n  3 | password_file = \"y\"\n    |                 ^^^\n  \
+             hint: leave out `password` or `password_file`",
+        ),
+        (
+            "[feed.soupbintcp]\nversion = \"5\"\n",
+            "f.toml:2:11: SoupBinTCP has no version `5`\n  2 | version = \"5\"\n    |           ^^^\n  \
+             hint: \"3\", or \"4\", whose logins name the heartbeat timeout",
+        ),
+        (
+            "[feed.soupbintcp]\nsilence_ms_max = \"1s\"\n",
+            "f.toml:2:18: 1000 milliseconds\n  2 | silence_ms_max = \"1s\"\n    |                  ^^^^\n  \
+             hint: from 2000 to 99999",
+        ),
+        (
             "[data]\nworkers = \"four\"\n",
             "f.toml:2:11: invalid type: string \"four\", expected usize\n  2 | workers = \"four\"\n    |           ^^^^^^",
         ),
@@ -128,10 +153,23 @@ fn the_example_lists_every_key_with_its_default() {
 }
 
 #[test]
+fn a_password_is_not_shown() {
+    let answer = answer("[feed.soupbintcp]\npassword = \"hunter2\"\n");
+    assert!(answer.starts_with("accepted: ") && !answer.contains("hunter2"), "{answer}");
+    let long = self::answer("[feed.soupbintcp]\npassword = \"hunter2hunter2\"\n");
+    assert!(long.starts_with("f.toml:2:12: the password cannot be sent\n"), "{long}");
+}
+
+#[test]
 fn feeds_and_paces_read_as_on_the_command_line() {
     assert_eq!("sim".parse(), Ok(FeedSource::Simulator));
     assert_eq!("file:a:b".parse(), Ok(FeedSource::File("a:b".into())));
     assert!("file:".parse::<FeedSource>().is_err());
+    assert_eq!("soupbintcp".parse(), Ok(FeedSource::Soupbintcp(None)));
+    assert_eq!("soupbintcp:[::1]:4000".parse(), Ok(FeedSource::Soupbintcp(Some("[::1]:4000".to_owned()))));
+    for wrong in ["soupbintcp:", "soupbintcp:host", "soupbintcp::1", "soupbintcp:host:0", "soupbintcp:host:70000"] {
+        assert!(wrong.parse::<FeedSource>().is_err(), "{wrong}");
+    }
     assert_eq!("10x".parse(), Ok(Pace::Factor(10.0)));
     for wrong in ["0", "-1", "inf", "NaN", "", "x"] {
         assert!(wrong.parse::<Pace>().is_err(), "{wrong}");

@@ -31,7 +31,7 @@ pub(super) fn open(config: &FeedConfig) -> anyhow::Result<OpenFeed> {
         FeedSource::Simulator => simulator(config, configured),
         FeedSource::File(path) => file(config, path, configured),
         FeedSource::Moldudp64 => moldudp64::open(config),
-        FeedSource::Soupbintcp => soupbintcp::open(config),
+        FeedSource::Soupbintcp(server) => soupbintcp::open(config, server.as_deref(), configured),
         FeedSource::Publisher => publisher::open(config),
         FeedSource::Websocket => websocket::open(config),
     }

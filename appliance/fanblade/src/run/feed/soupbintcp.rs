@@ -1,10 +1,73 @@
 //! Opening `[feed.soupbintcp]`.
 
-use anyhow::bail;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use fanblade_feed::SoupbintcpFeed;
+use fanblade_feed::moldudp64::Start;
+use fanblade_feed::soupbintcp::{Retry, SoupbintcpConfig, Timing, padded};
+use serde_spanned::Spanned;
 
 use super::OpenFeed;
-use crate::config::FeedConfig;
+use crate::calendar::{Calendar, Day};
+use crate::config::{self, FeedConfig, Millis, SoupbintcpStart};
 
-pub(super) fn open(_config: &FeedConfig) -> anyhow::Result<OpenFeed> {
-    bail!("the feed `soupbintcp` is not built yet")
+/// `server`: from the short form, in place of the configured ones.
+pub(super) fn open(config: &FeedConfig, server: Option<&str>, configured: Option<Day>) -> anyhow::Result<OpenFeed> {
+    let settings = &config.soupbintcp;
+    let names = server.map_or_else(|| settings.servers.get_ref().clone(), |server| vec![server.to_owned()]);
+    if names.is_empty() {
+        bail!("no SoupBinTCP server is named: `servers` in [feed.soupbintcp], or --feed soupbintcp:HOST:PORT");
+    }
+    let mut servers = Vec::new();
+    for name in &names {
+        servers.extend(resolve(name)?);
+    }
+    let milliseconds = |value: &Spanned<Millis>| Duration::from_millis(value.get_ref().0);
+    let session = settings.session.get_ref();
+    let feed = SoupbintcpFeed::new(SoupbintcpConfig {
+        servers,
+        // That these fit was checked when they were read.
+        username: padded(settings.username.get_ref()).context("the username is too long")?,
+        password: padded(&password(settings)?).context("the password is no text of at most 10 characters of ASCII")?,
+        session: if session.is_empty() { None } else { Some(padded(session).context("the session is too long")?) },
+        start: match settings.start {
+            SoupbintcpStart::Beginning => Start::Beginning,
+            SoupbintcpStart::Live => Start::Live,
+        },
+        heartbeat_timeout_ms: match settings.version.get_ref().as_str() {
+            "3" => None,
+            _ => u32::try_from(settings.silence_ms_max.get_ref().0).ok(),
+        },
+        timing: Timing {
+            connect_max: milliseconds(&settings.connect_ms_max),
+            heartbeat: milliseconds(&settings.heartbeat_ms),
+            silence_max: milliseconds(&settings.silence_ms_max),
+        },
+        retry: Retry {
+            min: milliseconds(&settings.retry_ms_min),
+            max: milliseconds(&settings.retry_ms_max),
+            refused: milliseconds(&settings.refused_ms),
+        },
+    });
+    Ok(OpenFeed {
+        feed: Box::new(feed),
+        description: format!("SoupBinTCP from {}", names.join(", ")),
+        calendar: configured.map_or(Calendar::Live, Calendar::LiveOf),
+    })
+}
+
+fn resolve(server: &str) -> anyhow::Result<Vec<SocketAddr>> {
+    let addresses = server.to_socket_addrs().with_context(|| format!("SoupBinTCP server `{server}`"))?;
+    Ok(addresses.collect())
+}
+
+fn password(settings: &config::SoupbintcpConfig) -> anyhow::Result<String> {
+    let Some(file) = &settings.password_file else { return Ok(settings.password.get_ref().0.clone()) };
+    let file = file.get_ref();
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("cannot read the password in {}", file.display()))?;
+    // Editors end a file with a line break.
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
