@@ -136,7 +136,7 @@ async fn readiness_and_staleness_follow_the_connection() {
          again in ",
         server.address
     );
-    assert!(blade.log().contains(&refused), "{}", blade.log());
+    blade.until("the refusal in the log", |_| blade.log().contains(&refused));
     go_on.send(()).unwrap();
     let status = blade.until("the heartbeat", |status| status["feed"]["state"] == "live");
     assert_eq!((&status["ready"], &status["feed"]["troubles"]["login_refused"]), (&true.into(), &1.into()));

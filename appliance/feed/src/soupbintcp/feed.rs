@@ -148,6 +148,7 @@ impl SoupbintcpFeed {
     fn end(&mut self, end: &End, now: Instant, sink: &mut dyn FnMut(Event<'_>)) {
         let Self { config, servers, state, numbering, failures } = self;
         let (asked, _) = numbering.request();
+        let failures_before = *failures;
         *failures = failures.saturating_add(1);
         let short = config.retry.pause(*failures, servers.all.len());
         let long = config.retry.refusal_pause();
@@ -162,7 +163,18 @@ impl SoupbintcpFeed {
                 long
             }
             End::Unfit(Unfit::AskAgain) => short,
-            End::Error(ConnectionError::Refused(Rejection::SessionUnavailable)) if numbering.unavailable() => short,
+            End::Error(ConnectionError::Refused(Rejection::SessionUnavailable)) if numbering.unavailable() => {
+                // Of other things to ask for there are few.
+                *failures = failures_before;
+                short
+            }
+            End::Error(ConnectionError::Refused(Rejection::SessionUnavailable))
+                if numbering.current().is_some_and(|current| current.is_ended) =>
+            {
+                // As is to be expected until the next begins.
+                *failures = 0;
+                long
+            }
             End::Error(ConnectionError::Refused(rejection)) => {
                 let (rejection, retry_ms) = (*rejection, milliseconds(long));
                 sink(Event::Trouble(Trouble::LoginRefused { address, session: asked, rejection, retry_ms }));

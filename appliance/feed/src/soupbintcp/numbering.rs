@@ -158,9 +158,19 @@ impl Numbering {
 
     /// The server does not have the session that was asked for. Says whether there is something else to ask for.
     pub(super) fn unavailable(&mut self) -> bool {
-        let is_resumption = self.ask != Ask::Anew && self.wanted.is_none();
-        self.ask = Ask::Anew;
-        is_resumption
+        let is_known = self.current.is_some();
+        match self.ask {
+            // No other is wanted.
+            _ if self.wanted.is_some() => return false,
+            Ask::Resume => self.ask = Ask::Next,
+            Ask::Next => self.ask = Ask::Anew,
+            Ask::Anew => {
+                // It has none at all. When it has one again, that may be the one under way.
+                self.ask = if is_known { Ask::Next } else { Ask::Anew };
+                return false;
+            }
+        }
+        true
     }
 }
 
@@ -243,25 +253,37 @@ mod tests {
         // Asked for the rest of the old one, the server is in another, and would begin in its middle.
         assert_eq!(connection(&mut numbering, TWO, 3, 9), said("ONE 3", &["AskAgain"]));
         assert_eq!(connection(&mut numbering, TWO, 1, 1), said(" 1", &["session TWO", "1"]));
-        // It does not have the old one any more.
-        assert!(numbering.unavailable());
+        // It does not have the old one any more, nor a current one with so many messages.
+        assert!(numbering.unavailable() && numbering.unavailable());
         assert_eq!(connection(&mut numbering, ONE, 1, 1), said(" 1", &["session ONE", "1"]));
-        assert!(numbering.unavailable());
+        assert!(numbering.unavailable() && numbering.unavailable());
         assert!(!numbering.unavailable(), "there is nothing else to ask for");
     }
 
     #[test]
     fn a_session_that_was_not_available_and_is_again() {
-        let mut numbering = Numbering::new(None, Start::Live);
-        connection(&mut numbering, ONE, 4, 1);
-        assert!(numbering.unavailable());
-        assert_eq!(connection(&mut numbering, ONE, 8, 0), said(" 0", &["AskAgain"]), "5, 6 and 7 may be had");
-        assert_eq!(connection(&mut numbering, ONE, 5, 3), said("ONE 5", &["5", "6", "7"]));
-        let mut numbering = Numbering::new(None, Start::Beginning);
-        connection(&mut numbering, ONE, 1, 3);
-        assert!(numbering.unavailable());
-        assert_eq!(connection(&mut numbering, ONE, 1, 4), said(" 1", &["4"]), "as was asked for");
-        assert_eq!(numbering.counters.duplicates, 3);
+        for start in [Start::Beginning, Start::Live] {
+            let mut numbering = Numbering::new(None, start);
+            connection(&mut numbering, ONE, 1, 4);
+            assert!(numbering.unavailable());
+            assert_eq!(connection(&mut numbering, ONE, 5, 1), said(" 5", &["5"]));
+            // Asked for as if it were another.
+            assert!(numbering.unavailable() && numbering.unavailable());
+            if start == Start::Live {
+                assert_eq!(connection(&mut numbering, ONE, 8, 0), said(" 0", &["AskAgain"]), "6 and 7 may be had");
+                assert_eq!(connection(&mut numbering, ONE, 6, 2), said("ONE 6", &["6", "7"]));
+            } else {
+                assert_eq!(
+                    connection(&mut numbering, ONE, 1, 7),
+                    said(" 1", &["6", "7"]),
+                    "no trouble: it was asked for"
+                );
+            }
+            assert_eq!(numbering.counters.gaps, 0);
+            // It had none at all for a while.
+            assert!(numbering.unavailable() && numbering.unavailable() && !numbering.unavailable());
+            assert_eq!(connection(&mut numbering, ONE, 8, 1), said(" 8", &["8"]));
+        }
     }
 
     #[test]
@@ -287,6 +309,7 @@ mod tests {
         assert_eq!(connection(&mut numbering, TWO, 1, 5), said("ONE 1", &[&format!("{other:?}")]));
         assert_eq!(connection(&mut numbering, ONE, 1, 1), said("ONE 1", &["session ONE", "1"]));
         assert!(!numbering.unavailable());
+        assert_eq!(connection(&mut numbering, ONE, 2, 1), said("ONE 2", &["2"]), "it may be had again");
         assert!(!numbering.end_of_session(&mut |_| {}), "nothing follows it");
     }
 
