@@ -19,7 +19,7 @@ pub enum Event<'a> {
         seq: u64,
         /// The message without its framing. May be empty: MoldUDP64 permits that.
         bytes: &'a [u8],
-        /// Where the message begins: in the file (inflated), or in its packet.
+        /// Where the message begins: in the file (inflated), in its packet, or in what its TCP connection brought.
         offset: u64,
         /// When the kernel took it from the network, Unix nanoseconds; what has no such stamp bears the time of its
         /// poll.
@@ -70,7 +70,7 @@ pub enum Event<'a> {
     },
     /// Something could not be read. Where the framing allows, the feed goes on behind it.
     Malformed {
-        /// Where in the file (inflated), or in its packet.
+        /// Where in the file (inflated), in its packet, or in what its TCP connection brought.
         offset: u64,
         /// What was wrong.
         reason: Malformed,
