@@ -86,6 +86,23 @@ pub enum Data<'a> {
     Opaque(&'a [u8]),
 }
 
+impl Data<'_> {
+    /// Bytes of it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Data::Json(text) => text.len(),
+            Data::Opaque(bytes) => bytes.len(),
+        }
+    }
+
+    /// Opaque data may be empty; JSON is not.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// Why input could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {

@@ -10,6 +10,7 @@
 //! - [`simulator`]: a market that does not exist, and the feed over it
 //! - [`itch`]: the layouts of the messages themselves
 //! - [`pace`]: when a recorded message is due
+//! - [`queue`]: what tasks with sockets of their own pass on, and the feed of it
 
 mod condition;
 mod counters;
@@ -22,6 +23,7 @@ pub mod itch;
 pub mod limits;
 pub mod moldudp64;
 pub mod pace;
+pub mod queue;
 pub mod simulator;
 pub mod soupbintcp;
 
@@ -29,6 +31,7 @@ pub use binaryfile::FileFeed;
 pub use condition::{Condition, Line, Stale};
 pub use counters::FeedCounters;
 pub use event::{Data, Event, Malformed, Session};
+pub use queue::QueueFeed;
 pub use simulator::SimulatedFeed;
 pub use soupbintcp::SoupbintcpFeed;
 pub use trouble::Trouble;

@@ -53,3 +53,11 @@ pub const SIMULATOR_HALTS_MAX: usize = 16;
 /// that, so that a read is long even while the beginning of a long packet waits for its end. What does not fit stays
 /// with the kernel, and the server feels it.
 pub const SOUPBINTCP_BUFFER_LEN: usize = 128 << 10;
+
+/// The most records that wait for the sequencer between its polls: some tens of milliseconds of its work. A sender of
+/// more waits for room, and its peer with it. There are two batches of that size, the one being filled and the one
+/// being passed on.
+pub const QUEUE_RECORDS_MAX: usize = 32_768;
+
+/// The same in bytes of subjects and values. A longer record goes alone.
+pub const QUEUE_BYTES_MAX: usize = 8 << 20;

@@ -72,6 +72,14 @@ pub enum Trouble<'a> {
         /// The message that comes next.
         expected: u64,
     },
+    /// What another thread had to say, in its own words.
+    #[error("{text}")]
+    Told {
+        /// What it is counted under.
+        kind: &'static str,
+        /// One line.
+        text: &'a str,
+    },
 }
 
 impl Trouble<'_> {
@@ -82,6 +90,7 @@ impl Trouble<'_> {
             Trouble::Disconnected { .. } => "disconnected",
             Trouble::LoginRefused { .. } => "login_refused",
             Trouble::SequenceBack { .. } => "sequence_back",
+            Trouble::Told { kind, .. } => kind,
         }
     }
 }

@@ -8,9 +8,10 @@ use std::time::Duration;
 use fanblade_feed::limits::SIMULATOR_SYMBOLS_MAX;
 use fanblade_feed::moldudp64::Start;
 use fanblade_feed::pace::Pace;
+use fanblade_feed::queue::{QueueConfig, QueueFeed, Record, queue};
 use fanblade_feed::simulator::{Simulator, SimulatorConfig, write_binaryfile};
 use fanblade_feed::soupbintcp::{Retry, SoupbintcpConfig, Timing};
-use fanblade_feed::{Event, Feed, FileFeed, Poll, SimulatedFeed, SoupbintcpFeed};
+use fanblade_feed::{Data, Event, Feed, FileFeed, Poll, SimulatedFeed, SoupbintcpFeed};
 
 #[path = "common/soupbintcp.rs"]
 mod soupbintcp;
@@ -64,6 +65,7 @@ fn a_running_feed_allocates_nothing() {
     assert_eq!(allocations(&mut FileFeed::open(file.path(), Pace::Unpaced).unwrap(), 1_000), 0);
 
     assert_eq!(soupbintcp_allocations(), 0);
+    assert_eq!(queue_allocations(), 0);
 
     // The measure itself works.
     let before = ASKED.get().0;
@@ -110,6 +112,25 @@ fn soupbintcp_allocations() -> u64 {
         messages += poll(&mut feed);
     }
     ASKED.get().0 - before
+}
+
+/// What a feed of queued records asks for, once both of its batches have been filled.
+fn queue_allocations() -> u64 {
+    let (sender, mut queued) = queue(&QueueConfig::new("test", *b"session   "));
+    let data = Data::Json("[1,2,3]");
+    let record = Record::Update { subject: "/a/b", ts_ns: 1, data, received_ns: 1 };
+    let round = |queued: &mut QueueFeed| {
+        // From another thread, as in a blade: what senders allocate is not the feed's.
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..1_000).for_each(|_| assert!(sender.try_send(&record).is_ok()))).join().unwrap();
+        });
+        let before = ASKED.get().0;
+        while queued.poll(0, &mut |_| {}).unwrap() == Poll::Busy {}
+        ASKED.get().0 - before
+    };
+    round(&mut queued);
+    round(&mut queued);
+    (0..10).map(|_| round(&mut queued)).sum()
 }
 
 #[test]
