@@ -11,10 +11,11 @@
 
 pub(crate) mod bare;
 pub(crate) mod blade;
+mod crowd;
 mod report;
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -25,13 +26,14 @@ use fanblade_net::ListenOptions;
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 
-use crate::swarm::Swarm;
+use crate::swarm::plan::Upgrade;
+use crowd::Crowd;
 
 #[derive(Debug, Args)]
 pub(crate) struct FloorArgs {
     /// Subscribers of the one subject
     #[arg(long, default_value_t = 10_000)]
-    subscribers: usize,
+    subscribers: u32,
     /// Bytes of a message's payload (126 to 65535)
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u16).range(126..))]
     payload_bytes: u16,
@@ -152,17 +154,17 @@ pub(crate) fn run(args: &FloorArgs) -> anyhow::Result<()> {
 
 fn measure(args: &FloorArgs, engine: EngineKind, kind: ServerKind) -> anyhow::Result<Vec<Sample>> {
     let mut server = Server::start(args, engine, kind)?;
-    let mut swarm = Swarm::new(args.payload_bytes.into());
     let target = format!("/v1/stream?subjects={}&mode=all", blade::SUBJECT);
-    let target = (kind == ServerKind::Blade).then_some((target.as_str(), 1));
-    swarm.connect(server.addr, args.subscribers, target)?;
+    let upgrade = (kind == ServerKind::Blade).then(|| Upgrade::to(server.addr, &target)).transpose()?;
+    let upgrade = upgrade.map(|upgrade| (upgrade, 1));
+    let mut crowd = Crowd::open(server.addr, args.subscribers, upgrade, args.payload_bytes.into())?;
     let mut number = 0;
     let mut samples = Vec::new();
     for &backlog in &args.backlogs {
         let mut round = |server: &mut Server| {
             server.publish(backlog)?;
             number += u64::from(backlog);
-            swarm.await_messages(number, PATIENCE)
+            crowd.await_messages(number, PATIENCE)
         };
         for _ in 0..args.warmup_rounds {
             round(&mut server)?;
@@ -172,7 +174,7 @@ fn measure(args: &FloorArgs, engine: EngineKind, kind: ServerKind) -> anyhow::Re
             round(&mut server)?;
         }
         let (cpu, wall) = (server.cpu()? - cpu, wall.elapsed());
-        let messages = f64::from(args.rounds) * f64::from(backlog) * args.subscribers as f64;
+        let messages = f64::from(args.rounds) * f64::from(backlog) * f64::from(args.subscribers);
         samples.push(Sample {
             engine,
             server: kind,
@@ -190,7 +192,7 @@ fn measure(args: &FloorArgs, engine: EngineKind, kind: ServerKind) -> anyhow::Re
 struct Server {
     child: Child,
     stdin: Option<ChildStdin>,
-    addr: SocketAddr,
+    addr: SocketAddrV4,
     clock: ClockId,
 }
 
@@ -214,7 +216,7 @@ impl Server {
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
         // From here on dropping it ends the process.
         let mut server =
-            Server { child, stdin, addr: SocketAddr::from(([127, 0, 0, 1], 0)), clock: clock_getcpuclockid(pid)? };
+            Server { child, stdin, addr: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), clock: clock_getcpuclockid(pid)? };
         let mut line = String::new();
         BufReader::new(stdout.context("no output of the server")?).read_line(&mut line)?;
         server.addr =

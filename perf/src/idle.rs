@@ -8,7 +8,6 @@
 //! small as before. Every client checks each byte that it gets.
 
 mod crowd;
-mod memory;
 mod script;
 pub(crate) mod server;
 
@@ -20,9 +19,10 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use crate::floor::EngineKind;
+use crate::memory::{KernelMemory, UserMemory};
+use crate::swarm::plan::{Assignment, Subjects};
 use crate::{machine, report};
 use crowd::Crowd;
-use memory::{KernelMemory, UserMemory};
 use script::Line;
 use server::{Greeting, Server};
 
@@ -38,8 +38,8 @@ pub(crate) struct IdleArgs {
     #[arg(long, default_value = "uring")]
     engine: EngineKind,
     /// Connections opened at the same time
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4_000))]
-    burst: u32,
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=4_000))]
+    burst: u16,
     /// Messages per subject
     #[arg(long, default_value_t = 3)]
     messages: u64,
@@ -53,10 +53,8 @@ pub(crate) struct IdleArgs {
 
 pub(crate) fn run(args: &IdleArgs) -> anyhow::Result<()> {
     let descriptors = fanblade_net::rlimit::raise_descriptors()?;
-    let connections = args.connections as usize;
-    let subjects = connections.div_ceil(args.per_subject as usize);
-    let mut server = Server::start(args, subjects)?;
-    let mut crowd = Crowd::new(subjects, descriptors);
+    let subjects = args.connections.div_ceil(args.per_subject);
+    let mut server = Server::start(args, subjects as usize)?;
     let addr = server.greeting.addr;
     let mut moments =
         Moments { pid: server.pid(), connections: u64::from(args.connections), before: None, grown: Vec::new() };
@@ -65,18 +63,11 @@ pub(crate) fn run(args: &IdleArgs) -> anyhow::Result<()> {
     let kernel_before = KernelMemory::now()?;
 
     let started = Instant::now();
-    let mut opened = 0;
-    while opened < connections {
-        let burst = (args.burst as usize).min(connections - opened);
-        let done = crowd.open(addr, burst).and_then(|()| crowd.hold(Duration::ZERO));
-        if done.is_err() {
-            return done.context(Value::from(server.counters()?).to_string());
-        }
-        opened += burst;
-        if opened % 10_000 < burst {
-            eprintln!("{opened} connections open");
-        }
-    }
+    let subjects_in_turn = Subjects { count: subjects, assignment: Assignment::InTurn, seed: 0 };
+    let mut crowd = match Crowd::open(addr, args.connections, subjects_in_turn, args.burst) {
+        Ok(crowd) => crowd,
+        Err(error) => return Err(error).context(Value::from(server.counters()?).to_string()),
+    };
     let opening = started.elapsed();
     crowd.hold(SETTLING)?;
     moments.look("subscribed")?;

@@ -1,58 +1,5 @@
 //! `fanblade-perf`: measurements. `cargo xtask bench` builds and runs it.
 
-mod direct;
-mod feed;
-mod floor;
-mod idle;
-mod instructions;
-mod machine;
-mod message;
-mod report;
-mod swarm;
-
-use clap::{Parser, Subcommand};
-
-/// Measurements of Fanblade. Results go to perf/results/.
-#[derive(Debug, Parser)]
-#[command(name = "fanblade-perf", version)]
-struct Arguments {
-    #[command(subcommand)]
-    measurement: Measurement,
-}
-
-#[derive(Debug, Subcommand)]
-enum Measurement {
-    /// CPU per message of the exchange, from packet to ring, by stage
-    Feed(feed::FeedArgs),
-    /// Instructions per message of the exchange, by its type, counted by callgrind
-    Instructions(instructions::InstructionsArgs),
-    /// (Started by `instructions`.) The day that is counted
-    #[command(hide = true)]
-    InstructionsDay(instructions::day::PlayArgs),
-    /// Server CPU per delivered message, beside a bare loop over the same sockets
-    Floor(floor::FloorArgs),
-    /// (Started by `floor`.) The bare loop
-    #[command(hide = true)]
-    FloorServer(floor::ServerArgs),
-    /// (Started by `floor`.) The blade's data path: ring, worker, engine
-    #[command(hide = true)]
-    FloorBlade(floor::ServerArgs),
-    /// Memory per idle session, with as many sessions as wanted
-    Idle(idle::IdleArgs),
-    /// (Started by `idle`.) The blade's data path
-    #[command(hide = true)]
-    IdleServer(idle::server::ServerArgs),
-}
-
 fn main() -> anyhow::Result<()> {
-    match Arguments::parse().measurement {
-        Measurement::Feed(args) => feed::run(&args),
-        Measurement::Instructions(args) => instructions::run(&args),
-        Measurement::InstructionsDay(args) => instructions::day::run(&args),
-        Measurement::Floor(args) => floor::run(&args),
-        Measurement::FloorServer(args) => floor::bare::run(&args),
-        Measurement::FloorBlade(args) => floor::blade::run(&args),
-        Measurement::Idle(args) => idle::run(&args),
-        Measurement::IdleServer(args) => idle::server::run(&args),
-    }
+    fanblade_perf::perf()
 }

@@ -1,151 +1,292 @@
-//! A swarm of subscribers on loopback: each connection is a direct descriptor of an io_uring, so that there may be
-//! more of them than the process may have descriptors. It spins: a client that sleeps would charge the server for
-//! waking it.
+//! `fanblade-swarm`: very many WebSocket subscribers, each of which is counted, against any server.
 
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
-use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::time::{Duration, Instant};
+mod engine;
+mod frames;
+mod marker;
+pub(crate) mod plan;
+mod reading;
+pub(crate) mod sockets;
+pub(crate) mod subscribers;
+pub(crate) mod tally;
+mod template;
 
-use anyhow::{Context as _, bail, ensure};
-use fanblade_wire::client::{KEY, UpgradeRequest, read_response};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt};
+use std::io::{BufRead as _, Write as _};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::direct::{Direct, Received};
-use crate::message::Messages;
+use anyhow::{Context as _, ensure};
+use clap::{Parser, ValueEnum};
+use fanblade_wire::frame::Opcode;
+use serde_json::{Value, json};
 
-pub(crate) struct Swarm {
-    rings: Vec<Direct>,
-    /// Bytes of messages that each connection has received.
-    positions: Vec<u64>,
-    messages: Messages,
-    received: u64,
+use crate::memory::UserMemory;
+use engine::{Engine, Opened};
+use marker::Marker;
+use plan::{Assignment, Habits, Plan, Sources, Subjects, Upgrade};
+use reading::{Boundary, Preamble, Reading};
+use sockets::{Threads, now_ns};
+use subscribers::Window;
+use template::Template;
+
+/// WebSocket subscribers, as many as there is memory for.
+///
+/// Each connects, subscribes, answers pings, and counts every message that it gets: losses, repetitions, latency from
+/// the timestamp in the message (the time at which it was DUE, so that a late publisher counts, too) to its receipt.
+/// The last line is the verdict; the exit code is 1 where it is not "ok".
+///
+///   fanblade-swarm --url ws://127.0.0.1:7400/v1/stream --connections 10000 --subjects 100 --expect-preamble 1 \
+///     --subscribe '{"op":"subscribe","id":1,"subjects":["/K/{subject}/v"],"mode":"all"}' \
+///     --timestamp 'text:"ts":"' --sequence 'text:"n":' --warmup 5 --duration 30
+#[derive(Debug, Parser)]
+#[command(name = "fanblade-swarm", version, verbatim_doc_comment)]
+pub(crate) struct SwarmArgs {
+    /// The server: ws://HOST:PORT/PATH; {subject} and {client} are numbers, {subject:05} one of five digits
+    #[arg(long)]
+    url: String,
+    /// Subscribers
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=16_000_000))]
+    connections: u32,
+    /// What carries them
+    #[arg(long, default_value = "sockets")]
+    engine: EngineKind,
+    /// Connections begun in a second [default: as fast as they are answered]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    connect_rate: Option<u32>,
+    /// Connections that are being opened at the same time
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..))]
+    in_flight: u16,
+    /// What a client sends once it is connected, with numbers as in the URL and \xNN, \r, \n, \\; may be given again
+    #[arg(long, value_name = "TEMPLATE")]
+    subscribe: Vec<Template>,
+    /// Send it as binary messages
+    #[arg(long)]
+    binary: bool,
+    /// WebSocket subprotocol to ask for
+    #[arg(long)]
+    protocol: Option<String>,
+    /// Messages that a client gets before it counts as subscribed, or text:BYTES that it gets in one of them
+    #[arg(long, default_value = "0", value_name = "COUNT|text:BYTES")]
+    expect_preamble: Preamble,
+    /// Subjects; each client has one
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    subjects: u32,
+    /// Which one
+    #[arg(long, default_value = "random")]
+    assign: Assignment,
+    /// For another choice at random
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Where the time of publishing stands, in ns since the Unix epoch: text:PATTERN (digits behind it),
+    /// u64le:PATTERN, u64be:PATTERN (eight bytes), u64le@OFFSET or u64be@OFFSET
+    #[arg(long, value_name = "WHERE")]
+    timestamp: Option<Marker>,
+    /// Where the number within its subject stands, the same way
+    #[arg(long, value_name = "WHERE")]
+    sequence: Option<Marker>,
+    /// Where a message ends; with `timestamp` the number must stand before the time
+    #[arg(long, default_value = "frame")]
+    boundary: Boundary,
+    /// Seconds between the opening and what counts
+    #[arg(long, default_value_t = 2.0)]
+    warmup: f64,
+    /// Seconds that count; 0: only connect
+    #[arg(long, default_value_t = 10.0)]
+    duration: f64,
+    /// Connect so many times, and close all in between
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    cycles: u32,
+    /// Of a thousand clients, those who stop reading once they are subscribed
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1000))]
+    stalled_per_mille: u16,
+    /// Of a thousand clients, those who read slowly
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1000))]
+    slow_per_mille: u16,
+    /// How slowly
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    slow_bytes_per_s: u32,
+    /// Addresses to connect from [default: 127.1.0.2 and following towards loopback, else the system's choice]
+    #[arg(long, value_name = "FIRST-LAST")]
+    sources: Option<Sources>,
+    /// Threads that share the clients
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=512))]
+    threads: u16,
+    /// CPUs to pin them to
+    #[arg(long, value_delimiter = ',')]
+    cpus: Vec<usize>,
+    /// Seconds that the opening may take, or the closing, beyond what the rate demands
+    #[arg(long, default_value_t = 120)]
+    patience: u64,
+    /// Say everything as lines of JSON
+    #[arg(long)]
+    json: bool,
+    /// After the verdict, keep the connections until the standard input ends
+    #[arg(long)]
+    linger: bool,
 }
 
-impl Swarm {
-    pub(crate) fn new(payload_len: usize) -> Swarm {
-        Swarm { rings: Vec::new(), positions: Vec::new(), messages: Messages::new(payload_len), received: 0 }
-    }
-
-    /// Connects `count` clients. With a `target` each of them makes a WebSocket handshake for it, and skips what the
-    /// server has to say before the first message: `preamble` text frames.
-    pub(crate) fn connect(
-        &mut self,
-        addr: SocketAddr,
-        count: usize,
-        target: Option<(&str, usize)>,
-    ) -> anyhow::Result<()> {
-        for _ in 0..count {
-            let at = self.positions.len();
-            let mut stream = connect_from(source(at), addr).with_context(|| format!("connection {at}"))?;
-            if let Some((target, preamble)) = target {
-                subscribe(&mut stream, addr, target, preamble).with_context(|| format!("connection {at}"))?;
-            }
-            if at == self.rings.len() * SLOTS_PER_RING {
-                self.rings.push(Direct::new(SLOTS_PER_RING, true)?);
-            }
-            let ring = self.rings.last_mut().context("no ring")?;
-            ring.install(at % SLOTS_PER_RING, stream.into())?;
-            ring.receive(at % SLOTS_PER_RING)?;
-            self.positions.push(0);
-        }
-        Ok(())
-    }
-
-    /// Spins until every connection has received every message before `number`, and checks each byte.
-    pub(crate) fn await_messages(&mut self, number: u64, patience: Duration) -> anyhow::Result<()> {
-        let Swarm { rings, positions, messages, received } = self;
-        let position = number * messages.frame_len() as u64;
-        let total = position * positions.len() as u64;
-        let end = Instant::now() + patience;
-        let mut spins = 0u32;
-        while *received < total {
-            for (ring, positions) in rings.iter_mut().zip(positions.chunks_mut(SLOTS_PER_RING)) {
-                ring.harvest(|slot, got| {
-                    let bytes = match got {
-                        Received::Bytes(bytes) => bytes,
-                        Received::End(errno) => bail!("connection {slot} has ended (errno {errno})"),
-                    };
-                    let position = &mut positions[slot];
-                    ensure!(messages.check(*position, bytes), "connection {slot}: not the messages that were sent");
-                    *position += bytes.len() as u64;
-                    *received += bytes.len() as u64;
-                    Ok(())
-                })?;
-            }
-            spins += 1;
-            if spins.is_multiple_of(1024) && Instant::now() > end {
-                let behind = positions.iter().filter(|&&it| it < position).count();
-                bail!("{behind} of {} clients still wait for messages before {number}", positions.len());
-            }
-        }
-        ensure!(*received == total, "more was received than sent");
-        Ok(())
-    }
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum EngineKind {
+    /// Kernel sockets, by io_uring
+    Sockets,
 }
 
-/// A table that every limit of descriptors from 16,384 on permits.
-const SLOTS_PER_RING: usize = 16_384;
-
-/// Connections per source address; ephemeral ports are some 28,000.
-const CONNECTIONS_PER_SOURCE: usize = 8_000;
-
-/// The address that client number `at` connects from.
-pub(crate) fn source(at: usize) -> Ipv4Addr {
-    let number = (at / CONNECTIONS_PER_SOURCE) as u32 + 2;
-    Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 1, 0, 0)) + number)
-}
-
-/// A blocking connection from `source`, at a port of the kernel's choice.
-pub(crate) fn connect_from(source: Ipv4Addr, addr: SocketAddr) -> anyhow::Result<TcpStream> {
-    let SocketAddr::V4(addr) = addr else { bail!("{addr}: the swarm speaks IPv4") };
-    ensure!(addr.ip().is_loopback(), "{addr}: the swarm speaks to loopback only");
-    let socket: OwnedFd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    // The port is chosen at connect, by the whole 4-tuple.
-    setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
-    setsockopt(&socket, sockopt::TcpNoDelay, &true)?;
-    bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(source, 0)))?;
-    connect(socket.as_raw_fd(), &SockaddrIn::from(addr))?;
-    Ok(socket.into())
-}
-
-fn subscribe(stream: &mut TcpStream, addr: SocketAddr, target: &str, preamble: usize) -> anyhow::Result<()> {
-    let mut request = Vec::new();
-    let host = addr.to_string();
-    UpgradeRequest { host: &host, target, key: KEY, protocol: None, token: None }.write(&mut request);
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    stream.write_all(&request)?;
-    let mut bytes = Vec::new();
-    // Where the next frame begins, once the head of the response is whole.
-    let mut at = None;
-    let mut frames = 0;
-    while frames < preamble {
-        let mut chunk = [0; 4096];
-        let len = match stream.read(&mut chunk) {
-            // With a timeout set, a signal or io_uring's own work ends the call (signal(7)).
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            result => result?,
-        };
-        ensure!(len > 0, "the server has closed the connection: {}", String::from_utf8_lossy(&bytes));
-        bytes.extend_from_slice(&chunk[..len]);
-        if at.is_none() {
-            at = read_response(&bytes, KEY)?.map(|response| response.head_len);
-        }
-        while let Some(len) = at.and_then(|at| frame_len(&bytes[at..])) {
-            at = at.map(|at| at + len);
-            frames += 1;
-        }
-    }
-    ensure!(at == Some(bytes.len()), "the server has said more than was expected: {}", String::from_utf8_lossy(&bytes));
-    stream.set_read_timeout(None)?;
-    Ok(())
-}
-
-/// The length of the whole, short frame that `bytes` begin with.
-fn frame_len(bytes: &[u8]) -> Option<usize> {
-    let len = match *bytes.get(1)? {
-        126 => 4 + usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?])),
-        len => 2 + usize::from(len & 0x7f),
+/// The whole program.
+pub(crate) fn run(args: &SwarmArgs) -> anyhow::Result<ExitCode> {
+    fanblade_net::rlimit::raise_descriptors()?;
+    let plan = Arc::new(plan(args)?);
+    let pid = std::process::id();
+    let mut engine: Box<dyn Engine> = match args.engine {
+        EngineKind::Sockets => Box::new(Threads::start(&plan)?),
     };
-    (len <= bytes.len()).then_some(len)
+    let before = UserMemory::of(pid)?;
+    for cycle in 1..args.cycles {
+        say_opened(args, cycle, &engine.open()?)?;
+        engine.close()?;
+    }
+    say_opened(args, args.cycles, &engine.open()?)?;
+    engine.fall_into_habits()?;
+    let memory = UserMemory::of(pid)?;
+    let per_connection = |bytes: u64| (bytes as f64 / f64::from(args.connections)).round();
+    let without = before.anonymous + before.io_uring;
+    let grown = (memory.anonymous + memory.io_uring).saturating_sub(without);
+    let mut report = json!({
+        "event": "report",
+        "connections": args.connections,
+        "user_bytes_per_connection": {
+            "predicted": engine.bytes_per_connection(),
+            "measured": per_connection(grown),
+        },
+        "user_bytes_without_connections": without,
+    });
+    let mut complaints = Vec::new();
+    if args.duration > 0.0 {
+        let from_ns = now_ns()? + nanoseconds(args.warmup)?;
+        let window = Window { from_ns, to_ns: from_ns + nanoseconds(args.duration)? };
+        engine.begin(window)?;
+        let line = format!("measuring {} s after {} s of warm-up", args.duration, args.warmup);
+        say(args, &json!({"event": "window", "from_ns": window.from_ns, "to_ns": window.to_ns}), &line)?;
+        let measured = engine.finish()?;
+        complaints = measured.tally.complaints();
+        merge(&mut report, measured.tally.report());
+        report["sequence_checked"] = args.sequence.is_some().into();
+        report["busy_percent"] = measured.busy_percent.round().into();
+        report["pass_max_us"] = (measured.pass_max.as_micros() as u64).into();
+    }
+    let verdict = if complaints.is_empty() { "ok".to_owned() } else { format!("FAILED: {}", complaints.join("; ")) };
+    report["verdict"] = verdict.clone().into();
+    say(args, &report, &sentences(&report))?;
+    if args.linger {
+        let mut line = String::new();
+        while std::io::stdin().lock().read_line(&mut line)? > 0 {}
+    }
+    Ok(if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn plan(args: &SwarmArgs) -> anyhow::Result<Plan> {
+    let (addr, host, path) = plan::parse_url(&args.url)?;
+    let target: Template = path.parse().map_err(anyhow::Error::msg).context("--url")?;
+    let opcode = if args.binary { Opcode::Binary } else { Opcode::Text };
+    let sources = args.sources.unwrap_or_else(|| Sources::usual(addr, args.connections));
+    sources.check(args.connections)?;
+    ensure!(
+        args.stalled_per_mille + args.slow_per_mille <= 1_000,
+        "more than a thousand of a thousand clients are stalled or slow"
+    );
+    ensure!(
+        args.boundary == Boundary::Frame || args.timestamp.is_some(),
+        "where messages end with their timestamp, --timestamp must say where that is"
+    );
+    Ok(Plan {
+        addr,
+        upgrade: Some(Upgrade { host, target, protocol: args.protocol.clone() }),
+        subscribe: args.subscribe.iter().map(|template| (opcode, template.clone())).collect(),
+        connections: args.connections,
+        subjects: Subjects { count: args.subjects, assignment: args.assign, seed: args.seed },
+        sources,
+        connect_rate: args.connect_rate,
+        in_flight: args.in_flight,
+        habits: Habits {
+            stalled_per_mille: args.stalled_per_mille,
+            slow_per_mille: args.slow_per_mille,
+            slow_bytes_per_s: args.slow_bytes_per_s,
+        },
+        reading: Reading {
+            timestamp: args.timestamp.clone(),
+            sequence: args.sequence.clone(),
+            boundary: args.boundary,
+            preamble: args.expect_preamble.clone(),
+        },
+        threads: args.threads.min(u16::try_from(args.connections).unwrap_or(u16::MAX)),
+        cpus: args.cpus.clone(),
+        patience: Duration::from_secs(args.patience),
+    })
+}
+
+fn say_opened(args: &SwarmArgs, cycle: u32, opened: &Opened) -> anyhow::Result<()> {
+    let per_s = |time: Duration| (f64::from(args.connections) / time.as_secs_f64()).round();
+    let event = json!({
+        "event": "opened",
+        "cycle": cycle,
+        "connections": args.connections,
+        "seconds": opened.time.as_secs_f64(),
+        "per_s": per_s(opened.time),
+        "upgrades_per_s": per_s(opened.upgrade_time),
+        "handshake_us": opened.handshakes.percentiles(),
+    });
+    let line = format!(
+        "{} connected and subscribed in {:.1} s, {} a second",
+        args.connections,
+        opened.time.as_secs_f64(),
+        event["per_s"]
+    );
+    say(args, &event, &line)
+}
+
+/// JSON to the one who asked for it, a sentence to people.
+fn say(args: &SwarmArgs, event: &Value, line: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if args.json { writeln!(out, "{event}") } else { writeln!(out, "{line}") }.context("standard output")?;
+    Ok(out.flush()?)
+}
+
+fn sentences(report: &Value) -> String {
+    let memory = &report["user_bytes_per_connection"];
+    let mut lines =
+        vec![format!("user memory per connection: {} bytes, predicted {}", memory["measured"], memory["predicted"])];
+    if report["delivered"].is_number() {
+        lines.push(format!(
+            "{} messages, {} lost, {} repeated, {} pings answered",
+            report["delivered"], report["lost"], report["repeated"], report["pings_answered"]
+        ));
+        for (what, it) in [
+            ("all", &report["latency_us"]),
+            ("first of a message's subscribers", &report["position"]["first_us"]),
+            ("last of them", &report["position"]["last_us"]),
+        ] {
+            if it.is_object() {
+                lines.push(format!(
+                    "latency in µs, {what}: p50 {}, p99 {}, p99.9 {}, max {}, mean {}",
+                    it["p50"], it["p99"], it["p999"], it["max"], it["mean"]
+                ));
+            }
+        }
+        if report["sequence_checked"] == false {
+            lines.push("without --sequence, nobody can tell what was lost".to_owned());
+        }
+        lines.push(format!("the swarm itself was {} % busy", report["busy_percent"]));
+    }
+    lines.push(format!("verdict: {}", report["verdict"].as_str().unwrap_or_default()));
+    lines.join("\n")
+}
+
+fn merge(report: &mut Value, more: Value) {
+    if let (Value::Object(report), Value::Object(more)) = (report, more) {
+        report.extend(more);
+    }
+}
+
+fn nanoseconds(seconds: f64) -> anyhow::Result<u64> {
+    ensure!((0.0..1e6).contains(&seconds), "{seconds} seconds");
+    Ok((seconds * 1e9) as u64)
 }

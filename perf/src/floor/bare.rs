@@ -20,7 +20,7 @@ pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
     let listener = TcpListener::from(OwnedFd::from(listener));
     listener.set_nonblocking(false)?;
     let mut sockets = match args.engine {
-        EngineKind::Uring => Sockets::Direct(Box::new(Direct::new(args.subscribers, false)?)),
+        EngineKind::Uring => Sockets::Direct(Box::new(Direct::new(args.subscribers)?)),
         EngineKind::Epoll => Sockets::Descriptors(Vec::with_capacity(args.subscribers)),
     };
     for at in 0..args.subscribers {

@@ -1,25 +1,26 @@
-//! The clients: each connection a direct descriptor of an io_uring, so that there may be more of them than the
-//! process may have descriptors. Each checks every text that it gets, and answers pings.
+//! The clients, who know every text that is due to them.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
-use fanblade_wire::client::{KEY, ServerFrames, UpgradeRequest, read_response};
+use anyhow::{bail, ensure};
+use fanblade_wire::client::ServerFrames;
 use fanblade_wire::frame::Opcode;
 
 use super::script::{self, Line};
-use crate::direct::{Direct, Received};
-use crate::swarm::{connect_from, source};
+use crate::swarm::plan::{Plan, Subjects, Upgrade};
+use crate::swarm::sockets::{Audience, Sockets};
+use crate::swarm::subscribers::Pong;
 
 pub(crate) struct Crowd {
-    rings: Vec<Direct>,
-    /// Of a ring; the table of direct descriptors is limited as descriptors are.
-    slots: usize,
+    sockets: Sockets,
+    readers: Readers,
+}
+
+struct Readers {
+    plan: Arc<Plan>,
     clients: Vec<Client>,
-    subjects: usize,
-    /// What every client is to be sent, in all.
+    /// What every client is to be sent, in all, after the answer to its subscription.
     script: Vec<Line>,
     /// Clients that have got all of it.
     current: usize,
@@ -28,55 +29,47 @@ pub(crate) struct Crowd {
 
 struct Client {
     frames: ServerFrames,
+    is_subscribed: bool,
     /// Lines of the script that it has got.
     lines: usize,
 }
 
 impl Crowd {
-    pub(crate) fn new(subjects: usize, descriptors: u64) -> Crowd {
-        let slots = SLOTS_PER_RING_MAX.min(usize::try_from(descriptors).unwrap_or(usize::MAX));
-        let (rings, clients, script) = (Vec::new(), Vec::new(), Vec::new());
-        Crowd { rings, slots, clients, subjects, script, current: 0, pongs: 0 }
-    }
-
-    /// Opens `count` connections more, all at once; each subscribes to one subject.
-    pub(crate) fn open(&mut self, addr: SocketAddr, count: usize) -> anyhow::Result<()> {
-        let first = self.clients.len();
-        let mut streams = Vec::with_capacity(count);
-        let mut request = Vec::new();
-        let host = addr.to_string();
-        for at in first..first + count {
-            let mut stream = connect_from(source(at), addr).with_context(|| format!("connection {at}"))?;
-            request.clear();
-            let target = format!("/v1/stream?subjects={}&mode=all", script::subject(at % self.subjects));
-            UpgradeRequest { host: &host, target: &target, key: KEY, protocol: None, token: None }.write(&mut request);
-            stream.write_all(&request)?;
-            streams.push(stream);
-        }
-        for (mut stream, at) in streams.into_iter().zip(first..) {
-            await_subscribed(&mut stream, &script::subject(at % self.subjects))
-                .with_context(|| format!("connection {at}"))?;
-            if at == self.rings.len() * self.slots {
-                self.rings.push(Direct::new(self.slots, true)?);
-            }
-            let ring = self.rings.last_mut().context("no ring")?;
-            ring.install(at % self.slots, stream.into())?;
-            ring.receive(at % self.slots)?;
-            self.clients.push(Client { frames: ServerFrames::new(PAYLOAD_LEN_MAX), lines: 0 });
-        }
-        self.current = self.clients.len();
-        Ok(())
+    /// Opens `count` connections, of which `in_flight` at the same time; each subscribes to one subject.
+    pub(crate) fn open(
+        addr: std::net::SocketAddrV4,
+        count: u32,
+        subjects: Subjects,
+        in_flight: u16,
+    ) -> anyhow::Result<Crowd> {
+        let target = format!("/v1/stream?subjects={}&mode=all", script::SUBJECT);
+        let plan = Plan { subjects, in_flight, ..Plan::simple(addr, count, Some(Upgrade::to(addr, &target)?)) };
+        let plan = Arc::new(plan);
+        plan.sources.check(count)?;
+        let client = || Client { frames: ServerFrames::new(PAYLOAD_LEN_MAX), is_subscribed: false, lines: 0 };
+        let clients = (0..count).map(|_| client()).collect();
+        let mut crowd = Crowd {
+            sockets: Sockets::new(&plan, 0..count)?,
+            readers: Readers { plan, clients, script: Vec::new(), current: 0, pongs: 0 },
+        };
+        crowd.sockets.open();
+        crowd.await_current("its subscription")?;
+        Ok(crowd)
     }
 
     /// Waits until every client has got all so far and this.
     pub(crate) fn await_line(&mut self, line: Line) -> anyhow::Result<()> {
-        self.script.push(line);
-        self.current = 0;
+        self.readers.script.push(line);
+        self.readers.current = 0;
+        self.await_current(&format!("{line:?}"))
+    }
+
+    fn await_current(&mut self, what: &str) -> anyhow::Result<()> {
         let end = Instant::now() + PATIENCE;
-        while self.current < self.clients.len() {
-            self.harvest()?;
-            let missing = self.clients.len() - self.current;
-            ensure!(Instant::now() < end, "{missing} of {} clients still wait for {line:?}", self.clients.len());
+        while self.readers.current < self.readers.clients.len() {
+            self.sockets.turn(&mut self.readers)?;
+            let missing = self.readers.clients.len() - self.readers.current;
+            ensure!(Instant::now() < end, "{missing} of {} clients wait for {what}", self.readers.clients.len());
         }
         Ok(())
     }
@@ -85,7 +78,7 @@ impl Crowd {
     pub(crate) fn hold(&mut self, time: Duration) -> anyhow::Result<()> {
         let end = Instant::now() + time;
         loop {
-            while self.harvest()? {}
+            while self.sockets.turn(&mut self.readers)? > 0 {}
             if Instant::now() >= end {
                 return Ok(());
             }
@@ -95,80 +88,55 @@ impl Crowd {
 
     /// Pings answered.
     pub(crate) fn pongs(&self) -> u64 {
-        self.pongs
+        self.readers.pongs
+    }
+}
+
+impl Audience for Readers {
+    fn opened(&mut self, _: u32) -> anyhow::Result<()> {
+        Ok(())
     }
 
-    /// Takes what has come; `false` when that was nothing. There may be more than the rings have buffers for.
-    fn harvest(&mut self) -> anyhow::Result<bool> {
-        let mut has_received = false;
-        let Crowd { rings, slots, clients, subjects, script, current, pongs } = self;
-        let mut pinged = Vec::new();
-        for (number, (ring, clients)) in rings.iter_mut().zip(clients.chunks_mut(*slots)).enumerate() {
-            ring.harvest(|slot, got| {
-                let at = number * *slots + slot;
-                let bytes = match got {
-                    Received::Bytes(bytes) => bytes,
-                    Received::End(errno) => bail!("connection {at} was lost (errno {errno})"),
-                };
-                has_received = true;
-                let Client { frames, lines } = &mut clients[slot];
-                let mut fault = None;
-                frames.push(bytes, |opcode, payload| {
-                    let expected = match (opcode, script.get(*lines)) {
-                        (Opcode::Ping, _) => return pinged.push(slot),
-                        (Opcode::Text, Some(Line::Message(number))) => {
-                            script::message(*subjects, at % *subjects, *number)
-                        }
-                        (Opcode::Text, Some(Line::Notice)) => script::NOTICE.into(),
-                        _ => format!("nothing ({opcode:?})"),
-                    };
-                    *lines += 1;
-                    if payload != expected.as_bytes() {
-                        fault = Some(format!("{:?} instead of {expected}", String::from_utf8_lossy(payload)));
-                    }
-                    *current += usize::from(*lines == script.len());
-                })?;
-                fault.map_or(Ok(()), |fault| bail!("connection {at} got {fault}"))
-            })?;
-            for slot in pinged.drain(..) {
-                *pongs += 1;
-                ring.reply(slot, PONG)?;
+    fn received(&mut self, client: u32, bytes: &[u8], _: u64, pongs: &mut Vec<Pong>) -> anyhow::Result<()> {
+        let Readers { plan, clients, script, current, pongs: answered } = self;
+        let subject = plan.subjects.of(client) as usize;
+        let subjects = plan.subjects.count as usize;
+        let Client { frames, is_subscribed, lines } = &mut clients[client as usize];
+        let mut fault = None;
+        frames.push(bytes, |opcode, payload| {
+            if opcode == Opcode::Ping {
+                *answered += 1;
+                return pongs.push(Pong { client, payload: payload.to_vec() });
             }
-        }
-        Ok(has_received)
+            if !*is_subscribed {
+                let expected = format!(r#"[{{"subject":"{}""#, script::subject(subject));
+                let text = String::from_utf8_lossy(payload);
+                if opcode != Opcode::Text || !text.contains(&expected) {
+                    fault = Some(format!("{text:?} instead of {expected}"));
+                }
+                *is_subscribed = true;
+                *current += 1;
+                return;
+            }
+            let expected = match (opcode, script.get(*lines)) {
+                (Opcode::Text, Some(Line::Message(number))) => script::message(subjects, subject, *number),
+                (Opcode::Text, Some(Line::Notice)) => script::NOTICE.into(),
+                _ => format!("nothing ({opcode:?})"),
+            };
+            *lines += 1;
+            if payload != expected.as_bytes() {
+                fault = Some(format!("{:?} instead of {expected}", String::from_utf8_lossy(payload)));
+            }
+            *current += usize::from(*lines == script.len());
+        })?;
+        fault.map_or(Ok(()), |fault| bail!("connection {client} got {fault}"))
+    }
+
+    fn ended(&mut self, client: u32, errno: i32) -> anyhow::Result<()> {
+        bail!("connection {client} was lost (errno {errno})")
     }
 }
 
-/// Reads the answer to the upgrade, and the one to the subscription in its address.
-fn await_subscribed(stream: &mut TcpStream, subject: &str) -> anyhow::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let mut bytes = Vec::new();
-    let mut frames = ServerFrames::new(PAYLOAD_LEN_MAX);
-    let mut replies = Vec::new();
-    let mut is_open = false;
-    while replies.is_empty() {
-        let mut chunk = [0; 1024];
-        let len = stream.read(&mut chunk)?;
-        ensure!(len > 0, "the server has closed it: {}", String::from_utf8_lossy(&bytes));
-        bytes.extend_from_slice(&chunk[..len]);
-        if !is_open && let Some(response) = read_response(&bytes, KEY)? {
-            is_open = true;
-            bytes.drain(..response.head_len);
-        }
-        if is_open {
-            frames.push(&bytes, |_, payload| replies.push(String::from_utf8_lossy(payload).into_owned()))?;
-            bytes.clear();
-        }
-    }
-    let expected = format!(r#"[{{"subject":"{subject}""#);
-    ensure!(replies.len() == 1 && replies[0].contains(&expected), "{replies:?} instead of {expected}");
-    ensure!(frames.is_between_frames(), "more than the reply to the subscription");
-    Ok(())
-}
-
-/// An empty pong, masked with zeros (RFC 6455, 5.5.3): the pings are empty.
-const PONG: &[u8] = &[0x8a, 0x80, 0, 0, 0, 0];
-const SLOTS_PER_RING_MAX: usize = 16_384;
 const PAYLOAD_LEN_MAX: usize = 4_096;
-/// For one line of the script, or one handshake.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// For one line of the script, or for all handshakes.
+const PATIENCE: Duration = Duration::from_secs(120);

@@ -11,6 +11,9 @@ pub(crate) enum Line {
     Notice,
 }
 
+/// The name of a client's subject, as a template.
+pub(crate) const SUBJECT: &str = "/IDLE/S{subject:05}/trade";
+
 /// The name of a subject.
 pub(crate) fn subject(subject: usize) -> String {
     format!("/IDLE/S{subject:05}/trade")

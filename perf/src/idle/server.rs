@@ -4,7 +4,7 @@
 //! It prints what it is in one line of JSON, then obeys lines on its standard input until that ends.
 
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -35,7 +35,7 @@ pub(crate) struct ServerArgs {
 /// The first line that the server prints: where it listens, and what it predicts.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Greeting {
-    pub(crate) addr: SocketAddr,
+    pub(crate) addr: SocketAddrV4,
     /// Bytes of a session in the worker's slab.
     pub(crate) slab: usize,
     /// In the list of its group's members.
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
     let subjects: Vec<SubjectId> = subjects.collect::<anyhow::Result<_>>()?;
     let (waker, sleeper) = fanblade_ring::pair()?;
     let listener = fanblade_net::listen("127.0.0.1:0".parse()?, &ListenOptions::default())?;
-    let addr = listener.local_addr();
+    let SocketAddr::V4(addr) = listener.local_addr() else { bail!("not an IPv4 address") };
     // The first deadline of a session is the one for its first subscription, which comes with its upgrade here.
     let ping_interval_ms = args.ping_interval_ms;
     let limits = Limits { ping_interval_ms, subscribe_ms_max: ping_interval_ms, ..Limits::default() };
@@ -136,7 +136,7 @@ impl Server {
             .context("cannot start the server")?;
         let stdin = child.stdin.take();
         let lines = BufReader::new(child.stdout.take().context("no output of the server")?).lines();
-        let nowhere = Greeting { addr: SocketAddr::from(([127, 0, 0, 1], 0)), slab: 0, group: 0, engine: 0 };
+        let nowhere = Greeting { addr: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), slab: 0, group: 0, engine: 0 };
         // From here on dropping it ends the process.
         let mut server = Server { child, stdin, lines, greeting: nowhere };
         server.greeting = serde_json::from_str(&server.line()?)?;

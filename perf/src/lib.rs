@@ -1,0 +1,69 @@
+//! Measurements: of the blade alone, beside what any server costs at least, and beside others. The programs are
+//! `fanblade-perf`, which measures (`cargo xtask bench` builds and runs it), and `fanblade-swarm`, the load generator.
+
+mod buffers;
+mod direct;
+mod feed;
+mod floor;
+mod idle;
+mod instructions;
+mod machine;
+mod memory;
+mod message;
+mod report;
+mod swarm;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Measurements of Fanblade. Results go to perf/results/.
+#[derive(Debug, Parser)]
+#[command(name = "fanblade-perf", version)]
+struct Arguments {
+    #[command(subcommand)]
+    measurement: Measurement,
+}
+
+#[derive(Debug, Subcommand)]
+enum Measurement {
+    /// CPU per message of the exchange, from packet to ring, by stage
+    Feed(feed::FeedArgs),
+    /// Instructions per message of the exchange, by its type, counted by callgrind
+    Instructions(instructions::InstructionsArgs),
+    /// (Started by `instructions`.) The day that is counted
+    #[command(hide = true)]
+    InstructionsDay(instructions::day::PlayArgs),
+    /// Server CPU per delivered message, beside a bare loop over the same sockets
+    Floor(floor::FloorArgs),
+    /// (Started by `floor`.) The bare loop
+    #[command(hide = true)]
+    FloorServer(floor::ServerArgs),
+    /// (Started by `floor`.) The blade's data path: ring, worker, engine
+    #[command(hide = true)]
+    FloorBlade(floor::ServerArgs),
+    /// Memory per idle session, with as many sessions as wanted
+    Idle(idle::IdleArgs),
+    /// (Started by `idle`.) The blade's data path
+    #[command(hide = true)]
+    IdleServer(idle::server::ServerArgs),
+}
+
+/// `fanblade-perf`.
+pub fn perf() -> anyhow::Result<()> {
+    match Arguments::parse().measurement {
+        Measurement::Feed(args) => feed::run(&args),
+        Measurement::Instructions(args) => instructions::run(&args),
+        Measurement::InstructionsDay(args) => instructions::day::run(&args),
+        Measurement::Floor(args) => floor::run(&args),
+        Measurement::FloorServer(args) => floor::bare::run(&args),
+        Measurement::FloorBlade(args) => floor::blade::run(&args),
+        Measurement::Idle(args) => idle::run(&args),
+        Measurement::IdleServer(args) => idle::server::run(&args),
+    }
+}
+
+/// `fanblade-swarm`.
+pub fn swarm() -> anyhow::Result<ExitCode> {
+    swarm::run(&swarm::SwarmArgs::parse())
+}

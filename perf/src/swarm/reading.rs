@@ -1,0 +1,50 @@
+//! What a client makes of the messages that it gets.
+
+use super::marker::{Marker, Pattern};
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reading {
+    /// When a message was published, in nanoseconds since the Unix epoch. None: every message counts, without latency.
+    pub(crate) timestamp: Option<Marker>,
+    /// Its number among those of its subject.
+    pub(crate) sequence: Option<Marker>,
+    pub(crate) boundary: Boundary,
+    pub(crate) preamble: Preamble,
+}
+
+/// Where a message ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum Boundary {
+    /// With its WebSocket message
+    #[default]
+    Frame,
+    /// With its timestamp, however the server cuts its stream into frames (NATS, MQTT, and whoever joins messages)
+    Timestamp,
+}
+
+/// What a client hears before it counts as subscribed.
+#[derive(Debug, Clone)]
+pub(crate) enum Preamble {
+    /// So many WebSocket messages.
+    Messages(u8),
+    /// These bytes, in whatever message.
+    Bytes(Pattern),
+}
+
+impl Default for Preamble {
+    fn default() -> Self {
+        Preamble::Messages(0)
+    }
+}
+
+impl std::str::FromStr for Preamble {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Preamble, String> {
+        if let Some(pattern) = text.strip_prefix("text:") {
+            return Ok(Preamble::Bytes(pattern.parse()?));
+        }
+        let wrong = |_| format!("`{text}` is no preamble: a number of messages (at most 255), or text:BYTES");
+        text.parse().map(Preamble::Messages).map_err(wrong)
+    }
+}

@@ -1,0 +1,88 @@
+//! Connections that are being opened: only so many at the same time need memory for what they say and hear.
+
+use std::io;
+use std::time::Instant;
+
+use fanblade_wire::client::{KEY, ResponseError, read_response};
+
+use super::ring::Kind;
+
+pub(super) struct Openings {
+    all: Vec<Opening>,
+    free: Vec<u16>,
+    most: u16,
+}
+
+/// One of them.
+pub(super) struct Opening {
+    pub(super) begun: Instant,
+    /// What is being sent.
+    pub(super) out: Vec<u8>,
+    /// The answer to the upgrade, so far.
+    pub(super) head: Vec<u8>,
+}
+
+impl Openings {
+    pub(super) fn new(most: u16) -> Openings {
+        Openings { all: Vec::new(), free: Vec::new(), most }
+    }
+
+    /// A new one, or none while there are as many as there may be.
+    pub(super) fn begin(&mut self) -> Option<u16> {
+        let number = match self.free.pop() {
+            Some(number) => number,
+            None if self.all.len() < usize::from(self.most) => {
+                self.all.push(Opening { begun: Instant::now(), out: Vec::new(), head: Vec::new() });
+                self.all.len() as u16 - 1
+            }
+            None => return None,
+        };
+        let it = &mut self.all[usize::from(number)];
+        it.begun = Instant::now();
+        it.out.clear();
+        it.head.clear();
+        Some(number)
+    }
+
+    pub(super) fn at(&mut self, number: u16) -> &mut Opening {
+        &mut self.all[usize::from(number)]
+    }
+
+    /// After the last one their memory is given back.
+    pub(super) fn end(&mut self, number: u16) {
+        self.free.push(number);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.free.len() == self.all.len()
+    }
+
+    /// Gives their memory back, once all have ended.
+    pub(super) fn clear(&mut self) {
+        *self = Openings::new(self.most);
+    }
+}
+
+impl Opening {
+    /// Length of the head, once it is whole and what a client may accept.
+    pub(super) fn head_len(&self) -> Result<Option<usize>, ResponseError> {
+        Ok(read_response(&self.head, KEY)?.map(|response| response.head_len))
+    }
+}
+
+/// What a failed step means.
+pub(super) fn failure(kind: Kind, errno: i32) -> String {
+    let what = match kind {
+        Kind::Socket => "making a socket",
+        Kind::Option => "setting an option (the swarm needs Linux 6.11)",
+        Kind::Bind => "binding to its source address (the swarm needs Linux 6.11)",
+        Kind::Connect => "connecting",
+        Kind::Request => "sending its upgrade request",
+        _ => "waiting for the answer to its upgrade",
+    };
+    let why = match errno {
+        0 => "the server has closed the connection".to_owned(),
+        errno => io::Error::from_raw_os_error(errno).to_string(),
+    };
+    format!("{what}: {why}")
+}

@@ -1,0 +1,415 @@
+//! The clients, without their sockets: each has 32 bytes, and every message of each is counted.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::frames::{CLOSE, FrameFault, Frames, PING, Piece};
+use super::marker::Progress;
+use super::plan::{Habit, Plan};
+use super::reading::{Boundary, Preamble};
+use super::tally::Tally;
+
+/// Some of the swarm's clients, `first` and those after it.
+pub(crate) struct Subscribers {
+    plan: Arc<Plan>,
+    first: u32,
+    clients: Vec<Client>,
+    subjects: Vec<Subject>,
+    window: Window,
+    ready: u32,
+    tally: Tally,
+    /// Control frames that came in pieces, so far.
+    controls: HashMap<u32, Vec<u8>>,
+}
+
+/// Messages that count: those published from `from_ns` on and before `to_ns` (since the Unix epoch).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Window {
+    pub(crate) from_ns: u64,
+    pub(crate) to_ns: u64,
+}
+
+impl Window {
+    pub(crate) const NONE: Window = Window { from_ns: u64::MAX, to_ns: u64::MAX };
+}
+
+/// What is owed to a client that has sent a ping: a pong with the same bytes.
+pub(crate) struct Pong {
+    pub(crate) client: u32,
+    pub(crate) payload: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Client {
+    frames: Frames,
+    /// The message's timestamp, if it has come in pieces.
+    timestamp: u64,
+    /// The low half of its sequence number, the same way.
+    sequence: u32,
+    /// That of the last message.
+    last: u32,
+    /// Messages of the window.
+    messages: u32,
+    timestamp_progress: Progress,
+    sequence_progress: Progress,
+    /// Messages of the preamble.
+    heard: u8,
+    flags: u8,
+}
+
+/// The promise is a hundred bytes with all that a connection needs besides.
+const _: () = assert!(size_of::<Client>() <= 32);
+
+const READY: u8 = 1 << 0;
+/// `last` holds.
+const FOLLOWS: u8 = 1 << 1;
+/// Nothing more is expected: closed, ended, or the stream is torn.
+const OVER: u8 = 1 << 2;
+
+/// What has been seen of a subject, by all readers together.
+#[derive(Clone, Copy, Default)]
+struct Subject {
+    /// Readers that have it.
+    members: u32,
+    /// First and last sequence number of the window.
+    first: u32,
+    newest: u32,
+    /// How many have received `newest`.
+    receipts: u32,
+    has_messages: bool,
+}
+
+impl Subscribers {
+    pub(crate) fn new(plan: &Arc<Plan>, clients: Range<u32>) -> Subscribers {
+        let mut subjects = vec![Subject::default(); plan.subjects.count as usize];
+        for client in clients.clone().filter(|client| plan.habits.of(*client) == Habit::Reader) {
+            subjects[plan.subjects.of(client) as usize].members += 1;
+        }
+        Subscribers {
+            plan: Arc::clone(plan),
+            first: clients.start,
+            clients: Vec::new(),
+            subjects,
+            window: Window::NONE,
+            ready: 0,
+            tally: Tally::new(),
+            controls: HashMap::new(),
+        }
+    }
+
+    /// Makes room for the clients, before the first is opened.
+    pub(crate) fn make_room(&mut self, count: usize) {
+        self.clients.resize(count, Client::default());
+    }
+
+    /// User memory of a client.
+    pub(crate) const fn bytes() -> usize {
+        size_of::<Client>()
+    }
+
+    /// How many have heard the preamble.
+    pub(crate) fn ready(&self) -> u32 {
+        self.ready
+    }
+
+    /// Messages of the window so far.
+    pub(crate) fn messages(&self) -> u64 {
+        self.tally.messages()
+    }
+
+    /// The first thing that went wrong with a connection.
+    pub(crate) fn trouble(&self) -> Option<&str> {
+        self.tally.trouble()
+    }
+
+    pub(crate) fn begin(&mut self, window: Window) {
+        self.window = window;
+        self.tally = Tally::new();
+        self.subjects.iter_mut().for_each(|it| *it = Subject { members: it.members, ..Subject::default() });
+        self.clients.iter_mut().for_each(|client| client.messages = 0);
+    }
+
+    /// A connection stands, upgraded.
+    pub(crate) fn opened(&mut self, client: u32) {
+        let at = (client - self.first) as usize;
+        self.clients[at] = Client { messages: self.clients[at].messages, ..Client::default() };
+        if matches!(self.plan.reading.preamble, Preamble::Messages(0)) {
+            self.make_ready(at);
+        }
+    }
+
+    /// We have closed it ourselves.
+    pub(crate) fn closed(&mut self, client: u32) {
+        let client = &mut self.clients[(client - self.first) as usize];
+        self.ready -= u32::from(client.flags & READY != 0);
+        client.flags = 0;
+    }
+
+    /// The server has ended it: 0, or an errno.
+    pub(crate) fn ended(&mut self, client: u32, errno: i32) {
+        let at = &mut self.clients[(client - self.first) as usize];
+        if at.flags & OVER == 0 {
+            at.flags |= OVER;
+            self.tally.class(self.plan.habits.of(client)).ended(errno);
+        }
+    }
+
+    /// Takes what `client` has received. `now_ns` is the time of the receipt, since the Unix epoch.
+    pub(crate) fn receive(&mut self, client: u32, bytes: &[u8], now_ns: u64, pongs: &mut Vec<Pong>) {
+        let at = (client - self.first) as usize;
+        let habit = self.plan.habits.of(client);
+        self.tally.class(habit).bytes += bytes.len() as u64;
+        if self.plan.upgrade.is_none() || self.clients[at].flags & OVER != 0 {
+            return;
+        }
+        // Aside, because the pieces change the rest of the client.
+        let mut frames = self.clients[at].frames;
+        let done = frames.push(bytes, |piece| match piece {
+            Piece::Message { bytes, is_first, is_last } => {
+                self.piece(client, Part { bytes, is_first, is_last, now_ns });
+            }
+            Piece::Control { opcode, bytes, is_last } => self.control(client, opcode, bytes, is_last, pongs),
+        });
+        self.clients[at].frames = frames;
+        if let Err(fault) = done {
+            self.fault(client, fault);
+        }
+    }
+
+    fn piece(&mut self, client: u32, part: Part<'_>) {
+        let at = (client - self.first) as usize;
+        if part.is_first && self.plan.reading.boundary == Boundary::Frame && self.clients[at].flags & READY != 0 {
+            self.clients[at].timestamp_progress = Progress::default();
+            self.clients[at].sequence_progress = Progress::default();
+        }
+        let mut part = part;
+        if self.clients[at].flags & READY == 0
+            && let Preamble::Bytes(pattern) = &self.plan.reading.preamble
+        {
+            let Some(taken) = pattern.scan(&mut self.clients[at].timestamp_progress, part.bytes) else { return };
+            self.clients[at].timestamp_progress = Progress::default();
+            self.make_ready(at);
+            // What stands behind it in the same message is none of its own.
+            if self.plan.reading.boundary == Boundary::Frame {
+                return;
+            }
+            part.bytes = &part.bytes[taken..];
+        }
+        match self.plan.reading.boundary {
+            Boundary::Frame => self.piece_of_message(client, part),
+            Boundary::Timestamp => self.piece_of_stream(client, part),
+        }
+    }
+
+    /// A message of the server's is one of the publisher's.
+    fn piece_of_message(&mut self, client: u32, part: Part<'_>) {
+        let Subscribers { plan, clients, .. } = self;
+        let reading = &plan.reading;
+        let it = &mut clients[(client - self.first) as usize];
+        if part.is_first && part.is_last {
+            let timestamp = reading.timestamp.as_ref().map_or(Some(part.now_ns), |marker| marker.find(part.bytes));
+            let sequence = reading.sequence.as_ref().and_then(|marker| marker.find(part.bytes));
+            return self.message(client, timestamp, sequence.map(|it| it as u32), part.now_ns);
+        }
+        if let Some(marker) = &reading.timestamp {
+            marker.scan(&mut it.timestamp_progress, &mut it.timestamp, part.bytes);
+        }
+        if let Some(marker) = &reading.sequence {
+            let mut sequence = it.sequence.into();
+            marker.scan(&mut it.sequence_progress, &mut sequence, part.bytes);
+            it.sequence = sequence as u32;
+        }
+        if part.is_last {
+            let (timestamp_at, sequence_at) = (it.timestamp_progress, it.sequence_progress);
+            let timestamp = match &reading.timestamp {
+                Some(marker) => marker.end(timestamp_at).then_some(it.timestamp),
+                None => Some(part.now_ns),
+            };
+            let sequence = reading.sequence.as_ref().filter(|marker| marker.end(sequence_at)).map(|_| it.sequence);
+            self.message(client, timestamp, sequence, part.now_ns);
+        }
+    }
+
+    /// A message of the publisher's ends with its timestamp, wherever the server's begin and end.
+    fn piece_of_stream(&mut self, client: u32, part: Part<'_>) {
+        let at = (client - self.first) as usize;
+        let mut bytes = part.bytes;
+        while let Some(marker) = &self.plan.reading.timestamp {
+            let it = &mut self.clients[at];
+            let end = marker.scan(&mut it.timestamp_progress, &mut it.timestamp, bytes);
+            if let Some(marker) = &self.plan.reading.sequence {
+                let mut sequence = it.sequence.into();
+                marker.scan(&mut it.sequence_progress, &mut sequence, &bytes[..end.unwrap_or(bytes.len())]);
+                it.sequence = sequence as u32;
+            }
+            let Some(end) = end else { break };
+            let sequence_at = std::mem::take(&mut it.sequence_progress);
+            it.timestamp_progress = Progress::default();
+            let (timestamp, sequence) = (it.timestamp, it.sequence);
+            let sequence = self.plan.reading.sequence.as_ref().filter(|it| it.end(sequence_at)).map(|_| sequence);
+            self.message(client, Some(timestamp), sequence, part.now_ns);
+            bytes = &bytes[end..];
+        }
+        if part.is_last && self.clients[at].flags & READY == 0 {
+            self.hear(at);
+        }
+    }
+
+    fn message(&mut self, client: u32, timestamp: Option<u64>, sequence: Option<u32>, now_ns: u64) {
+        let at = (client - self.first) as usize;
+        if self.clients[at].flags & READY == 0 && self.plan.reading.boundary == Boundary::Frame {
+            self.hear(at);
+        }
+        let it = &mut self.clients[at];
+        let habit = self.plan.habits.of(client);
+        let tally = self.tally.class(habit);
+        let Some(timestamp) = timestamp else {
+            tally.others += 1;
+            return;
+        };
+        if let Some(sequence) = sequence {
+            if it.flags & FOLLOWS != 0 {
+                match sequence.wrapping_sub(it.last).cast_signed() {
+                    1 => {}
+                    ..1 => {
+                        tally.repeated += 1;
+                        return;
+                    }
+                    step => {
+                        tally.gaps += 1;
+                        tally.missing += step as u64 - 1;
+                    }
+                }
+            }
+            it.last = sequence;
+            it.flags |= FOLLOWS;
+        }
+        if timestamp < self.window.from_ns || timestamp >= self.window.to_ns {
+            tally.outside += 1;
+            return;
+        }
+        it.messages += 1;
+        tally.messages += 1;
+        let latency_ns = now_ns.saturating_sub(timestamp);
+        tally.latency.record(latency_ns);
+        if habit == Habit::Reader
+            && let Some(sequence) = sequence
+        {
+            let subject = &mut self.subjects[self.plan.subjects.of(client) as usize];
+            if let Some(rank) = subject.rank(sequence) {
+                self.tally.position.record(rank, subject.members, latency_ns);
+            }
+        }
+    }
+
+    fn control(&mut self, client: u32, opcode: u8, bytes: &[u8], is_last: bool, pongs: &mut Vec<Pong>) {
+        if !is_last {
+            self.controls.entry(client).or_default().extend_from_slice(bytes);
+            return;
+        }
+        let mut payload = self.controls.remove(&client).unwrap_or_default();
+        payload.extend_from_slice(bytes);
+        let tally = self.tally.class(self.plan.habits.of(client));
+        match opcode {
+            PING => {
+                tally.pings += 1;
+                pongs.push(Pong { client, payload });
+            }
+            CLOSE => {
+                // RFC 6455, 7.1.5: 1005 stands for a close without a code.
+                let code = payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
+                tally.closed(code, payload.get(2..).unwrap_or_default());
+                self.clients[(client - self.first) as usize].flags |= OVER;
+            }
+            _ => {}
+        }
+    }
+
+    fn fault(&mut self, client: u32, fault: FrameFault) {
+        self.clients[(client - self.first) as usize].flags |= OVER;
+        self.tally.class(self.plan.habits.of(client)).fault(client, fault);
+    }
+
+    fn hear(&mut self, at: usize) {
+        if let Preamble::Messages(count) = self.plan.reading.preamble {
+            self.clients[at].heard += 1;
+            if self.clients[at].heard == count {
+                self.make_ready(at);
+            }
+        }
+    }
+
+    fn make_ready(&mut self, at: usize) {
+        self.clients[at].flags |= READY;
+        self.ready += 1;
+    }
+
+    /// All counts, and with them what each client of `all` should have got of its subject, and has not: of what any
+    /// client has seen.
+    pub(crate) fn finish(all: Vec<Subscribers>) -> Tally {
+        let mut tally = Tally::new();
+        let mut seen: Vec<Subject> = Vec::new();
+        for part in &all {
+            seen.resize(part.subjects.len().max(seen.len()), Subject::default());
+            seen.iter_mut().zip(&part.subjects).for_each(|(seen, subject)| seen.merge(subject));
+        }
+        for part in all {
+            let Subscribers { plan, first, clients, .. } = &part;
+            let mut lost = Tally::new();
+            let is_sequenced = plan.reading.sequence.is_some();
+            for (number, client) in (*first..).zip(clients) {
+                let subject = seen.get(plan.subjects.of(number) as usize).filter(|it| it.has_messages);
+                let expected = subject.map_or(0, |it| it.newest.wrapping_sub(it.first).wrapping_add(1));
+                let expected = if is_sequenced { expected } else { client.messages };
+                lost.class(plan.habits.of(number)).client(client.messages, expected);
+            }
+            tally.merge(lost);
+            tally.merge(part.tally);
+        }
+        tally
+    }
+}
+
+/// Bytes of a message, and when they came.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    bytes: &'a [u8],
+    is_first: bool,
+    is_last: bool,
+    now_ns: u64,
+}
+
+impl Subject {
+    /// The how many-th receipt of the newest message this is; none for an older one.
+    fn rank(&mut self, sequence: u32) -> Option<u32> {
+        if !self.has_messages {
+            (self.first, self.newest, self.has_messages) = (sequence, sequence, true);
+        }
+        if sequence.wrapping_sub(self.first).cast_signed() < 0 {
+            self.first = sequence;
+        }
+        match sequence.wrapping_sub(self.newest).cast_signed() {
+            ..0 => return None,
+            0 => self.receipts += 1,
+            _ => (self.newest, self.receipts) = (sequence, 1),
+        }
+        Some(self.receipts)
+    }
+
+    fn merge(&mut self, other: &Subject) {
+        if !other.has_messages {
+            return;
+        }
+        if !self.has_messages {
+            *self = *other;
+            return;
+        }
+        if other.first.wrapping_sub(self.first).cast_signed() < 0 {
+            self.first = other.first;
+        }
+        if other.newest.wrapping_sub(self.newest).cast_signed() > 0 {
+            self.newest = other.newest;
+        }
+    }
+}
