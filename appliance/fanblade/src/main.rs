@@ -10,6 +10,7 @@ mod figures;
 mod flows;
 mod interrupt;
 mod metrics;
+mod replay;
 mod run;
 mod sequencer;
 mod subscribe;
@@ -33,6 +34,8 @@ enum Command {
     Run(run::Args),
     /// Subscribe to a blade; prints what comes, or checks order and gaps and prints rates
     Subscribe(subscribe::Args),
+    /// Play a file or a simulated market as an exchange would: multicast with faults, a re-request server
+    Replay(replay::Args),
     /// Show the flows that the kernel counted, from the pinned eBPF maps; the daemon need not run
     Flows(flows::Args),
     /// Show what is in the ring of a running blade: subjects, rates, frames; costs the blade nothing
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::main(args),
         Command::Subscribe(args) => subscribe::main(args),
+        Command::Replay(args) => replay::main(&args),
         Command::Flows(args) => flows::main(&args),
         Command::Tap(args) => tap::main(&args),
         Command::Doctor(args) => doctor::main(&args),

@@ -1,7 +1,7 @@
 //! `fanblade run`: the wiring of a blade, its start, and its end.
 
-mod feed;
-mod interfaces;
+pub(crate) mod feed;
+pub(crate) mod interfaces;
 mod kernel;
 mod log;
 mod ports;

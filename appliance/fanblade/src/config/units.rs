@@ -21,7 +21,7 @@ impl Bytes {
 }
 
 impl Millis {
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         scaled(text, TIME_UNITS).map(Millis).ok_or_else(|| {
             format!("`{text}` is not a duration; write \"250ms\", \"30s\" or \"5m\" (a bare number is ms)")
         })

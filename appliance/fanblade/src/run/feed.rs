@@ -85,7 +85,7 @@ fn file(config: &FeedConfig, path: &Path, configured: Option<Day>) -> anyhow::Re
 }
 
 /// A wrong file is recognised, if it can be.
-fn explain(path: &Path, error: FileError) -> anyhow::Error {
+pub(crate) fn explain(path: &Path, error: FileError) -> anyhow::Error {
     let what = match &error {
         FileError::Read { .. } if path.is_dir() => Some("it is a directory; name a file in it".to_owned()),
         FileError::Framing { .. } | FileError::NotItch { .. } | FileError::Empty { .. } => {

@@ -9,7 +9,7 @@ use nix::sys::socket::SockaddrStorage;
 use crate::config::nearest;
 
 /// An interface that does not exist is a mistake in the configuration, and told with those that do.
-pub(super) fn require(name: &str) -> anyhow::Result<()> {
+pub(crate) fn require(name: &str) -> anyhow::Result<()> {
     let mut known: Vec<String> = getifaddrs()?.map(|interface| interface.interface_name).collect();
     known.sort();
     known.dedup();

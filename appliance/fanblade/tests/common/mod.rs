@@ -6,6 +6,8 @@
     reason = "each test binary uses its own part of this module"
 )]
 
+pub mod exchange;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;

@@ -133,6 +133,11 @@ impl Reader {
         self.peeked_len = 0;
     }
 
+    /// Whether the file is compressed, so that offsets are not its own.
+    pub fn is_gzipped(&self) -> bool {
+        self.gzipped
+    }
+
     fn available(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }

@@ -1,0 +1,254 @@
+//! `fanblade replay`: an exchange to test with. It publishes a file or a simulated market as MoldUDP64 on one or two
+//! multicast groups, loses, swaps and doubles packets as it is told, and serves what receivers need to recover.
+
+mod faults;
+mod limits;
+mod line;
+mod pace;
+mod publisher;
+mod report;
+mod requests;
+mod source;
+mod store;
+mod target;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use fanblade_feed::Session;
+use fanblade_feed::limits::PACKET_LEN_MAX;
+use fanblade_feed::simulator::SimulatorConfig;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{self, Millis};
+use faults::{Faults, Odds, Percent};
+use line::Line;
+use pace::{Pace, Rate};
+use publisher::{Orders, Plan, Publisher};
+use report::Report;
+use requests::RequestServer;
+use source::Source;
+use store::Store;
+use target::Target;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A BinaryFILE, plain or .gz, or `sim` for a simulated market
+    source: String,
+    /// Line A: GROUP:PORT, or GROUP:PORT@IF to send by that interface
+    #[arg(long, value_name = "GROUP:PORT[@IF]")]
+    to: Target,
+    /// Line B
+    #[arg(long, value_name = "GROUP:PORT[@IF]")]
+    to_b: Option<Target>,
+    /// realtime, a factor such as 10, or max: in full packets, as fast as --rate permits
+    #[arg(long, value_name = "SPEED", default_value = "realtime")]
+    speed: config::Pace,
+    /// Messages a second at most with --speed max, or `none`
+    #[arg(long, default_value = "500000")]
+    rate: Rate,
+    /// Packets lost on line A, in percent
+    #[arg(long, value_name = "PERCENT", default_value = "0")]
+    drop_a: Percent,
+    /// Packets lost on line B, in percent
+    #[arg(long, value_name = "PERCENT", default_value = "0")]
+    drop_b: Percent,
+    /// Packets that come after up to three later ones, in percent, on each line
+    #[arg(long, value_name = "PERCENT", default_value = "0")]
+    reorder: Percent,
+    /// Packets that come twice, in percent, on each line
+    #[arg(long, value_name = "PERCENT", default_value = "0")]
+    duplicate: Percent,
+    /// Decides which packets meet a fault
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Name of the session, at most 10 characters [default: the first word of the file's name, or SIMULATED]
+    #[arg(long, value_parser = session)]
+    session: Option<Session>,
+    /// Serve re-requests by UDP at this address
+    #[arg(long, value_name = "ADDR")]
+    requests: Option<SocketAddr>,
+    /// Requests that are not answered, in percent
+    #[arg(long, value_name = "PERCENT", default_value = "0")]
+    drop_requests: Percent,
+    /// Silence after which a heartbeat is sent
+    #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    heartbeat: u64,
+    /// For how long the end of the session is repeated and requests are still served
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
+    linger: f64,
+    /// Publish only the first N messages
+    #[arg(long, value_name = "N")]
+    messages: Option<u64>,
+    /// Begin after a line on standard input (or its end); heartbeats are sent before
+    #[arg(long, value_enum)]
+    wait_for: Option<WaitFor>,
+    /// Bytes in a packet at most
+    #[arg(long, value_name = "BYTES", default_value_t = PACKET_LEN_MAX as u16, value_parser = clap::value_parser!(u16).range(100..=65_507))]
+    packet_len: u16,
+    /// Routers that a packet may pass
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=255))]
+    ttl: u32,
+    /// Print the summary as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    market: Market,
+}
+
+/// The simulated market.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Options for `sim`")]
+struct Market {
+    /// Number of instruments
+    #[arg(long, value_name = "N", default_value_t = 2_000)]
+    symbols: usize,
+    /// Mean rate of messages in simulated time
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    messages_per_s: u32,
+    /// Simulated time after which the day ends: 90s, 5m, 1h [default: when it is stopped]
+    #[arg(long, value_parser = Millis::parse)]
+    duration: Option<Millis>,
+    /// Decides which market it is
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    market_seed: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum WaitFor {
+    Stdin,
+}
+
+pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
+    let (source, store, session) = args.open()?;
+    let store = Arc::new(store);
+    let orders = Arc::new(Orders::default());
+    let packet_len_max = usize::from(args.packet_len);
+    let linger = Duration::try_from_secs_f64(args.linger).context("--linger")?;
+    let heartbeat = Duration::from_millis(args.heartbeat);
+    let plan = Plan { session, pace: Pace::new(args.speed, args.rate), packet_len_max, heartbeat, linger };
+    let requests = args.requests.map(|address| {
+        RequestServer::bind(address, session, packet_len_max, args.drop_requests, args.seed, Arc::clone(&store))
+    });
+    let requests = requests.transpose()?;
+    let lines = args.lines()?;
+    args.say_ready(session, requests.as_ref())?;
+
+    let started = Instant::now();
+    orders.begin.store(args.wait_for.is_none(), Relaxed);
+    if args.wait_for == Some(WaitFor::Stdin) {
+        let orders = Arc::clone(&orders);
+        // Not joined: it may wait for a line for ever.
+        std::thread::spawn(move || {
+            let _ = std::io::stdin().read_line(&mut String::new());
+            orders.begin.store(true, Relaxed);
+        });
+    }
+    let server = requests.map(|server| {
+        let orders = Arc::clone(&orders);
+        std::thread::spawn(move || server.run(&orders))
+    });
+    let publisher = Publisher { plan, source, lines, store: Arc::clone(&store), orders: Arc::clone(&orders) };
+    let published = until_published(publisher, &orders);
+    orders.stop.store(true, Relaxed);
+    let requests = server.and_then(|server| server.join().ok());
+    let lines = published?;
+    let mut counters = lines.iter().map(Line::counters);
+    let report = Report {
+        session: String::from_utf8_lossy(&session).trim_end().to_owned(),
+        messages: store.next() - 1,
+        seconds: started.elapsed().as_secs_f64(),
+        line_a: counters.next().unwrap_or_default(),
+        line_b: counters.next(),
+        requests,
+    };
+    if args.json {
+        println!("{}", serde_json::to_string(&report).context("the summary as JSON")?);
+    } else {
+        print!("{report}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Args {
+    /// The messages, the store for them, and their session.
+    fn open(&self) -> anyhow::Result<(Source, Store, Session)> {
+        let messages_max = self.messages.unwrap_or(u64::MAX);
+        if self.source != "sim" {
+            let path = Path::new(&self.source);
+            let (source, store) = Source::file(path, messages_max)?;
+            return Ok((source, store, self.session.unwrap_or_else(|| source::session_of(path))));
+        }
+        let Market { symbols, messages_per_s, duration, market_seed } = self.market;
+        if self.speed == config::Pace::Max && duration.is_none() && self.messages.is_none() {
+            bail!("a simulated market at full speed would go on for hours; bound it: --duration 1h, or --messages N");
+        }
+        let config = SimulatorConfig {
+            seed: market_seed,
+            symbols,
+            messages_per_s,
+            duration_max: duration.map(|Millis(ms)| Duration::from_millis(ms)),
+            ..SimulatorConfig::default()
+        };
+        let (source, store) = Source::simulator(&config, messages_max)?;
+        Ok((source, store, self.session.unwrap_or(config.session)))
+    }
+
+    fn lines(&self) -> anyhow::Result<Vec<Line>> {
+        let lines = [Some((&self.to, self.drop_a)), self.to_b.as_ref().map(|target| (target, self.drop_b))];
+        let lines = lines.into_iter().flatten().zip(0..);
+        lines
+            .map(|((target, drop), stream)| {
+                let odds = Odds { drop, reorder: self.reorder, duplicate: self.duplicate };
+                Line::new(target.clone(), self.ttl, Faults::new(odds, self.seed, stream))
+            })
+            .collect()
+    }
+
+    /// One line, once everything is bound: `ready session=… a=… b=… requests=…`.
+    fn say_ready(&self, session: Session, requests: Option<&RequestServer>) -> anyhow::Result<()> {
+        let mut line = format!("ready session={} a={}", String::from_utf8_lossy(&session).trim_end(), self.to);
+        if let Some(target) = &self.to_b {
+            line += &format!(" b={target}");
+        }
+        if let Some(server) = requests {
+            line += &format!(" requests={}", server.local_addr()?);
+        }
+        println!("{line}");
+        Ok(())
+    }
+}
+
+/// Publishes on a thread of its own, until that is done or a signal says to stop.
+fn until_published(publisher: Publisher, orders: &Orders) -> anyhow::Result<Vec<Line>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let (done, mut published) = tokio::sync::oneshot::channel();
+        std::thread::Builder::new().name("publisher".to_owned()).spawn(move || done.send(publisher.run()))?;
+        tokio::select! {
+            result = &mut published => return result.context("the publisher broke")?,
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        orders.stop.store(true, Relaxed);
+        published.await.context("the publisher broke")?
+    })
+}
+
+/// A session's name, padded.
+fn session(text: &str) -> Result<Session, String> {
+    let mut session = [b' '; 10];
+    match session.get_mut(..text.len()) {
+        Some(place) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            place.copy_from_slice(text.as_bytes());
+            Ok(session)
+        }
+        _ => Err(format!("`{text}` is no session; a session has 1 to 10 printable ASCII characters, and no spaces")),
+    }
+}

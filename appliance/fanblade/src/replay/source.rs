@@ -1,0 +1,133 @@
+//! What is played: messages, one after the other.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use fanblade_feed::binaryfile::{Item, Reader};
+use fanblade_feed::moldudp64::Packet;
+use fanblade_feed::pace::Pace;
+use fanblade_feed::simulator::{Simulator, SimulatorConfig};
+use fanblade_feed::{FileFeed, Session, itch};
+use zerocopy::FromBytes as _;
+
+use super::store::{self, Store};
+use crate::run::feed::explain;
+
+/// A source of messages, and one look ahead.
+#[derive(Debug)]
+pub(super) struct Source {
+    origin: Origin,
+    /// Messages that were taken from the origin, each behind its length, and how far they are consumed.
+    framed: Vec<u8>,
+    consumed: usize,
+    /// How many more are wanted.
+    left: u64,
+}
+
+#[derive(Debug)]
+enum Origin {
+    File { path: PathBuf, reader: Reader },
+    Simulator(Box<Simulator>),
+}
+
+impl Source {
+    /// A BinaryFILE, plain or gzipped, and the store for its messages.
+    pub(super) fn file(path: &Path, messages_max: u64) -> anyhow::Result<(Self, Store)> {
+        // Says what is wrong with it.
+        FileFeed::open(path, Pace::Unpaced).map_err(|error| explain(path, error))?;
+        let open = || File::open(path).with_context(|| format!("cannot open {}", path.display()));
+        let reader = Reader::new(open()?).with_context(|| format!("cannot read {}", path.display()))?;
+        let store = if reader.is_gzipped() { spilling()? } else { Store::over(open()?) };
+        Ok((Self::new(Origin::File { path: path.to_owned(), reader }, messages_max), store))
+    }
+
+    /// A simulated market, and the store for its messages.
+    pub(super) fn simulator(config: &SimulatorConfig, messages_max: u64) -> anyhow::Result<(Self, Store)> {
+        let simulator = Simulator::new(config)?;
+        Ok((Self::new(Origin::Simulator(Box::new(simulator)), messages_max), spilling()?))
+    }
+
+    fn new(origin: Origin, messages_max: u64) -> Self {
+        Self { origin, framed: Vec::new(), consumed: 0, left: messages_max }
+    }
+
+    /// The next message, which stays the next until it is consumed; none at the end.
+    pub(super) fn peek(&mut self) -> anyhow::Result<Option<&[u8]>> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        if self.consumed == self.framed.len() {
+            self.consumed = 0;
+            self.framed.clear();
+            while self.framed.is_empty() {
+                if !self.origin.refill(&mut self.framed)? {
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(store::messages(self.framed.get(self.consumed..).unwrap_or_default()).next())
+    }
+
+    /// Goes on behind a message of this length.
+    pub(super) fn consume(&mut self, len: usize) {
+        self.consumed += 2 + len;
+        self.left -= 1;
+    }
+}
+
+impl Origin {
+    /// Adds what comes next to `framed`, each message behind its length. False: there is no more.
+    fn refill(&mut self, framed: &mut Vec<u8>) -> anyhow::Result<bool> {
+        match self {
+            Origin::File { path, reader } => match reader.peek() {
+                Ok(Item::Message { bytes, .. }) => {
+                    frame(bytes, framed);
+                    reader.consume();
+                    Ok(true)
+                }
+                Ok(Item::EndOfSession | Item::EndOfFile) => Ok(false),
+                Ok(Item::Malformed { offset, fault }) => {
+                    eprintln!("fanblade: {}: {fault}, at byte {offset}; the session ends there", path.display());
+                    Ok(false)
+                }
+                Err(error) => bail!("cannot read {}: {error}", path.display()),
+            },
+            Origin::Simulator(simulator) => {
+                if simulator.advance().is_none() {
+                    return Ok(false);
+                }
+                for message in Packet::parse(simulator.packet())?.messages() {
+                    frame(message?.2, framed);
+                }
+                Ok(true)
+            }
+        }
+    }
+}
+
+/// When a message happened, nanoseconds since midnight; none where it has no such field.
+pub(super) fn time_ns(message: &[u8]) -> Option<u64> {
+    itch::Header::ref_from_prefix(message).ok().map(|(header, _)| header.timestamp.get())
+}
+
+/// The session of a file: its name's first word, as a blade calls it that plays the file.
+pub(super) fn session_of(path: &Path) -> Session {
+    let mut session = [b' '; 10];
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    for (place, &byte) in session.iter_mut().zip(name.iter().take_while(|byte| byte.is_ascii_alphanumeric())) {
+        *place = byte;
+    }
+    session
+}
+
+fn frame(message: &[u8], framed: &mut Vec<u8>) {
+    // Both a file's and a packet's messages are at most that long.
+    framed.extend_from_slice(&(message.len() as u16).to_be_bytes());
+    framed.extend_from_slice(message);
+}
+
+fn spilling() -> anyhow::Result<Store> {
+    let directory = std::env::temp_dir();
+    Store::spilling().with_context(|| format!("cannot keep messages in {}; see TMPDIR", directory.display()))
+}
