@@ -21,7 +21,7 @@ pub(crate) use moldudp64::Moldudp64Config;
 pub(crate) use publisher::PublisherConfig;
 pub(crate) use soupbintcp::{SoupbintcpConfig, SoupbintcpStart};
 pub(crate) use units::{Bytes, Millis};
-pub(crate) use websocket::WebsocketConfig;
+pub(crate) use websocket::{MapConfig, OnGap, Scope, WebsocketConfig};
 
 /// A whole configuration.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -206,7 +206,7 @@ impl Config {
         Config::parse(file, &source)
     }
 
-    fn parse(file: &Path, source: &str) -> Result<Config, ConfigError> {
+    pub(crate) fn parse(file: &Path, source: &str) -> Result<Config, ConfigError> {
         let config: Config = toml::from_str(source).map_err(|error| ConfigError::from_toml(file, source, &error))?;
         config.validate().map_err(|fault| ConfigError::at(file, source, &fault.span, fault.message, fault.hint))?;
         Ok(config)
@@ -219,7 +219,7 @@ impl Config {
         self.feed.moldudp64.validate()?;
         self.feed.soupbintcp.validate()?;
         self.feed.publisher.validate()?;
-        self.feed.websocket.validate()?;
+        self.feed.websocket.validate(self.feed.source == FeedSource::Websocket)?;
         let venue = self.feed.venue.get_ref();
         if venue.is_empty()
             || venue.len() > 32

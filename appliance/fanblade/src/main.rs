@@ -15,6 +15,7 @@ mod run;
 mod sequencer;
 mod subscribe;
 mod tap;
+mod upstream;
 
 use std::process::ExitCode;
 

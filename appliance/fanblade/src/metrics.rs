@@ -50,6 +50,7 @@ impl Everything {
             ("feed_messages", "Messages passed on by the feed.", feed.messages),
             ("feed_duplicates", "Messages that had come before.", feed.duplicates),
             ("feed_stale", "Messages of an earlier session.", feed.stale),
+            ("feed_unmatched", "Messages that are mapped to no subject.", feed.unmatched),
             ("feed_gaps", "Runs of missing messages.", feed.gaps),
             ("feed_gap_messages", "Messages missing in those runs.", feed.gap_messages),
             ("feed_malformed", "Things in the feed that could not be read.", feed.malformed),

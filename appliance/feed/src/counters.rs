@@ -16,6 +16,8 @@ pub struct FeedCounters {
     pub duplicates: u64,
     /// Messages of the session before this one, dropped.
     pub stale: u64,
+    /// Messages that nobody asked for.
+    pub unmatched: u64,
     /// Runs of missing messages.
     pub gaps: u64,
     /// Messages in those runs.

@@ -92,6 +92,20 @@ pub enum Record<'a> {
         /// The first after the gap.
         to: u64,
     },
+    /// The numbers `from..to` will not be used: messages are missing upstream.
+    Gap {
+        /// The first that is missing.
+        from: u64,
+        /// The first after the gap.
+        to: u64,
+    },
+    /// Numbering begins anew.
+    Session {
+        /// The new session.
+        session: Session,
+        /// The number of the next update, from 1. Above 1, earlier ones were before the feed's time.
+        first_seq: u64,
+    },
     /// Something is wrong upstream: [`Trouble::Told`](crate::Trouble::Told).
     Trouble {
         /// What it is counted under.

@@ -1,16 +1,286 @@
-//! `[feed.websocket]`: another WebSocket server.
+//! `[feed.websocket]`: another WebSocket server, such as a venue's. docs/UPSTREAM.md explains the keys.
 
-use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use super::Fault;
+use serde::{Deserialize, Deserializer};
+use serde_spanned::Spanned;
+use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, Uri};
+
+use super::{Bytes, Fault, Millis, fault, from_text, in_range, map, unplaced};
+use crate::upstream::websocket::{
+    BookFormat, Each, Pattern, Patterns, Place, Pointer, SubjectTemplate, Template, TimeFormat,
+};
 
 /// `[feed.websocket]`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct WebsocketConfig {}
+pub(crate) struct WebsocketConfig {
+    /// `ws://` or `wss://`. Empty: not configured.
+    pub(crate) url: Spanned<String>,
+    /// Sent in this order after each connection. JSON.
+    pub(crate) subscribe: Vec<Spanned<String>>,
+    /// Further ones of the opening request.
+    pub(crate) headers: Spanned<BTreeMap<String, String>>,
+    /// Certificates (PEM) that a `wss://` server's may be signed with, instead of those that browsers trust.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// From the first packet to the answered upgrade.
+    pub(crate) connect_ms_max: Spanned<Millis>,
+    /// Between our pings; 0: none.
+    pub(crate) ping_interval_ms: Spanned<Millis>,
+    /// Nothing at all has come for so long: the connection is given up.
+    pub(crate) idle_ms_max: Spanned<Millis>,
+    /// No message has come for so long: what is served is called stale; 0: never.
+    pub(crate) silent_ms_max: Spanned<Millis>,
+    pub(crate) reconnect_ms_min: Spanned<Millis>,
+    pub(crate) reconnect_ms_max: Spanned<Millis>,
+    pub(crate) message_len_max: Spanned<Bytes>,
+    /// Messages by which the venue says no.
+    pub(crate) error: Patterns,
+    /// Where they say it in words; none: the whole message.
+    pub(crate) error_text: Option<Pointer>,
+    /// The number of every message of a connection, without holes.
+    pub(crate) sequence: Option<Pointer>,
+    /// What to do where there is one.
+    pub(crate) on_gap: Spanned<OnGap>,
+    /// The venue's number of a message becomes `q`; none: we count.
+    pub(crate) seq: Option<Spanned<Pointer>>,
+    /// The name of the venue's numbering, which outlives connections.
+    pub(crate) epoch: Option<Spanned<String>>,
+    pub(crate) map: Vec<MapConfig>,
+}
+
+/// `[[feed.websocket.map]]`: what becomes of a kind of message. The first that matches takes it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MapConfig {
+    #[serde(rename = "match")]
+    pub(crate) matches: Pattern,
+    /// Where the elements are that have values; none: the message is the one element.
+    #[serde(default)]
+    pub(crate) each: Option<Spanned<Each>>,
+    pub(crate) subject: SubjectTemplate,
+    /// The value; none: the whole element.
+    #[serde(default)]
+    pub(crate) data: Option<Spanned<Place>>,
+    /// When it happened; none: when it came.
+    #[serde(default)]
+    pub(crate) ts: Option<Place>,
+    #[serde(default = "rfc3339")]
+    pub(crate) ts_format: TimeFormat,
+    /// The number of the element within its subject, without holes.
+    #[serde(default)]
+    pub(crate) sequence: Option<Place>,
+    /// Where elements have several numbers: the first of them, `sequence` being the last.
+    #[serde(default)]
+    pub(crate) sequence_first: Option<Spanned<Place>>,
+    /// The last number of the element before.
+    #[serde(default)]
+    pub(crate) sequence_previous: Option<Spanned<Place>>,
+    #[serde(default)]
+    pub(crate) sequence_scope: Scope,
+    /// False: the elements are no values, but say with `sequence` which number the subject has got to.
+    #[serde(default = "yes")]
+    pub(crate) publish: Spanned<bool>,
+    /// The messages are an order book and its changes; the value is the book.
+    #[serde(default)]
+    pub(crate) book: Option<Spanned<BookFormat>>,
+    /// How many levels of a side were subscribed.
+    #[serde(default = "ten")]
+    pub(crate) book_depth: Spanned<u64>,
+    /// How many levels of a side are passed on.
+    #[serde(default = "ten")]
+    pub(crate) book_levels: Spanned<u64>,
+    #[serde(default = "tell")]
+    pub(crate) on_gap: Spanned<OnGap>,
+    /// Sent in this order where `on_gap` says so.
+    #[serde(default)]
+    pub(crate) resubscribe: Vec<Spanned<Template>>,
+}
+
+/// What to do about messages that are missing, beyond telling subscribers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OnGap {
+    /// Nothing.
+    Tell,
+    /// Send what `resubscribe` says.
+    Resubscribe,
+    /// Connect anew.
+    Reconnect,
+}
+
+/// How long a numbering lasts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Scope {
+    /// It is the same for every connection.
+    #[default]
+    Venue,
+    /// Each connection has its own.
+    Connection,
+}
 
 impl WebsocketConfig {
-    pub(super) fn validate(&self) -> Result<(), Fault> {
-        Ok(())
+    /// `is_used`: it is the feed, so that it must be complete.
+    pub(super) fn validate(&self, is_used: bool) -> Result<(), Fault> {
+        let url = self.url.get_ref();
+        if is_used && url.is_empty() {
+            return fault(&self.url, "[feed.websocket] has no `url`".to_owned(), "url = \"wss://HOST/PATH\"");
+        }
+        if is_used && self.map.is_empty() {
+            let hint = "a [[feed.websocket.map]] for each kind of message; docs/examples/ has some for known venues";
+            return fault(&self.url, "no message of the server is mapped to a subject".to_owned(), hint);
+        }
+        if !url.is_empty() && !is_websocket(url) {
+            let hint = "ws://HOST[:PORT]/PATH, or wss:// for TLS";
+            return fault(&self.url, format!("`{url}` is not the address of a WebSocket server"), hint);
+        }
+        for message in &self.subscribe {
+            if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(message.get_ref()) {
+                let hint = "in '…', TOML leaves quotes and backslashes as they are";
+                return fault(message, format!("not JSON: {error}"), hint);
+            }
+        }
+        for (name, value) in self.headers.get_ref() {
+            if HeaderName::try_from(name).is_err() || HeaderValue::try_from(value).is_err() {
+                return fault(
+                    &self.headers,
+                    format!("`{name}: {value}` is no HTTP header"),
+                    "{ \"Name\" = \"value\" }",
+                );
+            }
+        }
+        let millis = |value: &Spanned<Millis>, min| in_range(&map(value, |ms| ms.0), min, 86_400_000, "milliseconds");
+        millis(&self.connect_ms_max, 100)?;
+        millis(&self.ping_interval_ms, 0)?;
+        millis(&self.idle_ms_max, 100)?;
+        millis(&self.silent_ms_max, 0)?;
+        millis(&self.reconnect_ms_min, 10)?;
+        millis(&self.reconnect_ms_max, self.reconnect_ms_min.get_ref().0)?;
+        in_range(&map(&self.message_len_max, |bytes| bytes.0), 1 << 10, 1 << 30, "bytes")?;
+        if *self.on_gap.get_ref() == OnGap::Resubscribe {
+            let hint = "\"tell\" or \"reconnect\"; rules for single subjects can resubscribe";
+            return fault(&self.on_gap, "a gap of the connection is no subject's".to_owned(), hint);
+        }
+        self.validate_numbering()?;
+        self.map.iter().try_for_each(MapConfig::validate)
+    }
+
+    fn validate_numbering(&self) -> Result<(), Fault> {
+        if let Some(seq) = &self.seq
+            && let Some(each) = self.map.iter().find_map(|rule| rule.each.as_ref())
+        {
+            let hint = format!("leave out `seq = \"{}\"`: then the blade counts", seq.get_ref());
+            return fault(each, "several values of one message cannot all have its number".to_owned(), hint);
+        }
+        let Some(epoch) = &self.epoch else { return Ok(()) };
+        let name = epoch.get_ref();
+        if name.is_empty() || name.len() > 10 || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return fault(
+                epoch,
+                format!("`{name}` is no name of a numbering"),
+                "1 to 10 characters of printable ASCII",
+            );
+        }
+        match &self.seq {
+            Some(seq) if self.sequence.as_ref() == Some(seq.get_ref()) => Ok(()),
+            _ => {
+                let hint = "set `seq` and `sequence` both to where the venue's number is, or leave `epoch` out";
+                fault(epoch, "a numbering outlives its connection only if it shows what is missing".to_owned(), hint)
+            }
+        }
     }
 }
+
+impl MapConfig {
+    fn validate(&self) -> Result<(), Fault> {
+        for more in [&self.sequence_first, &self.sequence_previous].into_iter().flatten() {
+            if self.sequence.is_none() {
+                return fault(more, "there is no `sequence`".to_owned(), "the last number of the message");
+            }
+        }
+        if !self.publish.get_ref() && (self.sequence.is_none() || self.book.is_some()) {
+            let hint = "`sequence`: where the number is that the subject has got to";
+            return fault(&self.publish, "a message that is not published says a number".to_owned(), hint);
+        }
+        if let Some((data, _)) = self.data.as_ref().zip(self.book.as_ref()) {
+            return fault(data, "the value is the book already".to_owned(), "leave out `data` or `book`");
+        }
+        in_range(&self.book_depth, 1, 1 << 20, "levels of a side")?;
+        in_range(&self.book_levels, 1, 1 << 10, "levels of a side")?;
+        match (self.on_gap.get_ref(), self.resubscribe.first()) {
+            (OnGap::Resubscribe, None) => {
+                let hint = "resubscribe = ['…', '…']: what takes the subscription back, then what makes it again";
+                fault(&self.on_gap, "there is nothing to send".to_owned(), hint)
+            }
+            (OnGap::Tell | OnGap::Reconnect, Some(first)) => {
+                fault(first, "it is never sent".to_owned(), "on_gap = \"resubscribe\"")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Default for WebsocketConfig {
+    fn default() -> Self {
+        let millis = |millis| unplaced(Millis(millis));
+        Self {
+            url: unplaced(String::new()),
+            subscribe: Vec::new(),
+            headers: unplaced(BTreeMap::new()),
+            ca_file: None,
+            connect_ms_max: millis(10_000),
+            ping_interval_ms: millis(10_000),
+            idle_ms_max: millis(30_000),
+            silent_ms_max: millis(15_000),
+            reconnect_ms_min: millis(500),
+            reconnect_ms_max: millis(30_000),
+            message_len_max: unplaced(Bytes(16 << 20)),
+            error: Patterns::default(),
+            error_text: None,
+            sequence: None,
+            on_gap: tell(),
+            seq: None,
+            epoch: None,
+            map: Vec::new(),
+        }
+    }
+}
+
+fn is_websocket(url: &str) -> bool {
+    url.parse::<Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("ws" | "wss")) && uri.host().is_some_and(|host| !host.is_empty())
+    })
+}
+
+fn yes() -> Spanned<bool> {
+    unplaced(true)
+}
+
+fn ten() -> Spanned<u64> {
+    unplaced(10)
+}
+
+fn tell() -> Spanned<OnGap> {
+    unplaced(OnGap::Tell)
+}
+
+fn rfc3339() -> TimeFormat {
+    TimeFormat::Rfc3339
+}
+
+macro_rules! from_text {
+    ($($name:ty),+) => {
+        $(impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                from_text(deserializer)
+            }
+        })+
+    };
+}
+
+from_text!(Pointer, Place, Each, Template, SubjectTemplate);
+
+#[cfg(test)]
+mod tests;

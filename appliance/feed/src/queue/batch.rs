@@ -1,7 +1,7 @@
 //! Records laid end to end, so that one record more costs a copy and no allocation.
 
 use super::Record;
-use crate::{Condition, Data, Event, Trouble};
+use crate::{Condition, Data, Event, Session, Trouble};
 
 /// Records in order, and their bytes.
 #[derive(Debug, Default)]
@@ -15,6 +15,8 @@ pub(super) struct Batch {
 enum Item {
     Update { seq: u64, ts_ns: u64, received_ns: u64, subject_len: u32, data_len: u32, is_json: bool },
     SubjectGap { from: u64, to: u64, subject_len: u32 },
+    Gap { from: u64, to: u64 },
+    Session { session: Session, first_seq: u64 },
     Trouble { kind: &'static str, text_len: u32 },
     Condition(Condition),
 }
@@ -29,6 +31,7 @@ pub(super) struct Place {
 /// What the item at a place says.
 pub(super) enum Said<'a> {
     Event(Event<'a>),
+    Session { session: Session, first_seq: u64 },
     Condition(Condition),
 }
 
@@ -57,6 +60,8 @@ impl Batch {
                 let subject_len = self.append(subject.as_bytes());
                 self.items.push(Item::SubjectGap { from, to, subject_len });
             }
+            Record::Gap { from, to } => self.items.push(Item::Gap { from, to }),
+            Record::Session { session, first_seq } => self.items.push(Item::Session { session, first_seq }),
             Record::Trouble { kind, text } => {
                 let text_len = self.append(text.as_bytes());
                 self.items.push(Item::Trouble { kind, text_len });
@@ -89,6 +94,8 @@ impl Batch {
         };
         let event = match *item {
             Item::Condition(condition) => return Some(Said::Condition(condition)),
+            Item::Session { session, first_seq } => return Some(Said::Session { session, first_seq }),
+            Item::Gap { from, to } => Event::Gap { from, to },
             Item::Update { seq, ts_ns, received_ns, subject_len, data_len, is_json } => {
                 let subject = text(take(subject_len));
                 let data = take(data_len);
@@ -124,6 +131,7 @@ impl Record<'_> {
         match self {
             Record::Update { subject, data, .. } => subject.len() + data.len(),
             Record::SubjectGap { subject, .. } => subject.len(),
+            Record::Gap { .. } | Record::Session { .. } => 0,
             Record::Trouble { text, .. } => text.len(),
         }
     }

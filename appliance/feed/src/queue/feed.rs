@@ -40,14 +40,13 @@ impl QueueFeed {
         }
     }
 
-    fn begin(&mut self, session: Session, sink: &mut dyn FnMut(Event<'_>)) {
+    fn begin(&mut self, session: Session, first_seq: u64, sink: &mut dyn FnMut(Event<'_>)) {
         self.counters.sessions += 1;
-        self.shared.lock().reader = Some(std::thread::current());
         sink(Event::SessionStart { session });
-        if self.first_seq > 1 {
+        if first_seq > 1 {
             // What came before is nobody's to replay; the state that it left is not known.
             sink(Event::SnapshotStart);
-            sink(Event::SnapshotEnd { seq: self.first_seq });
+            sink(Event::SnapshotEnd { seq: first_seq });
         }
     }
 
@@ -84,7 +83,8 @@ impl Feed for QueueFeed {
 
     fn poll(&mut self, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) -> Result<Poll, FeedError> {
         if let Some(session) = self.session.take() {
-            self.begin(session, sink);
+            self.shared.lock().reader = Some(std::thread::current());
+            self.begin(session, self.first_seq, sink);
         }
         let mut newest = None;
         let mut poll = Poll::Busy;
@@ -96,6 +96,7 @@ impl Feed for QueueFeed {
             let Some(said) = self.draining.next(&mut self.place) else { continue };
             match said {
                 Said::Condition(condition) => self.condition = condition,
+                Said::Session { session, first_seq } => self.begin(session, first_seq, sink),
                 Said::Event(event) => {
                     match event {
                         Event::Update { seq, subject, data, .. } => {
@@ -103,7 +104,7 @@ impl Feed for QueueFeed {
                             self.counters.messages += 1;
                             self.counters.bytes += (subject.len() + data.len()) as u64;
                         }
-                        Event::SubjectGap { from, to, .. } => {
+                        Event::SubjectGap { from, to, .. } | Event::Gap { from, to } => {
                             self.counters.gaps += 1;
                             self.counters.gap_messages += to.saturating_sub(from);
                         }

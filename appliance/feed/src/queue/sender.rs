@@ -103,6 +103,12 @@ impl Sender {
         self.shared.lock().next_seq
     }
 
+    /// Leaves out the numbers below `seq`. They are not used again before the next session.
+    pub fn skip_to(&self, seq: u64) {
+        let mut state = self.shared.lock();
+        state.next_seq = state.next_seq.max(seq);
+    }
+
     /// Waits for the end of the feed.
     pub async fn closed(&self) {
         // No update has this number.
@@ -121,7 +127,11 @@ impl Sender {
         }
         let is_first = state.filling.is_empty();
         state.filling.push(record, state.next_seq);
-        state.next_seq += u64::from(is_update);
+        match record {
+            Record::Update { .. } => state.next_seq += 1,
+            Record::Session { first_seq, .. } => state.next_seq = (*first_seq).max(1),
+            _ => {}
+        }
         wake_reader(state, is_first);
         Ok(state.next_seq - 1)
     }

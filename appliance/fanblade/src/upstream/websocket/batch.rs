@@ -1,0 +1,115 @@
+//! What is to be done about one message: collected while it is read, and then done in order, which may take waiting.
+
+use std::ops::Range;
+
+use fanblade_feed::Data;
+
+/// One thing to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step<'a> {
+    /// A subject's new value, with the venue's number for it if that counts.
+    Update { subject: &'a str, ts_ns: u64, data: Data<'a>, seq: Option<u64> },
+    /// Of a subject, the numbers `from..to` are missing.
+    SubjectGap { subject: &'a str, from: u64, to: u64 },
+    /// Of the connection, the messages `from..to` are missing.
+    Gap { from: u64, to: u64 },
+    /// Something is wrong.
+    Trouble { kind: &'static str, text: &'a str },
+    /// The numbering begins anew.
+    Epoch,
+    /// A message for the venue.
+    Send(&'a str),
+    /// This connection is of no use any more.
+    Reconnect(&'static str),
+}
+
+/// Steps in order, and their texts; reused, so that a message costs no allocation of its own.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    items: Vec<Item>,
+    text: String,
+}
+
+#[derive(Debug)]
+enum Item {
+    Update { subject: Range<usize>, ts_ns: u64, data: Range<usize>, seq: Option<u64> },
+    SubjectGap { subject: Range<usize>, from: u64, to: u64 },
+    Gap { from: u64, to: u64 },
+    Trouble { kind: &'static str, text: Range<usize> },
+    Epoch,
+    Send(Range<usize>),
+    Reconnect(&'static str),
+}
+
+impl Batch {
+    pub(super) fn clear(&mut self) {
+        self.items.clear();
+        self.text.clear();
+        self.text.shrink_to(TEXT_KEPT_MAX);
+    }
+
+    pub(super) fn update(&mut self, subject: &str, ts_ns: u64, json: &str, seq: Option<u64>) {
+        let subject = self.append(subject);
+        let start = self.text.len();
+        // In JSON a line break can only stand where a space can.
+        for line in json.trim().split(['\n', '\r']) {
+            if self.text.len() > start {
+                self.text.push(' ');
+            }
+            self.text.push_str(line);
+        }
+        let data = start..self.text.len();
+        self.items.push(Item::Update { subject, ts_ns, data, seq });
+    }
+
+    pub(super) fn subject_gap(&mut self, subject: &str, from: u64, to: u64) {
+        let subject = self.append(subject);
+        self.items.push(Item::SubjectGap { subject, from, to });
+    }
+
+    pub(super) fn gap(&mut self, from: u64, to: u64) {
+        self.items.push(Item::Gap { from, to });
+    }
+
+    pub(super) fn trouble(&mut self, kind: &'static str, text: &str) {
+        let text = self.append(text);
+        self.items.push(Item::Trouble { kind, text });
+    }
+
+    pub(super) fn epoch(&mut self) {
+        self.items.push(Item::Epoch);
+    }
+
+    pub(super) fn send(&mut self, text: &str) {
+        let text = self.append(text);
+        self.items.push(Item::Send(text));
+    }
+
+    pub(super) fn reconnect(&mut self, why: &'static str) {
+        self.items.push(Item::Reconnect(why));
+    }
+
+    pub(super) fn steps(&self) -> impl Iterator<Item = Step<'_>> {
+        let text = |range: &Range<usize>| self.text.get(range.clone()).unwrap_or_default();
+        self.items.iter().map(move |item| match item {
+            Item::Update { subject, ts_ns, data, seq } => {
+                Step::Update { subject: text(subject), ts_ns: *ts_ns, data: Data::Json(text(data)), seq: *seq }
+            }
+            Item::SubjectGap { subject, from, to } => Step::SubjectGap { subject: text(subject), from: *from, to: *to },
+            Item::Gap { from, to } => Step::Gap { from: *from, to: *to },
+            Item::Trouble { kind, text: range } => Step::Trouble { kind, text: text(range) },
+            Item::Epoch => Step::Epoch,
+            Item::Send(range) => Step::Send(text(range)),
+            Item::Reconnect(why) => Step::Reconnect(why),
+        })
+    }
+
+    fn append(&mut self, text: &str) -> Range<usize> {
+        let start = self.text.len();
+        self.text.push_str(text);
+        start..self.text.len()
+    }
+}
+
+/// Bytes that are kept from one message to the next: more than any but a snapshot needs.
+const TEXT_KEPT_MAX: usize = 256 << 10;

@@ -1,0 +1,179 @@
+//! From an address to an open WebSocket, and in words what prevents it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant, timeout_at};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::error::CapacityError;
+use tokio_tungstenite::tungstenite::handshake::client::Request;
+use tokio_tungstenite::tungstenite::http::header::{self, HeaderName, HeaderValue};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
+
+use crate::config::WebsocketConfig;
+
+use super::limits::TEXT_LEN_MAX;
+use super::value::excerpt;
+
+pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// A server, and how to open a WebSocket to it.
+#[derive(Debug)]
+pub(super) struct Target {
+    request: Request,
+    host: String,
+    port: u16,
+    connect_max: Duration,
+    options: WebSocketConfig,
+    /// None: certificates that browsers trust.
+    tls: Option<Arc<rustls::ClientConfig>>,
+    address: String,
+}
+
+/// What is wrong with the configuration, as far as only trying shows it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TargetError {
+    #[error("`{0}` is not the address of a WebSocket server")]
+    Url(String),
+    #[error("`{0}` is no HTTP header")]
+    Header(String),
+    #[error("the certificates in {}: {error}", file.display())]
+    Certificates { file: PathBuf, error: String },
+}
+
+impl Target {
+    pub(super) fn new(config: &WebsocketConfig) -> Result<Target, TargetError> {
+        let url = config.url.get_ref();
+        let mut request = url.as_str().into_client_request().map_err(|_| TargetError::Url(url.clone()))?;
+        let uri = request.uri();
+        let host = uri.host().ok_or_else(|| TargetError::Url(url.clone()))?.to_owned();
+        let scheme = uri.scheme_str().unwrap_or_default().to_owned();
+        let port = uri.port_u16().unwrap_or(if scheme == "wss" { 443 } else { 80 });
+        // What stands behind a question mark may be a key.
+        let address = format!("{scheme}://{host}:{port}{}", uri.path());
+        let headers = request.headers_mut();
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("fanblade/", env!("CARGO_PKG_VERSION"))));
+        for (name, value) in config.headers.get_ref() {
+            let pair = HeaderName::try_from(name).ok().zip(HeaderValue::try_from(value).ok());
+            let (name, value) = pair.ok_or_else(|| TargetError::Header(name.clone()))?;
+            headers.insert(name, value);
+        }
+        let len_max = usize::try_from(config.message_len_max.get_ref().0).unwrap_or(usize::MAX);
+        Ok(Target {
+            request,
+            // Brackets belong to the address of the host, not to the host.
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port,
+            connect_max: Duration::from_millis(config.connect_ms_max.get_ref().0),
+            options: WebSocketConfig::default().max_message_size(Some(len_max)).max_frame_size(Some(len_max)),
+            tls: config.ca_file.as_deref().map(trusting).transpose()?,
+            address,
+        })
+    }
+
+    /// Without what might be secret.
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(super) async fn connect(&self) -> Result<Socket, String> {
+        let deadline = Instant::now() + self.connect_max;
+        let host = &self.host;
+        let resolved =
+            self.until(deadline, "no answer from name servers", lookup_host((host.as_str(), self.port))).await?;
+        let addresses: Vec<SocketAddr> =
+            resolved.map_err(|error| format!("`{host}` cannot be resolved: {error}"))?.collect();
+        let connecting = connect_to_any(&addresses);
+        let stream = self.until(deadline, "no answer to the request to connect", connecting).await??;
+        // A subscription waits for no second segment.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!("TCP_NODELAY: {error}");
+        }
+        let connector = self.tls.clone().map(Connector::Rustls);
+        let opening = client_async_tls_with_config(self.request.clone(), stream, Some(self.options), connector);
+        let opened = self.until(deadline, "connected, but no answer to the opening handshake", opening).await?;
+        opened.map(|(socket, _)| socket).map_err(|error| explain(&error))
+    }
+
+    async fn until<T>(&self, deadline: Instant, what: &str, step: impl Future<Output = T>) -> Result<T, String> {
+        timeout_at(deadline, step).await.map_err(|_| format!("{what} within {} ms", self.connect_max.as_millis()))
+    }
+}
+
+/// The first address that answers; none: what the last one said.
+async fn connect_to_any(addresses: &[SocketAddr]) -> Result<TcpStream, String> {
+    let mut failure = "the server has no address".to_owned();
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failure = format!("{address}: {error}"),
+        }
+    }
+    Err(failure)
+}
+
+/// Certificates from a file, instead of those that browsers trust.
+fn trusting(file: &Path) -> Result<Arc<rustls::ClientConfig>, TargetError> {
+    let fault = |error: String| TargetError::Certificates { file: file.to_owned(), error };
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| fault(error.to_string()))? {
+        let certificate = certificate.map_err(|error| fault(error.to_string()))?;
+        roots.add(certificate).map_err(|error| fault(error.to_string()))?;
+    }
+    match roots.is_empty() {
+        true => Err(fault("there is none".to_owned())),
+        false => Ok(Arc::new(rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())),
+    }
+}
+
+/// What ended a connection, or prevented it, in words.
+pub(super) fn explain(error: &tungstenite::Error) -> String {
+    match error {
+        tungstenite::Error::Http(response) => {
+            let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+            let body = match body.trim() {
+                "" => String::new(),
+                body => format!(": {}", excerpt(body, TEXT_LEN_MAX)),
+            };
+            format!("no WebSocket, but HTTP {}{body}", response.status())
+        }
+        tungstenite::Error::Io(error) => explain_io(error),
+        tungstenite::Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
+            format!("a message of {size} bytes or more; `message_len_max` is {max_size}")
+        }
+        error => error.to_string(),
+    }
+}
+
+fn explain_io(error: &io::Error) -> String {
+    let Some(tls) = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) else {
+        return error.to_string();
+    };
+    let hint = match tls {
+        rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => {
+            "; `ca_file` names the certificates of issuers of your own"
+        }
+        rustls::Error::InvalidMessage(_) => "; does the server speak TLS at this port?",
+        _ => "",
+    };
+    format!("TLS: {tls}{hint}")
+}
+
+/// A close frame in words.
+pub(super) fn explain_close(message: &Message) -> String {
+    match message {
+        Message::Close(Some(frame)) if !frame.reason.is_empty() => {
+            format!("the server has closed with {}: {}", u16::from(frame.code), excerpt(&frame.reason, TEXT_LEN_MAX))
+        }
+        Message::Close(Some(frame)) => format!("the server has closed with {}", u16::from(frame.code)),
+        _ => "the server has closed".to_owned(),
+    }
+}

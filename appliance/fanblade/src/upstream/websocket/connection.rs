@@ -1,0 +1,283 @@
+//! The task that keeps a connection, and passes on what comes by it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fanblade_feed::queue::{Record, Refused, Sender};
+use fanblade_feed::{Condition, Stale};
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::{self, Message};
+
+use crate::config::WebsocketConfig;
+use crate::sequencer::unix_ns;
+
+use super::backoff::Backoff;
+use super::batch::{Batch, Step};
+use super::connect::{Socket, Target, explain, explain_close};
+use super::feed::Counters;
+use super::limits::{CLOSE_MS_MAX, MESSAGES_PER_TURN_MAX, SEND_MS_MAX};
+use super::mapper::Mapper;
+use super::numbering::Numbering;
+use super::subjects::Arrival;
+
+/// A connection that is made again and again, until the feed is dropped.
+#[derive(Debug)]
+pub(super) struct Connection {
+    target: Target,
+    subscribe: Vec<String>,
+    mapper: Mapper,
+    numbering: Numbering,
+    sender: Sender,
+    counters: Arc<Counters>,
+    ping_interval: Option<Duration>,
+    idle_max: Duration,
+    silent_max: Option<Duration>,
+    backoff: Backoff,
+    condition: Condition,
+    batch: Batch,
+}
+
+/// Why a connection ended.
+#[derive(Debug)]
+enum End {
+    /// The blade stops.
+    Stopped,
+    /// In words.
+    Lost(String),
+}
+
+/// The times of one connection.
+struct Clock {
+    /// Something was heard last: a message, a pong.
+    heard: Instant,
+    /// A message was.
+    told: Instant,
+    /// Values have come.
+    is_live: bool,
+    ping: Option<Interval>,
+}
+
+impl From<Refused> for End {
+    /// A send waits as long as the queue is full, so that there is one other reason.
+    fn from(_: Refused) -> End {
+        End::Stopped
+    }
+}
+
+impl Connection {
+    pub(super) fn new(
+        config: &WebsocketConfig,
+        target: Target,
+        numbering: Numbering,
+        sender: Sender,
+        counters: Arc<Counters>,
+    ) -> Connection {
+        let duration = |ms: u64| (ms > 0).then(|| Duration::from_millis(ms));
+        Connection {
+            target,
+            subscribe: config.subscribe.iter().map(|message| message.get_ref().clone()).collect(),
+            mapper: Mapper::new(config),
+            numbering,
+            sender,
+            counters,
+            ping_interval: duration(config.ping_interval_ms.get_ref().0),
+            idle_max: Duration::from_millis(config.idle_ms_max.get_ref().0),
+            silent_max: duration(config.silent_ms_max.get_ref().0),
+            backoff: Backoff::new(config.reconnect_ms_min.get_ref().0, config.reconnect_ms_max.get_ref().0),
+            condition: Condition::CatchingUp,
+            batch: Batch::default(),
+        }
+    }
+
+    /// Ends with the feed.
+    pub(super) async fn run(mut self) {
+        let sender = self.sender.clone();
+        loop {
+            let connected = tokio::select! {
+                connected = self.target.connect() => connected,
+                () = sender.closed() => return,
+            };
+            let began = Instant::now();
+            let end = match connected {
+                Ok(socket) => self.serve(socket).await,
+                Err(error) => End::Lost(error),
+            };
+            let End::Lost(error) = end else { return };
+            let wait = self.backoff.wait(began.elapsed());
+            self.become_(Condition::Stale(Stale::Disconnected));
+            let text = format!("{}: {error}; again in {} ms", self.target.address(), wait.as_millis());
+            tokio::select! {
+                told = self.wait(text, wait) => if told.is_err() { return },
+                () = sender.closed() => return,
+            }
+        }
+    }
+
+    async fn wait(&self, text: String, wait: Duration) -> Result<(), Refused> {
+        self.sender.send(&Record::Trouble { kind: "disconnected", text: &text }).await?;
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+
+    /// Subscribes, and follows until the end, which it says to the server where that may still listen.
+    async fn serve(&mut self, mut socket: Socket) -> End {
+        tracing::info!("{}: connected", self.target.address());
+        self.mapper.begin_connection();
+        self.numbering.begin_connection();
+        let end = match self.follow(&mut socket).await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        };
+        let _ = timeout(Duration::from_millis(CLOSE_MS_MAX), socket.close(None)).await;
+        end
+    }
+
+    async fn follow(&mut self, socket: &mut Socket) -> Result<std::convert::Infallible, End> {
+        for message in &self.subscribe {
+            send(socket, Message::text(message)).await?;
+        }
+        let now = Instant::now();
+        let ping = self.ping_interval.map(|period| {
+            let mut ping = interval_at(now + period, period);
+            ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ping
+        });
+        let mut clock = Clock { heard: now, told: now, is_live: false, ping };
+        let sender = self.sender.clone();
+        let mut closed = std::pin::pin!(sender.closed());
+        let mut turn = 0;
+        loop {
+            // What has arrived is looked at before the clock is: a pause of ours is no silence of the server's.
+            let silent_at = self.silent_max.filter(|_| clock.is_live).map(|max| clock.told + max);
+            let heard = tokio::select! {
+                biased;
+                heard = socket.next() => Some(heard),
+                () = sleep_until(clock.heard + self.idle_max) => {
+                    return Err(End::Lost(format!("nothing has come for {} ms", self.idle_max.as_millis())));
+                }
+                () = sleep_until(silent_at.unwrap_or(now)), if silent_at.is_some() => {
+                    clock.is_live = false;
+                    self.become_(Condition::Stale(Stale::Silent));
+                    None
+                }
+                () = tick(&mut clock.ping) => {
+                    send(socket, Message::Ping(tungstenite::Bytes::new())).await?;
+                    None
+                }
+                () = &mut closed => return Err(End::Stopped),
+            };
+            if let Some(heard) = heard {
+                let message = match heard {
+                    Some(Ok(message)) => message,
+                    Some(Err(error)) => return Err(End::Lost(explain(&error))),
+                    None => return Err(End::Lost("the server has broken off".to_owned())),
+                };
+                self.take(socket, &message, &mut clock).await?;
+                turn += 1;
+                if turn % MESSAGES_PER_TURN_MAX == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, socket: &mut Socket, message: &Message, clock: &mut Clock) -> Result<(), End> {
+        let arrival = Arrival { unix_ns: unix_ns(), at: std::time::Instant::now() };
+        let mut batch = std::mem::take(&mut self.batch);
+        batch.clear();
+        let is_message = match message {
+            Message::Text(text) => {
+                self.mapper.take(text, arrival, &mut batch);
+                true
+            }
+            Message::Binary(bytes) => {
+                match std::str::from_utf8(bytes) {
+                    Ok(text) => self.mapper.take(text, arrival, &mut batch),
+                    Err(_) => self.mapper.refuse(
+                        &format!(
+                            "a binary message of {} bytes that is no text; compression is not undone",
+                            bytes.len()
+                        ),
+                        &mut batch,
+                    ),
+                }
+                true
+            }
+            Message::Close(_) => return Err(End::Lost(explain_close(message))),
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => false,
+        };
+        self.counters.store(&self.mapper.totals(), arrival.unix_ns, !is_message);
+        let done = self.carry_out(socket, &batch, arrival, clock).await;
+        self.batch = batch;
+        // While the queue was full, nothing was read: that is no silence of the server's.
+        clock.heard = Instant::now();
+        if is_message {
+            clock.told = clock.heard;
+        }
+        done
+    }
+
+    async fn carry_out(
+        &mut self,
+        socket: &mut Socket,
+        batch: &Batch,
+        arrival: Arrival,
+        clock: &mut Clock,
+    ) -> Result<(), End> {
+        let mut lost = None;
+        for step in batch.steps() {
+            match step {
+                Step::Update { subject, ts_ns, data, seq } => {
+                    self.numbering.before_update(&self.sender, seq, arrival.unix_ns).await?;
+                    let record = Record::Update { subject, ts_ns, data, received_ns: arrival.unix_ns };
+                    self.sender.send(&record).await?;
+                    if !clock.is_live {
+                        clock.is_live = true;
+                        self.become_(Condition::Live);
+                    }
+                }
+                Step::SubjectGap { subject, from, to } => {
+                    self.sender.send(&Record::SubjectGap { subject, from, to }).await?;
+                }
+                Step::Gap { from, to } => self.numbering.gap(&self.sender, from, to).await?,
+                Step::Trouble { kind, text } => {
+                    let text = format!("{}: {text}", self.target.address());
+                    self.sender.send(&Record::Trouble { kind, text: &text }).await?;
+                }
+                Step::Epoch => self.numbering.begin_anew(),
+                Step::Send(text) => send(socket, Message::text(text)).await?,
+                Step::Reconnect(why) => lost = Some(why),
+            }
+        }
+        match lost {
+            Some(why) => Err(End::Lost(format!("given up by us: {why}"))),
+            None => Ok(()),
+        }
+    }
+
+    fn become_(&mut self, condition: Condition) {
+        if self.condition != condition {
+            self.condition = condition;
+            self.sender.set_condition(condition);
+        }
+    }
+}
+
+/// A server that does not read is none.
+async fn send(socket: &mut Socket, message: Message) -> Result<(), End> {
+    match timeout(Duration::from_millis(SEND_MS_MAX), socket.send(message)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(End::Lost(explain(&error))),
+        Err(_) => Err(End::Lost(format!("the server has taken nothing for {SEND_MS_MAX} ms"))),
+    }
+}
+
+async fn tick(ping: &mut Option<Interval>) {
+    match ping {
+        Some(ping) => {
+            ping.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,104 @@
+//! The feed for the sequencer: the queue, and what its other end counts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use fanblade_feed::{Condition, Event, Feed, FeedCounters, FeedError, Line, Poll, QueueFeed};
+
+use crate::sequencer::unix_ns;
+
+use super::mapper::Totals;
+
+/// What comes from a WebSocket server.
+#[derive(Debug)]
+pub(super) struct WebsocketFeed {
+    queue: QueueFeed,
+    name: String,
+    counters: Arc<Counters>,
+}
+
+/// What the connection has counted. It writes them, the sequencer's thread reads them; each is right by itself.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    messages: AtomicU64,
+    bytes: AtomicU64,
+    unmatched: AtomicU64,
+    malformed: AtomicU64,
+    duplicates: AtomicU64,
+    without_book: AtomicU64,
+    pongs: AtomicU64,
+    heard_ns: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn store(&self, totals: &Totals, heard_ns: u64, is_pong: bool) {
+        let Totals { messages, bytes, unmatched, malformed, duplicates, without_book } = *totals;
+        let pairs = [
+            (&self.messages, messages),
+            (&self.bytes, bytes),
+            (&self.unmatched, unmatched),
+            (&self.malformed, malformed),
+            (&self.duplicates, duplicates),
+            (&self.without_book, without_book),
+            (&self.heard_ns, heard_ns),
+        ];
+        pairs.iter().for_each(|(place, value)| place.store(*value, Relaxed));
+        self.pongs.fetch_add(is_pong.into(), Relaxed);
+    }
+}
+
+impl WebsocketFeed {
+    pub(super) fn new(queue: QueueFeed, name: String, counters: Arc<Counters>) -> WebsocketFeed {
+        WebsocketFeed { queue, name, counters }
+    }
+}
+
+impl Feed for WebsocketFeed {
+    fn name(&self) -> &'static str {
+        self.queue.name()
+    }
+
+    fn poll(&mut self, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) -> Result<Poll, FeedError> {
+        self.queue.poll(now_ns, sink)
+    }
+
+    fn counters(&self) -> FeedCounters {
+        let Counters { messages, bytes, unmatched, malformed, duplicates, without_book, pongs, .. } = &*self.counters;
+        let pongs = pongs.load(Relaxed);
+        FeedCounters {
+            packets: messages.load(Relaxed) + pongs,
+            heartbeats: pongs,
+            bytes: bytes.load(Relaxed),
+            unmatched: unmatched.load(Relaxed),
+            malformed: malformed.load(Relaxed),
+            duplicates: duplicates.load(Relaxed),
+            stale: without_book.load(Relaxed),
+            ..self.queue.counters()
+        }
+    }
+
+    fn wait(&mut self, timeout: Duration) {
+        self.queue.wait(timeout);
+    }
+
+    fn condition(&self) -> Condition {
+        self.queue.condition()
+    }
+
+    fn lines(&self) -> Vec<Line> {
+        let heard_ns = self.counters.heard_ns.load(Relaxed);
+        let counters = self.counters();
+        vec![Line {
+            name: self.name.clone(),
+            packets: counters.packets,
+            bytes: counters.bytes,
+            wins: counters.packets,
+            gaps: counters.gaps,
+            kernel_drops: 0,
+            lead_ns_mean: 0,
+            lead_ns_max: 0,
+            silent_ns: (heard_ns > 0).then(|| unix_ns().saturating_sub(heard_ns)),
+        }]
+    }
+}

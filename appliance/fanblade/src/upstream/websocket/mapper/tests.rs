@@ -1,0 +1,219 @@
+//! Messages in, steps out; whatever the messages are.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use fanblade_feed::Data;
+use proptest::prelude::*;
+
+use super::super::batch::Step;
+use super::super::limits::{OLD_MESSAGES_MAX, SUBJECTS_MAX};
+use super::*;
+use crate::config::Config;
+
+/// A mapper by the keys of `[feed.websocket]` and what follows them.
+fn mapper(keys: &str) -> Mapper {
+    let source = format!("[feed]\nsource = \"websocket\"\n[feed.websocket]\nurl = \"ws://h\"\n{keys}");
+    Mapper::new(&Config::parse(Path::new("f.toml"), &source).unwrap_or_else(|error| panic!("{error}")).feed.websocket)
+}
+
+fn steps_at(mapper: &mut Mapper, text: &str, at: Instant) -> Vec<String> {
+    let mut batch = Batch::default();
+    mapper.take(text, Arrival { unix_ns: 7, at }, &mut batch);
+    batch.steps().map(|step| words(&step)).collect()
+}
+
+/// What is done about a message, in words.
+fn steps(mapper: &mut Mapper, text: &str) -> Vec<String> {
+    steps_at(mapper, text, Instant::now())
+}
+
+fn words(step: &Step<'_>) -> String {
+    match step {
+        Step::Update { subject, ts_ns, data: Data::Json(text), seq } => {
+            let seq = seq.map(|seq| format!(" #{seq}")).unwrap_or_default();
+            format!("{subject}{seq} at {ts_ns}: {text}")
+        }
+        Step::Trouble { kind, text } => format!("{kind}: {text}"),
+        other => format!("{other:?}"),
+    }
+}
+
+const PLAIN: &str = "[[feed.websocket.map]]\nmatch = { \"/type\" = \"t\" }\nsubject = \"/V/{/s}/t\"\n";
+
+#[test]
+fn the_first_rule_that_matches_takes_a_message_as_it_stands() {
+    let rules = format!(
+        "{PLAIN}ts = \"/at\"\nts_format = \"ms\"\n{PLAIN}[[feed.websocket.map]]\nmatch = {{ \"/n\" = 1 }}\nsubject = \"/V/n\"\ndata = \"/v\"\n"
+    );
+    let mut mapper = mapper(&rules);
+    let message = " {\"type\":\"t\",\n \"s\":\"BTC/USD\",\r\n\"at\":5,\"px\":1.10} ";
+    let expected = "/V/BTC-USD/t at 5000000: {\"type\":\"t\",  \"s\":\"BTC/USD\",  \"at\":5,\"px\":1.10}";
+    assert_eq!(steps(&mut mapper, message), [expected]);
+    assert_eq!(steps(&mut mapper, r#"{"n":1.0,"v":[0.10]}"#), ["/V/n at 7: [0.10]"]);
+    assert_eq!(steps(&mut mapper, r#"{"n":2,"v":[0.10]}"#), [""; 0]);
+    assert_eq!((mapper.totals().messages, mapper.totals().unmatched), (3, 1));
+}
+
+#[test]
+fn what_is_wrong_is_told_once_for_a_message_and_counted() {
+    let mut mapper = mapper(&format!("{PLAIN}each = \"/data\"\nts = \"/at\"\nsequence = \"/id\"\n"));
+    let mut take = |text: &str| steps(&mut mapper, text);
+    let table = [
+        ("{", "malformed: not JSON: EOF while parsing an object at line 1 column 1: {"),
+        (r#"{"type":"t"}"#, "malformed: there is no array where `each` says: {\"type\":\"t\"}"),
+        (
+            r#"{"type":"t","data":{}}"#,
+            "malformed: where `each` says: invalid type: map, expected an array at line 1 column 0: {\"type\":\"t\",\"data\":{}}",
+        ),
+        (
+            r#"{"type":"t","data":[1,{},{"s":""}]}"#,
+            "malformed: there is no /s (and 2 more in it): {\"type\":\"t\",\"data\":[1,{},{\"s\":\"\"}]}",
+        ),
+        (
+            r#"{"type":"t","data":[{"s":["x"]}]}"#,
+            "malformed: /s is no text: {\"type\":\"t\",\"data\":[{\"s\":[\"x\"]}]}",
+        ),
+        (
+            r#"{"type":"t","data":[{"s":"a","id":-1}]}"#,
+            "malformed: /id is no number: {\"type\":\"t\",\"data\":[{\"s\":\"a\",\"id\":-1}]}",
+        ),
+    ];
+    for (message, expected) in table {
+        assert_eq!(take(message), [expected], "for {message}");
+    }
+    let long = format!(r#"{{"type":"t","data":[{{"s":"{}","id":1}}]}}"#, "x".repeat(200));
+    assert!(take(&long)[0].contains("is no subject: a subject has at most 128 bytes"));
+    let deep = format!("{}{}", "[".repeat(65), "]".repeat(65));
+    assert!(take(&deep)[0].starts_with("malformed: nested more than 64 deep"));
+    // A time that cannot be read does not cost the value.
+    let steps = take(r#"{"type":"t","data":[{"s":"a","id":1,"at":"noon"},{"s":"a","id":2}]}"#);
+    assert_eq!(steps.len(), 3);
+    assert_eq!(steps[0], r#"/V/a/t at 7: {"s":"a","id":1,"at":"noon"}"#);
+    assert!(steps[2].starts_with("malformed: /at is no time (Rfc3339) (and 1 more in it)"), "{}", steps[2]);
+    assert_eq!(mapper.totals().malformed, 12);
+}
+
+#[test]
+fn numbers_that_are_a_venue_s_outlive_a_connection_others_do_not() {
+    let rule = format!("{PLAIN}sequence = \"/id\"\n");
+    let message = |id: u64| format!(r#"{{"type":"t","s":"a","id":{id}}}"#);
+    let gap = r#"SubjectGap { subject: "/V/a/t", from: 3, to: 5 }"#;
+    let mut venue = mapper(&rule);
+    let mut connection = mapper(&format!("{rule}sequence_scope = \"connection\"\n"));
+    for mapper in [&mut venue, &mut connection] {
+        assert_eq!(steps(mapper, &message(2)).len(), 1);
+        mapper.begin_connection();
+    }
+    assert_eq!(steps(&mut venue, &message(5))[0], gap);
+    assert_eq!(steps(&mut connection, &message(5)).len(), 1, "another numbering");
+    assert_eq!(steps(&mut venue, &message(5)), [""; 0]);
+    assert_eq!(venue.totals().duplicates, 1);
+    for _ in 0..OLD_MESSAGES_MAX - 1 {
+        assert_eq!(steps(&mut venue, &message(1)), [""; 0]);
+    }
+    assert!(steps(&mut venue, &message(1))[0].starts_with("sequence_restart: /V/a/t: the numbers begin anew at 1"));
+}
+
+#[test]
+fn the_venue_s_numbers_can_be_ours() {
+    let keys = "seq = \"/q\"\nsequence = \"/q\"\nepoch = \"main\"\n";
+    let mut mapper = mapper(&format!("{keys}{PLAIN}"));
+    let message = |q: &str| format!(r#"{{"type":"t","s":"a","q":{q}}}"#);
+    assert_eq!(steps(&mut mapper, &message("41"))[0], r#"/V/a/t #41 at 7: {"type":"t","s":"a","q":41}"#);
+    mapper.begin_connection();
+    let after = steps(&mut mapper, &message("44"));
+    assert_eq!(after[0], "Gap { from: 42, to: 44 }", "what was lost with the connection");
+    assert!(after[1].starts_with("/V/a/t #44"));
+    assert_eq!(steps(&mut mapper, &message("44")), [""; 0], "it has been there");
+    assert!(steps(&mut mapper, &message("null"))[0].starts_with("malformed"));
+}
+
+#[test]
+fn a_venue_s_refusal_is_told_in_its_words() {
+    let keys = "error = [{ \"/type\" = \"error\" }, { \"/ok\" = false }]\nerror_text = \"/why\"\n";
+    let mut mapper = mapper(&format!("{keys}{PLAIN}"));
+    let mut take = |text: &str| steps(&mut mapper, text);
+    assert_eq!(take(r#"{"type":"error","why":"no\nsuch symbol"}"#), ["refused: the server says: no such symbol"]);
+    assert_eq!(take(r#"{"ok":false}"#), ["refused: the server says: {\"ok\":false}"]);
+    assert_eq!(take(r#"{"ok":true}"#), [""; 0]);
+}
+
+#[test]
+fn who_is_asked_again_is_not_asked_too_often() {
+    let rule = format!(
+        "{PLAIN}sequence = \"/id\"\non_gap = \"resubscribe\"\nresubscribe = ['{{\"un\":\"{{/s}}\"}}', '{{\"sub\":\"{{/s}}\"}}']\n"
+    );
+    let mut mapper = mapper(&rule);
+    let start = Instant::now();
+    let mut take = |id: u64, ms: u64| {
+        let message = format!(r#"{{"type":"t","s":"a\"b","id":{id}}}"#);
+        let steps = steps_at(&mut mapper, &message, start + Duration::from_millis(ms));
+        steps.into_iter().filter(|step| step.starts_with("Send")).collect::<Vec<_>>()
+    };
+    assert_eq!(take(1, 0), [""; 0]);
+    let asked = [r#"Send("{\"un\":\"a\\\"b\"}")"#, r#"Send("{\"sub\":\"a\\\"b\"}")"#];
+    assert_eq!(take(3, 1), asked, "escapes stay");
+    assert_eq!(take(5, 2_000), [""; 0]);
+    assert_eq!(take(7, 5_001), asked);
+}
+
+#[test]
+fn subjects_with_numbers_are_bounded() {
+    let mut mapper = mapper(&format!("{PLAIN}sequence = \"/id\"\n"));
+    let mut batch = Batch::default();
+    let arrival = Arrival { unix_ns: 7, at: Instant::now() };
+    for number in 0..=SUBJECTS_MAX {
+        batch.clear();
+        mapper.take(&format!(r#"{{"type":"t","s":{number},"id":1}}"#), arrival, &mut batch);
+    }
+    let steps: Vec<String> = batch.steps().map(|step| words(&step)).collect();
+    assert_eq!(steps, ["too_many_subjects: /V/65536/t would be one more than 65536; it is dropped"]);
+}
+
+proptest! {
+    /// Whatever comes, no step passes on what is no subject or no JSON in one line.
+    #[test]
+    fn any_message_gives_valid_steps_or_none(messages in prop::collection::vec(message(), 1..8)) {
+        let rules = format!(
+            "error = {{ \"/e\" = \"*\" }}\nsequence = \"/n\"\n{PLAIN}each = \"/d/*\"\nsequence = \"/id\"\nts = \"^/ts\"\n\
+             [[feed.websocket.map]]\nmatch = {{ \"/type\" = \"b\" }}\nsubject = \"/V/{{/s}}/b\"\nbook = \"kraken\"\n\
+             [[feed.websocket.map]]\nmatch = {{ \"/type\" = \"snapshot\" }}\nsubject = \"/V/{{/s}}/b\"\nbook = \"coinbase\"\n"
+        );
+        let mut mapper = mapper(&rules);
+        for text in messages {
+            let mut batch = Batch::default();
+            mapper.take(&text, Arrival { unix_ns: 7, at: Instant::now() }, &mut batch);
+            for step in batch.steps() {
+                if let Step::Update { subject, data: Data::Json(json), .. } = step {
+                    prop_assert!(fanblade_worker::check_subject(subject).is_ok() && !fanblade_worker::is_pattern(subject));
+                    prop_assert!(serde_json::from_str::<serde_json::Value>(json).is_ok() && !json.contains(['\n', '\r']));
+                }
+            }
+        }
+    }
+}
+
+/// Nearly messages: the names that the rules look for, with values that may be right.
+fn message() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        Just("null".to_owned()),
+        Just("\"t\"".to_owned()),
+        Just("\"b\"".to_owned()),
+        Just("\"snapshot\"".to_owned()),
+        any::<u8>().prop_map(|number| number.to_string()),
+        "[0-9]{1,3}\\.[0-9]{1,3}",
+        "\"[ -!#-\\[\\]-~]{0,6}\"",
+        ".{0,3}",
+    ];
+    leaf.prop_recursive(5, 64, 5, |inner| {
+        let name = prop::sample::select(vec!["type", "d", "s", "id", "n", "e", "ts", "bids", "asks", "price", "qty"]);
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(|items| format!("[{}]", items.join(",\n"))),
+            prop::collection::vec((name, inner), 0..6).prop_map(|pairs| {
+                let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+                format!("{{{}}}", pairs.join(","))
+            }),
+        ]
+    })
+}
