@@ -8,7 +8,10 @@ mod pace;
 mod publisher;
 mod report;
 mod requests;
+mod servers;
+mod soup;
 mod source;
+mod state;
 mod store;
 mod target;
 
@@ -23,6 +26,7 @@ use anyhow::{Context as _, bail};
 use fanblade_feed::Session;
 use fanblade_feed::limits::PACKET_LEN_MAX;
 use fanblade_feed::simulator::SimulatorConfig;
+use fanblade_feed::soupbintcp::padded;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{self, Millis};
@@ -31,7 +35,7 @@ use line::Line;
 use pace::{Pace, Rate};
 use publisher::{Orders, Plan, Publisher};
 use report::Report;
-use requests::RequestServer;
+use servers::Servers;
 use source::Source;
 use store::Store;
 use target::Target;
@@ -76,10 +80,22 @@ pub(crate) struct Args {
     /// Requests that are not answered, in percent
     #[arg(long, value_name = "PERCENT", default_value = "0")]
     drop_requests: Percent,
+    /// Serve the messages by SoupBinTCP at this address
+    #[arg(long, value_name = "ADDR")]
+    soup: Option<SocketAddr>,
+    /// Serve GLIMPSE snapshots by SoupBinTCP at this address
+    #[arg(long, value_name = "ADDR")]
+    glimpse: Option<SocketAddr>,
+    /// Who may log in to these two [default: anybody]
+    #[arg(long, value_name = "NAME", value_parser = |text: &str| field::<6>(text))]
+    user: Option<[u8; 6]>,
+    /// With which password
+    #[arg(long, requires = "user", default_value = "", value_parser = |text: &str| field::<10>(text))]
+    password: [u8; 10],
     /// Silence after which a heartbeat is sent
     #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     heartbeat: u64,
-    /// For how long the end of the session is repeated and requests are still served
+    /// For how long the end of the session is repeated and everything is still served
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
     linger: f64,
     /// Publish only the first N messages
@@ -125,21 +141,33 @@ enum WaitFor {
 }
 
 pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let report = runtime.block_on(run(args))?;
+    if args.json {
+        println!("{}", serde_json::to_string(&report).context("the summary as JSON")?);
+    } else {
+        print!("{report}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run(args: &Args) -> anyhow::Result<Report> {
     let (source, store, session) = args.open()?;
     let store = Arc::new(store);
-    let orders = Arc::new(Orders::default());
-    let packet_len_max = usize::from(args.packet_len);
-    let linger = Duration::try_from_secs_f64(args.linger).context("--linger")?;
-    let heartbeat = Duration::from_millis(args.heartbeat);
-    let plan = Plan { session, pace: Pace::new(args.speed, args.rate), packet_len_max, heartbeat, linger };
-    let requests = args.requests.map(|address| {
-        RequestServer::bind(address, session, packet_len_max, args.drop_requests, args.seed, Arc::clone(&store))
-    });
-    let requests = requests.transpose()?;
+    let plan = Plan {
+        session,
+        pace: Pace::new(args.speed, args.rate),
+        packet_len_max: args.packet_len.into(),
+        heartbeat: Duration::from_millis(args.heartbeat),
+        linger: Duration::try_from_secs_f64(args.linger).context("--linger")?,
+    };
     let lines = args.lines()?;
-    args.say_ready(session, requests.as_ref())?;
+    let servers = Servers::bind(args, session, &store).await?;
+    let ready = servers.in_words()?;
+    println!("ready session={} {}{ready}", in_words(session), args.targets());
 
     let started = Instant::now();
+    let orders = Arc::new(Orders::default());
     orders.begin.store(args.wait_for.is_none(), Relaxed);
     if args.wait_for == Some(WaitFor::Stdin) {
         let orders = Arc::clone(&orders);
@@ -149,30 +177,20 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
             orders.begin.store(true, Relaxed);
         });
     }
-    let server = requests.map(|server| {
-        let orders = Arc::clone(&orders);
-        std::thread::spawn(move || server.run(&orders))
-    });
     let publisher = Publisher { plan, source, lines, store: Arc::clone(&store), orders: Arc::clone(&orders) };
-    let published = until_published(publisher, &orders);
-    orders.stop.store(true, Relaxed);
-    let requests = server.and_then(|server| server.join().ok());
+    let (published, served) = servers.serve_until(until_published(publisher, &orders), &store, &orders).await;
     let lines = published?;
     let mut counters = lines.iter().map(Line::counters);
-    let report = Report {
-        session: String::from_utf8_lossy(&session).trim_end().to_owned(),
+    Ok(Report {
+        session: in_words(session),
         messages: store.next() - 1,
         seconds: started.elapsed().as_secs_f64(),
         line_a: counters.next().unwrap_or_default(),
         line_b: counters.next(),
-        requests,
-    };
-    if args.json {
-        println!("{}", serde_json::to_string(&report).context("the summary as JSON")?);
-    } else {
-        print!("{report}");
-    }
-    Ok(ExitCode::SUCCESS)
+        requests: served.requests,
+        soup: served.soup,
+        glimpse: served.glimpse,
+    })
 }
 
 impl Args {
@@ -210,35 +228,25 @@ impl Args {
             .collect()
     }
 
-    /// One line, once everything is bound: `ready session=… a=… b=… requests=…`.
-    fn say_ready(&self, session: Session, requests: Option<&RequestServer>) -> anyhow::Result<()> {
-        let mut line = format!("ready session={} a={}", String::from_utf8_lossy(&session).trim_end(), self.to);
-        if let Some(target) = &self.to_b {
-            line += &format!(" b={target}");
-        }
-        if let Some(server) = requests {
-            line += &format!(" requests={}", server.local_addr()?);
-        }
-        println!("{line}");
-        Ok(())
+    /// The lines, as the line says that tells that all is ready.
+    fn targets(&self) -> String {
+        let b = self.to_b.as_ref().map_or(String::new(), |target| format!(" b={target}"));
+        format!("a={}{b}", self.to)
     }
 }
 
 /// Publishes on a thread of its own, until that is done or a signal says to stop.
-fn until_published(publisher: Publisher, orders: &Orders) -> anyhow::Result<Vec<Line>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        let (done, mut published) = tokio::sync::oneshot::channel();
-        std::thread::Builder::new().name("publisher".to_owned()).spawn(move || done.send(publisher.run()))?;
-        tokio::select! {
-            result = &mut published => return result.context("the publisher broke")?,
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        orders.stop.store(true, Relaxed);
-        published.await.context("the publisher broke")?
-    })
+async fn until_published(publisher: Publisher, orders: &Orders) -> anyhow::Result<Vec<Line>> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (done, mut published) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().name("publisher".to_owned()).spawn(move || done.send(publisher.run()))?;
+    tokio::select! {
+        result = &mut published => return result.context("the publisher broke")?,
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    orders.stop.store(true, Relaxed);
+    published.await.context("the publisher broke")?
 }
 
 /// A session's name, padded.
@@ -251,4 +259,13 @@ fn session(text: &str) -> Result<Session, String> {
         }
         _ => Err(format!("`{text}` is no session; a session has 1 to 10 printable ASCII characters, and no spaces")),
     }
+}
+
+/// A name or a password, padded.
+fn field<const N: usize>(text: &str) -> Result<[u8; N], String> {
+    padded(text).ok_or_else(|| format!("`{text}` does not fit; a login has {N} printable ASCII characters here"))
+}
+
+fn in_words(session: Session) -> String {
+    String::from_utf8_lossy(&session).trim_end().to_owned()
 }

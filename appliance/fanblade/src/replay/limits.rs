@@ -28,3 +28,21 @@ pub(super) const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How often one line reports a packet that could not be sent. All are counted.
 pub(super) const SEND_ERRORS_SHOWN_MAX: u64 = 3;
+
+/// The most live orders that snapshots hold; some 80 bytes each. One more is left out and counted.
+pub(super) const STATE_ORDERS_MAX: usize = 1 << 24;
+
+/// How much of the store the state behind snapshots reads at once, in bytes.
+pub(super) const STATE_READ_LEN: usize = 256 << 10;
+
+/// How often that state is brought up to date while nobody asks for a snapshot.
+pub(super) const STATE_FOLLOW_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How much of the store a SoupBinTCP client is sent at once, in bytes.
+pub(super) const STREAM_READ_LEN: usize = 32 << 10;
+
+/// The most clients that each TCP server has at once. One more is disconnected and counted.
+pub(super) const CLIENTS_MAX: usize = 256;
+
+/// For how long a client may take to log in.
+pub(super) const LOGIN_TIME_MAX: Duration = Duration::from_secs(15);

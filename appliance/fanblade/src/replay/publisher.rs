@@ -90,6 +90,7 @@ impl Publisher {
             clock.next_heartbeat = Instant::now() + heartbeat;
             builder.reset();
         }
+        self.store.end();
         // Repeated for those who missed it, and for as long what they missed before can be asked for.
         clock.next_heartbeat = Instant::now();
         let end = clock.next_heartbeat + linger;

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::line::LineCounters;
 use super::requests::RequestCounters;
+use super::soup::SoupCounts;
 
 /// What was published and served.
 #[derive(Debug, Serialize)]
@@ -18,6 +19,10 @@ pub(super) struct Report {
     pub(super) line_b: Option<LineCounters>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) requests: Option<RequestCounters>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) soup: Option<SoupCounts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) glimpse: Option<SoupCounts>,
 }
 
 impl fmt::Display for Report {
@@ -39,6 +44,14 @@ impl fmt::Display for Report {
                 f,
                 "requests: {answered} answered with {messages} messages, {dropped} dropped, {unavailable} for what was \
                  not published, {unknown_session} of other sessions, {malformed} malformed, {failed} failed"
+            )?;
+        }
+        for (name, counts) in [("SoupBinTCP", self.soup), ("GLIMPSE", self.glimpse)] {
+            let Some(SoupCounts { logins, rejected, messages, completed, refused }) = counts else { continue };
+            writeln!(
+                f,
+                "{name}: {logins} logins, {rejected} rejected, {messages} messages, {completed} clients that got \
+                 everything, {refused} beyond the limit"
             )?;
         }
         Ok(())

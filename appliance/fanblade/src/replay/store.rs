@@ -9,12 +9,26 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::sync::Mutex;
 
+use tokio::sync::watch;
+
 use super::limits::{INDEX_STEP, STORE_LEN_MAX, STORE_TAIL_LEN};
 use crate::blade::lock;
 
 /// The messages published so far, numbered from 1.
 #[derive(Debug)]
-pub(super) struct Store(Mutex<Inner>);
+pub(super) struct Store {
+    inner: Mutex<Inner>,
+    progress: watch::Sender<Progress>,
+}
+
+/// How far the publisher is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// The number that the next message to be published will have.
+    pub(super) next: u64,
+    /// There will be none.
+    pub(super) has_ended: bool,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -43,27 +57,39 @@ impl Store {
 
     fn new(file: File, spills: bool) -> Self {
         let inner = Inner { file, spills, index: Vec::new(), next: 1, end: 0, written: 0, tail: Vec::new() };
-        Self(Mutex::new(inner))
+        Self { inner: Mutex::new(inner), progress: watch::Sender::new(Progress { next: 1, has_ended: false }) }
     }
 
     /// The number that the next message to be published will have.
     pub(super) fn next(&self) -> u64 {
-        lock(&self.0).next
+        self.progress.borrow().next
+    }
+
+    /// Tells of all that is published from now on.
+    pub(super) fn watch(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
     }
 
     /// Publishes what a packet holds behind its header.
     pub(super) fn append(&self, framed: &[u8]) -> io::Result<()> {
-        lock(&self.0).append(framed)
+        let next = lock(&self.inner).append(framed)?;
+        self.progress.send_modify(|progress| progress.next = next);
+        Ok(())
+    }
+
+    /// Nothing more will be published.
+    pub(super) fn end(&self) {
+        self.progress.send_modify(|progress| progress.has_ended = true);
     }
 
     /// Adds the messages from `from` on to `out`, with their lengths, as many as are published and fit `len_max` bytes.
     pub(super) fn read(&self, from: u64, len_max: usize, out: &mut Vec<u8>) -> io::Result<()> {
-        lock(&self.0).read(from, len_max, out)
+        lock(&self.inner).read(from, len_max, out)
     }
 }
 
 impl Inner {
-    fn append(&mut self, framed: &[u8]) -> io::Result<()> {
+    fn append(&mut self, framed: &[u8]) -> io::Result<u64> {
         for message in messages(framed) {
             if (self.next - 1).is_multiple_of(INDEX_STEP) {
                 self.index.push(self.end);
@@ -79,7 +105,7 @@ impl Inner {
         } else {
             self.written = self.end;
         }
-        Ok(())
+        Ok(self.next)
     }
 
     fn spill(&mut self) -> io::Result<()> {
@@ -178,7 +204,10 @@ mod tests {
             store.append(&framed(begin..count.min(begin + 7))).unwrap();
             assert_eq!(store.next(), count.min(begin + 7));
         }
-        assert!(lock(&store.0).written > 0 && !lock(&store.0).tail.is_empty(), "some of it in the file, some not");
+        assert!(
+            lock(&store.inner).written > 0 && !lock(&store.inner).tail.is_empty(),
+            "some of it in the file, some not"
+        );
         check(&store, count - 1);
     }
 
@@ -189,6 +218,6 @@ mod tests {
         let store = Store::over(file);
         store.append(&framed(1..3_000)).unwrap();
         check(&store, 2_999);
-        assert_eq!(lock(&store.0).tail.capacity(), 0);
+        assert_eq!(lock(&store.inner).tail.capacity(), 0);
     }
 }

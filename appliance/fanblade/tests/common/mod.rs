@@ -7,6 +7,7 @@
 )]
 
 pub mod exchange;
+pub mod soup;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

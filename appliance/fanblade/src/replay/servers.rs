@@ -1,0 +1,125 @@
+//! What an exchange serves beside its lines, together.
+
+use std::fmt::Write as _;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
+
+use fanblade_feed::Session;
+
+use super::Args;
+use super::limits::STATE_FOLLOW_INTERVAL;
+use super::publisher::Orders;
+use super::requests::{RequestCounters, RequestServer};
+use super::soup::{Counters, Credentials, Gate, Service, SoupCounts, SoupServer};
+use super::state::State;
+use super::store::Store;
+use crate::blade::lock;
+
+/// The servers that were asked for.
+#[derive(Debug)]
+pub(super) struct Servers {
+    requests: Option<RequestServer>,
+    soup: Option<SoupServer>,
+    glimpse: Option<(SoupServer, Arc<Mutex<State>>)>,
+}
+
+/// What they did.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub(super) requests: Option<RequestCounters>,
+    pub(super) soup: Option<SoupCounts>,
+    pub(super) glimpse: Option<SoupCounts>,
+}
+
+impl Servers {
+    pub(super) async fn bind(args: &Args, session: Session, store: &Arc<Store>) -> anyhow::Result<Self> {
+        let gate = |service| Gate {
+            session,
+            credentials: args.user.map(|user| Credentials { user, password: args.password }),
+            service,
+            store: Arc::clone(store),
+            counters: Counters::default(),
+        };
+        let mut servers = Self { requests: None, soup: None, glimpse: None };
+        if let Some(address) = args.requests {
+            let (packet_len, drop) = (args.packet_len.into(), args.drop_requests);
+            servers.requests =
+                Some(RequestServer::bind(address, session, packet_len, drop, args.seed, Arc::clone(store))?);
+        }
+        if let Some(address) = args.soup {
+            servers.soup = Some(SoupServer::bind(address, gate(Service::Messages)).await?);
+        }
+        if let Some(address) = args.glimpse {
+            let state = Arc::new(Mutex::new(State::new()));
+            let server = SoupServer::bind(address, gate(Service::Snapshot(Arc::clone(&state)))).await?;
+            servers.glimpse = Some((server, state));
+        }
+        Ok(servers)
+    }
+
+    /// Where they are: ` requests=… soup=… glimpse=…`
+    pub(super) fn in_words(&self) -> anyhow::Result<String> {
+        let addresses = [
+            ("requests", self.requests.as_ref().map(RequestServer::local_addr)),
+            ("soup", self.soup.as_ref().map(SoupServer::local_addr)),
+            ("glimpse", self.glimpse.as_ref().map(|(server, _)| server.local_addr())),
+        ];
+        let mut words = String::new();
+        for (name, address) in addresses {
+            if let Some(address) = address {
+                write!(words, " {name}={}", address?)?;
+            }
+        }
+        Ok(words)
+    }
+
+    /// Serves until `published`, whose result is passed on.
+    pub(super) async fn serve_until<T>(
+        self,
+        published: impl Future<Output = T>,
+        store: &Arc<Store>,
+        orders: &Arc<Orders>,
+    ) -> (T, Served) {
+        let requests = self.requests.map(|server| {
+            let orders = Arc::clone(orders);
+            std::thread::spawn(move || server.run(&orders))
+        });
+        let follower = self.glimpse.as_ref().map(|(_, state)| {
+            let (state, store, orders) = (Arc::clone(state), Arc::clone(store), Arc::clone(orders));
+            std::thread::spawn(move || follow(&state, &store, &orders))
+        });
+        let serve = async |server: Option<&SoupServer>| -> T {
+            if let Some(server) = server {
+                server.run().await;
+            }
+            std::future::pending().await
+        };
+        let glimpse = self.glimpse.as_ref().map(|(server, _)| server);
+        let result = tokio::select! {
+            result = published => result,
+            result = serve(self.soup.as_ref()) => result,
+            result = serve(glimpse) => result,
+        };
+        orders.stop.store(true, Relaxed);
+        let left_out = follower.and_then(|thread| thread.join().ok()).unwrap_or(0);
+        if left_out > 0 {
+            eprintln!("fanblade: the snapshots lacked {left_out} orders: there is no room for more");
+        }
+        let served = Served {
+            requests: requests.and_then(|thread| thread.join().ok()),
+            soup: self.soup.as_ref().map(SoupServer::counts),
+            glimpse: glimpse.map(SoupServer::counts),
+        };
+        (result, served)
+    }
+}
+
+/// Keeps the state near the publisher, so that a snapshot is made quickly. Returns how many orders it had no room for.
+fn follow(state: &Mutex<State>, store: &Store, orders: &Orders) -> u64 {
+    while !orders.stop.load(Relaxed) {
+        // A store that cannot be read fails the snapshots, whose clients are told by the end of their connection.
+        let _ = lock(state).follow(store);
+        std::thread::sleep(STATE_FOLLOW_INTERVAL);
+    }
+    lock(state).orders_left_out()
+}
