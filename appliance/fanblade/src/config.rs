@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer};
 use serde_spanned::Spanned;
 
 pub(crate) use fault::{ConfigError, nearest};
-pub(crate) use moldudp64::Moldudp64Config;
+pub(crate) use moldudp64::{Join, LineAddress, Moldudp64Config};
 pub(crate) use publisher::PublisherConfig;
 pub(crate) use soupbintcp::{SoupbintcpConfig, SoupbintcpStart};
 pub(crate) use units::{Bytes, Millis};
@@ -139,8 +139,8 @@ pub(crate) enum FeedSource {
     Simulator,
     /// A BinaryFILE, plain or gzipped.
     File(PathBuf),
-    /// MoldUDP64 by multicast, `[feed.moldudp64]`.
-    Moldudp64,
+    /// MoldUDP64 by multicast, `[feed.moldudp64]`, by these lines in place of those configured there.
+    Moldudp64(Option<Vec<LineAddress>>),
     /// SoupBinTCP, `[feed.soupbintcp]`, from this server in place of those configured there.
     Soupbintcp(Option<String>),
     /// Programs that publish to us, `[feed.publisher]`.
@@ -356,7 +356,8 @@ impl FromStr for FeedSource {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             None if text == "sim" => Ok(FeedSource::Simulator),
-            None if text == "moldudp64" => Ok(FeedSource::Moldudp64),
+            None if text == "moldudp64" => Ok(FeedSource::Moldudp64(None)),
+            Some(("moldudp64", lines)) => moldudp64::lines(lines).map(|lines| FeedSource::Moldudp64(Some(lines))),
             None if text == "soupbintcp" => Ok(FeedSource::Soupbintcp(None)),
             Some(("soupbintcp", server)) if soupbintcp::is_host_and_port(server) => {
                 Ok(FeedSource::Soupbintcp(Some(server.to_owned())))
@@ -381,7 +382,11 @@ impl std::fmt::Display for FeedSource {
         match self {
             FeedSource::Simulator => f.write_str("the simulator"),
             FeedSource::File(path) => path.display().fmt(f),
-            FeedSource::Moldudp64 => f.write_str("MoldUDP64"),
+            FeedSource::Moldudp64(None) => f.write_str("MoldUDP64"),
+            FeedSource::Moldudp64(Some(lines)) => {
+                f.write_str("MoldUDP64 from")?;
+                lines.iter().try_for_each(|line| write!(f, " {line}"))
+            }
             FeedSource::Soupbintcp(None) => f.write_str("SoupBinTCP"),
             FeedSource::Soupbintcp(Some(server)) => write!(f, "SoupBinTCP from {server}"),
             FeedSource::Publisher => f.write_str("publishers"),

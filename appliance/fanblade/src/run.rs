@@ -36,7 +36,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// sim: a simulated market; file:PATH: a BinaryFILE of ITCH 5.0, plain or .gz; soupbintcp:HOST:PORT: a SoupBinTCP
-    /// server [default: sim]
+    /// server; moldudp64:GROUP:PORT@IF,GROUP:PORT@IF: multicast lines A and B [default: sim]
     #[arg(long)]
     feed: Option<FeedSource>,
     /// Where subscribers connect [default: 127.0.0.1:7400]

@@ -1,7 +1,8 @@
 //! What a feed counts.
 
-/// Totals since the feed began. Every message that arrived is in exactly one of `messages`, `duplicates` and
-/// `stale` (messages of packets that were malformed from their header on excepted: their number is unknown).
+/// Totals since the feed began. Every message that arrived is in exactly one of `messages`, `duplicates`,
+/// `stale` and `dropped` (messages of packets that were malformed from their header on excepted: their number is
+/// unknown).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FeedCounters {
     /// Packets taken, good or bad, heartbeats and ends of session included. A file has none.
@@ -14,10 +15,16 @@ pub struct FeedCounters {
     pub messages: u64,
     /// Messages that had been passed on, or given up as a gap, before they came (again).
     pub duplicates: u64,
-    /// Messages of the session before this one, dropped.
+    /// Messages of another session, dropped: of the one before this, or of one that is not configured.
     pub stale: u64,
     /// Messages that nobody asked for.
     pub unmatched: u64,
+    /// Messages ahead of a hole that found no place to wait in, dropped. They are asked for again.
+    pub dropped: u64,
+    /// Messages that came as replies to requests, and were new.
+    pub recovered: u64,
+    /// Requests for missing messages.
+    pub requests: u64,
     /// Runs of missing messages.
     pub gaps: u64,
     /// Messages in those runs.

@@ -4,7 +4,7 @@
 //! upstream's own sequence numbers; whatever is missing is a [`Event::Gap`], never silence. Bytes are lent, not copied:
 //! an event is gone when the sink returns.
 //!
-//! - [`moldudp64`]: packets, their sequencing, re-requests
+//! - [`moldudp64`]: packets by multicast, arbitration of lines, sequencing, re-requests, and the feed of them
 //! - [`soupbintcp`]: numbered messages over TCP, and [`glimpse`], snapshots by it
 //! - [`binaryfile`]: files of framed messages, plain or gzipped, and the feed over them
 //! - [`simulator`]: a market that does not exist, and the feed over it
@@ -31,6 +31,7 @@ pub use binaryfile::FileFeed;
 pub use condition::{Condition, Line, Stale};
 pub use counters::FeedCounters;
 pub use event::{Data, Event, Malformed, Session};
+pub use moldudp64::Moldudp64Feed;
 pub use queue::QueueFeed;
 pub use simulator::SimulatedFeed;
 pub use soupbintcp::SoupbintcpFeed;

@@ -16,6 +16,23 @@ pub const SEQUENCE_JUMP_MAX: u64 = 1 << 34;
 /// switches back. Far more than a slower line has on its way when a session changes.
 pub const STALE_PACKETS_MAX: u32 = 1_000;
 
+/// The most holes that are kept account of, between what was passed on and what is held: some seconds' worth of a feed
+/// that loses every hundredth packet on both lines. A packet that would make another is dropped (`dropped`), and
+/// asked for later. 32 bytes each.
+pub const HOLES_MAX: usize = 4_096;
+
+/// Requests that are under way at once. With replies of some 36 messages that is two million messages a second at a
+/// millisecond there and back, and no more than 90 KB of replies on their way.
+pub const REQUESTS_UNDER_WAY_MAX: usize = 64;
+
+/// The most messages of the window that are passed on in one turn, so that the sequencer thread gets to do its other
+/// work; the next turn goes on. Twice and more what a turn takes in, so that the window empties.
+pub const RELEASE_MESSAGES_MAX: usize = 2_048;
+
+/// Packets whose arrival is remembered, to know by how much a line leads: some milliseconds of a fast feed. A power of
+/// two, 24 bytes each. A line that is later than that has no say.
+pub const ARRIVALS_LEN: usize = 4_096;
+
 /// How many bytes of a file are read (or inflated) at once. Must hold the longest message that the framing can
 /// express, 2 + 65,535 bytes; large enough that system calls do not show, small enough that one inflation takes no
 /// more than a millisecond.

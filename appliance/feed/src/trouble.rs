@@ -22,6 +22,131 @@ pub enum Trouble<'a> {
         /// Who sent it.
         source_address: SocketAddr,
     },
+    /// A re-request server does not answer.
+    #[error("re-request server {server} has not answered for {silent_ms} ms; {next} is asked next")]
+    RequestServerSilent {
+        /// The server.
+        server: SocketAddr,
+        /// Since its oldest unanswered request.
+        silent_ms: u64,
+        /// Who is asked instead; the same where there is no other.
+        next: SocketAddr,
+    },
+    /// It answers again.
+    #[error("re-request server {server} answers again")]
+    RequestServerBack {
+        /// The server.
+        server: SocketAddr,
+    },
+    /// Messages were not to be had.
+    #[error("messages {from} to {} could not be recovered within {waited_ms} ms, and are given up", to - 1)]
+    GaveUp {
+        /// The first of them.
+        from: u64,
+        /// The first after them.
+        to: u64,
+        /// How long there was no progress.
+        waited_ms: u64,
+    },
+    /// One line says nothing while others do.
+    #[error("line {line} has been silent for {silent_ms} ms while packets came by another")]
+    LineSilent {
+        /// Its name.
+        line: &'a str,
+        /// Since its last packet.
+        silent_ms: u64,
+    },
+    /// It speaks again.
+    #[error("line {line} has packets again")]
+    LineBack {
+        /// Its name.
+        line: &'a str,
+    },
+    /// A line went back in its numbers.
+    #[error(
+        "line {line} has gone back from message {from_sequence} to {sequence} within its session; what was passed on \
+         already is not repeated, and {expected} comes next"
+    )]
+    LineWentBack {
+        /// Its name.
+        line: &'a str,
+        /// The number that it would have had next.
+        from_sequence: u64,
+        /// The number that it has next.
+        sequence: u64,
+        /// The number that the feed has next.
+        expected: u64,
+    },
+    /// Packets ahead of a hole have no place to wait in any more.
+    #[error(
+        "the window of {window_bytes} bytes is full: packets ahead of what is missing are dropped, and asked for later"
+    )]
+    WindowFull {
+        /// Its size.
+        window_bytes: usize,
+    },
+    /// The kernel had to drop packets, because the feed did not take them soon enough.
+    #[error(
+        "line {line}: the kernel has dropped {dropped} packets at a receive buffer of {receive_buffer_bytes} bytes; raise \
+         `receive_buffer`, or give the sequencer a CPU of its own"
+    )]
+    KernelDropped {
+        /// Its name.
+        line: &'a str,
+        /// Since this was last told.
+        dropped: u64,
+        /// The size of the buffer.
+        receive_buffer_bytes: u32,
+    },
+    /// The kernel keeps less than was asked for.
+    #[error(
+        "line {line}: a receive buffer of {asked_bytes} bytes is wanted, but the kernel permits {got_bytes}; \
+         `sysctl net.core.rmem_max={asked_bytes}` permits it, or CAP_NET_ADMIN"
+    )]
+    ReceiveBufferShort {
+        /// Its name.
+        line: &'a str,
+        /// As configured.
+        asked_bytes: u32,
+        /// As it is.
+        got_bytes: u32,
+    },
+    /// Packets that are longer than any of MoldUDP64's.
+    #[error("line {line}: {packets} packets of more than {} bytes are dropped", fanblade_net::limits::DATAGRAM_LEN_MAX)]
+    PacketsTooLong {
+        /// Its name.
+        line: &'a str,
+        /// Since this was last told.
+        packets: u64,
+    },
+    /// The socket of a line has an error.
+    #[error("line {line}: {error}")]
+    LineFailed {
+        /// Its name.
+        line: &'a str,
+        /// The kernel's answer.
+        error: &'a str,
+    },
+    /// A request could not be sent.
+    #[error("a request to {server} was not sent: {error}")]
+    RequestNotSent {
+        /// The server.
+        server: SocketAddr,
+        /// The kernel's answer.
+        error: &'a str,
+    },
+    /// Somebody who was not asked sends to the port of the replies.
+    #[error("a packet from {source_address}, which is no re-request server of ours; it is dropped")]
+    Stranger {
+        /// Who.
+        source_address: SocketAddr,
+    },
+    /// Somebody has set the clock.
+    #[error("the system's clock was set by {by_ms} ms; times of messages jump, the feed's own deadlines do not")]
+    ClockStepped {
+        /// Forwards, or backwards.
+        by_ms: i64,
+    },
     /// A connection could not be made, or broke.
     #[error("{address}: {error}; again in {retry_ms} ms")]
     Disconnected {
@@ -87,9 +212,22 @@ impl Trouble<'_> {
     pub fn kind(&self) -> &'static str {
         match self {
             Trouble::WrongSession { .. } | Trouble::OtherSession { .. } => "wrong_session",
+            Trouble::RequestServerSilent { .. } => "request_server_silent",
+            Trouble::RequestServerBack { .. } => "request_server_back",
+            Trouble::GaveUp { .. } => "gave_up",
+            Trouble::LineSilent { .. } => "line_silent",
+            Trouble::LineBack { .. } => "line_back",
+            Trouble::WindowFull { .. } => "window_full",
+            Trouble::KernelDropped { .. } => "kernel_dropped",
+            Trouble::ReceiveBufferShort { .. } => "receive_buffer_short",
+            Trouble::PacketsTooLong { .. } => "packets_too_long",
+            Trouble::LineFailed { .. } => "line_failed",
+            Trouble::RequestNotSent { .. } => "request_not_sent",
+            Trouble::Stranger { .. } => "stranger",
+            Trouble::ClockStepped { .. } => "clock_stepped",
             Trouble::Disconnected { .. } => "disconnected",
             Trouble::LoginRefused { .. } => "login_refused",
-            Trouble::SequenceBack { .. } => "sequence_back",
+            Trouble::LineWentBack { .. } | Trouble::SequenceBack { .. } => "sequence_back",
             Trouble::Told { kind, .. } => kind,
         }
     }

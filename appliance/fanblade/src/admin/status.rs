@@ -56,6 +56,8 @@ struct Feed {
     instruments: u64,
     packets: u64,
     duplicates: u64,
+    recovered: u64,
+    requests: u64,
     subject_gaps: u64,
     lines: Vec<Line>,
     /// By kind.
@@ -190,6 +192,8 @@ impl Status {
                 instruments: report.instruments,
                 packets: report.feed.packets,
                 duplicates: report.feed.duplicates,
+                recovered: report.feed.recovered,
+                requests: report.feed.requests,
                 subject_gaps: report.subject_gaps,
                 lines: report.lines.into_iter().map(Line::from).collect(),
                 troubles: report.troubles.into_iter().collect(),

@@ -1,16 +1,204 @@
 //! `[feed.moldudp64]`: MoldUDP64 by multicast.
 
-use serde::Deserialize;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 
-use super::Fault;
+use fanblade_feed::limits::REQUEST_MESSAGES_MAX;
+use fanblade_feed::soupbintcp::padded;
+use serde::{Deserialize, Deserializer};
+use serde_spanned::Spanned;
+
+use super::{Bytes, Fault, Millis, fault, from_text, in_range, map, soupbintcp, unplaced};
 
 /// `[feed.moldudp64]`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Moldudp64Config {}
+pub(crate) struct Moldudp64Config {
+    /// The same packets each: A, B, and so on. The short form of the source goes before them.
+    pub(crate) lines: Spanned<Vec<LineAddress>>,
+    /// Empty: whatever comes.
+    pub(crate) session: Spanned<String>,
+    /// Re-request servers, `HOST:PORT`, taken in turn.
+    pub(crate) requests: Spanned<Vec<String>>,
+    /// None: from the beginning if there are re-request servers, else with what comes first.
+    pub(crate) join: Option<Join>,
+    pub(crate) reorder_ms: Spanned<Millis>,
+    pub(crate) request_timeout_ms: Spanned<Millis>,
+    pub(crate) requests_per_s_max: Spanned<u64>,
+    pub(crate) request_messages_max: Spanned<u64>,
+    pub(crate) recovery_ms_max: Spanned<Millis>,
+    pub(crate) stale_ms_max: Spanned<Millis>,
+    pub(crate) window: Spanned<Bytes>,
+    pub(crate) receive_buffer: Spanned<Bytes>,
+    pub(crate) busy: bool,
+    pub(crate) busy_poll_us: Spanned<u64>,
+}
+
+/// A multicast group, and how it is taken: `GROUP:PORT[@INTERFACE][ from SOURCE]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LineAddress {
+    pub(crate) group: SocketAddr,
+    /// None: as the routing table says.
+    pub(crate) interface: Option<String>,
+    /// None: whoever sends to the group.
+    pub(crate) source: Option<IpAddr>,
+}
+
+/// Where a feed begins that is under way already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Join {
+    /// With the first message of the session.
+    Beginning,
+    /// With what comes first.
+    Live,
+}
 
 impl Moldudp64Config {
     pub(super) fn validate(&self) -> Result<(), Fault> {
-        Ok(())
+        let lines = self.lines.get_ref();
+        if lines.len() > LINES_MAX {
+            return fault(&self.lines, format!("{} lines", lines.len()), format!("at most {LINES_MAX}"));
+        }
+        if let Some(twice) = twice(lines) {
+            return fault(&self.lines, format!("`{twice}` is named twice"), "name each line once");
+        }
+        if padded::<10>(self.session.get_ref()).is_none() {
+            let message = format!("`{}` cannot be a session", self.session.get_ref());
+            return fault(&self.session, message, "at most 10 characters of ASCII");
+        }
+        let requests = self.requests.get_ref();
+        if requests.len() > SERVERS_MAX {
+            return fault(&self.requests, format!("{} servers", requests.len()), format!("at most {SERVERS_MAX}"));
+        }
+        if let Some(wrong) = requests.iter().find(|server| !soupbintcp::is_host_and_port(server)) {
+            let message = format!("`{wrong}` is not a server");
+            return fault(&self.requests, message, "HOST:PORT, such as \"192.0.2.9:18000\"");
+        }
+        let in_ms = |value: &Spanned<Millis>, min, max| in_range(&map(value, |ms| ms.0), min, max, "milliseconds");
+        in_ms(&self.reorder_ms, 0, 1_000)?;
+        in_ms(&self.request_timeout_ms, 10, 60_000)?;
+        in_ms(&self.recovery_ms_max, 10, 3_600_000)?;
+        in_ms(&self.stale_ms_max, 100, 3_600_000)?;
+        in_range(&self.requests_per_s_max, 1, 1_000_000, "requests a second")?;
+        in_range(&self.request_messages_max, 1, REQUEST_MESSAGES_MAX, "messages a request")?;
+        in_range(&map(&self.window, |bytes| bytes.0), 1 << 16, 1 << 34, "bytes")?;
+        in_range(&map(&self.receive_buffer, |bytes| bytes.0), 1 << 12, 1 << 30, "bytes")?;
+        in_range(&self.busy_poll_us, 0, 10_000, "microseconds")
+    }
+}
+
+/// The short form: lines with commas between them.
+pub(super) fn lines(text: &str) -> Result<Vec<LineAddress>, String> {
+    let lines = text.split(',').map(str::parse).collect::<Result<Vec<LineAddress>, String>>()?;
+    match twice(&lines) {
+        Some(twice) => Err(format!("`{twice}` is named twice")),
+        None if lines.len() > LINES_MAX => Err(format!("{} lines; at most {LINES_MAX}", lines.len())),
+        None => Ok(lines),
+    }
+}
+
+/// The first line that stands among those before it.
+fn twice(lines: &[LineAddress]) -> Option<&LineAddress> {
+    lines.iter().enumerate().find(|(at, line)| lines.iter().take(*at).any(|other| other == *line)).map(|(_, line)| line)
+}
+
+impl FromStr for LineAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let usage = "write GROUP:PORT@INTERFACE, such as 233.54.12.111:26477@eth1; with ` from ADDRESS` behind it for one \
+                     sender only";
+        let (place, source) = match text.trim().split_once(" from ") {
+            Some((place, source)) => {
+                let source = source.trim();
+                let address = source.parse().map_err(|_| format!("`{source}` is not a sender's address; {usage}"))?;
+                (place.trim(), Some(address))
+            }
+            None => (text.trim(), None),
+        };
+        let (group, interface) = match place.split_once('@') {
+            Some((_, "")) => return Err(format!("`{text}` lacks the interface after `@`")),
+            Some((group, interface)) => (group, Some(interface.to_owned())),
+            None => (place, None),
+        };
+        let group: SocketAddr = group.parse().map_err(|_| format!("`{group}` is not a group and port; {usage}"))?;
+        if !group.ip().is_multicast() {
+            let groups = "those are 224.0.0.0 to 239.255.255.255, and ff00::/8";
+            return Err(format!("{} is not a multicast group; {groups}", group.ip()));
+        }
+        if group.port() == 0 {
+            return Err(format!("`{text}` lacks a port"));
+        }
+        if source.is_some_and(|source: IpAddr| source.is_ipv4() != group.is_ipv4() || source.is_multicast()) {
+            return Err(format!("`{text}`: the sender must have a unicast address of the group's family"));
+        }
+        Ok(Self { group, interface, source })
+    }
+}
+
+impl fmt::Display for LineAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.group)?;
+        self.interface.iter().try_for_each(|interface| write!(f, "@{interface}"))?;
+        self.source.iter().try_for_each(|source| write!(f, " from {source}"))
+    }
+}
+
+impl<'de> Deserialize<'de> for LineAddress {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer)
+    }
+}
+
+impl Default for Moldudp64Config {
+    fn default() -> Self {
+        Self {
+            lines: unplaced(Vec::new()),
+            session: unplaced(String::new()),
+            requests: unplaced(Vec::new()),
+            join: None,
+            reorder_ms: unplaced(Millis(1)),
+            request_timeout_ms: unplaced(Millis(1_000)),
+            requests_per_s_max: unplaced(20_000),
+            request_messages_max: unplaced(REQUEST_MESSAGES_MAX),
+            recovery_ms_max: unplaced(Millis(5_000)),
+            stale_ms_max: unplaced(Millis(3_000)),
+            window: unplaced(Bytes(64 << 20)),
+            receive_buffer: unplaced(Bytes(32 << 20)),
+            busy: false,
+            busy_poll_us: unplaced(0),
+        }
+    }
+}
+
+/// Lines have letters for names, and each is looked at in every turn.
+const LINES_MAX: usize = 16;
+/// Backups are few; each is waited for in its turn.
+const SERVERS_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_read_as_written() {
+        for text in ["233.54.12.111:26477@eth1", "232.1.1.1:26477@eth2 from 10.0.0.1", "224.0.2.3:1", "[ff15::1]:9@lo"]
+        {
+            assert_eq!(text.parse::<LineAddress>().unwrap().to_string(), text);
+        }
+        for (text, says) in [
+            ("", "is not a group and port; write GROUP:PORT@INTERFACE"),
+            ("233.54.12.111@eth1", "`233.54.12.111` is not a group and port"),
+            ("10.0.0.1:26477@eth1", "10.0.0.1 is not a multicast group"),
+            ("233.54.12.111:0@eth1", "lacks a port"),
+            ("233.54.12.111:26477@", "lacks the interface"),
+            ("232.1.1.1:26477@eth1 from you", "`you` is not a sender's address"),
+            ("232.1.1.1:26477@eth1 from ::1", "unicast address of the group's family"),
+        ] {
+            let error = text.parse::<LineAddress>().unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
     }
 }

@@ -71,6 +71,37 @@ fn mistakes_are_told_with_place_text_and_hint() {
              hint: an origin is scheme and host, with the port if it is not the usual one: \"https://example.com:8443\"",
         ),
         (
+            "[feed.moldudp64]\nlines = [\"233.54.12.111:26477@eth1\", \"233.49.196.111@eth2\"]\n",
+            "f.toml:2:9: `233.49.196.111` is not a group and port; write GROUP:PORT@INTERFACE, such as \
+             233.54.12.111:26477@eth1; with ` from ADDRESS` behind it for one sender only\n  \
+             2 | lines = [\"233.54.12.111:26477@eth1\", \"233.49.196.111@eth2\"]\n    \
+             |         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^",
+        ),
+        (
+            "[feed.moldudp64]\nlines = [\"224.0.2.3:1@lo\", \"224.0.2.3:1@lo\"]\n",
+            "f.toml:2:9: `224.0.2.3:1@lo` is named twice\n  2 | lines = [\"224.0.2.3:1@lo\", \"224.0.2.3:1@lo\"]\n    \
+             |         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n  hint: name each line once",
+        ),
+        (
+            "[feed.moldudp64]\nrequests = [\"10.0.0.9\"]\n",
+            "f.toml:2:12: `10.0.0.9` is not a server\n  2 | requests = [\"10.0.0.9\"]\n    |            ^^^^^^^^^^^^\n  \
+             hint: HOST:PORT, such as \"192.0.2.9:18000\"",
+        ),
+        (
+            "[feed.moldudp64]\nrequests_per_s_max = 0\n",
+            "f.toml:2:22: 0 requests a second\n  2 | requests_per_s_max = 0\n    |                      ^\n  \
+             hint: from 1 to 1000000",
+        ),
+        (
+            "[feed.moldudp64]\nsession = \"MUCH TOO LONG\"\n",
+            "f.toml:2:11: `MUCH TOO LONG` cannot be a session\n  2 | session = \"MUCH TOO LONG\"\n    \
+             |           ^^^^^^^^^^^^^^^\n  hint: at most 10 characters of ASCII",
+        ),
+        (
+            "[feed.moldudp64]\njoin = \"late\"\n",
+            "f.toml:2:8: unknown variant `late`\n  2 | join = \"late\"\n    |        ^^^^^^\n  hint: did you mean `live`?",
+        ),
+        (
             "[feed.soupbintcp]\nusername = \"toolong\"\n",
             "f.toml:2:12: `toolong` cannot be sent as a username\n  2 | username = \"toolong\"\n    |            ^^^^^^^^^\n  \
              hint: at most 6 characters of ASCII",
@@ -165,6 +196,16 @@ fn feeds_and_paces_read_as_on_the_command_line() {
     assert_eq!("sim".parse(), Ok(FeedSource::Simulator));
     assert_eq!("file:a:b".parse(), Ok(FeedSource::File("a:b".into())));
     assert!("file:".parse::<FeedSource>().is_err());
+    assert_eq!("moldudp64".parse(), Ok(FeedSource::Moldudp64(None)));
+    let lines = "moldudp64:233.54.12.111:26477@eth1,233.49.196.111:26477@eth2".parse();
+    let Ok(FeedSource::Moldudp64(Some(lines))) = lines else { panic!("{lines:?}") };
+    assert_eq!(
+        lines.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["233.54.12.111:26477@eth1", "233.49.196.111:26477@eth2"]
+    );
+    for wrong in ["moldudp64:", "moldudp64:eth1", "moldudp64:224.0.2.3:1,224.0.2.3:1", "moldudp64:224.0.2.3:1,"] {
+        assert!(wrong.parse::<FeedSource>().is_err(), "{wrong}");
+    }
     assert_eq!("soupbintcp".parse(), Ok(FeedSource::Soupbintcp(None)));
     assert_eq!("soupbintcp:[::1]:4000".parse(), Ok(FeedSource::Soupbintcp(Some("[::1]:4000".to_owned()))));
     for wrong in ["soupbintcp:", "soupbintcp:host", "soupbintcp::1", "soupbintcp:host:0", "soupbintcp:host:70000"] {

@@ -30,7 +30,7 @@ pub(super) fn open(config: &FeedConfig) -> anyhow::Result<OpenFeed> {
     match &config.source {
         FeedSource::Simulator => simulator(config, configured),
         FeedSource::File(path) => file(config, path, configured),
-        FeedSource::Moldudp64 => moldudp64::open(config),
+        FeedSource::Moldudp64(lines) => moldudp64::open(config, lines.as_deref(), configured),
         FeedSource::Soupbintcp(server) => soupbintcp::open(config, server.as_deref(), configured),
         FeedSource::Publisher => publisher::open(config),
         FeedSource::Websocket => websocket::open(config),

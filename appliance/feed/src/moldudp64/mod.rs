@@ -14,11 +14,20 @@
 //!
 //! Source: "MoldUDP64 Protocol Specification", version 1.00, Nasdaq 2009.
 
+mod clock;
+mod feed;
+mod lines;
+mod missing;
 mod packet;
+mod receiver;
 mod request;
+mod requester;
 mod sequencer;
+mod window;
 
+pub use feed::{Moldudp64Config, Moldudp64Feed};
 pub use packet::{Kind, Messages, Packet, PacketBuilder, PacketError, PacketFault};
+pub use receiver::{Arrived, Origin, Receiver, ReceiverConfig};
 pub use request::Request;
 pub use sequencer::{Sequencer, Start};
 

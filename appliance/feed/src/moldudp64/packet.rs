@@ -43,6 +43,9 @@ pub enum PacketFault {
         /// Bytes in the packet.
         len: usize,
     },
+    /// Sessions have names of printable characters.
+    #[error("MoldUDP64 session name that is not printable")]
+    SessionUnprintable,
     /// Sequence numbers begin with 1.
     #[error("MoldUDP64 sequence number 0")]
     SequenceZero,

@@ -52,12 +52,55 @@ impl Sequencer {
             Ok(packet) => packet,
             Err(error) => return malformed(&mut self.counters, error, &mut sink),
         };
-        let Some(mut numbering) = self.numbering_of(&packet, &mut sink) else {
+        if self.enter(&packet, &mut sink)
+            && let Some(numbering) = &mut self.current
+        {
+            numbering.accept(&packet, received_ns, &mut self.counters, &mut sink);
+        }
+    }
+
+    /// Whether a packet would begin a session.
+    pub(super) fn would_begin(&self, packet: &Packet<'_>) -> bool {
+        let session = packet.session();
+        let is = |numbering: &Numbering| numbering.session == session;
+        let is_straggler = self.previous.as_ref().is_some_and(is) && self.stale_packets < STALE_PACKETS_MAX;
+        !self.current.as_ref().is_some_and(is) && !is_straggler && implausible(packet).is_none()
+    }
+
+    /// Takes note of a packet's session, without its messages. False: the packet is of none that counts.
+    pub(super) fn enter(&mut self, packet: &Packet<'_>, mut sink: impl FnMut(Event<'_>)) -> bool {
+        let session = packet.session();
+        if self.current.is_some_and(|current| current.session == session) {
+            self.stale_packets = 0;
+            return true;
+        }
+        let previous = self.previous.filter(|previous| previous.session == session);
+        // One session that nobody else speaks of was a mistake: one bad packet must not silence a feed.
+        if previous.is_some() && self.stale_packets < STALE_PACKETS_MAX {
+            self.stale_packets += 1;
             self.counters.stale += packet.messages().filter(Result::is_ok).count() as u64;
-            return;
-        };
-        numbering.accept(&packet, received_ns, &mut self.counters, &mut sink);
-        self.current = Some(numbering);
+            return false;
+        }
+        if let Some(error) = implausible(packet) {
+            malformed(&mut self.counters, error, &mut sink);
+            return false;
+        }
+        let numbering = previous.unwrap_or_else(|| {
+            let first = self.start == Start::Live && self.current.is_none();
+            Numbering { session, expected: if first { packet.sequence() } else { 1 }, ended: false }
+        });
+        self.stale_packets = 0;
+        self.previous = self.current.replace(numbering);
+        self.counters.sessions += 1;
+        sink(Event::SessionStart { session });
+        true
+    }
+
+    /// Nobody has the messages before `sequence`: they are a gap.
+    pub(super) fn give_up(&mut self, sequence: u64, mut sink: impl FnMut(Event<'_>)) {
+        if let Some(numbering) = &mut self.current {
+            numbering.catch_up(sequence, &mut self.counters, &mut sink);
+        }
     }
 
     /// The number that comes next; none before the first packet.
@@ -73,32 +116,6 @@ impl Sequencer {
     /// What came, what went, what was missing.
     pub fn counters(&self) -> &FeedCounters {
         &self.counters
-    }
-
-    /// The numbering by which a packet goes, new or known; none if the packet comes too late.
-    fn numbering_of(&mut self, packet: &Packet<'_>, sink: &mut impl FnMut(Event<'_>)) -> Option<Numbering> {
-        let session = packet.session();
-        if let Some(current) = self.current.filter(|current| current.session == session) {
-            self.stale_packets = 0;
-            return Some(current);
-        }
-        let numbering = match self.previous.filter(|previous| previous.session == session) {
-            // One session that nobody else speaks of was a mistake: one bad packet must not silence a feed.
-            Some(previous) if self.stale_packets >= STALE_PACKETS_MAX => previous,
-            Some(_) => {
-                self.stale_packets += 1;
-                return None;
-            }
-            None => {
-                let first = self.start == Start::Live && self.current.is_none();
-                Numbering { session, expected: if first { packet.sequence() } else { 1 }, ended: false }
-            }
-        };
-        self.stale_packets = 0;
-        self.previous = self.current.replace(numbering);
-        self.counters.sessions += 1;
-        sink(Event::SessionStart { session });
-        Some(numbering)
     }
 }
 
@@ -152,6 +169,16 @@ impl Numbering {
             self.expected = sequence;
         }
     }
+}
+
+/// Why a packet cannot be the first of a session. One that was garbled must not begin a numbering of its own.
+fn implausible(packet: &Packet<'_>) -> Option<PacketError> {
+    let (session, sequence) = (packet.session(), packet.sequence());
+    if !session.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ') {
+        return Some(PacketError { offset: 0, fault: PacketFault::SessionUnprintable });
+    }
+    let fault = PacketFault::SequenceJump { sequence, expected: 1 };
+    (sequence > SEQUENCE_JUMP_MAX).then_some(PacketError { offset: SEQUENCE_OFFSET, fault })
 }
 
 fn malformed(counters: &mut FeedCounters, error: PacketError, sink: &mut impl FnMut(Event<'_>)) {

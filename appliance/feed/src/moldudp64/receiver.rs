@@ -1,0 +1,428 @@
+//! From packets of several lines and of re-request servers to messages in order: arbitration, reordering, recovery.
+//!
+//! ```text
+//! line A ─┐                       in order                 ┌───────────┐
+//! line B ─┼─▶ Receiver ──────────────────────────────────▶ │ Sequencer │ ─▶ messages, gaps
+//! replies ┘      │   ▲                                     └───────────┘
+//!                │   └─────────── Window, when the hole before it is closed, or given up
+//!      ahead ────┴─▶ Window, Missing ─▶ Requester ─▶ requests
+//! ```
+//! What is in order passes through at once, without a copy; whichever line brings it first wins. What is ahead waits in
+//! a window. A hole may close by itself for a little while (the other line, or a packet that was overtaken), then it is
+//! asked for, and when nothing more comes of that it is given up: the sequencer says which messages are missing, and
+//! what was held goes on. It allocates nothing while it runs, and looks at no clock: times are the caller's, and
+//! monotonic.
+
+use std::net::SocketAddr;
+
+use super::lines::Lines;
+use super::missing::Missing;
+use super::requester::{Manners, Requester};
+use super::window::Window;
+use super::{HEADER_LEN, Kind, Packet, Request, Sequencer, Start};
+use crate::limits::{RELEASE_MESSAGES_MAX, SEQUENCE_JUMP_MAX};
+use crate::{Condition, Event, FeedCounters, Line, Session, Stale, Trouble};
+
+/// What a receiver is made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceiverConfig {
+    /// The only session that is taken; none: any.
+    pub session: Option<Session>,
+    /// Where the first session begins.
+    pub start: Start,
+    /// Names of the lines.
+    pub lines: Vec<String>,
+    /// Re-request servers; without any nothing is recovered, and a hole that does not close by itself is a gap.
+    pub servers: Vec<SocketAddr>,
+    /// How long a hole may close by itself before its messages are asked for.
+    pub reorder_ns: u64,
+    /// The longest wait for a reply before the next server is asked.
+    pub request_timeout_ns: u64,
+    /// Requests in a second.
+    pub requests_per_s_max: u32,
+    /// Messages that one request may ask for.
+    pub request_messages_max: u16,
+    /// So long without progress, and the messages are given up.
+    pub recovery_ns_max: u64,
+    /// Memory for packets that wait for what comes before them.
+    pub window_bytes: usize,
+    /// So long without any packet, and the feed is silent.
+    pub stale_ns_max: u64,
+}
+
+/// Where a packet came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The line with this index.
+    Line(usize),
+    /// The re-request server with this index.
+    Server(usize),
+}
+
+/// A packet as it arrived.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrived<'a> {
+    /// By which way.
+    pub origin: Origin,
+    /// Who sent it.
+    pub source: SocketAddr,
+    /// Its payload.
+    pub bytes: &'a [u8],
+    /// When the kernel took it, Unix nanoseconds.
+    pub received_ns: u64,
+}
+
+/// Turns packets into messages in order.
+#[derive(Debug)]
+pub struct Receiver {
+    config: ReceiverConfig,
+    sequencer: Sequencer,
+    missing: Missing,
+    window: Window,
+    requester: Requester,
+    lines: Lines,
+    /// An end of session that waits for the messages before it: its number and packet.
+    end: Option<(u64, [u8; HEADER_LEN])>,
+    /// The number after the highest that is known to exist; beyond [`Missing::end`] only while that has no room.
+    seen: u64,
+    /// When the next number last came, and not because those before it were given up.
+    progress_ns: u64,
+    /// When the session began. What was missing then must be caught up with.
+    begun_ns: u64,
+    /// Messages that may be released in this turn.
+    release_left: usize,
+    /// The last packet of any line; none before the first.
+    packet_ns: Option<u64>,
+    started_ns: Option<u64>,
+    /// All that was known to exist has been passed on, once in this session.
+    is_current: bool,
+    /// Messages of this session were given up.
+    is_incomplete: bool,
+    /// What the sequencer never saw.
+    counters: FeedCounters,
+}
+
+impl Receiver {
+    /// One that has seen nothing yet.
+    pub fn new(config: ReceiverConfig) -> Self {
+        let manners = Manners {
+            reorder_ns: config.reorder_ns,
+            timeout_ns: config.request_timeout_ns,
+            requests_per_s_max: config.requests_per_s_max,
+            messages_max: config.request_messages_max,
+        };
+        Self {
+            sequencer: Sequencer::new(config.start),
+            missing: Missing::new(config.reorder_ns),
+            window: Window::new(config.window_bytes),
+            requester: Requester::new(&config.servers, manners),
+            lines: Lines::new(&config.lines, config.reorder_ns, config.stale_ns_max),
+            end: None,
+            seen: 0,
+            progress_ns: 0,
+            begun_ns: 0,
+            release_left: RELEASE_MESSAGES_MAX,
+            packet_ns: None,
+            started_ns: None,
+            is_current: false,
+            is_incomplete: false,
+            counters: FeedCounters::default(),
+            config,
+        }
+    }
+
+    /// Takes a packet.
+    pub fn accept(&mut self, arrived: &Arrived<'_>, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) {
+        let Arrived { origin, source, bytes, .. } = *arrived;
+        self.counters.packets += 1;
+        self.counters.bytes += bytes.len() as u64;
+        if let Origin::Line(line) = origin {
+            self.lines.packet(line, bytes.len(), now_ns);
+            self.packet_ns = Some(now_ns);
+        }
+        let packet = match Packet::parse(bytes) {
+            Ok(packet) => packet,
+            Err(error) => return self.malformed(error, sink),
+        };
+        let session = packet.session();
+        if let Some(expected) = self.config.session.filter(|expected| *expected != session) {
+            self.counters.stale += count(&packet);
+            sink(Event::Trouble(Trouble::WrongSession { session, expected, source_address: source }));
+            return;
+        }
+        if self.sequencer.would_begin(&packet) {
+            // A server answers; it does not begin anything.
+            if let Origin::Server(_) = origin {
+                self.counters.stale += count(&packet);
+                return;
+            }
+            self.finish_session(sink);
+        }
+        let is_new = self.sequencer.session() != Some(session);
+        if !self.sequencer.enter(&packet, &mut *sink) {
+            return;
+        }
+        if is_new {
+            self.begin_session(now_ns);
+        }
+        let before = self.sequencer.expected();
+        self.take(arrived, &packet, now_ns, sink);
+        self.release(sink);
+        if self.sequencer.expected() > before {
+            self.progress_ns = now_ns;
+        }
+    }
+
+    /// What time brings: holes that are given up, lines and servers that are silent. To be called once a turn, after
+    /// the turn's packets; it also releases more of what is held.
+    pub fn tick(&mut self, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) {
+        self.started_ns.get_or_insert(now_ns);
+        self.release_left = RELEASE_MESSAGES_MAX;
+        self.release(sink);
+        if self.seen > self.missing.end() && self.missing.has_room() {
+            self.missing.reveal(self.seen, now_ns);
+        }
+        while let Some(hole) = self.missing.first().filter(|_| !self.is_backlogged()).copied()
+            && now_ns >= self.give_up_ns(hole.found_ns)
+        {
+            self.give_up(hole.from, hole.to, sink);
+            self.release(sink);
+        }
+        self.lines.check(now_ns, sink);
+        self.requester.check(now_ns, sink);
+        let is_young = |found_ns| now_ns.saturating_sub(found_ns) < EDGE_NS;
+        let at_edge = self.missing.first().is_none_or(|hole| hole.found_ns > self.begun_ns && is_young(hole.found_ns));
+        self.is_current |= at_edge && self.expected().is_some() && !self.is_backlogged();
+    }
+
+    /// The next request to send, and to whom.
+    pub fn request(&mut self, now_ns: u64) -> Option<(SocketAddr, Request)> {
+        let session = self.sequencer.session()?;
+        self.requester.next(&mut self.missing, session, now_ns)
+    }
+
+    /// When to come back at the latest if no packet comes.
+    pub fn due_ns(&self) -> Option<u64> {
+        let hole = self.missing.first().map(|hole| self.give_up_ns(hole.found_ns));
+        hole.into_iter().chain(self.requester.due_ns(&self.missing)).min()
+    }
+
+    /// Whether held messages are in order now, and wait for the next turn.
+    pub fn is_backlogged(&self) -> bool {
+        let expected = self.expected().unwrap_or(0);
+        self.window.first().is_some_and(|held| held.from <= expected)
+    }
+
+    /// The number that comes next; none before the first packet.
+    pub fn expected(&self) -> Option<u64> {
+        self.sequencer.expected()
+    }
+
+    /// Whether what is passed on is the present.
+    pub fn condition(&self, now_ns: u64) -> Condition {
+        let spoke_ns = self.packet_ns.or(self.started_ns).unwrap_or(now_ns);
+        if now_ns.saturating_sub(spoke_ns) > self.config.stale_ns_max {
+            Condition::Stale(Stale::Silent)
+        } else if !self.is_current {
+            Condition::CatchingUp
+        } else if self.is_incomplete {
+            Condition::Stale(Stale::Incomplete)
+        } else {
+            Condition::Live
+        }
+    }
+
+    /// What came, what went, what was missing.
+    pub fn counters(&self) -> FeedCounters {
+        let passed = self.sequencer.counters();
+        let own = &self.counters;
+        FeedCounters {
+            packets: own.packets,
+            bytes: own.bytes,
+            heartbeats: own.heartbeats + passed.heartbeats,
+            duplicates: own.duplicates + passed.duplicates,
+            stale: own.stale + passed.stale,
+            malformed: own.malformed + passed.malformed,
+            dropped: own.dropped,
+            recovered: own.recovered,
+            requests: self.requester.sent(),
+            ..*passed
+        }
+    }
+
+    /// The lines.
+    pub fn lines(&self, now_ns: u64) -> Vec<Line> {
+        self.lines.report(now_ns)
+    }
+
+    /// Of a line: the kernel's count of packets that it dropped.
+    pub fn set_kernel_drops(&mut self, line: usize, drops: u64) {
+        self.lines.set_kernel_drops(line, drops);
+    }
+
+    /// The old session is over: what is missing of it will not come any more.
+    fn finish_session(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
+        self.release_left = usize::MAX;
+        self.release(sink);
+        while let Some(hole) = self.missing.first().copied() {
+            self.give_up(hole.from, hole.to, sink);
+            self.release(sink);
+        }
+        if self.seen > self.missing.end() {
+            self.give_up(self.missing.end(), self.seen, sink);
+        }
+        self.release(sink);
+        self.release_left = RELEASE_MESSAGES_MAX;
+    }
+
+    fn begin_session(&mut self, now_ns: u64) {
+        let expected = self.sequencer.expected().unwrap_or(1);
+        self.missing.reset(expected);
+        self.window.clear();
+        self.requester.reset();
+        self.lines.reset();
+        self.end = None;
+        self.seen = expected;
+        (self.progress_ns, self.begun_ns) = (now_ns, now_ns);
+        self.is_current = false;
+        self.is_incomplete = false;
+    }
+
+    /// A packet of the session under way.
+    fn take(&mut self, arrived: &Arrived<'_>, packet: &Packet<'_>, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) {
+        let Arrived { origin, bytes, received_ns, .. } = *arrived;
+        let expected = self.sequencer.expected().unwrap_or(1);
+        let (from, to) = (packet.sequence(), packet.sequence() + count(packet));
+        if from.saturating_sub(expected) > SEQUENCE_JUMP_MAX {
+            // It is for the sequencer to refuse.
+            return self.pass(bytes, received_ns, sink);
+        }
+        match origin {
+            Origin::Line(line) => self.lines.position(line, (from, to), expected, now_ns, sink),
+            Origin::Server(server) => self.requester.reply(server, from, to, now_ns, sink),
+        }
+        self.seen = self.seen.max(to);
+        let new = if from <= expected {
+            self.pass(bytes, received_ns, sink);
+            self.sequencer.expected().unwrap_or(0).saturating_sub(expected)
+        } else {
+            self.keep(arrived, packet, now_ns, sink)
+        };
+        match (origin, packet.kind()) {
+            (Origin::Line(line), Kind::Messages(_)) if new > 0 => self.lines.won(line, from, received_ns),
+            (Origin::Line(line), Kind::Messages(_)) => self.lines.lost(line, from, received_ns),
+            (Origin::Server(_), _) => self.counters.recovered += new,
+            _ => {}
+        }
+    }
+
+    /// A packet that is ahead. How many messages it has that were not there.
+    fn keep(
+        &mut self,
+        arrived: &Arrived<'_>,
+        packet: &Packet<'_>,
+        now_ns: u64,
+        sink: &mut dyn FnMut(Event<'_>),
+    ) -> u64 {
+        let Arrived { bytes, received_ns, .. } = *arrived;
+        let (sequence, messages) = (packet.sequence(), count(packet));
+        match packet.kind() {
+            Kind::Messages(_) => {}
+            kind => {
+                if kind == Kind::Heartbeat {
+                    self.counters.heartbeats += 1;
+                } else if let Some(packet) = bytes.first_chunk() {
+                    self.end = Some((sequence, *packet));
+                }
+                // Bytes behind the header, if there are any.
+                packet.messages().filter_map(Result::err).for_each(|error| self.malformed(error, sink));
+                return 0;
+            }
+        }
+        if !self.missing.has_room() {
+            self.drop_packet(messages, sink);
+            return 0;
+        }
+        self.missing.reveal(sequence, now_ns);
+        let Some((from, to)) = self.missing.hull(sequence, sequence + messages) else {
+            self.counters.duplicates += messages;
+            return 0;
+        };
+        // What comes sooner is worth more than what comes later: that can be asked for once more.
+        while !self.window.fits(bytes.len()) {
+            let is_later = self.window.last().is_some_and(|last| last.from >= to) && self.missing.has_room();
+            let Some(last) = is_later.then(|| self.window.pop_last()).flatten() else {
+                self.missing.reveal(to, now_ns);
+                self.drop_packet(messages, sink);
+                return 0;
+            };
+            self.missing.add(last.from, last.to, now_ns);
+            self.drop_packet(last.messages.into(), sink);
+        }
+        self.counters.duplicates += self.window.remove_within(from, to);
+        self.window.insert((from, to), u16::try_from(messages).unwrap_or(u16::MAX), received_ns, bytes);
+        self.missing.fill(from, to)
+    }
+
+    fn drop_packet(&mut self, messages: u64, sink: &mut dyn FnMut(Event<'_>)) {
+        self.counters.dropped += messages;
+        sink(Event::Trouble(Trouble::WindowFull { window_bytes: self.config.window_bytes }));
+    }
+
+    /// Passes on what is held and has become the next, as far as this turn permits.
+    fn release(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
+        while self.release_left > 0 && self.is_backlogged() {
+            let before = self.sequencer.counters().messages;
+            let Some((held, bytes)) = self.window.pop_first() else { return };
+            self.sequencer.accept(bytes, held.received_ns, &mut *sink);
+            self.missing.advance(self.sequencer.expected().unwrap_or(0));
+            let messages = self.sequencer.counters().messages - before;
+            self.release_left =
+                self.release_left.saturating_sub(usize::try_from(messages).unwrap_or(usize::MAX).max(1));
+        }
+        if let Some((sequence, packet)) = self.end
+            && self.sequencer.expected().is_some_and(|expected| expected >= sequence)
+        {
+            self.end = None;
+            self.pass(&packet, 0, sink);
+        }
+    }
+
+    fn give_up(&mut self, from: u64, to: u64, sink: &mut dyn FnMut(Event<'_>)) {
+        self.is_incomplete = true;
+        if self.requester.has_servers() {
+            let waited_ms = self.config.recovery_ns_max / 1_000_000;
+            sink(Event::Trouble(Trouble::GaveUp { from, to, waited_ms }));
+        }
+        self.sequencer.give_up(to, &mut *sink);
+        self.missing.advance(to);
+    }
+
+    /// When a hole that was found then is given up.
+    fn give_up_ns(&self, found_ns: u64) -> u64 {
+        if self.requester.has_servers() {
+            found_ns.max(self.progress_ns).saturating_add(self.config.recovery_ns_max)
+        } else {
+            found_ns.saturating_add(self.config.reorder_ns)
+        }
+    }
+
+    /// Hands a packet that is in order, or refused, to the sequencer.
+    fn pass(&mut self, bytes: &[u8], received_ns: u64, sink: &mut dyn FnMut(Event<'_>)) {
+        self.sequencer.accept(bytes, received_ns, &mut *sink);
+        self.missing.advance(self.sequencer.expected().unwrap_or(0));
+    }
+
+    fn malformed(&mut self, error: super::PacketError, sink: &mut dyn FnMut(Event<'_>)) {
+        self.counters.malformed += 1;
+        sink(Event::Malformed { offset: error.offset as u64, reason: error.fault.into() });
+    }
+}
+
+/// The messages of a packet that can be read.
+fn count(packet: &Packet<'_>) -> u64 {
+    packet.messages().filter(Result::is_ok).count() as u64
+}
+
+/// What has been missing for less is no sign of being behind.
+const EDGE_NS: u64 = 100_000_000;
