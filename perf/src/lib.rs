@@ -11,7 +11,9 @@ mod machine;
 mod memory;
 mod message;
 mod report;
+mod scenario;
 mod swarm;
+mod sys;
 
 use std::process::ExitCode;
 
@@ -44,6 +46,14 @@ enum Measurement {
     FloorBlade(floor::ServerArgs),
     /// Memory per idle session, with as many sessions as wanted
     Idle(idle::IdleArgs),
+    /// A scenario: server, publisher and swarm; without a name: the list
+    Run(scenario::RunArgs),
+    /// (Started by `run`.) The blade's data path, with a pipe for a publisher
+    #[command(hide = true)]
+    Datapath(scenario::server::datapath::DatapathArgs),
+    /// (Started by `run`.) The bare loop of accepts and upgrades
+    #[command(hide = true)]
+    StormBare(scenario::storm::bare::BareArgs),
     /// (Started by `idle`.) The blade's data path
     #[command(hide = true)]
     IdleServer(idle::server::ServerArgs),
@@ -59,6 +69,9 @@ pub fn perf() -> anyhow::Result<()> {
         Measurement::FloorServer(args) => floor::bare::run(&args),
         Measurement::FloorBlade(args) => floor::blade::run(&args),
         Measurement::Idle(args) => idle::run(&args),
+        Measurement::Run(args) => scenario::run(&args),
+        Measurement::Datapath(args) => scenario::server::datapath::run(&args),
+        Measurement::StormBare(args) => scenario::storm::bare::run(&args),
         Measurement::IdleServer(args) => idle::server::run(&args),
     }
 }

@@ -51,6 +51,11 @@ pub(crate) struct KernelMemory {
     pub(crate) slab: u64,
     /// Each of them, where we may look.
     pub(crate) caches: BTreeMap<String, u64>,
+    /// The objects in them that are in use, the same way. Where every other one has been freed, the caches stay as
+    /// large as they were.
+    pub(crate) objects: u64,
+    /// What is queued in TCP sockets.
+    pub(crate) tcp_queues: u64,
 }
 
 impl KernelMemory {
@@ -59,13 +64,27 @@ impl KernelMemory {
         let field = |name: &str| meminfo.lines().find(|line| line.split(':').next() == Some(name)).map_or(0, kib);
         // Root only.
         let slabinfo = std::fs::read_to_string("/proc/slabinfo").unwrap_or_default();
-        let caches = slabinfo.lines().filter_map(|line| {
+        let (mut caches, mut objects) = (BTreeMap::new(), 0);
+        for line in slabinfo.lines() {
             // name, active_objs, num_objs, objsize, …
             let words: Vec<&str> = line.split_whitespace().collect();
-            let bytes = words.get(2)?.parse::<u64>().ok()? * words.get(3)?.parse::<u64>().ok()?;
-            Some((words[0].to_owned(), bytes))
-        });
-        Ok(KernelMemory { available: field("MemAvailable"), slab: field("Slab"), caches: caches.collect() })
+            let number = |at: usize| words.get(at).and_then(|word| word.parse::<u64>().ok());
+            if let (Some(active), Some(all), Some(size)) = (number(1), number(2), number(3)) {
+                caches.insert(words[0].to_owned(), all * size);
+                objects += active * size;
+            }
+        }
+        let sockstat = std::fs::read_to_string("/proc/net/sockstat").context("cannot read /proc/net/sockstat")?;
+        // `TCP: inuse 6 orphan 0 tw 0 alloc 6 mem 0`, in pages.
+        let tcp = sockstat.lines().find(|line| line.starts_with("TCP:"));
+        let pages = tcp.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).unwrap_or(0);
+        Ok(KernelMemory {
+            available: field("MemAvailable"),
+            slab: field("Slab"),
+            caches,
+            objects,
+            tcp_queues: pages * 4096,
+        })
     }
 }
 

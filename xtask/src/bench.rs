@@ -14,6 +14,8 @@ use crate::{child, repository};
 ///   cargo xtask bench floor            CPU per delivered message, beside a bare loop over the same sockets
 ///   cargo xtask bench floor --help     its options
 ///   cargo xtask bench idle             memory per idle session, 100,000 of them; none lost
+///   cargo xtask bench run              the scenarios of perf/scenarios/: what others have published, and ours
+///   cargo xtask bench run kafkorama-1m --subscribers 50000 --runs 3 --duration 60
 ///   cargo xtask bench --help           this; without a name: the list of measurements
 ///
 /// Results go to perf/results/, one JSON file each. Numbers in README.md come from there (see `tidy`).

@@ -117,7 +117,7 @@ impl Audience for Readers {
         Ok(())
     }
 
-    fn ended(&mut self, client: u32, errno: i32) -> anyhow::Result<()> {
+    fn ended(&mut self, client: u32, errno: i32) -> anyhow::Result<bool> {
         bail!("connection {client} has ended (errno {errno})")
     }
 }

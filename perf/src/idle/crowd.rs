@@ -132,7 +132,7 @@ impl Audience for Readers {
         fault.map_or(Ok(()), |fault| bail!("connection {client} got {fault}"))
     }
 
-    fn ended(&mut self, client: u32, errno: i32) -> anyhow::Result<()> {
+    fn ended(&mut self, client: u32, errno: i32) -> anyhow::Result<bool> {
         bail!("connection {client} was lost (errno {errno})")
     }
 }

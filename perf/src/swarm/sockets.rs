@@ -5,7 +5,7 @@
 //! It spins: a client that sleeps would charge the server for waking it.
 
 mod opening;
-mod ring;
+pub(crate) mod ring;
 mod thread;
 
 use std::ops::Range;
@@ -52,8 +52,8 @@ pub(crate) trait Audience {
     fn opened(&mut self, client: u32) -> anyhow::Result<()>;
     /// Bytes behind the upgrade. Pongs are sent for the client.
     fn received(&mut self, client: u32, bytes: &[u8], now_ns: u64, pongs: &mut Vec<Pong>) -> anyhow::Result<()>;
-    /// The server has ended it: 0, or an errno.
-    fn ended(&mut self, client: u32, errno: i32) -> anyhow::Result<()>;
+    /// The server has ended it: 0, or an errno. Whether our end shall be closed, too.
+    fn ended(&mut self, client: u32, errno: i32) -> anyhow::Result<bool>;
 }
 
 #[derive(Clone, Copy, Default)]
@@ -216,7 +216,7 @@ impl Sockets {
                     *pong = None;
                 }
             }
-            Kind::Cancel => {}
+            Kind::Cancel | Kind::Accept => {}
             Kind::Close => self.closing -= 1,
         }
         Ok(())
@@ -255,8 +255,9 @@ impl Sockets {
             State::Closed => {}
             State::Opening if is_over => bail!("client {client}: {}", opening::failure(done.kind, done.errno)),
             State::Open if is_over => {
-                self.close_one(at)?;
-                audience.ended(client, done.errno)?;
+                if audience.ended(client, done.errno)? {
+                    self.close_one(at)?;
+                }
             }
             _ => match (self.plan.habits.of(client), &self.pace) {
                 (Habit::Reader, _) => {
@@ -398,9 +399,9 @@ impl Audience for Subscribers {
         Ok(())
     }
 
-    fn ended(&mut self, client: u32, errno: i32) -> anyhow::Result<()> {
+    fn ended(&mut self, client: u32, errno: i32) -> anyhow::Result<bool> {
         Subscribers::ended(self, client, errno);
-        Ok(())
+        Ok(true)
     }
 }
 

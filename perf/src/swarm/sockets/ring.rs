@@ -4,22 +4,23 @@
 #![expect(unsafe_code, reason = "io_uring's requests hold raw pointers")]
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use anyhow::Context as _;
 use io_uring::squeue::{Entry, Flags};
-use io_uring::types::{DestinationSlot, Fixed};
+use io_uring::types::{DestinationSlot, Fd, Fixed};
 use io_uring::{IoUring, cqueue, opcode};
 use nix::sys::socket::{SockaddrIn, SockaddrLike as _};
 
 use crate::buffers::{Buffers, GROUP};
 
 /// A table that every limit of descriptors from 16,384 on permits. A limit below makes smaller ones.
-pub(super) const SLOTS_MAX: u32 = 16_384;
+pub(crate) const SLOTS_MAX: u32 = 16_384;
 const SUBMISSIONS: u32 = 256;
 /// Emptied after every twenty receives or so.
 const COMPLETIONS: u32 = 2_048;
 
-pub(super) struct Ring {
+pub(crate) struct Ring {
     // Before the buffers, so that it goes first.
     uring: IoUring,
     buffers: Buffers,
@@ -28,7 +29,7 @@ pub(super) struct Ring {
 /// What a request was for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Socket,
     Option,
     Bind,
@@ -41,9 +42,11 @@ pub(super) enum Kind {
     Receive,
     Cancel,
     Close,
+    /// Of the bare server's.
+    Accept,
 }
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     Kind::Socket,
     Kind::Option,
     Kind::Bind,
@@ -54,27 +57,28 @@ const KINDS: [Kind; 10] = [
     Kind::Receive,
     Kind::Cancel,
     Kind::Close,
+    Kind::Accept,
 ];
 
 /// A completion.
 #[derive(Clone, Copy)]
-pub(super) struct Done {
-    pub(super) kind: Kind,
-    pub(super) slot: u32,
+pub(crate) struct Done {
+    pub(crate) kind: Kind,
+    pub(crate) slot: u32,
     /// What the request was given besides its slot.
-    pub(super) with: u32,
+    pub(crate) with: u32,
     /// Bytes, or 0.
-    pub(super) len: usize,
+    pub(crate) len: usize,
     /// 0, or why it failed.
-    pub(super) errno: i32,
+    pub(crate) errno: i32,
     /// The buffer that was received into.
-    pub(super) buffer: Option<u16>,
+    pub(crate) buffer: Option<u16>,
     /// Further completions of the same request follow.
-    pub(super) is_more_to_come: bool,
+    pub(crate) is_more_to_come: bool,
 }
 
 impl Ring {
-    pub(super) fn new(slots: u32) -> anyhow::Result<Ring> {
+    pub(crate) fn new(slots: u32) -> anyhow::Result<Ring> {
         let mut builder = IoUring::builder();
         builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().setup_cqsize(COMPLETIONS);
         let uring = builder.build(SUBMISSIONS).context("cannot make an io_uring (the swarm needs Linux 6.11)")?;
@@ -84,7 +88,7 @@ impl Ring {
     }
 
     /// User memory of a ring: its queues, which are mapped, and its buffers.
-    pub(super) const fn bytes() -> usize {
+    pub(crate) const fn bytes() -> usize {
         SUBMISSIONS as usize * (size_of::<Entry>() + size_of::<u32>())
             + COMPLETIONS as usize * size_of::<cqueue::Entry>()
             + Buffers::bytes()
@@ -92,7 +96,7 @@ impl Ring {
 
     /// Makes a socket in a slot, connects it, sends a request and begins to receive; what fails ends the chain, and is
     /// the only thing that completes before something is received. Without a request, the connecting completes.
-    pub(super) fn connect(&mut self, slot: u32, dial: &Dial<'_>) -> anyhow::Result<()> {
+    pub(crate) fn connect(&mut self, slot: u32, dial: &Dial<'_>) -> anyhow::Result<()> {
         let socket = Fixed(slot);
         let source = dial.source.map(|source| SockaddrIn::from(SocketAddrV4::new(source, 0)));
         let addr = SockaddrIn::from(dial.addr);
@@ -134,32 +138,40 @@ impl Ring {
     }
 
     /// Receives from now on, whatever comes.
-    pub(super) fn receive(&mut self, slot: u32) -> anyhow::Result<()> {
+    pub(crate) fn receive(&mut self, slot: u32) -> anyhow::Result<()> {
         self.push(receive(slot), Kind::Receive, slot, 0)
     }
 
     /// Receives once, at most `len` bytes, 0: as many as fit a buffer.
-    pub(super) fn receive_once(&mut self, slot: u32, len: u32) -> anyhow::Result<()> {
+    pub(crate) fn receive_once(&mut self, slot: u32, len: u32) -> anyhow::Result<()> {
         self.push(receive_once(slot, len), Kind::Receive, slot, 0)
     }
 
+    /// Accepts a connection into a slot.
+    pub(crate) fn accept(&mut self, listener: &impl AsRawFd, slot: u32) -> anyhow::Result<()> {
+        let place = DestinationSlot::try_from_slot_target(slot).ok().context("no such slot")?;
+        let (address, len) = (std::ptr::null_mut(), std::ptr::null_mut());
+        let entry = opcode::Accept::new(Fd(listener.as_raw_fd()), address, len).file_index(Some(place)).build();
+        self.push(entry, Kind::Accept, slot, 0)
+    }
+
     /// Sends `bytes`, which must stay where they are until it has completed.
-    pub(super) fn send(&mut self, kind: Kind, slot: u32, with: u32, bytes: &[u8]) -> anyhow::Result<()> {
+    pub(crate) fn send(&mut self, kind: Kind, slot: u32, with: u32, bytes: &[u8]) -> anyhow::Result<()> {
         let entry = opcode::Send::new(Fixed(slot), bytes.as_ptr(), bytes.len() as u32).flags(libc::MSG_NOSIGNAL);
         self.push(entry.build(), kind, slot, with)
     }
 
     /// Ends what is being received from a slot.
-    pub(super) fn cancel(&mut self, slot: u32) -> anyhow::Result<()> {
+    pub(crate) fn cancel(&mut self, slot: u32) -> anyhow::Result<()> {
         self.push(opcode::AsyncCancel::new(user_data(Kind::Receive, slot, 0)).build(), Kind::Cancel, slot, 0)
     }
 
-    pub(super) fn close(&mut self, slot: u32) -> anyhow::Result<()> {
+    pub(crate) fn close(&mut self, slot: u32) -> anyhow::Result<()> {
         self.push(opcode::Close::new(Fixed(slot)).build(), Kind::Close, slot, 0)
     }
 
     /// Lets the kernel do what there is to do, and appends what has completed.
-    pub(super) fn turn(&mut self, done: &mut Vec<Done>) -> anyhow::Result<()> {
+    pub(crate) fn turn(&mut self, done: &mut Vec<Done>) -> anyhow::Result<()> {
         let submissions = self.uring.submission();
         let has_work = !submissions.is_empty() || submissions.taskrun() || submissions.cq_overflow();
         drop(submissions);
@@ -182,11 +194,11 @@ impl Ring {
     }
 
     /// What has been received, until [`Self::give_back`].
-    pub(super) fn received(&self, buffer: u16, len: usize) -> &[u8] {
+    pub(crate) fn received(&self, buffer: u16, len: usize) -> &[u8] {
         self.buffers.filled(buffer, len)
     }
 
-    pub(super) fn give_back(&mut self, buffer: u16) {
+    pub(crate) fn give_back(&mut self, buffer: u16) {
         self.buffers.provide(buffer);
     }
 
@@ -202,15 +214,23 @@ impl Ring {
     }
 }
 
+/// Readable when something has completed.
+impl AsFd for Ring {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the io_uring owns its descriptor, and is borrowed for as long.
+        unsafe { BorrowedFd::borrow_raw(self.uring.as_raw_fd()) }
+    }
+}
+
 /// How to connect.
-pub(super) struct Dial<'a> {
-    pub(super) addr: SocketAddrV4,
-    pub(super) source: Option<Ipv4Addr>,
-    pub(super) options: &'static [SocketOption],
+pub(crate) struct Dial<'a> {
+    pub(crate) addr: SocketAddrV4,
+    pub(crate) source: Option<Ipv4Addr>,
+    pub(crate) options: &'static [SocketOption],
     /// It must stay where it is until an answer comes or something fails.
-    pub(super) request: &'a [u8],
+    pub(crate) request: &'a [u8],
     /// Receive whatever comes, or once only.
-    pub(super) keeps_receiving: bool,
+    pub(crate) keeps_receiving: bool,
 }
 
 fn receive(slot: u32) -> Entry {
@@ -223,7 +243,7 @@ fn receive_once(slot: u32, len: u32) -> Entry {
 }
 
 /// An option of a socket that is an integer.
-pub(super) struct SocketOption {
+pub(crate) struct SocketOption {
     level: u32,
     name: u32,
     value: i32,
@@ -235,7 +255,7 @@ impl SocketOption {
         SocketOption { level: libc::IPPROTO_IP as u32, name: libc::IP_BIND_ADDRESS_NO_PORT as u32, value: 1 };
 
     /// A small window, and segments that fit it several times: a slow reader is behind at once, not after megabytes.
-    pub(super) const SMALL_WINDOW: &'static [SocketOption] = &[
+    pub(crate) const SMALL_WINDOW: &'static [SocketOption] = &[
         SocketOption { level: libc::SOL_SOCKET as u32, name: libc::SO_RCVBUF as u32, value: 4_096 },
         SocketOption { level: libc::IPPROTO_TCP as u32, name: libc::TCP_MAXSEG as u32, value: 536 },
     ];

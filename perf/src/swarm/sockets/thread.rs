@@ -310,8 +310,9 @@ impl Audience for Deaf {
         Ok(())
     }
 
-    fn ended(&mut self, _: u32, _: i32) -> anyhow::Result<()> {
-        Ok(())
+    /// Our end stays, so that its memory can be told from the server's.
+    fn ended(&mut self, _: u32, _: i32) -> anyhow::Result<bool> {
+        Ok(false)
     }
 }
 

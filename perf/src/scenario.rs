@@ -1,0 +1,115 @@
+//! `run`: a scenario, played by a server, a publisher and a swarm, and measured.
+//!
+//! The server has CPUs of its own, and so have the clients, who spin, and the publisher, who goes first on one of
+//! theirs. A run is a server that is started, clients that connect and subscribe, a publisher that begins, a warm-up,
+//! the window that counts, and the end of all of them. What the publisher has published in the window, times the
+//! subscribers of each subject, is what must have been delivered.
+
+mod definition;
+mod load;
+mod message;
+mod publisher;
+mod results;
+mod room;
+pub(crate) mod server;
+pub(crate) mod storm;
+mod traffic;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+
+pub(crate) use definition::{Kind, Scenario};
+use server::ServerKind;
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Name of the scenario; without one: the list of those that there are
+    scenario: Option<String>,
+    /// Subscribers [default: what a machine of two cores carries, as the scenario says]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    subscribers: Option<u32>,
+    /// Runs; an odd number has a median that was measured
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
+    runs: u32,
+    /// Seconds that count [default: the scenario's]
+    #[arg(long)]
+    duration: Option<f64>,
+    /// Seconds before them
+    #[arg(long)]
+    warmup: Option<f64>,
+    /// Payload of a message
+    #[arg(long)]
+    payload_bytes: Option<u32>,
+    /// The server
+    #[arg(long, default_value = "datapath")]
+    server: ServerKind,
+    /// Its CPUs [default: the first half]
+    #[arg(long, value_delimiter = ',')]
+    server_cpus: Vec<usize>,
+    /// The clients' and the publisher's [default: the others]
+    #[arg(long, value_delimiter = ',')]
+    client_cpus: Vec<usize>,
+    /// The result file; `-` prints it [default: perf/results/SCENARIO-SERVER-SUBSCRIBERS-DATE.json]
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+/// Who runs where.
+#[derive(Debug, Clone)]
+pub(crate) struct Cpus {
+    pub(crate) server: Vec<usize>,
+    pub(crate) clients: Vec<usize>,
+}
+
+pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
+    let Some(name) = &args.scenario else {
+        for name in definition::names()? {
+            println!("{name:16} {}", Scenario::load(&name)?.title);
+        }
+        return Ok(());
+    };
+    let mut scenario = Scenario::load(name)?;
+    scenario.subscribers = args.subscribers.unwrap_or(scenario.subscribers);
+    scenario.duration_s = args.duration.unwrap_or(scenario.duration_s);
+    scenario.warmup_s = args.warmup.unwrap_or(scenario.warmup_s);
+    scenario.payload_bytes = args.payload_bytes.unwrap_or(scenario.payload_bytes);
+    scenario.check()?;
+    room::check(&scenario).with_context(|| format!("this machine is too small for {name}"))?;
+    let cpus = cpus(args)?;
+    eprintln!("{name}: {}; {} subscribers", scenario.title, scenario.subscribers);
+    let mut runs = Vec::new();
+    for number in 1..=args.runs {
+        let run = match scenario.kind {
+            Kind::Traffic => traffic::run(&scenario, args.server, &cpus),
+            Kind::Storm => storm::run(&scenario, args.server, &cpus),
+        };
+        let run = run.with_context(|| format!("run {number} of {name}"))?;
+        eprintln!("run {number}: {}", run.summary);
+        runs.push(run);
+    }
+    let report = results::report(name, &scenario, args.server, &cpus, &runs);
+    let stem = format!("{name}-{}-{}", args.server.name(), scenario.subscribers);
+    crate::report::save(&report, args.out.as_deref(), &stem)?;
+    let failures: Vec<&str> = runs.iter().filter_map(|run| run.failure.as_deref()).collect();
+    let verdict = if failures.is_empty() { "ok".to_owned() } else { format!("FAILED: {}", failures.join("; ")) };
+    eprintln!("verdict: {verdict}: {}", results::sentence(&report));
+    ensure!(failures.is_empty(), "{} of {} runs failed", failures.len(), runs.len());
+    Ok(())
+}
+
+fn cpus(args: &RunArgs) -> anyhow::Result<Cpus> {
+    let allowed = fanblade_net::affinity::cpus_allowed()?;
+    let (first, second) = allowed.split_at(allowed.len() / 2);
+    let choose = |given: &[usize], usual: &[usize]| if given.is_empty() { usual.to_vec() } else { given.to_vec() };
+    let cpus = Cpus { server: choose(&args.server_cpus, first), clients: choose(&args.client_cpus, second) };
+    ensure!(!cpus.server.is_empty(), "server and clients need a CPU each; this machine lets us use {allowed:?}");
+    for cpu in cpus.server.iter().chain(&cpus.clients) {
+        ensure!(allowed.contains(cpu), "CPU {cpu} is not among those that may be used: {allowed:?}");
+    }
+    if cpus.server.iter().any(|cpu| cpus.clients.contains(cpu)) {
+        bail!("server {:?} and clients {:?} would disturb each other", cpus.server, cpus.clients);
+    }
+    Ok(cpus)
+}

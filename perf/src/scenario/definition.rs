@@ -1,0 +1,168 @@
+//! A scenario as it stands in perf/scenarios/.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::swarm::plan::{Assignment, Habits, Subjects};
+
+/// The whole file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Scenario {
+    /// One line.
+    pub(crate) title: String,
+    /// Who has published figures of it, and where.
+    pub(crate) source: String,
+    /// What is left out, or done otherwise than there.
+    #[serde(default)]
+    pub(crate) remarks: String,
+    #[serde(default)]
+    pub(crate) kind: Kind,
+    /// As many as a machine of two cores carries; `--subscribers` overrides it.
+    pub(crate) subscribers: u32,
+    pub(crate) subjects: u32,
+    #[serde(default = "random")]
+    pub(crate) assign: Assignment,
+    /// What the publisher publishes: the data of a message, without what the server wraps it into.
+    #[serde(default = "half_a_kibibyte")]
+    pub(crate) payload_bytes: u32,
+    /// Phases of the publisher, one after the other and again from the first. None: nothing is published.
+    #[serde(default)]
+    pub(crate) phases: Vec<Phase>,
+    /// Connections begun in a second; left out: as fast as they are answered.
+    pub(crate) connect_rate: Option<u32>,
+    pub(crate) warmup_s: f64,
+    pub(crate) duration_s: f64,
+    #[serde(default)]
+    pub(crate) habits: HabitsTable,
+    /// Subscription mode of a Fanblade.
+    #[serde(default = "all")]
+    pub(crate) mode: String,
+    /// `storm`: how often everybody connects.
+    #[serde(default = "one")]
+    pub(crate) cycles: u32,
+    /// Whether the server is ended before the clients, so that its share of the kernel's memory can be told from
+    /// theirs.
+    #[serde(default)]
+    pub(crate) split_memory: bool,
+    /// What others have published.
+    #[serde(default)]
+    pub(crate) published: Vec<Published>,
+    /// Goes into the blade's configuration file as it is.
+    #[serde(default)]
+    pub(crate) blade: toml::Table,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Kind {
+    /// Messages to those who have subscribed
+    #[default]
+    Traffic,
+    /// Everybody connects at once, again and again
+    Storm,
+}
+
+/// For so long, so many messages a second of each subject.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Phase {
+    pub(crate) seconds: f64,
+    pub(crate) messages_per_s: f64,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct HabitsTable {
+    stalled_per_mille: u16,
+    slow_per_mille: u16,
+    slow_bytes_per_s: u32,
+}
+
+/// Somebody's figures.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Published {
+    pub(crate) system: String,
+    pub(crate) machine: String,
+    pub(crate) cores: u32,
+    pub(crate) subscribers: u64,
+    pub(crate) messages_per_s: f64,
+    /// mean, p50, p99, p999, max, as far as they are known.
+    #[serde(default)]
+    pub(crate) latency_ms: BTreeMap<String, f64>,
+}
+
+impl Scenario {
+    /// Reads perf/scenarios/NAME.toml.
+    pub(crate) fn load(name: &str) -> anyhow::Result<Scenario> {
+        let path = PathBuf::from(format!("perf/scenarios/{name}.toml"));
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                bail!("there is no scenario `{name}`; there are {}", names()?.join(", "));
+            }
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        };
+        let scenario: Scenario = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
+        scenario.check().with_context(|| format!("in {}", path.display()))?;
+        Ok(scenario)
+    }
+
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        ensure!(self.subjects > 0 && self.subscribers > 0, "no subjects, or no subscribers");
+        ensure!((64..65_536).contains(&self.payload_bytes), "payloads have 64 to 65,535 bytes");
+        for phase in &self.phases {
+            ensure!(phase.seconds > 0.0 && phase.messages_per_s > 0.0, "a phase has seconds and messages");
+        }
+        ensure!(["all", "conflate"].contains(&self.mode.as_str()), "mode is `all` or `conflate`");
+        Ok(())
+    }
+
+    pub(crate) fn habits(&self) -> Habits {
+        let HabitsTable { stalled_per_mille, slow_per_mille, slow_bytes_per_s } = self.habits;
+        Habits { stalled_per_mille, slow_per_mille, slow_bytes_per_s }
+    }
+
+    pub(crate) fn subjects(&self) -> Subjects {
+        Subjects { count: self.subjects, assignment: self.assign, seed: SEED }
+    }
+
+    /// Messages a second of one subject, over all phases.
+    pub(crate) fn messages_per_s(&self) -> f64 {
+        let seconds: f64 = self.phases.iter().map(|phase| phase.seconds).sum();
+        let messages: f64 = self.phases.iter().map(|phase| phase.seconds * phase.messages_per_s).sum();
+        if seconds > 0.0 { messages / seconds } else { 0.0 }
+    }
+}
+
+/// The scenarios that there are.
+pub(crate) fn names() -> anyhow::Result<Vec<String>> {
+    let files = std::fs::read_dir("perf/scenarios").context("no perf/scenarios here: run it in the checkout")?;
+    let name = |file: std::fs::DirEntry| Some(file.file_name().to_str()?.strip_suffix(".toml")?.to_owned());
+    let mut names: Vec<String> = files.flatten().filter_map(name).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Of the subjects' choice at random.
+pub(crate) const SEED: u64 = 1;
+
+fn random() -> Assignment {
+    Assignment::Random
+}
+
+fn half_a_kibibyte() -> u32 {
+    512
+}
+
+fn all() -> String {
+    "all".to_owned()
+}
+
+fn one() -> u32 {
+    1
+}

@@ -1,0 +1,41 @@
+//! What is published: JSON with the message's number within its subject, the time at which it was due, and as much
+//! padding as it takes. The number stands before the time, so that a message that is cut or joined can be told by the
+//! latter.
+
+use std::io::Write as _;
+
+/// Where the swarm finds them.
+pub(crate) const TIMESTAMP: &str = r#"text:"ts":""#;
+pub(crate) const SEQUENCE: &str = r#"text:"n":"#;
+
+/// The name of a subject, as a template.
+pub(crate) const SUBJECT: &str = "/K/{subject:06}/v";
+
+pub(crate) fn subject(number: u32) -> String {
+    format!("/K/{number:06}/v")
+}
+
+/// Writes a message of `len` bytes (64 at least) into `out`, in place of what was there.
+pub(crate) fn write(out: &mut Vec<u8>, number: u64, due_ns: u64, len: usize) {
+    out.clear();
+    // Into memory, which does not fail.
+    let _ = write!(out, r#"{{"n":{number},"ts":"{due_ns}","p":""#);
+    out.resize(len.saturating_sub(2).max(out.len()), b'x');
+    out.extend_from_slice(br#""}"#);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_have_their_length_and_are_json() {
+        let mut out = Vec::new();
+        for len in [64, 512, 1_024] {
+            write(&mut out, 4_294_967_296, 1_795_503_063_301_613_801, len);
+            assert_eq!(out.len(), len);
+            let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
+            assert_eq!((&value["n"], &value["ts"]), (&4_294_967_296u64.into(), &"1795503063301613801".into()));
+        }
+    }
+}

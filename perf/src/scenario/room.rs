@@ -1,0 +1,70 @@
+//! Whether the machine is large enough for a scenario. It is better not to begin than to end in the middle.
+
+use std::fs;
+
+use anyhow::{Context as _, ensure};
+
+use super::definition::Scenario;
+use crate::swarm::plan::Sources;
+
+/// Refuses what this machine cannot hold, in a sentence that says what is missing.
+pub(crate) fn check(scenario: &Scenario) -> anyhow::Result<()> {
+    let subscribers = u64::from(scenario.subscribers);
+    let needed = subscribers * BYTES_PER_SUBSCRIBER + BYTES_BESIDE;
+    let available = meminfo("MemAvailable")?;
+    ensure!(
+        needed <= available,
+        "{subscribers} subscribers with both ends on this machine need about {} of memory ({BYTES_PER_SUBSCRIBER} bytes \
+         each, most of them the kernel's, and {} beside), and {} are available: at most {} fit",
+        gib(needed),
+        gib(BYTES_BESIDE),
+        gib(available),
+        available.saturating_sub(BYTES_BESIDE) / BYTES_PER_SUBSCRIBER / 1_000 * 1_000,
+    );
+    Sources::usual("127.0.0.1:80".parse()?, scenario.subscribers).check(scenario.subscribers)?;
+    // Both ends are files. Root is not held to the limit.
+    if !nix::unistd::geteuid().is_root() {
+        let files_max = number("/proc/sys/fs/file-max").unwrap_or(u64::MAX);
+        let files = 2 * subscribers;
+        ensure!(files < files_max, "{files} open files are more than fs.file-max = {files_max} permits: raise it");
+    }
+    // Where connections are tracked, each loopback connection is, once.
+    if let Some(tracked_max) = number("/proc/sys/net/netfilter/nf_conntrack_max") {
+        ensure!(
+            subscribers < tracked_max,
+            "{subscribers} connections are more than net.netfilter.nf_conntrack_max = {tracked_max} permits: raise it, \
+             or do not track loopback"
+        );
+    }
+    let per_s = f64::from(scenario.subscribers) * scenario.messages_per_s();
+    if per_s > MESSAGES_PER_CORE {
+        eprintln!(
+            "note: {per_s:.0} messages a second are asked for; a core carries about {MESSAGES_PER_CORE:.0}, whatever \
+             the server, if they cannot be sent together"
+        );
+    }
+    Ok(())
+}
+
+/// A field of /proc/meminfo, in bytes.
+fn meminfo(name: &str) -> anyhow::Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    Ok(kib.with_context(|| format!("/proc/meminfo does not tell {name}"))? * 1024)
+}
+
+fn number(path: &str) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+fn gib(bytes: u64) -> String {
+    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
+}
+
+/// Both ends in the kernel (9.5 KB of slab measured), the session, the swarm's client, and messages on their way.
+const BYTES_PER_SUBSCRIBER: u64 = 10_500;
+/// Ring, programs, and some air.
+const BYTES_BESIDE: u64 = 768 << 20;
+/// 5.2 µs of CPU per message that goes alone.
+const MESSAGES_PER_CORE: f64 = 190_000.0;

@@ -1,0 +1,78 @@
+//! Servers under test. Each is a process (or several) of its own, pinned to CPUs of its own.
+
+pub(crate) mod datapath;
+
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use nix::time::clock_getcpuclockid;
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::definition::Scenario;
+use super::publisher::Outlet;
+
+/// A server that runs, and ends when it is dropped.
+pub(crate) trait Server {
+    /// How its subscribers talk to it.
+    fn manners(&self) -> Manners;
+
+    /// An input for its publisher.
+    fn outlet(&mut self) -> anyhow::Result<Box<dyn Outlet>>;
+
+    /// Its processes.
+    fn pids(&self) -> Vec<u32>;
+
+    /// What it counts itself, for the report.
+    fn counters(&mut self) -> anyhow::Result<Value>;
+
+    /// How it was configured, for the report.
+    fn configuration(&self) -> Value;
+
+    /// Ends it at once, as a crash would.
+    fn kill(&mut self);
+}
+
+/// How subscribers talk to a server.
+#[derive(Debug, Clone)]
+pub(crate) struct Manners {
+    pub(crate) addr: SocketAddrV4,
+    /// Path and query of the URL, a template.
+    pub(crate) target: String,
+    pub(crate) protocol: Option<String>,
+    /// Templates of what a client says once it is connected.
+    pub(crate) subscribe: Vec<String>,
+    pub(crate) is_binary: bool,
+    /// As `fanblade-swarm` wants it.
+    pub(crate) preamble: String,
+    /// The server joins messages, or cuts them into frames.
+    pub(crate) joins_messages: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ServerKind {
+    /// Ring, worker and engine of the blade in a process of ours, without feed and control
+    Datapath,
+}
+
+impl ServerKind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            ServerKind::Datapath => "datapath",
+        }
+    }
+
+    pub(crate) fn start(self, scenario: &Scenario, cpus: &[usize]) -> anyhow::Result<Box<dyn Server>> {
+        Ok(match self {
+            ServerKind::Datapath => Box::new(datapath::Datapath::start(scenario, cpus)?),
+        })
+    }
+}
+
+/// CPU time of processes, all threads, user and system. On loopback it holds their softirq work, too: what a send sets
+/// off is done before the call returns, and charged to the caller.
+pub(crate) fn cpu_time(pids: &[u32]) -> anyhow::Result<Duration> {
+    let of = |pid: &u32| Ok(Duration::from(clock_getcpuclockid(Pid::from_raw(pid.cast_signed()))?.now()?));
+    pids.iter().map(of).sum::<anyhow::Result<Duration>>()
+}

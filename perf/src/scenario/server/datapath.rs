@@ -1,0 +1,239 @@
+//! The blade's data path without the rest of it: a ring, a worker on io_uring, and a publisher that is a pipe.
+
+use std::io::{BufRead as _, BufReader, Lines, Read, Write as _};
+use std::net::{SocketAddr, SocketAddrV4};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use fanblade_net::{EngineConfig, ListenOptions};
+use fanblade_ring::{Lane, Payloads, RingConfig, SubjectId, Update, Writer};
+use fanblade_worker::{Limits, WorkerConfig};
+use serde_json::{Map, Value, json};
+
+use super::{Manners, Server};
+use crate::scenario::definition::Scenario;
+use crate::scenario::message;
+use crate::scenario::publisher::Outlet;
+use crate::swarm::sockets::now_ns;
+
+#[derive(Debug, Args)]
+pub(crate) struct DatapathArgs {
+    #[arg(long)]
+    subjects: u32,
+    #[arg(long)]
+    ping_interval_ms: u32,
+}
+
+/// What comes in by the standard input: number of the subject, length of the payload, payload. A subject that there is
+/// not asks for the counters.
+const HEAD_LEN: usize = 8;
+const COUNTERS: u32 = u32::MAX;
+
+/// The process itself.
+pub(crate) fn run(args: &DatapathArgs) -> anyhow::Result<()> {
+    fanblade_net::rlimit::raise_descriptors()?;
+    let mut lane_len = [0; fanblade_ring::LANES];
+    lane_len[Lane::Json as usize] = LANE_LEN;
+    let index_len = (2 * args.subjects as usize).next_power_of_two().max(INDEX_LEN_MIN);
+    let config = RingConfig { index_len, lane_len, subjects_max: args.subjects, checksums: false };
+    let mut writer = Writer::create(&config, "datapath")?;
+    let subjects = (0..args.subjects).map(|number| writer.subject(&message::subject(number), 1));
+    let subjects: Vec<SubjectId> = subjects.collect::<Result<_, _>>()?;
+    let (waker, sleeper) = fanblade_ring::pair()?;
+    let listener = fanblade_net::listen("127.0.0.1:0".parse()?, &ListenOptions::default())?;
+    let addr = listener.local_addr();
+    let limits = Limits { ping_interval_ms: args.ping_interval_ms, ..Limits::default() };
+    let sessions_max = limits.sessions_max as usize;
+    let config = WorkerConfig { index: 0, cpu: None, limits, origins: Vec::new(), spin_us: 0 };
+    let worker = fanblade_worker::spawn(config, writer.open_reader()?, sleeper, waker.clone(), move |sleeper| {
+        let config = EngineConfig { sessions_max, waker: Some(sleeper.fd()) };
+        fanblade_net::uring(listener, &config).map_err(std::io::Error::other)
+    })?;
+    say(&json!({"addr": addr.to_string()}))?;
+    let mut stdin = std::io::stdin().lock();
+    let mut bytes = Vec::new();
+    let mut numbers = vec![0u64; subjects.len()];
+    while read_some(&mut stdin, &mut bytes)? {
+        let mut rest = &bytes[..];
+        while let Some((subject, payload, behind)) = split(rest) {
+            rest = behind;
+            let Some(number) = numbers.get_mut(subject as usize) else {
+                let mut counters = Map::new();
+                worker.stats().for_each(&mut |name, _, _, value| {
+                    counters.insert(name.into(), value.into());
+                });
+                say(&counters.into())?;
+                continue;
+            };
+            *number += 1;
+            let now_ns = now_ns()?;
+            let seq = *number * subjects.len() as u64 + u64::from(subject);
+            let update = Update {
+                subject: subjects[subject as usize],
+                channel: 1,
+                seq,
+                ts_feed_ns: now_ns,
+                ts_publish_ns: now_ns,
+            };
+            let mut payloads: Payloads<'_> = [&[]; fanblade_ring::LANES];
+            payloads[Lane::Json as usize] = payload;
+            writer.publish(&update, &payloads)?;
+        }
+        let left = rest.len();
+        bytes.drain(..bytes.len() - left);
+        // Once for all that came together.
+        waker.wake();
+    }
+    worker.send(fanblade_worker::Command::Stop);
+    Ok(worker.join()?)
+}
+
+/// Appends what has come, and waits where that is nothing. `false` at the end.
+fn read_some(stdin: &mut impl Read, bytes: &mut Vec<u8>) -> anyhow::Result<bool> {
+    let mut chunk = [0; 64 * 1024];
+    let len = stdin.read(&mut chunk)?;
+    bytes.extend_from_slice(&chunk[..len]);
+    Ok(len > 0)
+}
+
+/// The first record of `bytes`, and what follows it.
+fn split(bytes: &[u8]) -> Option<(u32, &[u8], &[u8])> {
+    let (head, rest) = bytes.split_at_checked(HEAD_LEN)?;
+    let (subject, len) = head.split_first_chunk::<4>()?;
+    let len = u32::from_le_bytes(*len.first_chunk()?);
+    let (payload, rest) = rest.split_at_checked(len as usize)?;
+    Some((u32::from_le_bytes(*subject), payload, rest))
+}
+
+fn say(what: &Value) -> anyhow::Result<()> {
+    println!("{what}");
+    Ok(std::io::stdout().flush()?)
+}
+
+/// The process, from outside.
+pub(crate) struct Datapath {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    input: Input,
+    addr: SocketAddrV4,
+    ping_interval_ms: u32,
+}
+
+impl Datapath {
+    pub(crate) fn start(scenario: &Scenario, cpus: &[usize]) -> anyhow::Result<Datapath> {
+        let ping_interval_ms = ping_interval_ms(&scenario.blade).unwrap_or(Limits::default().ping_interval_ms);
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .args(["datapath", "--subjects", &scenario.subjects.to_string()])
+            .args(["--ping-interval-ms", &ping_interval_ms.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        crate::sys::tie(&mut command, cpus)?;
+        let mut child = command.spawn().context("cannot start the data path")?;
+        let stdin = child.stdin.take().context("no input of the data path")?;
+        let lines = BufReader::new(child.stdout.take().context("no output of the data path")?).lines();
+        let input = Input(Arc::new(Mutex::new(stdin)));
+        let nowhere = SocketAddrV4::new([127, 0, 0, 1].into(), 0);
+        // From here on dropping it ends the process.
+        let mut it = Datapath { child, lines, input, addr: nowhere, ping_interval_ms };
+        let SocketAddr::V4(addr) = it.line()?["addr"].as_str().unwrap_or_default().parse()? else { bail!("no IPv4") };
+        it.addr = addr;
+        Ok(it)
+    }
+
+    fn line(&mut self) -> anyhow::Result<Value> {
+        Ok(serde_json::from_str(&self.lines.next().context("the data path has ended")??)?)
+    }
+}
+
+/// Publisher and counters share the pipe.
+#[derive(Clone)]
+struct Input(Arc<Mutex<ChildStdin>>);
+
+impl Input {
+    fn send(&self, records: &[u8]) -> anyhow::Result<()> {
+        let mut stdin = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        stdin.write_all(records).context("the data path has ended")
+    }
+}
+
+impl Server for Datapath {
+    fn manners(&self) -> Manners {
+        Manners {
+            addr: self.addr,
+            target: format!("/v1/stream?subjects={}&mode=all", message::SUBJECT),
+            protocol: None,
+            subscribe: Vec::new(),
+            is_binary: false,
+            preamble: "1".to_owned(),
+            joins_messages: false,
+        }
+    }
+
+    fn outlet(&mut self) -> anyhow::Result<Box<dyn Outlet>> {
+        Ok(Box::new(Pipe { input: self.input.clone(), pending: Vec::new() }))
+    }
+
+    fn pids(&self) -> Vec<u32> {
+        vec![self.child.id()]
+    }
+
+    fn counters(&mut self) -> anyhow::Result<Value> {
+        let mut record = COUNTERS.to_le_bytes().to_vec();
+        record.extend_from_slice(&0u32.to_le_bytes());
+        self.input.send(&record)?;
+        self.line()
+    }
+
+    fn configuration(&self) -> Value {
+        json!({"engine": "uring", "workers": 1, "ping_interval_ms": self.ping_interval_ms})
+    }
+
+    fn kill(&mut self) {
+        // Fails where it has ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Datapath {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+struct Pipe {
+    input: Input,
+    pending: Vec<u8>,
+}
+
+impl Outlet for Pipe {
+    fn publish(&mut self, subject: u32, payload: &[u8]) -> anyhow::Result<()> {
+        self.pending.extend_from_slice(&subject.to_le_bytes());
+        self.pending.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+        self.pending.extend_from_slice(payload);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> anyhow::Result<()> {
+        if !self.pending.is_empty() {
+            self.input.send(&self.pending)?;
+            self.pending.clear();
+        }
+        Ok(())
+    }
+}
+
+/// `[blade.limits] ping_interval_ms`, as the blade reads it.
+fn ping_interval_ms(blade: &toml::Table) -> Option<u32> {
+    match blade.get("limits")?.get("ping_interval_ms")? {
+        toml::Value::Integer(ms) => u32::try_from(*ms).ok(),
+        toml::Value::String(text) => text.strip_suffix('s')?.parse::<u32>().ok().map(|s| s * 1_000),
+        _ => None,
+    }
+}
+
+const LANE_LEN: usize = 64 << 20;
+const INDEX_LEN_MIN: usize = 1 << 17;

@@ -1,0 +1,119 @@
+//! A run with messages.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+
+use super::Cpus;
+use super::definition::Scenario;
+use super::load::Load;
+use super::publisher::{Published, Publisher, Schedule};
+use super::results::{Memory, Run, Traffic};
+use super::server::{Server, ServerKind, cpu_time};
+use crate::memory::{KernelMemory, UserMemory};
+use crate::swarm::plan::Habit;
+use crate::swarm::sockets::now_ns;
+use crate::swarm::subscribers::Window;
+
+pub(super) fn run(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow::Result<Run> {
+    let mut server = kind.start(scenario, &cpus.server)?;
+    let mut outlet = server.outlet()?;
+    // The ring's pages, and the subjects, are not the sessions'.
+    std::thread::sleep(SETTLING);
+    let (kernel_before, user_before) = (KernelMemory::now()?, user_memory(server.as_ref())?);
+    let mut load = Load::start(scenario, &server.manners(), &cpus.clients, &[])?;
+    let opened = load.event("opened").with_context(|| counters(server.as_mut()))?;
+    eprintln!("  {} connected, {} a second", opened["connections"], opened["per_s"]);
+    outlet.flush()?;
+    let schedule = Schedule {
+        subjects: scenario.subjects,
+        payload_len: scenario.payload_bytes as usize,
+        phases: scenario.phases.clone(),
+        cpu: cpus.clients.last().copied(),
+    };
+    let publisher = Publisher::start(schedule, outlet)?;
+    let event = load.event("window")?;
+    let at = |name: &str| event[name].as_u64().context("a window without its times");
+    let window = Window { from_ns: at("from_ns")?, to_ns: at("to_ns")? };
+    publisher.count(window);
+    // Within the warm-up, and before much has been published.
+    let mut memory = Memory {
+        user: user_memory(server.as_ref())?.saturating_sub(user_before),
+        kernel_before,
+        kernel_open: KernelMemory::now()?,
+        kernel_without_server: None,
+    };
+    sleep_until(window.from_ns)?;
+    let from = cpu_time(&server.pids())?;
+    sleep_until(window.to_ns)?;
+    let cpu = cpu_time(&server.pids())? - from;
+    let mut report = load.event("report")?;
+    let published = publisher.stop()?;
+    let counters = server.counters()?;
+    let configuration = server.configuration();
+    server.kill();
+    if scenario.split_memory {
+        memory.kernel_without_server = Some(settled()?);
+    }
+    load.end()?;
+    drop(server);
+    let expected = expected(scenario, &published);
+    let failure = failure(scenario, &mut report, expected);
+    let traffic = Traffic { opened, report, published, cpu, memory, counters, configuration, failure };
+    Ok(traffic.into_run(scenario))
+}
+
+/// What readers must have got: what was published of each subject, times its readers.
+fn expected(scenario: &Scenario, published: &Published) -> u64 {
+    let (subjects, habits) = (scenario.subjects(), scenario.habits());
+    let readers = (0..scenario.subscribers).filter(|&client| habits.of(client) == Habit::Reader);
+    readers.map(|client| u64::from(published.counts[subjects.of(client) as usize])).sum()
+}
+
+/// What the swarm complains of, and what it cannot know: messages that nobody got.
+fn failure(scenario: &Scenario, report: &mut Value, expected: u64) -> Option<String> {
+    let delivered = report["delivered"].as_u64().unwrap_or(0);
+    let lost = expected.saturating_sub(delivered);
+    report["expected"] = expected.into();
+    report["lost"] = lost.max(report["lost"].as_u64().unwrap_or(0)).into();
+    let verdict = report["verdict"].as_str().unwrap_or_default();
+    if verdict != "ok" {
+        return Some(verdict.trim_start_matches("FAILED: ").to_owned());
+    }
+    if delivered > expected {
+        return Some(format!("{delivered} messages were delivered, but only {expected} were due"));
+    }
+    let is_idle = scenario.phases.is_empty();
+    (lost > 0 || (delivered == 0 && !is_idle)).then(|| format!("{lost} of {expected} messages were not delivered"))
+}
+
+fn user_memory(server: &dyn Server) -> anyhow::Result<u64> {
+    let of = |pid: u32| UserMemory::of(pid).map(|it| it.anonymous + it.io_uring);
+    server.pids().into_iter().map(of).sum()
+}
+
+fn counters(server: &mut dyn Server) -> String {
+    server.counters().unwrap_or_else(|error| json!(error.to_string())).to_string()
+}
+
+/// The kernel's memory, once it has stopped to shrink: sockets and rings are taken down after their process has ended.
+fn settled() -> anyhow::Result<KernelMemory> {
+    let mut memory = KernelMemory::now()?;
+    for _ in 0..60 {
+        std::thread::sleep(SETTLING);
+        let now = KernelMemory::now()?;
+        if memory.objects.abs_diff(now.objects) < 1 << 20 {
+            return Ok(now);
+        }
+        memory = now;
+    }
+    Ok(memory)
+}
+
+fn sleep_until(ns: u64) -> anyhow::Result<()> {
+    std::thread::sleep(Duration::from_nanos(ns.saturating_sub(now_ns()?)));
+    Ok(())
+}
+
+const SETTLING: Duration = Duration::from_millis(500);

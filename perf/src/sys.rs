@@ -1,0 +1,42 @@
+//! What children and threads of a measurement need of the system and the standard library does not give.
+
+#![expect(unsafe_code, reason = "a scheduling class, and what a child does between fork and exec")]
+
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+/// Has the child run on these CPUs only (none: wherever it likes), and end when we do, however we end.
+pub(crate) fn tie(command: &mut Command, cpus: &[usize]) -> anyhow::Result<()> {
+    let mut set = CpuSet::new();
+    cpus.iter().try_for_each(|cpu| set.set(*cpu))?;
+    let is_pinned = !cpus.is_empty();
+    // SAFETY: between fork and exec only system calls are made; nothing is allocated, no lock is taken.
+    unsafe {
+        command.pre_exec(move || {
+            prctl::set_pdeathsig(Signal::SIGKILL)?;
+            if is_pinned {
+                sched_setaffinity(Pid::from_raw(0), &set)?;
+            }
+            Ok(())
+        });
+    }
+    Ok(())
+}
+
+/// Lets this thread run before all ordinary ones, and wake up on time. Needs a privilege.
+pub(crate) fn run_first() -> io::Result<()> {
+    // Nanoseconds that the kernel may be late; 50,000 by default.
+    prctl::set_timerslack(1)?;
+    let parameter = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the pointer is to a local, and 0 is the calling thread.
+    match unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameter) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

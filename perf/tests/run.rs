@@ -1,0 +1,131 @@
+//! Scenarios on a small scale: that each can be played and its result has what a result must have.
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::Value;
+
+/// One at a time: each wants its CPUs, and one looks at the whole machine's memory.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn run(args: &[&str]) -> Output {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanblade-perf"));
+    command.current_dir(root).arg("run").args(args).output().unwrap()
+}
+
+fn result(args: &[&str]) -> Value {
+    let output = run(&[args, &["--runs", "1", "--out", "-"]].concat());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.contains("verdict: ok: "), "{stderr}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Says so where it is.
+fn is_machine_too_small() -> bool {
+    if std::thread::available_parallelism().map_or(1, std::num::NonZero::get) < 2 {
+        println!("skipped: it needs a CPU for the server and one for the clients");
+        return true;
+    }
+    if let Err(error) = fanblade_net::uring_probe() {
+        println!("skipped: the swarm needs io_uring: {error}");
+        return true;
+    }
+    false
+}
+
+#[test]
+fn a_scenario_with_messages_is_measured_and_nothing_is_lost() {
+    if is_machine_too_small() {
+        return;
+    }
+    let result = result(&["migratory-8x", "--subscribers", "500", "--warmup", "0.5", "--duration", "2"]);
+    assert_eq!((&result["scenario"], &result["subscribers"]), (&"migratory-8x".into(), &500.into()));
+    // Ten a second, give or take those at the edges of the window.
+    let delivered = result["delivered"].as_u64().unwrap();
+    assert!((9_500..10_500).contains(&delivered), "{delivered}");
+    assert_eq!((&result["lost"], &result["expected"]), (&0.into(), &delivered.into()));
+    assert!(result["cpu_us_per_message"].as_f64().unwrap() > 0.0);
+    for figure in ["p50", "p90", "p99", "p999", "p9999", "max", "mean"] {
+        assert!(result["latency_us"][figure].as_f64().unwrap() > 0.0, "{figure}");
+    }
+    assert!(result["position"]["first_us"]["p50"].is_number() && result["position"]["last_us"]["p50"].is_number());
+    assert!(result["bytes_per_session"]["user"].is_number() && result["bytes_per_session"]["kernel"].is_number());
+    assert!(result["machine"]["kernel"].is_string() && result["command"].is_string());
+    assert_eq!(result["runs"].as_array().unwrap().len(), 1);
+    assert_eq!(result["published_by_others"][0]["cores"], 12);
+}
+
+#[test]
+fn those_who_read_are_told_from_those_who_do_not() {
+    if is_machine_too_small() {
+        return;
+    }
+    let result = result(&["slow-readers", "--subscribers", "600", "--warmup", "0.5", "--duration", "2"]);
+    let clients = |class: &Value| class["clients"].as_u64().unwrap();
+    let (readers, slow, stalled) = (clients(&result), clients(&result["slow"]), clients(&result["stalled"]));
+    assert_eq!(readers + slow + stalled, 600);
+    assert!(readers > 200 && slow > 200 && stalled > 0, "{readers} {slow} {stalled}");
+    assert_eq!(result["lost"], 0);
+}
+
+#[test]
+fn a_storm_is_measured_beside_a_bare_loop() {
+    if is_machine_too_small() {
+        return;
+    }
+    let result = result(&["storm", "--subscribers", "1000"]);
+    for figure in
+        ["server_upgrades_per_s", "bare_upgrades_per_s", "server_cpu_us_per_upgrade", "bare_cpu_us_per_upgrade"]
+    {
+        assert!(result[figure].as_f64().unwrap() > 0.0, "{figure}");
+    }
+    // Five times without a subscription, five times with one.
+    assert_eq!(result["server_counters"]["upgraded"], 10_000);
+}
+
+#[test]
+fn the_ends_of_idle_connections_are_told_apart() {
+    if is_machine_too_small() {
+        return;
+    }
+    let result = result(&["idle-memory", "--subscribers", "4000", "--warmup", "0.2", "--duration", "0.5"]);
+    let bytes = |name: &str| result["bytes_per_session"][name].as_f64().unwrap();
+    let (server, client) = (bytes("kernel_server_end"), bytes("kernel_client_end"));
+    println!("kernel memory of the server's end: {server}, of the client's: {client}, of both: {}", bytes("kernel"));
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: only root may read /proc/slabinfo");
+        return;
+    }
+    // Others use memory meanwhile; it is an order of magnitude.
+    assert!(server > 1_000.0 && client > 1_000.0 && bytes("kernel") > 2_000.0);
+}
+
+#[test]
+fn what_cannot_be_is_refused_in_a_sentence() {
+    let refusal = |args: &[&str]| {
+        let output = run(args);
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    if is_machine_too_small() {
+        return;
+    }
+    let too_small = refusal(&["c10m-ladder", "--subscribers", "400000000"]);
+    assert!(too_small.contains("this machine is too small for c10m-ladder"), "{too_small}");
+    assert!(too_small.contains("need about") && too_small.contains("at most"), "{too_small}");
+    let unknown = refusal(&["kafkorama"]);
+    assert!(unknown.contains("there is no scenario `kafkorama`; there are burst, c10m-ladder"), "{unknown}");
+    let same = refusal(&["burst", "--server-cpus", "0", "--client-cpus", "0"]);
+    assert!(same.contains("would disturb each other"), "{same}");
+}
+
+#[test]
+fn every_scenario_can_be_read() {
+    let output = run(&[]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).lines().count() >= 11);
+}
