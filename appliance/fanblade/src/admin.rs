@@ -1,6 +1,6 @@
 //! The admin port: metrics, health, status, and the live page. It has no password and changes nothing.
 
-mod status;
+pub(crate) mod status;
 
 use std::sync::Arc;
 

@@ -15,6 +15,7 @@ mod run;
 mod sequencer;
 mod subscribe;
 mod tap;
+mod top;
 mod upstream;
 
 use std::process::ExitCode;
@@ -39,6 +40,8 @@ enum Command {
     Replay(replay::Args),
     /// Show the flows that the kernel counted, from the pinned eBPF maps; the daemon need not run
     Flows(flows::Args),
+    /// Show a running blade at a glance, in a terminal: feed, workers, rates, latencies, subjects, flows
+    Top(top::Args),
     /// Show what is in the ring of a running blade: subjects, rates, frames; costs the blade nothing
     Tap(tap::Args),
     /// Say what this machine lacks for serving well, what that costs, and the command that mends it
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Subscribe(args) => subscribe::main(args),
         Command::Replay(args) => replay::main(&args),
         Command::Flows(args) => flows::main(&args),
+        Command::Top(args) => top::main(args),
         Command::Tap(args) => tap::main(&args),
         Command::Doctor(args) => doctor::main(&args),
         Command::Check(args) => check::main(&args),

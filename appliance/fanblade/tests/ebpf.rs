@@ -4,7 +4,7 @@ mod common;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use common::{Blade, FANBLADE, fanblade, summary};
 use nix::sched::{CloneFlags, unshare};
@@ -57,6 +57,16 @@ fn connections_are_steered_and_counted() {
     let ours = format!("127.0.0.1:{}", blade.data.port());
     assert_eq!((code, flows.lines().filter(|line| line.contains(&ours)).count()), (0, 40), "{flows}");
     assert!(flows.contains("steer_selected") && flows.contains("worker 3"), "{flows}");
+
+    // `fanblade top` shows those that are open.
+    let mut subscriber = blade.subscriber(&["/NASDAQ/*/trade", "--check", "--connections", "3"]);
+    let mut subscriber = subscriber.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    blade.until("three sessions", |status| status["totals"]["sessions_subscribed"] == 3);
+    let (code, picture, _) = fanblade(&["top", "--once", &blade.admin.to_string(), "--pin-dir", &pin_dir]);
+    assert!(code == 0 && picture.contains(" 3 open "), "{picture}");
+    assert_eq!(picture.matches("││127.0.0.1:").count(), 3, "{picture}");
+    subscriber.kill().unwrap();
+    subscriber.wait().unwrap();
 
     blade.signal(Signal::SIGTERM);
     assert!(blade.wait().success());

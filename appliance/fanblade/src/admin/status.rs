@@ -1,5 +1,8 @@
-//! `/v1/status`: the figures of the live page, as JSON. docs/PROTOCOL.md describes the fields.
+//! `/v1/status`: the figures of the live page and of `fanblade top`, as JSON. docs/PROTOCOL.md describes the fields.
+//!
+//! `fanblade top` reads the same structs. It may be older or newer than the blade, so fields may be missing or more.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -9,7 +12,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use fanblade_ring::Lane;
 use fanblade_worker::LatencySnapshot;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Admin;
 use crate::blade::{Blade, lock};
@@ -18,126 +21,142 @@ pub(super) async fn status(State(admin): State<Admin>) -> Response {
     ([(header::CACHE_CONTROL, "no-store")], Json(Status::of(&admin.blade))).into_response()
 }
 
+/// What is a constant here, and text at the other end.
+type Text = Cow<'static, str>;
+
 /// The whole answer. Counts are since the start, latencies over the last ten seconds.
-#[derive(Debug, Serialize)]
-struct Status {
-    version: &'static str,
-    uptime_ms: u64,
-    ready: bool,
-    stopping: bool,
-    epoch: String,
-    data: Data,
-    feed: Feed,
-    ring: Ring,
-    totals: Totals,
-    latency_ns: Latencies,
-    workers: Vec<Worker>,
-    ebpf: Ebpf,
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Status {
+    pub(crate) version: Text,
+    /// Of the process, for who looks into its ring.
+    pub(crate) pid: u32,
+    pub(crate) uptime_ms: u64,
+    pub(crate) ready: bool,
+    pub(crate) stopping: bool,
+    pub(crate) epoch: String,
+    pub(crate) data: Data,
+    pub(crate) feed: Feed,
+    pub(crate) ring: Ring,
+    pub(crate) totals: Totals,
+    pub(crate) latency_ns: Latencies,
+    pub(crate) workers: Vec<Worker>,
+    pub(crate) ebpf: Ebpf,
 }
 
-#[derive(Debug, Serialize)]
-struct Data {
-    address: String,
-    host: String,
-    port: u16,
-    engine: &'static str,
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Data {
+    pub(crate) address: String,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) engine: Text,
 }
 
-#[derive(Debug, Serialize)]
-struct Feed {
-    source: String,
-    venue: String,
-    state: &'static str,
-    messages: u64,
-    gaps: u64,
-    gap_messages: u64,
-    malformed: u64,
-    orders: u64,
-    instruments: u64,
-    packets: u64,
-    duplicates: u64,
-    recovered: u64,
-    requests: u64,
-    subject_gaps: u64,
-    lines: Vec<Line>,
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Feed {
+    pub(crate) source: String,
+    pub(crate) venue: String,
+    pub(crate) state: Text,
+    pub(crate) messages: u64,
+    pub(crate) gaps: u64,
+    pub(crate) gap_messages: u64,
+    pub(crate) malformed: u64,
+    pub(crate) orders: u64,
+    pub(crate) instruments: u64,
+    pub(crate) packets: u64,
+    pub(crate) duplicates: u64,
+    pub(crate) recovered: u64,
+    pub(crate) requests: u64,
+    pub(crate) subject_gaps: u64,
+    pub(crate) lines: Vec<Line>,
     /// By kind.
-    troubles: BTreeMap<&'static str, u64>,
+    pub(crate) troubles: BTreeMap<Text, u64>,
 }
 
 /// One way by which packets come.
-#[derive(Debug, Serialize)]
-struct Line {
-    name: String,
-    packets: u64,
-    bytes: u64,
-    wins: u64,
-    gaps: u64,
-    kernel_drops: u64,
-    lead_ns_mean: u64,
-    lead_ns_max: u64,
-    silent_ns: Option<u64>,
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Line {
+    pub(crate) name: String,
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+    pub(crate) wins: u64,
+    pub(crate) gaps: u64,
+    pub(crate) kernel_drops: u64,
+    pub(crate) lead_ns_mean: u64,
+    pub(crate) lead_ns_max: u64,
+    pub(crate) silent_ns: Option<u64>,
 }
 
-#[derive(Debug, Serialize)]
-struct Ring {
-    subjects: u64,
-    published: u64,
-    refreshed: u64,
-    refused: u64,
-    json_bytes: u64,
-    binary_bytes: u64,
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Ring {
+    pub(crate) subjects: u64,
+    pub(crate) published: u64,
+    pub(crate) refreshed: u64,
+    pub(crate) refused: u64,
+    pub(crate) json_bytes: u64,
+    pub(crate) binary_bytes: u64,
 }
 
-#[derive(Debug, Default, Serialize)]
-struct Totals {
-    sessions: u64,
-    sessions_subscribed: u64,
-    sessions_behind: u64,
-    frames_delivered: u64,
-    bytes_delivered: u64,
-    frames_conflated: u64,
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Totals {
+    pub(crate) sessions: u64,
+    pub(crate) sessions_subscribed: u64,
+    pub(crate) sessions_behind: u64,
+    pub(crate) frames_delivered: u64,
+    pub(crate) bytes_delivered: u64,
+    pub(crate) frames_conflated: u64,
 }
 
-#[derive(Debug, Serialize)]
-struct Latencies {
-    feed_to_publish: Quantiles,
-    publish_to_send: Quantiles,
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Latencies {
+    pub(crate) feed_to_publish: Quantiles,
+    pub(crate) publish_to_send: Quantiles,
 }
 
-#[derive(Debug, Serialize)]
-struct Quantiles {
-    count: u64,
-    p50: u64,
-    p99: u64,
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Quantiles {
+    pub(crate) count: u64,
+    pub(crate) p50: u64,
+    pub(crate) p99: u64,
 }
 
-#[derive(Debug, Serialize)]
-struct Worker {
-    index: usize,
-    cpu: Option<usize>,
-    sessions: u64,
-    sessions_behind: u64,
-    frames_delivered: u64,
-    bytes_delivered: u64,
-    sends: u64,
-    latency_ns: Quantiles,
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Worker {
+    pub(crate) index: usize,
+    pub(crate) cpu: Option<usize>,
+    pub(crate) sessions: u64,
+    pub(crate) sessions_behind: u64,
+    pub(crate) frames_delivered: u64,
+    pub(crate) bytes_delivered: u64,
+    pub(crate) sends: u64,
+    pub(crate) latency_ns: Quantiles,
 }
 
-#[derive(Debug, Serialize)]
-struct Ebpf {
-    active: bool,
-    mode: &'static str,
-    steering: bool,
-    ingress: Vec<String>,
-    egress: Vec<String>,
-    reason: String,
-    verdicts: Vec<Verdict>,
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Ebpf {
+    pub(crate) active: bool,
+    pub(crate) mode: Text,
+    pub(crate) steering: bool,
+    pub(crate) ingress: Vec<String>,
+    pub(crate) egress: Vec<String>,
+    pub(crate) reason: String,
+    pub(crate) verdicts: Vec<Verdict>,
 }
 
-#[derive(Debug, Serialize)]
-struct Verdict {
-    name: &'static str,
-    packets: u64,
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Verdict {
+    pub(crate) name: Text,
+    pub(crate) packets: u64,
 }
 
 impl Status {
@@ -174,16 +193,17 @@ impl Status {
             std::net::SocketAddr::V6(address) => format!("[{}]", address.ip()),
         };
         Status {
-            version: env!("CARGO_PKG_VERSION"),
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
             uptime_ms: u64::try_from(blade.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             ready: blade.is_ready(),
             stopping: blade.stopping.load(Relaxed),
             epoch: report.epoch,
-            data: Data { address: blade.data.to_string(), host, port: blade.data.port(), engine: blade.engine },
+            data: Data { address: blade.data.to_string(), host, port: blade.data.port(), engine: blade.engine.into() },
             feed: Feed {
                 source: blade.feed.clone(),
                 venue: blade.venue.clone(),
-                state: report.state.name(),
+                state: report.state.name().into(),
                 messages: report.feed.messages,
                 gaps: report.feed.gaps,
                 gap_messages: report.feed.gap_messages,
@@ -196,7 +216,7 @@ impl Status {
                 requests: report.feed.requests,
                 subject_gaps: report.subject_gaps,
                 lines: report.lines.into_iter().map(Line::from).collect(),
-                troubles: report.troubles.into_iter().collect(),
+                troubles: report.troubles.into_iter().map(|(kind, count)| (kind.into(), count)).collect(),
             },
             ring: Ring {
                 subjects: report.subjects,
@@ -214,12 +234,16 @@ impl Status {
             workers,
             ebpf: Ebpf {
                 active: kernel.is_active(),
-                mode: kernel.mode(),
+                mode: kernel.mode().into(),
                 steering: kernel.steering,
                 ingress: kernel.ingress.into_iter().map(|(interface, mode)| format!("{interface} ({mode})")).collect(),
                 egress: kernel.egress,
                 reason: kernel.lacking.join("; "),
-                verdicts: kernel.verdicts.into_iter().map(|(name, packets)| Verdict { name, packets }).collect(),
+                verdicts: kernel
+                    .verdicts
+                    .into_iter()
+                    .map(|(name, packets)| Verdict { name: name.into(), packets })
+                    .collect(),
             },
         }
     }
