@@ -42,7 +42,7 @@ use target::Target;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A BinaryFILE, plain or .gz, or `sim` for a simulated market
+    /// A BinaryFILE or a packet capture, plain or .gz; or `sim` for a simulated market
     source: String,
     /// Line A: GROUP:PORT, or GROUP:PORT@IF to send by that interface
     #[arg(long, value_name = "GROUP:PORT[@IF]")]
@@ -71,7 +71,8 @@ pub(crate) struct Args {
     /// Decides which packets meet a fault
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Name of the session, at most 10 characters [default: the first word of the file's name, or SIMULATED]
+    /// Name of the session, at most 10 characters [default: the capture's, the first word of the file's
+    /// name, or SIMULATED]
     #[arg(long, value_parser = session)]
     session: Option<Session>,
     /// Serve re-requests by UDP at this address
@@ -199,8 +200,8 @@ impl Args {
         let messages_max = self.messages.unwrap_or(u64::MAX);
         if self.source != "sim" {
             let path = Path::new(&self.source);
-            let (source, store) = Source::file(path, messages_max)?;
-            return Ok((source, store, self.session.unwrap_or_else(|| source::session_of(path))));
+            let (source, store, session) = Source::file(path, messages_max)?;
+            return Ok((source, store, self.session.unwrap_or(session)));
         }
         let Market { symbols, messages_per_s, duration, market_seed } = self.market;
         if self.speed == config::Pace::Max && duration.is_none() && self.messages.is_none() {

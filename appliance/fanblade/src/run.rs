@@ -35,8 +35,9 @@ pub(crate) struct Args {
     /// Configuration file (TOML); every key has a default
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// sim: a simulated market; file:PATH: a BinaryFILE of ITCH 5.0, plain or .gz; soupbintcp:HOST:PORT: a SoupBinTCP
-    /// server; moldudp64:GROUP:PORT@IF,GROUP:PORT@IF: multicast lines A and B [default: sim]
+    /// sim: a simulated market; file:PATH: a BinaryFILE of ITCH 5.0 or a packet capture, plain or .gz;
+    /// soupbintcp:HOST:PORT: a SoupBinTCP server; moldudp64:GROUP:PORT@IF,GROUP:PORT@IF: multicast lines A and B
+    /// [default: sim]
     #[arg(long)]
     feed: Option<FeedSource>,
     /// Where subscribers connect [default: 127.0.0.1:7400]

@@ -61,9 +61,14 @@ fn wrong_feeds_get_clear_answers() {
         (feed("text", b"<!doctype html><html>no data</html>"), &["is no BinaryFILE", "it is text"]),
         (
             feed("a.pcap", b"\xd4\xc3\xb2\xa1\x02\0\x04\0\0\0\0\0\0\0\0\0"),
-            &["is no BinaryFILE", "it is a packet capture (pcap)"],
+            &["is no BinaryFILE", "it is a packet capture (pcap) that ends"],
         ),
         (feed("a.pcapng", b"\x0a\x0d\x0d\x0a\x1c\0\0\0\x4d\x3c\x2b\x1a"), &["it is a packet capture (pcapng)"]),
+        (
+            feed("none.pcap", &[&b"\xd4\xc3\xb2\xa1\x02\0\x04\0"[..], &[0; 16]].concat()),
+            &["holds no MoldUDP64 packets"],
+        ),
+        (feed("a.cap#lo", b"").replace("lo", "eth0"), &["`eth0` is not a destination", "FILE#GROUP:PORT"]),
         (feed("a.zip", b"PK\x03\x04\x14\0\0\0\x08\0"), &["it is a ZIP archive"]),
         (feed("a.zst", b"\x28\xb5\x2f\xfd\x04\x58\x31\0\0"), &["compressed with zstd"]),
         (feed("other.gz", &gzip), &["it is a gzip file, but what is in it is no BinaryFILE"]),

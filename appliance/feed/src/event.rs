@@ -1,6 +1,6 @@
 //! What a feed says.
 
-use crate::{Trouble, binaryfile, moldudp64, soupbintcp};
+use crate::{Trouble, binaryfile, moldudp64, pcap, soupbintcp};
 
 /// The name of a session: one unbroken numbering of messages, ASCII padded with spaces.
 pub type Session = [u8; 10];
@@ -115,4 +115,7 @@ pub enum Malformed {
     /// A BinaryFILE ends badly.
     #[error(transparent)]
     File(#[from] binaryfile::FileFault),
+    /// A packet capture ends badly.
+    #[error(transparent)]
+    Capture(#[from] pcap::CaptureFault),
 }

@@ -7,6 +7,7 @@
 //! - [`moldudp64`]: packets by multicast, arbitration of lines, sequencing, re-requests, and the feed of them
 //! - [`soupbintcp`]: numbered messages over TCP, and [`glimpse`], snapshots by it
 //! - [`binaryfile`]: files of framed messages, plain or gzipped, and the feed over them
+//! - [`pcap`]: packet captures, and the feed over their MoldUDP64 packets
 //! - [`simulator`]: a market that does not exist, and the feed over it
 //! - [`itch`]: the layouts of the messages themselves
 //! - [`pace`]: when a recorded message is due
@@ -23,6 +24,7 @@ pub mod itch;
 pub mod limits;
 pub mod moldudp64;
 pub mod pace;
+pub mod pcap;
 pub mod queue;
 pub mod simulator;
 pub mod soupbintcp;
@@ -32,6 +34,7 @@ pub use condition::{Condition, Line, Stale};
 pub use counters::FeedCounters;
 pub use event::{Data, Event, Malformed, Session};
 pub use moldudp64::Moldudp64Feed;
+pub use pcap::CaptureFeed;
 pub use queue::QueueFeed;
 pub use simulator::SimulatedFeed;
 pub use soupbintcp::SoupbintcpFeed;
@@ -90,6 +93,9 @@ pub enum FeedError {
     /// The file cannot be opened, read, or is no feed.
     #[error(transparent)]
     File(#[from] binaryfile::FileError),
+    /// The capture cannot be read, or holds nothing to play.
+    #[error(transparent)]
+    Capture(#[from] pcap::CaptureError),
     /// A simulator with these settings cannot be made.
     #[error(transparent)]
     Simulator(#[from] simulator::ConfigError),

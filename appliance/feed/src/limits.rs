@@ -78,3 +78,12 @@ pub const QUEUE_RECORDS_MAX: usize = 32_768;
 
 /// The same in bytes of subjects and values. A longer record goes alone.
 pub const QUEUE_BYTES_MAX: usize = 8 << 20;
+
+/// How many UDP packets of a capture are looked at, to find the destination that most messages go to.
+pub const CAPTURE_SCAN_PACKETS_MAX: u64 = 10_000;
+
+/// The most destinations that are told apart in doing so; packets to others are not considered.
+pub const CAPTURE_FLOWS_MAX: usize = 256;
+
+/// The most of them that a message names.
+pub const CAPTURE_FLOWS_SHOWN_MAX: usize = 8;

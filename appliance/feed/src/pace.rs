@@ -36,9 +36,13 @@ impl Pacer {
     /// When `message` is due, on the clock of `now_ns`. A message without a readable timestamp is due now: whoever
     /// parses it will complain. A timestamp before the first one is due when the first one was.
     pub(crate) fn due_ns(&mut self, message: &[u8], now_ns: u64) -> u64 {
-        let Pace::Factor(factor) = self.pace else { return now_ns };
         let Ok((header, _)) = itch::Header::ref_from_prefix(message) else { return now_ns };
-        let exchange_ns = header.timestamp.get();
+        self.due_ns_at(header.timestamp.get(), now_ns)
+    }
+
+    /// The same for what happened at this time on the exchange's clock.
+    pub(crate) fn due_ns_at(&mut self, exchange_ns: u64, now_ns: u64) -> u64 {
+        let Pace::Factor(factor) = self.pace else { return now_ns };
         let anchor = *self.anchor.get_or_insert(Anchor { exchange_ns, due_ns: now_ns });
         let elapsed_ns = exchange_ns.saturating_sub(anchor.exchange_ns) as f64 / factor;
         // Float to integer saturates, and 2^48 / factor may be large.

@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 
 use fanblade_feed::binaryfile::{Day, FileFault};
 use fanblade_feed::itch::Message;
-use fanblade_feed::moldudp64::{Sequencer, Start};
 use fanblade_feed::pace::Pace;
-use fanblade_feed::{Event, Feed, FileFeed, Malformed, Poll};
+use fanblade_feed::{CaptureFeed, Event, Feed, FileFeed, Malformed, Poll};
 
 /// A file of the samples, or a line that says what is skipped.
 fn sample(name: &str) -> Option<PathBuf> {
@@ -86,53 +85,35 @@ fn gzipped_it_is_the_same() {
 
 const CAPTURES: &str = "moldudp64-pcap/Nasdaq.Equities.TotalView.Itch.v5.0";
 
-/// The UDP payloads of these captures: pcap with nanoseconds, little-endian; Ethernet with one VLAN tag, IPv4 without
-/// options.
-fn payloads(path: &Path) -> Vec<Vec<u8>> {
-    let bytes = std::fs::read(path).unwrap();
-    let (header, mut rest) = bytes.split_at(24);
-    assert_eq!(header[..4], 0xa1b2_3c4d_u32.to_le_bytes());
-    let mut payloads = Vec::new();
-    while let Some((record, after)) = rest.split_first_chunk::<16>() {
-        let len = u32::from_le_bytes(*record.last_chunk().unwrap()) as usize;
-        let frame = &after[..len];
-        assert_eq!((&frame[12..14], &frame[16..18], frame[18], frame[27]), (&[0x81, 0][..], &[8, 0][..], 0x45, 17));
-        let udp = &frame[38..];
-        payloads.push(udp[8..usize::from(u16::from_be_bytes([udp[4], udp[5]]))].to_vec());
-        rest = &after[len..];
-    }
-    payloads
-}
-
 #[test]
 fn real_packets() {
     let Some(directory) = sample(CAPTURES) else { return };
     let mut captures = 0;
     for entry in std::fs::read_dir(&directory).unwrap() {
         let path = entry.unwrap().path();
-        let mut sequencer = Sequencer::new(Start::Live);
+        let mut feed = CaptureFeed::open(&path, None, Pace::Unpaced).unwrap();
+        assert_eq!((feed.flow().destination.port(), feed.flow().alternatives.as_str()), (26_477, ""));
         let (mut seqs, mut gaps) = (Vec::new(), Vec::new());
-        let payloads = payloads(&path);
-        for payload in &payloads {
-            sequencer.accept(payload, 0, |event| match event {
-                Event::Message { seq, bytes, offset, .. } => {
-                    Message::parse(bytes).unwrap();
-                    assert_eq!(bytes, &payload[offset as usize..][..bytes.len()]);
-                    seqs.push(seq);
-                }
-                Event::Gap { from, to } => gaps.push((from, to)),
-                Event::SessionStart { session } => assert_eq!(&session, b"000010059B"),
-                other => panic!("{other:?}"),
-            });
-        }
+        let poll = feed.poll(0, &mut |event| match event {
+            Event::Message { seq, bytes, .. } => {
+                Message::parse(bytes).unwrap();
+                seqs.push(seq);
+            }
+            Event::Gap { from, to } => gaps.push((from, to)),
+            Event::SessionStart { session } => assert_eq!(&session, b"000010059B"),
+            // Above all no bytes that could not be read, and no packets that are not of the feed.
+            other => panic!("{other:?} in {}", path.display()),
+        });
+        assert_eq!(poll.unwrap(), Poll::Finished);
         assert!(seqs.is_sorted_by(|one, other| one < other));
         captures += 1;
+        let packets = feed.counters().packets;
         if path.ends_with("Multiple.Packets.pcap") {
-            assert_eq!(payloads.len(), 2);
+            assert_eq!(packets, 2);
             assert_eq!((seqs.len(), seqs[0], seqs[1], seqs[38]), (39, 0xe1_49d0, 0x122_0e5d, 0x122_0e5d + 37));
             assert_eq!(gaps, [(0xe1_49d1, 0x122_0e5d)]);
         } else {
-            assert_eq!((payloads.len(), seqs.len(), gaps.len()), (1, 1, 0), "{}", path.display());
+            assert_eq!((packets, seqs.len(), gaps.len()), (1, 1, 0), "{}", path.display());
         }
     }
     assert_eq!(captures, 8);

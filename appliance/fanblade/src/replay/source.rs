@@ -8,11 +8,11 @@ use fanblade_feed::binaryfile::{Item, Reader};
 use fanblade_feed::moldudp64::Packet;
 use fanblade_feed::pace::Pace;
 use fanblade_feed::simulator::{Simulator, SimulatorConfig};
-use fanblade_feed::{FileFeed, Session, itch};
+use fanblade_feed::{CaptureFeed, Event, Feed as _, FileFeed, Poll, Session, itch};
 use zerocopy::FromBytes as _;
 
 use super::store::{self, Store};
-use crate::run::feed::explain;
+use crate::run::feed::{capture, explain};
 
 /// A source of messages, and one look ahead.
 #[derive(Debug)]
@@ -29,17 +29,27 @@ pub(super) struct Source {
 enum Origin {
     File { path: PathBuf, reader: Reader },
     Simulator(Box<Simulator>),
+    Capture(Box<CaptureFeed>),
 }
 
 impl Source {
-    /// A BinaryFILE, plain or gzipped, and the store for its messages.
-    pub(super) fn file(path: &Path, messages_max: u64) -> anyhow::Result<(Self, Store)> {
+    /// A file, the store for its messages, and their session: a packet capture's own, or the first word of the file's
+    /// name, as a blade calls it that plays the file.
+    pub(super) fn file(path: &Path, messages_max: u64) -> anyhow::Result<(Self, Store, Session)> {
+        if let Some(feed) = capture::open(path, Pace::Unpaced)? {
+            let flow = feed.flow();
+            if !flow.alternatives.is_empty() {
+                eprintln!("fanblade: {}", capture::choice(&feed));
+            }
+            let session = flow.session;
+            return Ok((Self::new(Origin::Capture(Box::new(feed)), messages_max), spilling()?, session));
+        }
         // Says what is wrong with it.
         FileFeed::open(path, Pace::Unpaced).map_err(|error| explain(path, error))?;
         let open = || File::open(path).with_context(|| format!("cannot open {}", path.display()));
         let reader = Reader::new(open()?).with_context(|| format!("cannot read {}", path.display()))?;
         let store = if reader.is_gzipped() { spilling()? } else { Store::over(open()?) };
-        Ok((Self::new(Origin::File { path: path.to_owned(), reader }, messages_max), store))
+        Ok((Self::new(Origin::File { path: path.to_owned(), reader }, messages_max), store, session_of(path)))
     }
 
     /// A simulated market, and the store for its messages.
@@ -62,6 +72,8 @@ impl Source {
             self.framed.clear();
             while self.framed.is_empty() {
                 if !self.origin.refill(&mut self.framed)? {
+                    // Not asked again: it may have told why.
+                    self.left = 0;
                     return Ok(None);
                 }
             }
@@ -102,6 +114,24 @@ impl Origin {
                 }
                 Ok(true)
             }
+            Origin::Capture(feed) => {
+                let poll = feed.poll(0, &mut |event| match event {
+                    Event::Message { bytes, .. } => frame(bytes, framed),
+                    Event::Malformed { offset, reason } => eprintln!("fanblade: {reason}, at byte {offset}"),
+                    Event::Trouble(trouble) => eprintln!("fanblade: {trouble}"),
+                    _ => {}
+                });
+                if poll? == Poll::Busy || !framed.is_empty() {
+                    return Ok(true);
+                }
+                let missing = feed.counters().gap_messages;
+                if missing > 0 {
+                    eprintln!(
+                        "fanblade: {missing} messages are missing in the capture: it was played as if they had never been"
+                    );
+                }
+                Ok(false)
+            }
         }
     }
 }
@@ -111,8 +141,8 @@ pub(super) fn time_ns(message: &[u8]) -> Option<u64> {
     itch::Header::ref_from_prefix(message).ok().map(|(header, _)| header.timestamp.get())
 }
 
-/// The session of a file: its name's first word, as a blade calls it that plays the file.
-pub(super) fn session_of(path: &Path) -> Session {
+/// The first word of a file's name.
+fn session_of(path: &Path) -> Session {
     let mut session = [b' '; 10];
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     for (place, &byte) in session.iter_mut().zip(name.iter().take_while(|byte| byte.is_ascii_alphanumeric())) {

@@ -1,5 +1,6 @@
 //! Opening the feed that the configuration asks for.
 
+pub(crate) mod capture;
 mod moldudp64;
 mod publisher;
 mod soupbintcp;
@@ -63,6 +64,9 @@ fn file(config: &FeedConfig, path: &Path, configured: Option<Day>) -> anyhow::Re
         Pace::Max => pace::Pace::Unpaced,
         Pace::Factor(factor) => pace::Pace::Factor(factor),
     };
+    if let Some(capture) = capture::feed(path, pace, configured)? {
+        return Ok(capture);
+    }
     let feed = FileFeed::open(path, pace).map_err(|error| explain(path, error))?;
     let named = feed.day().and_then(|day| {
         let year = i16::try_from(day.year).ok()?;
@@ -111,16 +115,12 @@ fn recognise(path: &Path) -> Option<&'static str> {
 }
 
 const HEAD_LEN: u64 = 512;
-const PCAP: &str =
-    "a packet capture (pcap), which is not played yet; a BinaryFILE holds messages without packet headers";
+const PCAP: &str = "a packet capture (pcap) that ends within its header";
 const MAGICS: [(&[u8], &str); 10] = [
     (b"\xd4\xc3\xb2\xa1", PCAP),
     (b"\xa1\xb2\xc3\xd4", PCAP),
     (b"\x4d\x3c\xb2\xa1", PCAP),
-    (
-        b"\x0a\x0d\x0d\x0a",
-        "a packet capture (pcapng), which is not played yet; a BinaryFILE holds messages without packet headers",
-    ),
+    (b"\x0a\x0d\x0d\x0a", "a packet capture (pcapng) whose first block cannot be read"),
     (b"PK\x03\x04", "a ZIP archive; unpack it first"),
     (b"\x28\xb5\x2f\xfd", "compressed with zstd; only gzip is read directly: zstd -d FILE"),
     (b"\xfd7zXZ", "compressed with xz; only gzip is read directly: xz -d FILE"),
