@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use common::terminal::Terminal;
 use common::{Blade, FANBLADE, PATIENCE, expected_frames, fanblade, simulated_file};
 use fanblade_ring::{Payloads, RingConfig, SubjectId, Update, Writer};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -164,6 +165,21 @@ fn rates_are_those_of_the_feed() {
 }
 
 #[test]
+fn on_a_terminal_the_table_is_renewed() {
+    let mut blade = Blade::start(&["--workers", "1"]);
+    let mut terminal = Terminal::run(&["tap", "--pid", &blade.pid().to_string()], (12, 75));
+    let newest = |text: &str| text.lines().nth(3)?.split_whitespace().nth(4)?.parse::<u64>().ok();
+    let text = terminal.until("a busy subject", |text| text.contains("\n/NASDAQ/"));
+    // What does not fit is cut: one line for the blade, one for each subject.
+    assert!(text.starts_with(&format!("process {}, epoch ", blade.pid())) && text.lines().count() <= 12, "{text}");
+    terminal.until("newer numbers", |later| newest(later) > newest(&text));
+    blade.signal(Signal::SIGKILL);
+    blade.wait();
+    terminal.until("the end", |text| text.contains("has ended; its ring ends at index"));
+    assert_eq!(terminal.exit().code(), Some(3));
+}
+
+#[test]
 fn the_end_of_the_blade_is_told_after_the_last_frame() {
     let directory = tempfile::tempdir().unwrap();
     let file = simulated_file(&directory, 5_000);
@@ -192,6 +208,7 @@ fn an_overtaken_tap_says_what_it_did_not_read() {
     ring.subjects = vec![a, b];
     tap.until_it_has_printed("3");
     tap.signal(Signal::SIGSTOP);
+    tap.until_it_stands_still();
     // Ten times round the index, while it does not look.
     ring.publish(10 * u64::from(INDEX_LEN));
     let last = ring.seq;
@@ -378,6 +395,15 @@ impl Tap {
         while !self.printed.lock().unwrap().lines().any(|line| line == wanted) {
             assert!(Instant::now() < deadline, "no {wanted} within {PATIENCE:?}: {}", self.printed.lock().unwrap());
             std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// A signal takes a moment.
+    fn until_it_stands_still(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap().contains(") T ") {
+            assert!(Instant::now() < deadline, "it does not stop");
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 

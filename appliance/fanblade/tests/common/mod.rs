@@ -9,6 +9,8 @@
 pub mod exchange;
 pub mod soup;
 
+pub mod terminal;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;

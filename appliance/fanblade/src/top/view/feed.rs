@@ -75,7 +75,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, block: Block<'_>, state: &
             line.silent_ns.map_or_else(|| "never".to_owned(), figures::nanoseconds),
             figures::nanoseconds(line.lead_ns_mean),
         ];
-        (cells, if line.kernel_drops > 0 || line.silent_ns.is_none() { ALARM } else { Style::new() })
+        let is_silent = line.silent_ns.is_none_or(|silent_ns| silent_ns > SILENT_NS_USUAL_MAX);
+        (cells, if line.kernel_drops > 0 || is_silent { ALARM } else { Style::new() })
     });
 }
 
@@ -92,6 +93,8 @@ fn counted(count: u64, what: &str) -> Span<'static> {
     Span::styled(format!("{count} {what}"), if count > 0 { ALARM } else { Style::new() })
 }
 
+/// Lines of which nothing else comes send a heartbeat every second.
+const SILENT_NS_USUAL_MAX: u64 = 3_000_000_000;
 const TEXT_ROWS: usize = 6;
 const BORDER_ROWS: usize = 2;
 const COLUMNS: [Column; 7] = [
