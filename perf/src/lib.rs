@@ -1,6 +1,7 @@
 //! Measurements: of the blade alone, beside what any server costs at least, and beside others. The programs are
 //! `fanblade-perf`, which measures (`cargo xtask bench` builds and runs it), and `fanblade-swarm`, the load generator.
 
+mod benchmarks;
 mod buffers;
 mod direct;
 mod feed;
@@ -48,6 +49,8 @@ enum Measurement {
     Idle(idle::IdleArgs),
     /// A scenario: server, publisher and swarm; without a name: the list
     Run(scenario::RunArgs),
+    /// docs/BENCHMARKS.md and docs/plots, from the results of scenarios
+    Report(benchmarks::ReportArgs),
     /// (Started by `run`.) The blade's data path, with a pipe for a publisher
     #[command(hide = true)]
     Datapath(scenario::server::datapath::DatapathArgs),
@@ -70,6 +73,7 @@ pub fn perf() -> anyhow::Result<()> {
         Measurement::FloorBlade(args) => floor::blade::run(&args),
         Measurement::Idle(args) => idle::run(&args),
         Measurement::Run(args) => scenario::run(&args),
+        Measurement::Report(args) => benchmarks::run(&args),
         Measurement::Datapath(args) => scenario::server::datapath::run(&args),
         Measurement::StormBare(args) => scenario::storm::bare::run(&args),
         Measurement::IdleServer(args) => idle::server::run(&args),

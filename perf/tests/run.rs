@@ -123,6 +123,15 @@ fn what_cannot_be_is_refused_in_a_sentence() {
     assert!(same.contains("would disturb each other"), "{same}");
 }
 
+/// What `cargo xtask bench report` makes of perf/results.
+#[test]
+fn benchmarks_and_plots_say_what_the_results_say() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanblade-perf"));
+    let output = command.current_dir(root).args(["report", "--check"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[test]
 fn every_scenario_can_be_read() {
     let output = run(&[]);
