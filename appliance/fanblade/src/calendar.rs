@@ -14,6 +14,8 @@ pub(crate) enum Calendar {
     Live,
     /// The same, but of this day whenever it is played.
     LiveOf(Day),
+    /// Numberings belong to no day: a session's name is all.
+    Named,
 }
 
 /// A trading day.
@@ -28,7 +30,7 @@ impl Calendar {
     pub(crate) fn day(&self, now_ns: u64) -> Day {
         match self {
             Calendar::Recorded(day) | Calendar::LiveOf(day) => *day,
-            Calendar::Live => Day::at(now_ns),
+            Calendar::Live | Calendar::Named => Day::at(now_ns),
         }
     }
 
@@ -38,7 +40,8 @@ impl Calendar {
         let (year, month, day) = (date.year(), date.month(), date.day());
         match self {
             Calendar::Live | Calendar::LiveOf(_) if number > 0 => format!("{year:04}{month:02}{day:02}-{session}"),
-            Calendar::Live | Calendar::LiveOf(_) => format!("{year:04}{month:02}{day:02}-0"),
+            Calendar::Named if number > 0 => session.to_owned(),
+            Calendar::Live | Calendar::LiveOf(_) | Calendar::Named => format!("{year:04}{month:02}{day:02}-0"),
             // Known before the first session begins, so that who subscribes early sees no change.
             Calendar::Recorded(_) => format!("{year:04}{month:02}{day:02}-{}", number.max(1)),
         }
@@ -103,5 +106,6 @@ mod tests {
         let noon = 1_577_682_000_000_000_000 + 12 * 3_600_000_000_000;
         assert_eq!(Calendar::Live.epoch(noon, 0, ""), "20191230-0");
         assert_eq!(Calendar::Live.epoch(noon, 1, "0L8XQ3Z1AB"), "20191230-0L8XQ3Z1AB");
+        assert_eq!(Calendar::Named.epoch(noon, 1, "main"), "main");
     }
 }

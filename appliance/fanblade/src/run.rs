@@ -72,7 +72,10 @@ pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
     let descriptors = fanblade_net::rlimit::raise_descriptors().context("RLIMIT_NOFILE")?;
     tracing::debug!("{descriptors} descriptors");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run(&config))?;
+    let ended = runtime.block_on(run(&config));
+    // A look-up of a name may take long, and nobody waits for it any more.
+    runtime.shutdown_background();
+    ended?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -58,10 +58,14 @@ impl Venue {
 
     pub fn blade_with(&self, config: &str, keys: &str, args: &[&str]) -> Blade {
         let line = config.lines().find(|line| line.starts_with("url = ")).unwrap();
-        let url = line.split('"').nth(1).unwrap();
-        let path = url.splitn(4, '/').nth(3).unwrap_or_default();
+        let path = line.split('"').nth(1).unwrap().splitn(4, '/').nth(3).unwrap_or_default();
+        self.blade_at(&format!("ws://{}/{path}", self.address()), config, keys, args)
+    }
+
+    pub fn blade_at(&self, url: &str, config: &str, keys: &str, args: &[&str]) -> Blade {
+        let line = config.lines().find(|line| line.starts_with("url = ")).unwrap();
         // Waits that suit a test, unless the configuration or the test names others.
-        let mut new = format!("url = \"ws://{}/{path}\"\n{keys}\n", self.address());
+        let mut new = format!("url = \"{url}\"\n{keys}\n");
         for (key, value) in [("reconnect_ms_min", "20"), ("reconnect_ms_max", "100")] {
             if !config.contains(key) && !keys.contains(key) {
                 new += &format!("{key} = {value}\n");
@@ -124,6 +128,17 @@ impl<S: Read + Write> Upstream<S> {
         }
     }
 
+    /// The same; none when it has gone.
+    pub fn text_or_end(&mut self) -> Option<String> {
+        loop {
+            match self.socket.read() {
+                Ok(Message::Text(text)) => return Some(text.as_str().to_owned()),
+                Ok(_) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
     /// The blade's next text is this one, as JSON.
     pub fn expect(&mut self, expected: &Value) {
         let text = self.text();
@@ -140,6 +155,10 @@ impl<S: Read + Write> Upstream<S> {
 
     pub fn try_send(&mut self, text: &str) -> tungstenite::Result<()> {
         self.socket.send(Message::text(text))
+    }
+
+    pub fn flush(&mut self) -> tungstenite::Result<()> {
+        self.socket.flush()
     }
 
     /// Closes as a server does, and waits for the answer.

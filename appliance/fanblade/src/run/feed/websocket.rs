@@ -16,5 +16,7 @@ pub(super) fn open(config: &FeedConfig) -> anyhow::Result<OpenFeed> {
     }
     let feed = websocket::open(websocket).context("[feed.websocket]")?;
     let description = format!("what {} sends", feed.lines().first().map_or("", |line| &line.name));
-    Ok(OpenFeed { feed, description, calendar: Calendar::Live })
+    // A numbering that outlives connections outlives days, too.
+    let calendar = if websocket.epoch.is_some() { Calendar::Named } else { Calendar::Live };
+    Ok(OpenFeed { feed, description, calendar })
 }

@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject as _;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::error::CapacityError;
+use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::http::header::{self, HeaderName, HeaderValue};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -149,6 +149,7 @@ pub(super) fn explain(error: &tungstenite::Error) -> String {
         tungstenite::Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
             format!("a message of {size} bytes or more; `message_len_max` is {max_size}")
         }
+        tungstenite::Error::Protocol(ProtocolError::HttparseError(error)) => format!("the answer is not HTTP: {error}"),
         error => error.to_string(),
     }
 }

@@ -55,6 +55,8 @@ struct Clock {
     told: Instant,
     /// Values have come.
     is_live: bool,
+    /// No message has come for too long.
+    is_silent: bool,
     ping: Option<Interval>,
 }
 
@@ -105,7 +107,10 @@ impl Connection {
             };
             let End::Lost(error) = end else { return };
             let wait = self.backoff.wait(began.elapsed());
-            self.become_(Condition::Stale(Stale::Disconnected));
+            // Before the first value there is nothing that could be stale, and the blade is not ready.
+            if self.condition != Condition::CatchingUp {
+                self.become_(Condition::Stale(Stale::Disconnected));
+            }
             let text = format!("{}: {error}; again in {} ms", self.target.address(), wait.as_millis());
             tokio::select! {
                 told = self.wait(text, wait) => if told.is_err() { return },
@@ -143,13 +148,13 @@ impl Connection {
             ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ping
         });
-        let mut clock = Clock { heard: now, told: now, is_live: false, ping };
+        let mut clock = Clock { heard: now, told: now, is_live: false, is_silent: false, ping };
         let sender = self.sender.clone();
         let mut closed = std::pin::pin!(sender.closed());
         let mut turn = 0;
         loop {
             // What has arrived is looked at before the clock is: a pause of ours is no silence of the server's.
-            let silent_at = self.silent_max.filter(|_| clock.is_live).map(|max| clock.told + max);
+            let silent_at = self.silent_max.filter(|_| clock.is_live && !clock.is_silent).map(|max| clock.told + max);
             let heard = tokio::select! {
                 biased;
                 heard = socket.next() => Some(heard),
@@ -157,7 +162,7 @@ impl Connection {
                     return Err(End::Lost(format!("nothing has come for {} ms", self.idle_max.as_millis())));
                 }
                 () = sleep_until(silent_at.unwrap_or(now)), if silent_at.is_some() => {
-                    clock.is_live = false;
+                    clock.is_silent = true;
                     self.become_(Condition::Stale(Stale::Silent));
                     None
                 }
@@ -208,6 +213,9 @@ impl Connection {
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => false,
         };
         self.counters.store(&self.mapper.totals(), arrival.unix_ns, !is_message);
+        if is_message && std::mem::take(&mut clock.is_silent) {
+            self.become_(Condition::Live);
+        }
         let done = self.carry_out(socket, &batch, arrival, clock).await;
         self.batch = batch;
         // While the queue was full, nothing was read: that is no silence of the server's.

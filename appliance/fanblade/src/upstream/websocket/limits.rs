@@ -14,9 +14,9 @@ pub(super) const SUBJECTS_MAX: usize = 1 << 16;
 /// shorter: Kraken sends 50 trades.
 pub(super) const OLD_MESSAGES_MAX: u32 = 1_000;
 
-/// The most levels of one side of a book. Coinbase's largest have some 50,000. Levels beyond, the worst ones, are
-/// dropped, and counted as the trouble `book_too_long`.
-pub(super) const BOOK_LEVELS_MAX: usize = 1 << 18;
+/// The most levels of all books together: some 100 MB. Coinbase's largest book has some 100,000. A book that needs more
+/// is not shown: the trouble `book_too_long`.
+pub(super) const BOOK_LEVELS_MAX: usize = 1 << 20;
 
 /// The most digits on either side of a price's decimal point: with them a price is exact in 128 bits. More is
 /// malformed.
