@@ -7,6 +7,7 @@
 )]
 
 pub mod exchange;
+pub mod network;
 pub mod soup;
 
 pub mod terminal;
