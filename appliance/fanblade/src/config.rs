@@ -19,7 +19,7 @@ use serde_spanned::Spanned;
 pub(crate) use fault::{ConfigError, nearest};
 pub(crate) use moldudp64::{Join, LineAddress, Moldudp64Config};
 pub(crate) use publisher::PublisherConfig;
-pub(crate) use soupbintcp::{SoupbintcpConfig, SoupbintcpStart};
+pub(crate) use soupbintcp::{Secret, SoupbintcpConfig, SoupbintcpStart};
 pub(crate) use units::{Bytes, Millis};
 pub(crate) use websocket::{MapConfig, OnGap, Scope, WebsocketConfig};
 

@@ -22,6 +22,7 @@ const TO: [&str; 4] = ["--to", "239.78.0.1:26477@exa", "--to-b", "239.78.0.2:264
 const FAULTS: [&str; 12] =
     ["--drop-a", "5", "--drop-b", "5", "--reorder", "1", "--duplicate", "1", "--drop-requests", "5", "--seed", "7"];
 const REQUESTS: &str = "10.78.1.1:18000";
+const GLIMPSE: &str = "10.78.1.1:18001";
 
 /// A blade on both lines, with these further lines in its section.
 fn blade(directory: &TempDir, section: &str) -> Blade {
@@ -189,7 +190,8 @@ fn wait_for_messages(blade: &Blade, count: u64) {
 
 /// One blade sees the whole day but for a restart, the other comes late. What both sent after they had said that they
 /// were ready, and how much there was of it.
-fn agree(section: &str, serving: &[&str], is_same_prev: impl Fn(&str, u64, u64) -> bool) {
+/// `strays_max`: how many frames of one subject may differ in what came before them.
+fn agree(section: &str, serving: &[&str], strays_max: usize) {
     let Some(network) = Network::new() else { return };
     let directory = tempfile::tempdir().unwrap();
     let file = common::simulated_file(&directory, 60_000);
@@ -204,7 +206,14 @@ fn agree(section: &str, serving: &[&str], is_same_prev: impl Fn(&str, u64, u64) 
     wait_for_messages(&late, 15_000);
     let restarted = blade(&directory, section);
     let restarted_listener = when_ready(&restarted);
-    let end = |blade: &Blade| blade.until("the end of the day", |status| status["feed"]["messages"] == 60_000);
+    let end = |blade: &Blade| {
+        let deadline = Instant::now() + PATIENCE;
+        while !blade.log().contains("upstream has ended its session before message 60001") {
+            assert!(Instant::now() < deadline, "no end: {:#}\n{}", blade.status(), blade.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        blade.status()
+    };
     let (late_status, restarted_status) = (end(&late), end(&restarted));
     std::thread::sleep(Duration::from_millis(500));
     let (late_seen, restarted_seen) = (seen(&late_listener.stop()), seen(&restarted_listener.stop()));
@@ -212,10 +221,15 @@ fn agree(section: &str, serving: &[&str], is_same_prev: impl Fn(&str, u64, u64) 
 
     assert_eq!(late_status["epoch"], restarted_status["epoch"]);
     let mut common = 0;
+    let mut strays = HashMap::new();
     for (key, (prev, data)) in &restarted_seen {
         let Some((other_prev, other_data)) = late_seen.get(key) else { continue };
         assert_eq!(data, other_data, "{key:?}");
-        assert!(is_same_prev(&key.0, *prev, *other_prev), "{key:?}: after {prev}, after {other_prev}");
+        if prev != other_prev {
+            let strays = strays.entry(&key.0).or_insert(0);
+            *strays += 1;
+            assert!(*strays <= strays_max, "{key:?}: after {prev}, after {other_prev}");
+        }
         common += 1;
     }
     assert!(common > 10_000, "only {common} frames were sent by both");
@@ -224,5 +238,79 @@ fn agree(section: &str, serving: &[&str], is_same_prev: impl Fn(&str, u64, u64) 
 #[test]
 fn blades_that_caught_up_by_requests_agree() {
     let section = format!("requests = [\"{REQUESTS}\"]\nrequest_timeout_ms = \"50ms\"");
-    agree(&section, &["--requests", REQUESTS], |_, prev, other| prev == other);
+    agree(&section, &["--requests", REQUESTS], 0);
+}
+
+#[test]
+fn blades_that_joined_by_snapshots_agree_but_for_what_came_before_them() {
+    let section = format!(
+        "requests = [\"{REQUESTS}\"]\nrequest_timeout_ms = \"50ms\"\njoin = \"snapshot\"\nsnapshot = \"{GLIMPSE}\""
+    );
+    // Each of the two blades knows one predecessor of a subject less.
+    agree(&section, &["--requests", REQUESTS, "--glimpse", GLIMPSE], 2);
+}
+
+#[test]
+fn what_was_lost_for_good_is_mended_by_snapshots() {
+    let Some(network) = Network::new() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let file = common::simulated_file(&directory, 30_000);
+    let blade = blade(&directory, &format!("join = \"live\"\nsnapshot = \"{GLIMPSE}\""));
+    let path = file.to_str().unwrap();
+    let sending = ["--speed", "max", "--rate", "5000", "--glimpse", GLIMPSE, "--linger", "60"];
+    let _replay = network.replay(&[&[path], &TO[..], &FAULTS, &sending].concat());
+    let deadline = Instant::now() + PATIENCE;
+    while !blade.log().contains("upstream has ended its session before message 30001") {
+        assert!(Instant::now() < deadline, "no end: {:#}\n{}", blade.status(), blade.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let status = blade.until("whole books", |status| status["feed"]["state"] == "live");
+    assert!(status["feed"]["gap_messages"].as_u64() > Some(0), "the lines were bad: {status:#}");
+
+    // Whatever was lost on the way: quotes and books are in the end those of the whole file, and none is incomplete.
+    let state = |lines: &[String]| {
+        let mut state = BTreeMap::new();
+        for line in lines.iter().filter(|line| is_frame(line)) {
+            let value: Value = serde_json::from_str(line).unwrap();
+            let subject = value["s"].as_str().unwrap().to_owned();
+            if subject.ends_with("/bbo") || subject.ends_with("/book") {
+                state.insert(subject, value["d"].to_string());
+            }
+        }
+        state
+    };
+    let expected = state(&expected_frames(&file));
+    let output = blade.subscribe(&["/NASDAQ/**", "--idle", "1", "--for", "30"]);
+    let lines: Vec<String> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+    let mut got = state(&lines);
+    // A snapshot has instruments of which the file says nothing but their names.
+    got.retain(|subject, _| expected.contains_key(subject));
+    assert_eq!(got, expected, "{}", blade.log());
+}
+
+#[test]
+fn who_comes_late_and_gets_no_snapshot_says_that_books_are_incomplete() {
+    let Some(network) = Network::new() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let file = common::simulated_file(&directory, 30_000);
+    let mut replay = network.replay(
+        &[&[file.to_str().unwrap()], &TO[..], &["--speed", "max", "--rate", "3000", "--linger", "60"]].concat(),
+    );
+    drop(replay.stdin.take());
+    std::thread::sleep(Duration::from_millis(500));
+    // Nobody is there.
+    let section = format!("join = \"snapshot\"\nsnapshot = \"{GLIMPSE}\"\nsnapshot_attempts_max = 2");
+    let blade = blade(&directory, &section);
+    let listener = when_ready(&blade);
+    let status = blade.until("messages", |status| status["feed"]["messages"].as_u64() > Some(5_000));
+    assert_eq!(status["feed"]["state"], "stale", "{status:#}");
+    let log = blade.log();
+    for line in ["no snapshot from 10.78.1.1:18001 at attempt 1: ", "no snapshot from 10.78.1.1:18001 after 2 attempts"]
+    {
+        assert!(log.contains(line), "{line}: {log}");
+    }
+    let lines = listener.stop();
+    let quotes: Vec<&String> = lines.iter().filter(|line| is_frame(line) && line.contains("/bbo\"")).collect();
+    assert!(quotes.len() > 100, "{} quotes", quotes.len());
+    assert!(quotes.iter().all(|quote| quote.contains("\"incomplete\":true")), "{}", quotes[0]);
 }

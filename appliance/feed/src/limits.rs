@@ -33,6 +33,14 @@ pub const RELEASE_MESSAGES_MAX: usize = 2_048;
 /// two, 24 bytes each. A line that is later than that has no say.
 pub const ARRIVALS_LEN: usize = 4_096;
 
+/// The longest snapshot that is kept until it is complete, in bytes: five times and more what a day's busiest moment of
+/// Nasdaq needs. A longer one is given up (`snapshot_failed`).
+pub const SNAPSHOT_BYTES_MAX: usize = 1 << 30;
+
+/// How far a snapshot may be ahead of the lines, in messages: what they have on their way is far less. One that is
+/// further is of another session, and given up (`snapshot_failed`).
+pub const SNAPSHOT_AHEAD_MESSAGES_MAX: u64 = 1_000_000;
+
 /// How many bytes of a file are read (or inflated) at once. Must hold the longest message that the framing can
 /// express, 2 + 65,535 bytes; large enough that system calls do not show, small enough that one inflation takes no
 /// more than a millisecond.

@@ -147,6 +147,29 @@ pub enum Trouble<'a> {
         /// Forwards, or backwards.
         by_ms: i64,
     },
+    /// A snapshot could not be had.
+    #[error("no snapshot from {server} at attempt {attempt}: {error}; again in {retry_ms} ms")]
+    SnapshotFailed {
+        /// The GLIMPSE server.
+        server: SocketAddr,
+        /// What happened.
+        error: &'a str,
+        /// How many there were in a row.
+        attempt: u32,
+        /// Until the next attempt.
+        retry_ms: u64,
+    },
+    /// It is not waited for any longer.
+    #[error(
+        "no snapshot from {server} after {attempts} attempts: the feed goes on with what comes, and books are incomplete \
+         until there is one"
+    )]
+    NoSnapshot {
+        /// The GLIMPSE server.
+        server: SocketAddr,
+        /// How many there were.
+        attempts: u32,
+    },
     /// A connection could not be made, or broke.
     #[error("{address}: {error}; again in {retry_ms} ms")]
     Disconnected {
@@ -225,6 +248,8 @@ impl Trouble<'_> {
             Trouble::RequestNotSent { .. } => "request_not_sent",
             Trouble::Stranger { .. } => "stranger",
             Trouble::ClockStepped { .. } => "clock_stepped",
+            Trouble::SnapshotFailed { .. } => "snapshot_failed",
+            Trouble::NoSnapshot { .. } => "no_snapshot",
             Trouble::Disconnected { .. } => "disconnected",
             Trouble::LoginRefused { .. } => "login_refused",
             Trouble::LineWentBack { .. } | Trouble::SequenceBack { .. } => "sequence_back",

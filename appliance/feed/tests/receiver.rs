@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use fanblade_feed::moldudp64::{
-    Arrived, HEADER_LEN, Origin, Packet, PacketBuilder, Receiver, ReceiverConfig, Request, Start,
+    Arrived, HEADER_LEN, Origin, Packet, PacketBuilder, Receiver, ReceiverConfig, Request, SnapshotUse, Start,
 };
 use fanblade_feed::{Condition, Event, FeedCounters, Session, Stale};
 use proptest::prelude::*;
@@ -26,6 +26,7 @@ fn config() -> ReceiverConfig {
         recovery_ns_max: 5_000 * MS,
         window_bytes: 1 << 20,
         stale_ns_max: 3_000 * MS,
+        snapshots: SnapshotUse::Never,
     }
 }
 

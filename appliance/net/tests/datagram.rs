@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fanblade_net::datagram::{self, Batch, DatagramError, DatagramOptions, DatagramSocket, Membership};
 use fanblade_net::limits::{DATAGRAM_BATCH_LEN, DATAGRAM_LEN_MAX};
+use nix::poll::PollFlags;
 use nix::sched::{CloneFlags, unshare};
 
 const OPTIONS: DatagramOptions = DatagramOptions { receive_buffer_bytes: 1 << 20, busy_poll_us: None };
@@ -47,7 +48,7 @@ fn sender(address: [u8; 4]) -> UdpSocket {
 fn receive(socket: &mut DatagramSocket, batch: &mut Batch) -> Vec<(Vec<u8>, SocketAddr, Option<u64>)> {
     let mut packets = Vec::new();
     loop {
-        datagram::wait([socket.as_fd()], Duration::from_millis(100)).unwrap();
+        datagram::wait([(socket.as_fd(), PollFlags::POLLIN)], Duration::from_millis(100)).unwrap();
         let take = |packet: datagram::Datagram<'_>| {
             packets.push((packet.bytes.to_vec(), packet.source, packet.received_ns));
         };
@@ -174,10 +175,12 @@ fn waiting_ends_with_the_first_packet_or_in_time() {
     let idle = datagram::unicast("127.0.0.1:0".parse().unwrap(), &OPTIONS).unwrap();
     let socket = datagram::unicast("127.0.0.1:0".parse().unwrap(), &OPTIONS).unwrap();
     let begin = Instant::now();
-    datagram::wait([idle.as_fd(), socket.as_fd()], Duration::from_millis(20)).unwrap();
+    datagram::wait([&idle, &socket].map(|socket| (socket.as_fd(), PollFlags::POLLIN)), Duration::from_millis(20))
+        .unwrap();
     assert!(begin.elapsed() >= Duration::from_millis(20));
     UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"x", socket.local_addr()).unwrap();
-    datagram::wait([idle.as_fd(), socket.as_fd()], Duration::from_secs(600)).unwrap();
+    datagram::wait([&idle, &socket].map(|socket| (socket.as_fd(), PollFlags::POLLIN)), Duration::from_secs(600))
+        .unwrap();
     assert!(begin.elapsed() < Duration::from_secs(60));
 }
 

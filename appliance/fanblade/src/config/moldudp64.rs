@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use fanblade_feed::limits::REQUEST_MESSAGES_MAX;
@@ -9,6 +10,7 @@ use fanblade_feed::soupbintcp::padded;
 use serde::{Deserialize, Deserializer};
 use serde_spanned::Spanned;
 
+use super::soupbintcp::Secret;
 use super::{Bytes, Fault, Millis, fault, from_text, in_range, map, soupbintcp, unplaced};
 
 /// `[feed.moldudp64]`.
@@ -21,8 +23,9 @@ pub(crate) struct Moldudp64Config {
     pub(crate) session: Spanned<String>,
     /// Re-request servers, `HOST:PORT`, taken in turn.
     pub(crate) requests: Spanned<Vec<String>>,
-    /// None: from the beginning if there are re-request servers, else with what comes first.
-    pub(crate) join: Option<Join>,
+    /// None: from the beginning if there are re-request servers, else by a snapshot if there is a server for it, else
+    /// with what comes first.
+    pub(crate) join: Option<Spanned<Join>>,
     pub(crate) reorder_ms: Spanned<Millis>,
     pub(crate) request_timeout_ms: Spanned<Millis>,
     pub(crate) requests_per_s_max: Spanned<u64>,
@@ -33,6 +36,14 @@ pub(crate) struct Moldudp64Config {
     pub(crate) receive_buffer: Spanned<Bytes>,
     pub(crate) busy: bool,
     pub(crate) busy_poll_us: Spanned<u64>,
+    /// The GLIMPSE server, `HOST:PORT`; empty: there is none.
+    pub(crate) snapshot: Spanned<String>,
+    pub(crate) snapshot_username: Spanned<String>,
+    pub(crate) snapshot_password: Spanned<Secret>,
+    /// Where the password is, if not here.
+    pub(crate) snapshot_password_file: Option<Spanned<PathBuf>>,
+    pub(crate) snapshot_attempts_max: Spanned<u64>,
+    pub(crate) snapshot_ms_max: Spanned<Millis>,
 }
 
 /// A multicast group, and how it is taken: `GROUP:PORT[@INTERFACE][ from SOURCE]`.
@@ -53,6 +64,8 @@ pub(crate) enum Join {
     Beginning,
     /// With what comes first.
     Live,
+    /// With the books as they are then.
+    Snapshot,
 }
 
 impl Moldudp64Config {
@@ -85,7 +98,29 @@ impl Moldudp64Config {
         in_range(&self.request_messages_max, 1, REQUEST_MESSAGES_MAX, "messages a request")?;
         in_range(&map(&self.window, |bytes| bytes.0), 1 << 16, 1 << 34, "bytes")?;
         in_range(&map(&self.receive_buffer, |bytes| bytes.0), 1 << 12, 1 << 30, "bytes")?;
-        in_range(&self.busy_poll_us, 0, 10_000, "microseconds")
+        in_range(&self.busy_poll_us, 0, 10_000, "microseconds")?;
+        self.validate_snapshot()
+    }
+
+    fn validate_snapshot(&self) -> Result<(), Fault> {
+        let server = self.snapshot.get_ref();
+        if !server.is_empty() && !soupbintcp::is_host_and_port(server) {
+            let message = format!("`{server}` is not a server");
+            return fault(&self.snapshot, message, "HOST:PORT, such as \"192.0.2.9:18001\"");
+        }
+        if let Some(join) = self.join.as_ref().filter(|join| *join.get_ref() == Join::Snapshot)
+            && server.is_empty()
+        {
+            return fault(
+                join,
+                "there is nobody who has snapshots".to_owned(),
+                "name the server: snapshot = \"HOST:PORT\"",
+            );
+        }
+        soupbintcp::fits::<6>(&self.snapshot_username, "username")?;
+        soupbintcp::check_password(&self.snapshot_password, self.snapshot_password_file.as_ref())?;
+        in_range(&self.snapshot_attempts_max, 1, 1_000, "attempts")?;
+        in_range(&map(&self.snapshot_ms_max, |ms| ms.0), 100, 3_600_000, "milliseconds")
     }
 }
 
@@ -169,6 +204,12 @@ impl Default for Moldudp64Config {
             receive_buffer: unplaced(Bytes(32 << 20)),
             busy: false,
             busy_poll_us: unplaced(0),
+            snapshot: unplaced(String::new()),
+            snapshot_username: unplaced(String::new()),
+            snapshot_password: unplaced(Secret::default()),
+            snapshot_password_file: None,
+            snapshot_attempts_max: unplaced(3),
+            snapshot_ms_max: unplaced(Millis(60_000)),
         }
     }
 }

@@ -42,7 +42,7 @@ pub(crate) enum SoupbintcpStart {
 }
 
 /// Text that is not shown.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Secret(pub(crate) String);
 
@@ -57,14 +57,7 @@ impl SoupbintcpConfig {
         }
         fits::<6>(&self.username, "username")?;
         fits::<10>(&self.session, "session")?;
-        if padded::<10>(&self.password.get_ref().0).is_none() {
-            return fault(&self.password, "the password cannot be sent".to_owned(), "at most 10 characters of ASCII");
-        }
-        if let Some(file) = &self.password_file
-            && !self.password.get_ref().0.is_empty()
-        {
-            return fault(file, "there are two passwords".to_owned(), "leave out `password` or `password_file`");
-        }
+        check_password(&self.password, self.password_file.as_ref())?;
         if !["3", "4"].contains(&self.version.get_ref().as_str()) {
             let message = format!("SoupBinTCP has no version `{}`", self.version.get_ref());
             return fault(&self.version, message, "\"3\", or \"4\", whose logins name the heartbeat timeout");
@@ -85,7 +78,18 @@ pub(crate) fn is_host_and_port(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
-fn fits<const N: usize>(value: &Spanned<String>, what: &str) -> Result<(), Fault> {
+/// A password that can be sent, and stands in one place.
+pub(super) fn check_password(password: &Spanned<Secret>, file: Option<&Spanned<PathBuf>>) -> Result<(), Fault> {
+    if padded::<10>(&password.get_ref().0).is_none() {
+        return fault(password, "the password cannot be sent".to_owned(), "at most 10 characters of ASCII");
+    }
+    match file.filter(|_| !password.get_ref().0.is_empty()) {
+        Some(file) => fault(file, "there are two passwords".to_owned(), "leave out the password or its file"),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn fits<const N: usize>(value: &Spanned<String>, what: &str) -> Result<(), Fault> {
     match padded::<N>(value.get_ref()) {
         Some(_) => Ok(()),
         None => {

@@ -102,6 +102,16 @@ fn mistakes_are_told_with_place_text_and_hint() {
             "f.toml:2:8: unknown variant `late`\n  2 | join = \"late\"\n    |        ^^^^^^\n  hint: did you mean `live`?",
         ),
         (
+            "[feed.moldudp64]\njoin = \"snapshot\"\n",
+            "f.toml:2:8: there is nobody who has snapshots\n  2 | join = \"snapshot\"\n    |        ^^^^^^^^^^\n  \
+             hint: name the server: snapshot = \"HOST:PORT\"",
+        ),
+        (
+            "[feed.moldudp64]\nsnapshot_username = \"toolong\"\n",
+            "f.toml:2:21: `toolong` cannot be sent as a username\n  2 | snapshot_username = \"toolong\"\n    \
+             |                     ^^^^^^^^^\n  hint: at most 6 characters of ASCII",
+        ),
+        (
             "[feed.soupbintcp]\nusername = \"toolong\"\n",
             "f.toml:2:12: `toolong` cannot be sent as a username\n  2 | username = \"toolong\"\n    |            ^^^^^^^^^\n  \
              hint: at most 6 characters of ASCII",
@@ -114,7 +124,7 @@ fn mistakes_are_told_with_place_text_and_hint() {
         (
             "[feed.soupbintcp]\npassword = \"x\"\npassword_file = \"y\"\n",
             "f.toml:3:17: there are two passwords\n  3 | password_file = \"y\"\n    |                 ^^^\n  \
-             hint: leave out `password` or `password_file`",
+             hint: leave out the password or its file",
         ),
         (
             "[feed.soupbintcp]\nversion = \"5\"\n",

@@ -1,18 +1,21 @@
 //! The feed over multicast: sockets around a [`Receiver`].
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use fanblade_net::datagram::{self, Batch, DatagramError, DatagramOptions, DatagramSocket, Membership};
 use fanblade_net::limits::DATAGRAM_BATCH_LEN;
+use nix::poll::PollFlags;
 
 use super::clock::Clock;
+use super::snapshots::Snapshots;
 use super::{Arrived, Origin, Receiver, ReceiverConfig};
+use crate::glimpse::SnapshotConfig;
 use crate::{Condition, Event, Feed, FeedCounters, FeedError, Line, Poll, Trouble};
 
 /// What a feed is made from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Moldudp64Config {
     /// How packets become messages, with the names of the lines.
     pub receiver: ReceiverConfig,
@@ -22,8 +25,19 @@ pub struct Moldudp64Config {
     pub receive_buffer_bytes: u32,
     /// SO_BUSY_POLL, microseconds.
     pub busy_poll_us: Option<u32>,
+    /// Where books are had for who comes late, or has lost messages for good.
+    pub snapshots: Option<SnapshotServer>,
     /// Never sleeps: the sequencer's thread takes its CPU for itself.
     pub is_busy: bool,
+}
+
+/// Who has snapshots.
+#[derive(Debug, Clone)]
+pub struct SnapshotServer {
+    /// The server, and how to log in.
+    pub config: SnapshotConfig,
+    /// So many attempts are waited for when a session is joined; then it goes on without, and tries again meanwhile.
+    pub attempts_max: u32,
 }
 
 /// MoldUDP64 by multicast.
@@ -34,6 +48,7 @@ pub struct Moldudp64Feed {
     /// Requests leave by it, and replies come back; none without servers. One for each family of addresses.
     requests: Vec<Socket>,
     servers: Vec<SocketAddr>,
+    snapshots: Option<Snapshots>,
     batch: Batch,
     clock: Clock,
     condition: Condition,
@@ -76,6 +91,9 @@ impl Moldudp64Feed {
             lines,
             requests,
             servers,
+            snapshots: config
+                .snapshots
+                .map(|SnapshotServer { config, attempts_max }| Snapshots::new(config, attempts_max, Instant::now())),
             batch: Batch::new(),
             clock: Clock::new(),
             condition: Condition::CatchingUp,
@@ -180,22 +198,29 @@ impl Feed for Moldudp64Feed {
     }
 
     fn poll(&mut self, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) -> Result<Poll, FeedError> {
-        let (running_ns, step_ms) = self.clock.read(Instant::now(), now_ns);
+        let now = Instant::now();
+        let (running_ns, step_ms) = self.clock.read(now, now_ns);
         if let Some(by_ms) = step_ms {
             sink(Event::Trouble(Trouble::ClockStepped { by_ms }));
         }
         if !std::mem::replace(&mut self.is_announced, true) {
             self.announce(sink);
         }
-        let has_more = self.receive(now_ns, running_ns, sink);
+        let mut has_more = self.receive(now_ns, running_ns, sink);
         self.receiver.tick(running_ns, sink);
+        if let Some(snapshots) = &mut self.snapshots {
+            has_more |= snapshots.work(&mut self.receiver, now, (now_ns, running_ns), sink);
+        }
         self.request(running_ns, sink);
         self.condition = self.receiver.condition(running_ns);
         if has_more || self.is_busy || self.receiver.is_backlogged() {
             return Ok(Poll::Busy);
         }
         let pause_ns = self.receiver.due_ns().map_or(IDLE_NS_MAX, |due_ns| due_ns.saturating_sub(running_ns));
-        Ok(Poll::IdleUntil(now_ns.saturating_add(pause_ns.min(IDLE_NS_MAX))))
+        let snapshots = self.snapshots.as_ref().filter(|_| self.receiver.wants_snapshot());
+        let pause = snapshots.and_then(Snapshots::due).map(|due| due.saturating_duration_since(now));
+        let snapshot_ns = pause.map_or(IDLE_NS_MAX, |pause| u64::try_from(pause.as_nanos()).unwrap_or(IDLE_NS_MAX));
+        Ok(Poll::IdleUntil(now_ns.saturating_add(pause_ns.min(snapshot_ns).min(IDLE_NS_MAX))))
     }
 
     fn counters(&self) -> FeedCounters {
@@ -206,8 +231,9 @@ impl Feed for Moldudp64Feed {
         if self.is_busy {
             return;
         }
-        let sockets = self.lines.iter().chain(&self.requests).map(|socket| -> BorrowedFd<'_> { socket.socket.as_fd() });
-        if datagram::wait(sockets, timeout).is_err() {
+        let sockets = self.lines.iter().chain(&self.requests).map(|socket| (socket.socket.as_fd(), PollFlags::POLLIN));
+        let snapshot = self.snapshots.as_ref().and_then(Snapshots::interest);
+        if datagram::wait(sockets.chain(snapshot), timeout).is_err() {
             // It would say so again at once.
             std::thread::park_timeout(timeout);
         }

@@ -23,11 +23,12 @@ mod receiver;
 mod request;
 mod requester;
 mod sequencer;
+mod snapshots;
 mod window;
 
-pub use feed::{Moldudp64Config, Moldudp64Feed};
+pub use feed::{Moldudp64Config, Moldudp64Feed, SnapshotServer};
 pub use packet::{Kind, Messages, Packet, PacketBuilder, PacketError, PacketFault};
-pub use receiver::{Arrived, Origin, Receiver, ReceiverConfig};
+pub use receiver::{Arrived, Origin, Receiver, ReceiverConfig, SnapshotUse};
 pub use request::Request;
 pub use sequencer::{Sequencer, Start};
 

@@ -48,6 +48,19 @@ pub struct ReceiverConfig {
     pub window_bytes: usize,
     /// So long without any packet, and the feed is silent.
     pub stale_ns_max: u64,
+    /// Whether somebody is there who can say how the books are, and when that is asked for.
+    pub snapshots: SnapshotUse,
+}
+
+/// When a snapshot is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnapshotUse {
+    /// Never: there is nobody to ask.
+    Never,
+    /// When messages were given up.
+    AfterLoss,
+    /// Then, and when the first session is under way already.
+    AtJoin,
 }
 
 /// Where a packet came from.
@@ -96,8 +109,13 @@ pub struct Receiver {
     started_ns: Option<u64>,
     /// All that was known to exist has been passed on, once in this session.
     is_current: bool,
-    /// Messages of this session were given up.
+    /// Messages of this session were given up, or those before it was joined are not known.
     is_incomplete: bool,
+    /// Nothing is passed on until there is a snapshot.
+    is_held: bool,
+    wants_snapshot: bool,
+    /// Messages passed on before this session.
+    messages_before: u64,
     /// What the sequencer never saw.
     counters: FeedCounters,
 }
@@ -126,6 +144,9 @@ impl Receiver {
             started_ns: None,
             is_current: false,
             is_incomplete: false,
+            is_held: false,
+            wants_snapshot: false,
+            messages_before: 0,
             counters: FeedCounters::default(),
             config,
         }
@@ -182,7 +203,7 @@ impl Receiver {
         if self.seen > self.missing.end() && self.missing.has_room() {
             self.missing.reveal(self.seen, now_ns);
         }
-        while let Some(hole) = self.missing.first().filter(|_| !self.is_backlogged()).copied()
+        while let Some(hole) = self.missing.first().filter(|_| !self.is_held && !self.is_backlogged()).copied()
             && now_ns >= self.give_up_ns(hole.found_ns)
         {
             self.give_up(hole.from, hole.to, sink);
@@ -192,7 +213,7 @@ impl Receiver {
         self.requester.check(now_ns, sink);
         let is_young = |found_ns| now_ns.saturating_sub(found_ns) < EDGE_NS;
         let at_edge = self.missing.first().is_none_or(|hole| hole.found_ns > self.begun_ns && is_young(hole.found_ns));
-        self.is_current |= at_edge && self.expected().is_some() && !self.is_backlogged();
+        self.is_current |= at_edge && self.expected().is_some() && !self.is_held && !self.is_backlogged();
     }
 
     /// The next request to send, and to whom.
@@ -203,12 +224,15 @@ impl Receiver {
 
     /// When to come back at the latest if no packet comes.
     pub fn due_ns(&self) -> Option<u64> {
-        let hole = self.missing.first().map(|hole| self.give_up_ns(hole.found_ns));
+        let hole = self.missing.first().filter(|_| !self.is_held).map(|hole| self.give_up_ns(hole.found_ns));
         hole.into_iter().chain(self.requester.due_ns(&self.missing)).min()
     }
 
     /// Whether held messages are in order now, and wait for the next turn.
     pub fn is_backlogged(&self) -> bool {
+        if self.is_held {
+            return false;
+        }
         let expected = self.expected().unwrap_or(0);
         self.window.first().is_some_and(|held| held.from <= expected)
     }
@@ -216,6 +240,53 @@ impl Receiver {
     /// The number that comes next; none before the first packet.
     pub fn expected(&self) -> Option<u64> {
         self.sequencer.expected()
+    }
+
+    /// The session under way.
+    pub fn session(&self) -> Option<Session> {
+        self.sequencer.session()
+    }
+
+    /// The number after the highest that is known to exist.
+    pub fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// Whether the books are incomplete, and a snapshot would make them whole.
+    pub fn wants_snapshot(&self) -> bool {
+        self.wants_snapshot
+    }
+
+    /// Whether nothing of this session has been passed on yet.
+    pub fn is_joining(&self) -> bool {
+        self.is_held && self.sequencer.counters().messages == self.messages_before
+    }
+
+    /// Passes nothing on until there is a snapshot, or there will be none: what comes waits in the window.
+    pub fn hold(&mut self) {
+        self.is_held = true;
+    }
+
+    /// Goes on from message `sequence`: those before it are in the snapshot that has been passed on.
+    pub fn resume(&mut self, sequence: u64, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) {
+        let expected = self.expected().unwrap_or(sequence);
+        self.sequencer.rebase(sequence);
+        if sequence < expected {
+            // The lines were joined later than the snapshot was made.
+            self.missing.add(sequence, expected, now_ns);
+        } else {
+            self.missing.advance(sequence);
+        }
+        self.seen = self.seen.max(sequence);
+        self.progress_ns = now_ns;
+        (self.is_incomplete, self.wants_snapshot, self.is_held) = (false, false, false);
+        self.release(sink);
+    }
+
+    /// Goes on with what comes, and with books that are incomplete.
+    pub fn resume_without(&mut self) {
+        self.is_incomplete |= self.is_joining();
+        self.is_held = false;
     }
 
     /// Whether what is passed on is the present.
@@ -263,6 +334,7 @@ impl Receiver {
     /// The old session is over: what is missing of it will not come any more.
     fn finish_session(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
         self.release_left = usize::MAX;
+        self.is_held = false;
         self.release(sink);
         while let Some(hole) = self.missing.first().copied() {
             self.give_up(hole.from, hole.to, sink);
@@ -286,6 +358,10 @@ impl Receiver {
         (self.progress_ns, self.begun_ns) = (now_ns, now_ns);
         self.is_current = false;
         self.is_incomplete = false;
+        let is_first = self.sequencer.counters().sessions == 1;
+        let is_late = is_first && expected > 1 && self.config.snapshots == SnapshotUse::AtJoin;
+        (self.is_held, self.wants_snapshot) = (is_late, is_late);
+        self.messages_before = self.sequencer.counters().messages;
     }
 
     /// A packet of the session under way.
@@ -302,7 +378,7 @@ impl Receiver {
             Origin::Server(server) => self.requester.reply(server, from, to, now_ns, sink),
         }
         self.seen = self.seen.max(to);
-        let new = if from <= expected {
+        let new = if from <= expected && !self.is_held {
             self.pass(bytes, received_ns, sink);
             self.sequencer.expected().unwrap_or(0).saturating_sub(expected)
         } else {
@@ -380,7 +456,7 @@ impl Receiver {
             self.release_left =
                 self.release_left.saturating_sub(usize::try_from(messages).unwrap_or(usize::MAX).max(1));
         }
-        if let Some((sequence, packet)) = self.end
+        if let Some((sequence, packet)) = self.end.filter(|_| !self.is_held)
             && self.sequencer.expected().is_some_and(|expected| expected >= sequence)
         {
             self.end = None;
@@ -390,6 +466,7 @@ impl Receiver {
 
     fn give_up(&mut self, from: u64, to: u64, sink: &mut dyn FnMut(Event<'_>)) {
         self.is_incomplete = true;
+        self.wants_snapshot = self.config.snapshots != SnapshotUse::Never;
         if self.requester.has_servers() {
             let waited_ms = self.config.recovery_ns_max / 1_000_000;
             sink(Event::Trouble(Trouble::GaveUp { from, to, waited_ms }));

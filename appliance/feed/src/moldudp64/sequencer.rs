@@ -103,6 +103,13 @@ impl Sequencer {
         }
     }
 
+    /// The messages before `sequence` are known from elsewhere, and those from it on come next.
+    pub(super) fn rebase(&mut self, sequence: u64) {
+        if let Some(numbering) = &mut self.current {
+            numbering.expected = sequence;
+        }
+    }
+
     /// The number that comes next; none before the first packet.
     pub fn expected(&self) -> Option<u64> {
         self.current.map(|numbering| numbering.expected)

@@ -16,7 +16,7 @@ pub struct Retry {
 impl Retry {
     /// The pause after so many attempts in a row that brought nothing, over so many servers. Between a half and all of
     /// the nominal time, so that clients that lost a server together do not return together.
-    pub(super) fn pause(&self, failures: u32, servers: usize) -> Duration {
+    pub(crate) fn pause(&self, failures: u32, servers: usize) -> Duration {
         let rounds = failures.saturating_sub(1) / u32::try_from(servers.max(1)).unwrap_or(u32::MAX);
         jittered(self.min.saturating_mul(1_u32.checked_shl(rounds).unwrap_or(u32::MAX)).min(self.max))
     }

@@ -16,6 +16,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use nix::poll::PollFlags;
+
 use crate::sys as common;
 
 /// A multicast group, and where and from whom it is taken.
@@ -116,12 +118,12 @@ pub fn any(peer: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, 0)
 }
 
-/// Sleeps until one of these has something to read, or `timeout` is over. Of more than
+/// Sleeps until one of these sockets is as it is waited for, or `timeout` is over. Of more than
 /// [`crate::limits::WAIT_SOCKETS_MAX`] the others wake nobody.
 ///
 /// # Errors
 /// None that a caller could mend; a signal ends the sleep early without being one.
-pub fn wait<'a>(sockets: impl IntoIterator<Item = BorrowedFd<'a>>, timeout: Duration) -> io::Result<()> {
+pub fn wait<'a>(sockets: impl IntoIterator<Item = (BorrowedFd<'a>, PollFlags)>, timeout: Duration) -> io::Result<()> {
     sys::wait(sockets, timeout)
 }
 

@@ -9,6 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::time::Duration;
 
+use nix::poll::PollFlags;
+
 use crate::limits::{DATAGRAM_BATCH_LEN, DATAGRAM_LEN_MAX, WAIT_SOCKETS_MAX};
 use crate::sys::{RawAddr, UNSPECIFIED, check, errno, to_raw};
 
@@ -61,12 +63,16 @@ pub(super) fn send_to(fd: BorrowedFd<'_>, bytes: &[u8], peer: SocketAddr) -> io:
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// `ppoll` for reading.
-pub(super) fn wait<'a>(sockets: impl IntoIterator<Item = BorrowedFd<'a>>, timeout: Duration) -> io::Result<()> {
-    let mut polled = [libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 }; WAIT_SOCKETS_MAX];
+/// `ppoll`.
+pub(super) fn wait<'a>(
+    sockets: impl IntoIterator<Item = (BorrowedFd<'a>, PollFlags)>,
+    timeout: Duration,
+) -> io::Result<()> {
+    let mut polled = [libc::pollfd { fd: -1, events: 0, revents: 0 }; WAIT_SOCKETS_MAX];
     let mut count: libc::nfds_t = 0;
-    for (slot, socket) in polled.iter_mut().zip(sockets) {
+    for (slot, (socket, interest)) in polled.iter_mut().zip(sockets) {
         slot.fd = socket.as_raw_fd();
+        slot.events = interest.bits();
         count += 1;
     }
     let timeout = libc::timespec {

@@ -1,17 +1,20 @@
 //! Opening `[feed.moldudp64]`.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use fanblade_feed::Moldudp64Feed;
-use fanblade_feed::moldudp64::{Moldudp64Config, ReceiverConfig, Start};
-use fanblade_feed::soupbintcp::padded;
+use fanblade_feed::glimpse::SnapshotConfig;
+use fanblade_feed::moldudp64::{Moldudp64Config, ReceiverConfig, SnapshotServer, SnapshotUse, Start};
+use fanblade_feed::soupbintcp::{HEARTBEAT_INTERVAL_MS, LoginRequest, SILENCE_MS_MAX, Timing, padded};
 use fanblade_net::datagram::Membership;
 use serde_spanned::Spanned;
 
 use super::OpenFeed;
+use super::soupbintcp::password;
 use crate::calendar::{Calendar, Day};
-use crate::config::{FeedConfig, Join, LineAddress, Millis};
+use crate::config::{self, FeedConfig, Join, LineAddress, Millis};
 use crate::run::interfaces;
 
 /// `lines`: from the short form, in place of the configured ones.
@@ -28,9 +31,19 @@ pub(super) fn open(
     for interface in lines.iter().filter_map(|line| line.interface.as_deref()) {
         interfaces::require(interface)?;
     }
-    let servers: Vec<SocketAddr> =
-        settings.requests.get_ref().iter().map(|server| resolve(server)).collect::<anyhow::Result<_>>()?;
-    let join = settings.join.unwrap_or(if servers.is_empty() { Join::Live } else { Join::Beginning });
+    let servers: Vec<SocketAddr> = settings
+        .requests
+        .get_ref()
+        .iter()
+        .map(|server| resolve("re-request", server))
+        .collect::<anyhow::Result<_>>()?;
+    let snapshots = snapshot_server(settings)?;
+    let join = match &settings.join {
+        Some(join) => *join.get_ref(),
+        None if !servers.is_empty() => Join::Beginning,
+        None if snapshots.is_some() => Join::Snapshot,
+        None => Join::Live,
+    };
     let session = settings.session.get_ref();
     let ns = |value: &Spanned<Millis>| value.get_ref().0 * 1_000_000;
     let int = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
@@ -40,7 +53,7 @@ pub(super) fn open(
         session: if session.is_empty() { None } else { Some(padded(session).context("the session is too long")?) },
         start: match join {
             Join::Beginning => Start::Beginning,
-            Join::Live => Start::Live,
+            Join::Live | Join::Snapshot => Start::Live,
         },
         lines: names.clone(),
         servers,
@@ -51,6 +64,11 @@ pub(super) fn open(
         recovery_ns_max: ns(&settings.recovery_ms_max),
         window_bytes: usize::try_from(settings.window.get_ref().0).unwrap_or(usize::MAX),
         stale_ns_max: ns(&settings.stale_ms_max),
+        snapshots: match (&snapshots, join) {
+            (None, _) => SnapshotUse::Never,
+            (Some(_), Join::Snapshot) => SnapshotUse::AtJoin,
+            (Some(_), Join::Beginning | Join::Live) => SnapshotUse::AfterLoss,
+        },
     };
     let membership =
         |line: &LineAddress| Membership { group: line.group, interface: line.interface.clone(), source: line.source };
@@ -59,6 +77,7 @@ pub(super) fn open(
         memberships: lines.iter().map(membership).collect(),
         receive_buffer_bytes: int(settings.receive_buffer.get_ref().0),
         busy_poll_us: Some(int(*settings.busy_poll_us.get_ref())).filter(|us| *us > 0),
+        snapshots,
         is_busy: settings.busy,
     })?;
     let named: Vec<String> = lines.iter().zip(&names).map(|(line, name)| format!("{line} ({name})")).collect();
@@ -69,7 +88,35 @@ pub(super) fn open(
     })
 }
 
-fn resolve(server: &str) -> anyhow::Result<SocketAddr> {
-    let mut addresses = server.to_socket_addrs().with_context(|| format!("re-request server `{server}`"))?;
-    addresses.next().with_context(|| format!("re-request server `{server}` has no address"))
+/// The GLIMPSE server, if there is one.
+fn snapshot_server(settings: &config::Moldudp64Config) -> anyhow::Result<Option<SnapshotServer>> {
+    let server = settings.snapshot.get_ref();
+    if server.is_empty() {
+        return Ok(None);
+    }
+    let password = password(&settings.snapshot_password, settings.snapshot_password_file.as_ref())?;
+    let login = LoginRequest {
+        username: padded(settings.snapshot_username.get_ref()).context("the snapshot's username is too long")?,
+        password: padded(&password).context("the snapshot's password is no text of at most 10 characters of ASCII")?,
+        session: [b' '; 10],
+        sequence: 1,
+        heartbeat_timeout_ms: None,
+    };
+    let timing = Timing {
+        connect_max: Duration::from_millis(CONNECT_MS_MAX),
+        heartbeat: Duration::from_millis(HEARTBEAT_INTERVAL_MS),
+        silence_max: Duration::from_millis(SILENCE_MS_MAX),
+    };
+    let duration_max = Duration::from_millis(settings.snapshot_ms_max.get_ref().0);
+    let config = SnapshotConfig { server: resolve("snapshot", server)?, login, timing, duration_max };
+    let attempts_max = u32::try_from(*settings.snapshot_attempts_max.get_ref()).unwrap_or(u32::MAX);
+    Ok(Some(SnapshotServer { config, attempts_max }))
 }
+
+fn resolve(what: &str, server: &str) -> anyhow::Result<SocketAddr> {
+    let mut addresses = server.to_socket_addrs().with_context(|| format!("{what} server `{server}`"))?;
+    addresses.next().with_context(|| format!("{what} server `{server}` has no address"))
+}
+
+/// A GLIMPSE server that does not take a connection by then is down.
+const CONNECT_MS_MAX: u64 = 5_000;

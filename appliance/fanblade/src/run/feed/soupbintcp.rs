@@ -1,6 +1,7 @@
 //! Opening `[feed.soupbintcp]`.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -11,7 +12,7 @@ use serde_spanned::Spanned;
 
 use super::OpenFeed;
 use crate::calendar::{Calendar, Day};
-use crate::config::{self, FeedConfig, Millis, SoupbintcpStart};
+use crate::config::{FeedConfig, Millis, Secret, SoupbintcpStart};
 
 /// `server`: from the short form, in place of the configured ones.
 pub(super) fn open(config: &FeedConfig, server: Option<&str>, configured: Option<Day>) -> anyhow::Result<OpenFeed> {
@@ -30,7 +31,8 @@ pub(super) fn open(config: &FeedConfig, server: Option<&str>, configured: Option
         servers,
         // That these fit was checked when they were read.
         username: padded(settings.username.get_ref()).context("the username is too long")?,
-        password: padded(&password(settings)?).context("the password is no text of at most 10 characters of ASCII")?,
+        password: padded(&password(&settings.password, settings.password_file.as_ref())?)
+            .context("the password is no text of at most 10 characters of ASCII")?,
         session: if session.is_empty() { None } else { Some(padded(session).context("the session is too long")?) },
         start: match settings.start {
             SoupbintcpStart::Beginning => Start::Beginning,
@@ -63,8 +65,9 @@ fn resolve(server: &str) -> anyhow::Result<Vec<SocketAddr>> {
     Ok(addresses.collect())
 }
 
-fn password(settings: &config::SoupbintcpConfig) -> anyhow::Result<String> {
-    let Some(file) = &settings.password_file else { return Ok(settings.password.get_ref().0.clone()) };
+/// The password, from the configuration or from its file.
+pub(super) fn password(password: &Spanned<Secret>, file: Option<&Spanned<PathBuf>>) -> anyhow::Result<String> {
+    let Some(file) = file else { return Ok(password.get_ref().0.clone()) };
     let file = file.get_ref();
     let text =
         std::fs::read_to_string(file).with_context(|| format!("cannot read the password in {}", file.display()))?;
