@@ -16,6 +16,8 @@ pub(crate) enum Calendar {
     LiveOf(Day),
     /// Numberings belong to no day: a session's name is all.
     Named,
+    /// There is one numbering only, and it is known by this name.
+    Fixed(String),
 }
 
 /// A trading day.
@@ -30,7 +32,7 @@ impl Calendar {
     pub(crate) fn day(&self, now_ns: u64) -> Day {
         match self {
             Calendar::Recorded(day) | Calendar::LiveOf(day) => *day,
-            Calendar::Live | Calendar::Named => Day::at(now_ns),
+            Calendar::Live | Calendar::Named | Calendar::Fixed(_) => Day::at(now_ns),
         }
     }
 
@@ -39,6 +41,7 @@ impl Calendar {
         let date = self.day(now_ns).date;
         let (year, month, day) = (date.year(), date.month(), date.day());
         match self {
+            Calendar::Fixed(name) => name.clone(),
             Calendar::Live | Calendar::LiveOf(_) if number > 0 => format!("{year:04}{month:02}{day:02}-{session}"),
             Calendar::Named if number > 0 => session.to_owned(),
             Calendar::Live | Calendar::LiveOf(_) | Calendar::Named => format!("{year:04}{month:02}{day:02}-0"),

@@ -18,7 +18,7 @@ use serde_spanned::Spanned;
 
 pub(crate) use fault::{ConfigError, nearest};
 pub(crate) use moldudp64::{Join, LineAddress, Moldudp64Config};
-pub(crate) use publisher::PublisherConfig;
+pub(crate) use publisher::{PublisherConfig, read_token};
 pub(crate) use soupbintcp::{Secret, SoupbintcpConfig, SoupbintcpStart};
 pub(crate) use units::{Bytes, Millis};
 pub(crate) use websocket::{MapConfig, OnGap, Scope, WebsocketConfig};
@@ -247,10 +247,8 @@ impl Config {
             );
         }
         for origin in self.data.allowed_origins.get_ref() {
-            let rest = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
-            if !rest.is_some_and(|host| !host.is_empty() && !host.contains('/')) {
-                let hint = "an origin is scheme and host, with the port if it is not the usual one: \"https://example.com:8443\"";
-                return fault(&self.data.allowed_origins, format!("`{origin}` is not an origin"), hint);
+            if !is_origin(origin) {
+                return fault(&self.data.allowed_origins, format!("`{origin}` is not an origin"), ORIGIN_HINT);
             }
         }
         in_range(&self.data.backlog, 1, 1 << 20, "waiting connections")?;
@@ -325,6 +323,14 @@ fn fault<T>(value: &Spanned<T>, message: String, hint: impl Into<String>) -> Res
 fn map<T, U>(value: &Spanned<T>, to: impl FnOnce(&T) -> U) -> Spanned<U> {
     Spanned::new(value.span(), to(value.get_ref()))
 }
+
+fn is_origin(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    rest.is_some_and(|host| !host.is_empty() && !host.contains('/'))
+}
+
+const ORIGIN_HINT: &str =
+    "an origin is scheme and host, with the port if it is not the usual one: \"https://example.com:8443\"";
 
 fn in_range(value: &Spanned<u64>, min: u64, max: u64, what: &str) -> Result<(), Fault> {
     match *value.get_ref() {

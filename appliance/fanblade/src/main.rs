@@ -10,6 +10,7 @@ mod figures;
 mod flows;
 mod interrupt;
 mod metrics;
+mod publish;
 mod replay;
 mod run;
 mod sequencer;
@@ -38,6 +39,8 @@ enum Command {
     Subscribe(subscribe::Args),
     /// Play a file or a simulated market as an exchange would: multicast with faults, a re-request server
     Replay(replay::Args),
+    /// Publish values to a blade whose feed is `publisher`: lines of JSON, or made-up ones for load
+    Publish(publish::Args),
     /// Show the flows that the kernel counted, from the pinned eBPF maps; the daemon need not run
     Flows(flows::Args),
     /// Show a running blade at a glance, in a terminal: feed, workers, rates, latencies, subjects, flows
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::main(args),
         Command::Subscribe(args) => subscribe::main(args),
         Command::Replay(args) => replay::main(&args),
+        Command::Publish(args) => publish::main(&args),
         Command::Flows(args) => flows::main(&args),
         Command::Top(args) => top::main(args),
         Command::Tap(args) => tap::main(&args),

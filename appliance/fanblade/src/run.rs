@@ -27,6 +27,7 @@ use crate::config::{Config, EngineKind, FeedSource, LimitsConfig, Pace};
 use crate::sequencer::{self, SequencerConfig, SequencerHandle};
 use crate::{admin, config};
 use kernel::Kernel;
+pub(crate) use ports::refused as refused_port;
 use threads::Plan;
 
 /// Options given here go before those of the configuration file.
@@ -108,7 +109,7 @@ impl Args {
 
 async fn run(config: &Config) -> anyhow::Result<()> {
     // What can be wrong about the request is found out before anything is started.
-    let feed = feed::open(&config.feed)?;
+    let feed = feed::open(config)?;
     if let Some(interface) = config.ebpf.interface.as_deref().filter(|_| config.ebpf.enabled) {
         interfaces::require(interface)?;
     }

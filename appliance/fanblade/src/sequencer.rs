@@ -284,6 +284,10 @@ impl Sequencer {
         let Self { market, desk, .. } = self;
         desk.writer.set_floor(last);
         market.images(last, &mut |update| desk.publish(update));
+        if self.market.instruments_len() == 0 {
+            // Of a feed without books: it only says where it goes on.
+            return tracing::debug!("numbers begin with {seq}");
+        }
         tracing::info!(
             "snapshot before message {seq}: {} orders of {} instruments",
             self.market.orders(),

@@ -11,6 +11,7 @@
 //! - [`simulator`]: a market that does not exist, and the feed over it
 //! - [`itch`]: the layouts of the messages themselves
 //! - [`pace`]: when a recorded message is due
+//! - [`publisher`]: the frames by which programs publish to a blade
 //! - [`queue`]: what tasks with sockets of their own pass on, and the feed of it
 
 mod condition;
@@ -25,6 +26,7 @@ pub mod limits;
 pub mod moldudp64;
 pub mod pace;
 pub mod pcap;
+pub mod publisher;
 pub mod queue;
 pub mod simulator;
 pub mod soupbintcp;

@@ -95,3 +95,9 @@ pub const CAPTURE_FLOWS_MAX: usize = 256;
 
 /// The most of them that a message names.
 pub const CAPTURE_FLOWS_SHOWN_MAX: usize = 8;
+
+/// The longest name that a publisher may give itself, in bytes: it labels metrics. Longer: the hello is refused.
+pub const PUBLISHER_NAME_LEN_MAX: usize = 32;
+
+/// The longest token that a publisher may show, in bytes: far more than a secret needs. Longer: the hello is refused.
+pub const PUBLISHER_TOKEN_LEN_MAX: usize = 512;

@@ -13,6 +13,7 @@ pub mod binary;
 mod json;
 
 pub use binary::write as binary;
+pub use json::head as json_head;
 pub use json::write as json;
 
 use crate::image::Book;

@@ -1,16 +1,116 @@
 //! `[feed.publisher]`: programs that publish to us.
 
-use serde::Deserialize;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
-use super::Fault;
+use anyhow::{Context as _, bail};
+use fanblade_feed::limits::PUBLISHER_TOKEN_LEN_MAX;
+use serde::Deserialize;
+use serde_spanned::Spanned;
+
+use super::soupbintcp::Secret;
+use super::{Bytes, Fault, Millis, fault, in_range, map, unplaced};
 
 /// `[feed.publisher]`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct PublisherConfig {}
+pub(crate) struct PublisherConfig {
+    /// WebSocket and TCP, on the same ports.
+    pub(crate) listen: Spanned<Vec<SocketAddr>>,
+    /// The same on a Unix socket.
+    pub(crate) unix: Option<Spanned<PathBuf>>,
+    /// The file that keeps the numbering; empty: none.
+    pub(crate) state: Spanned<String>,
+    /// What publishers have to show; empty: nothing.
+    token: Spanned<Secret>,
+    /// Where the token is, if not here.
+    token_file: Option<Spanned<PathBuf>>,
+    /// Other machines may publish without a token.
+    insecure: bool,
+    /// Browsers' origins that may publish.
+    pub(crate) allowed_origins: Spanned<Vec<String>>,
+    pub(crate) stale_without_publisher: bool,
+    pub(crate) publishers_max: Spanned<u64>,
+    pub(crate) data_len_max: Spanned<Bytes>,
+    pub(crate) in_flight_max: Spanned<Bytes>,
+    pub(crate) handshake_ms_max: Spanned<Millis>,
+}
 
 impl PublisherConfig {
     pub(super) fn validate(&self) -> Result<(), Fault> {
-        Ok(())
+        let is_open = self.token.get_ref().0.is_empty() && self.token_file.is_none();
+        if let Some(address) = self.listen.get_ref().iter().find(|address| !address.ip().is_loopback())
+            && is_open
+            && !self.insecure
+        {
+            return fault(
+                &self.listen,
+                format!("whoever reaches {address} could publish"),
+                "set `token_file`, or listen on loopback; `insecure = true` if that is what you want",
+            );
+        }
+        if let Some(file) = &self.token_file
+            && !self.token.get_ref().0.is_empty()
+        {
+            return fault(file, "there are two tokens".to_owned(), "leave out `token` or `token_file`");
+        }
+        if !self.token.get_ref().0.is_empty() && !is_token(&self.token.get_ref().0) {
+            return fault(&self.token, "the token cannot be shown".to_owned(), TOKEN_RULE);
+        }
+        for origin in self.allowed_origins.get_ref() {
+            if !super::is_origin(origin) {
+                return fault(&self.allowed_origins, format!("`{origin}` is not an origin"), super::ORIGIN_HINT);
+            }
+        }
+        in_range(&self.publishers_max, 1, 10_000, "publishers")?;
+        in_range(&map(&self.data_len_max, |bytes| bytes.0), 16, 512 << 10, "bytes of data in a record")?;
+        in_range(&map(&self.in_flight_max, |bytes| bytes.0), 1 << 10, 256 << 20, "bytes under way")?;
+        in_range(&map(&self.handshake_ms_max, |ms| ms.0), 100, 600_000, "milliseconds")
+    }
+
+    /// What publishers have to show, if anything.
+    pub(crate) fn token(&self) -> anyhow::Result<Option<Vec<u8>>> {
+        let Some(file) = &self.token_file else {
+            let token = &self.token.get_ref().0;
+            return Ok((!token.is_empty()).then(|| token.clone().into_bytes()));
+        };
+        read_token(file.get_ref()).map(|token| Some(token.into_bytes()))
     }
 }
+
+/// A token from a file of its own.
+pub(crate) fn read_token(file: &std::path::Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read the token in {}", file.display()))?;
+    // Editors end a file with a line break.
+    let token = text.trim_end_matches(['\r', '\n']);
+    if !is_token(token) {
+        bail!("what is in {} is no token: {TOKEN_RULE}", file.display());
+    }
+    Ok(token.to_owned())
+}
+
+/// It has to fit an HTTP header.
+fn is_token(token: &str) -> bool {
+    (1..=PUBLISHER_TOKEN_LEN_MAX).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+impl Default for PublisherConfig {
+    fn default() -> Self {
+        Self {
+            listen: unplaced(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 7402))]),
+            unix: None,
+            state: unplaced("/var/lib/fanblade/publisher.toml".to_owned()),
+            token: unplaced(Secret(String::new())),
+            token_file: None,
+            insecure: false,
+            allowed_origins: unplaced(Vec::new()),
+            stale_without_publisher: false,
+            publishers_max: unplaced(64),
+            data_len_max: unplaced(Bytes(64 << 10)),
+            in_flight_max: unplaced(Bytes(1 << 20)),
+            handshake_ms_max: unplaced(Millis(5_000)),
+        }
+    }
+}
+
+const TOKEN_RULE: &str = "1 to 512 characters of printable ASCII without spaces";

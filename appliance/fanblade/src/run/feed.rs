@@ -16,7 +16,7 @@ use fanblade_feed::{Feed, FileFeed, SimulatedFeed, pace};
 use jiff::civil::Date;
 
 use crate::calendar::{Calendar, Day};
-use crate::config::{FeedConfig, FeedSource, Pace};
+use crate::config::{Config, FeedConfig, FeedSource, Pace};
 
 /// A feed that is ready to be polled, and the days that its timestamps count from.
 pub(super) struct OpenFeed {
@@ -26,14 +26,15 @@ pub(super) struct OpenFeed {
     pub(super) calendar: Calendar,
 }
 
-pub(super) fn open(config: &FeedConfig) -> anyhow::Result<OpenFeed> {
+pub(super) fn open(whole: &Config) -> anyhow::Result<OpenFeed> {
+    let config = &whole.feed;
     let configured = config.date.map(|day| Day::new(day.0)).transpose()?;
     match &config.source {
         FeedSource::Simulator => simulator(config, configured),
         FeedSource::File(path) => file(config, path, configured),
         FeedSource::Moldudp64(lines) => moldudp64::open(config, lines.as_deref(), configured),
         FeedSource::Soupbintcp(server) => soupbintcp::open(config, server.as_deref(), configured),
-        FeedSource::Publisher => publisher::open(config),
+        FeedSource::Publisher => publisher::open(whole),
         FeedSource::Websocket => websocket::open(config),
     }
 }

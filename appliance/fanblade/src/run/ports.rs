@@ -26,7 +26,7 @@ pub(super) async fn admin(address: SocketAddr) -> anyhow::Result<tokio::net::Tcp
     tokio::net::TcpListener::bind(address).await.map_err(|error| refused(address, &error, "--admin"))
 }
 
-fn refused(address: SocketAddr, error: &io::Error, option: &str) -> anyhow::Error {
+pub(crate) fn refused(address: SocketAddr, error: &io::Error, option: &str) -> anyhow::Error {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
             let who = holder(address.port()).map_or(String::new(), |who| format!(" by {who}"));

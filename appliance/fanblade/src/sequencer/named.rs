@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fanblade_feed::Data;
+use fanblade_market::encode;
 use fanblade_market::encode::binary::{Head, VERSION};
 use fanblade_ring::Payloads;
 use zerocopy::IntoBytes as _;
@@ -54,9 +55,7 @@ impl Desk {
 /// As the market's frames, with `d` as it came, or in base64.
 fn json(out: &mut Vec<u8>, update: &Update<'_>, prev: u64) {
     out.clear();
-    let subject = quoted(update.subject);
-    let Update { seq, ts_ns, .. } = update;
-    out.extend_from_slice(format!(r#"{{"s":{subject},"q":{seq},"p":{prev},"t":"{ts_ns}","d":"#).as_bytes());
+    encode::json_head(out, update.subject, update.seq, prev, update.ts_ns);
     match update.data {
         Data::Json(text) => out.extend_from_slice(text.as_bytes()),
         Data::Opaque(bytes) => {
@@ -64,7 +63,8 @@ fn json(out: &mut Vec<u8>, update: &Update<'_>, prev: u64) {
             let at = out.len();
             out.resize(at + bytes.len().div_ceil(3) * 4, 0);
             // It has exactly the room that base64 takes.
-            let written = STANDARD.encode_slice(bytes, &mut out[at..]).unwrap_or(0);
+            let room = out.get_mut(at..).unwrap_or_default();
+            let written = STANDARD.encode_slice(bytes, room).unwrap_or(0);
             out.truncate(at + written);
             out.push(b'"');
         }
@@ -99,3 +99,38 @@ pub(super) fn quoted(subject: &str) -> String {
 
 const CHANNEL: u16 = 0;
 const FLAG_JSON: u16 = 2;
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::FromBytes as _;
+
+    use super::*;
+
+    fn encoded(data: Data<'_>) -> (String, Vec<u8>) {
+        let update = Update { seq: 7, subject: "/X/a\"b/y", ts_ns: 9, data };
+        let (mut text, mut bytes) = (b"old".to_vec(), b"old".to_vec());
+        json(&mut text, &update, 5);
+        binary(&mut bytes, &update, 3, 5);
+        (String::from_utf8(text).unwrap(), bytes)
+    }
+
+    #[test]
+    fn values_are_passed_on_as_they_are() {
+        let (text, bytes) = encoded(Data::Json("{\"a\":[1, 2]}"));
+        assert_eq!(text, r#"{"s":"/X/a\"b/y","q":7,"p":5,"t":"9","d":{"a":[1, 2]}}"#);
+        let (head, data) = Head::ref_from_prefix(&bytes).unwrap();
+        assert_eq!((head.version, head.channel, head.flags.get(), head.sid.get()), (1, 0, 2, 3));
+        assert_eq!((head.seq.get(), head.prev.get(), head.ts_ns.get()), (7, 5, 9));
+        assert_eq!(data, b"{\"a\":[1, 2]}");
+    }
+
+    #[test]
+    fn opaque_bytes_are_base64_in_json() {
+        for (bytes, expected) in [(&[][..], ""), (&[0], "AA=="), (&[0, 255], "AP8="), (&[0, 255, 127], "AP9/")] {
+            let (text, frame) = encoded(Data::Opaque(bytes));
+            assert_eq!(text, format!(r#"{{"s":"/X/a\"b/y","q":7,"p":5,"t":"9","d":"{expected}"}}"#));
+            let (head, data) = Head::ref_from_prefix(&frame).unwrap();
+            assert_eq!((head.channel, head.flags.get(), data), (0, 0, bytes));
+        }
+    }
+}

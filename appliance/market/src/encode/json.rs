@@ -5,6 +5,19 @@ use crate::image::{Bbo, Book, Image, Imbalance, Level, Levels, Side, Status, Tra
 /// Appends `{"s":subject,"q":seq,"p":prev,"t":"ts_ns","d":image}`, `prev` being the sequence number of the subject's
 /// previous frame. `subject` is printable ASCII.
 pub fn write(out: &mut Vec<u8>, subject: &str, seq: u64, prev: u64, ts_ns: u64, image: &Image<'_>) {
+    head(out, subject, seq, prev, ts_ns);
+    match image {
+        Image::Trade(image) => trade(out, image),
+        Image::Bbo(image) => bbo(out, image),
+        Image::Book(image) => book(out, image),
+        Image::Status(image) => status(out, image),
+        Image::Imbalance(image) => imbalance(out, image),
+    }
+    out.push(b'}');
+}
+
+/// Appends all of that before the image.
+pub fn head(out: &mut Vec<u8>, subject: &str, seq: u64, prev: u64, ts_ns: u64) {
     out.extend_from_slice(b"{\"s\":");
     text(out, subject);
     out.extend_from_slice(b",\"q\":");
@@ -14,14 +27,6 @@ pub fn write(out: &mut Vec<u8>, subject: &str, seq: u64, prev: u64, ts_ns: u64, 
     out.extend_from_slice(b",\"t\":\"");
     number(out, ts_ns);
     out.extend_from_slice(b"\",\"d\":");
-    match image {
-        Image::Trade(image) => trade(out, image),
-        Image::Bbo(image) => bbo(out, image),
-        Image::Book(image) => book(out, image),
-        Image::Status(image) => status(out, image),
-        Image::Imbalance(image) => imbalance(out, image),
-    }
-    out.push(b'}');
 }
 
 /// The checksum of a book, with the end of `out` as scratch.

@@ -1,10 +1,11 @@
 //! Opening `[feed.publisher]`.
 
-use anyhow::bail;
-
 use super::OpenFeed;
-use crate::config::FeedConfig;
+use crate::calendar::Calendar;
+use crate::config::Config;
+use crate::upstream::publisher;
 
-pub(super) fn open(_config: &FeedConfig) -> anyhow::Result<OpenFeed> {
-    bail!("the feed `publisher` is not built yet")
+pub(super) fn open(config: &Config) -> anyhow::Result<OpenFeed> {
+    let publisher::Opened { feed, epoch, addresses } = publisher::open(&config.feed.publisher, &config.ring)?;
+    Ok(OpenFeed { feed, description: format!("what is published at {addresses}"), calendar: Calendar::Fixed(epoch) })
 }

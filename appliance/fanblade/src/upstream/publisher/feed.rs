@@ -1,0 +1,90 @@
+//! The feed for the sequencer: the queue, and the thread at its other end.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use fanblade_feed::{Condition, Event, Feed, FeedCounters, FeedError, Line, Poll, QueueFeed};
+use tokio::sync::watch;
+
+use super::listener::Listener;
+use super::server::{self, Shared};
+use super::state::StateFile;
+
+/// What publishers publish. Its end is the end of the thread, which then writes down where the numbering stopped.
+pub(super) struct PublisherFeed {
+    queue: Option<QueueFeed>,
+    stop: Option<watch::Sender<bool>>,
+    thread: Option<JoinHandle<()>>,
+    shared: Arc<Shared>,
+}
+
+impl PublisherFeed {
+    pub(super) fn start(
+        queue: QueueFeed,
+        listeners: Vec<Listener>,
+        shared: Arc<Shared>,
+        state: StateFile,
+        seq_end: u64,
+    ) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let accepting = {
+            let _context = runtime.enter();
+            listeners.into_iter().map(Listener::into_accepting).collect::<io::Result<Vec<_>>>()?
+        };
+        let (stop, stopped) = watch::channel(false);
+        let thread = std::thread::Builder::new().name("publishers".to_owned()).spawn({
+            let shared = Arc::clone(&shared);
+            move || runtime.block_on(server::serve(accepting, shared, Arc::new(state), seq_end, stopped))
+        })?;
+        Ok(Self { queue: Some(queue), stop: Some(stop), thread: Some(thread), shared })
+    }
+}
+
+impl Feed for PublisherFeed {
+    fn name(&self) -> &'static str {
+        "publisher"
+    }
+
+    fn poll(&mut self, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) -> Result<Poll, FeedError> {
+        match &mut self.queue {
+            Some(queue) => queue.poll(now_ns, sink),
+            // Only while it is dropped.
+            None => Ok(Poll::Finished),
+        }
+    }
+
+    fn counters(&self) -> FeedCounters {
+        let queued = self.queue.as_ref().map_or_else(FeedCounters::default, Feed::counters);
+        let (packets, malformed) = self.shared.counts();
+        FeedCounters { packets, malformed, ..queued }
+    }
+
+    fn wait(&mut self, timeout: Duration) {
+        if let Some(queue) = &mut self.queue {
+            queue.wait(timeout);
+        }
+    }
+
+    fn condition(&self) -> Condition {
+        self.queue.as_ref().map_or(Condition::Live, Feed::condition)
+    }
+
+    fn lines(&self) -> Vec<Line> {
+        self.shared.lines.snapshot()
+    }
+}
+
+impl Drop for PublisherFeed {
+    fn drop(&mut self) {
+        // Whoever finds the queue closed shall know why. Nothing is polled any more, so the last number is known.
+        if let Some(stop) = self.stop.take() {
+            stop.send_replace(true);
+        }
+        self.queue.take();
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the publishers' thread panicked");
+        }
+    }
+}

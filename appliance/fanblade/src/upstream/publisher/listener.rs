@@ -1,0 +1,132 @@
+//! Where publishers connect: TCP ports and Unix sockets.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::{KeepAlive, TcpKeepCount, TcpKeepIdle, TcpKeepInterval};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// A socket that is bound, so that what is wrong with its address is known at the start.
+#[derive(Debug)]
+pub(super) enum Listener {
+    Tcp(std::net::TcpListener),
+    Unix(UnixListener),
+}
+
+/// Its file goes with it.
+#[derive(Debug)]
+pub(super) struct UnixListener {
+    listener: std::os::unix::net::UnixListener,
+    path: PathBuf,
+}
+
+/// The same, for tasks.
+#[derive(Debug)]
+pub(super) enum Accepting {
+    Tcp(tokio::net::TcpListener),
+    Unix { listener: tokio::net::UnixListener, _file: SocketFile },
+}
+
+/// Removes a Unix socket's file in the end.
+#[derive(Debug)]
+pub(super) struct SocketFile(PathBuf);
+
+/// A connection of either kind.
+pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
+pub(super) type Stream = Box<dyn Transport>;
+
+/// A new connection, and who it is.
+pub(super) struct Accepted {
+    pub(super) stream: Stream,
+    /// `tcp` or `unix`.
+    pub(super) transport: &'static str,
+    /// For the log.
+    pub(super) peer: String,
+}
+
+impl Listener {
+    pub(super) fn tcp(address: SocketAddr) -> anyhow::Result<Listener> {
+        let listener = std::net::TcpListener::bind(address)
+            .map_err(|error| crate::run::refused_port(address, &error, "`listen` in [feed.publisher]:"))?;
+        listener.set_nonblocking(true)?;
+        Ok(Listener::Tcp(listener))
+    }
+
+    /// A file that a dead process has left is replaced.
+    pub(super) fn unix(path: &Path) -> anyhow::Result<Listener> {
+        let what = || format!("cannot listen on {}, `unix` in [feed.publisher]", path.display());
+        if std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
+            match std::os::unix::net::UnixStream::connect(path) {
+                Ok(_) => bail!("{}: another process listens there", what()),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    std::fs::remove_file(path).with_context(what)?;
+                }
+                Err(error) => return Err(error).with_context(what),
+            }
+        }
+        let listener = std::os::unix::net::UnixListener::bind(path).with_context(what)?;
+        let listener = UnixListener { listener, path: path.to_owned() };
+        // Its owner and group may publish; who else may reach it is the directory's business.
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).with_context(what)?;
+        listener.listener.set_nonblocking(true)?;
+        Ok(Listener::Unix(listener))
+    }
+
+    pub(super) fn into_accepting(self) -> io::Result<Accepting> {
+        match self {
+            Listener::Tcp(listener) => tokio::net::TcpListener::from_std(listener).map(Accepting::Tcp),
+            Listener::Unix(UnixListener { listener, path }) => {
+                let file = SocketFile(path);
+                let listener = tokio::net::UnixListener::from_std(listener)?;
+                Ok(Accepting::Unix { listener, _file: file })
+            }
+        }
+    }
+}
+
+impl Accepting {
+    pub(super) async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Accepting::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                // A publisher that is gone without a word must not stand in the list for ever.
+                setsockopt(&stream, KeepAlive, &true)?;
+                setsockopt(&stream, TcpKeepIdle, &30)?;
+                setsockopt(&stream, TcpKeepInterval, &10)?;
+                setsockopt(&stream, TcpKeepCount, &3)?;
+                Ok(Accepted { stream: Box::new(stream), transport: "tcp", peer: peer.to_string() })
+            }
+            Accepting::Unix { listener, .. } => {
+                let (stream, _) = listener.accept().await?;
+                let peer = stream.peer_cred().ok().and_then(|credentials| credentials.pid());
+                let peer = peer.map_or_else(|| "unix".to_owned(), |pid| format!("process {pid}"));
+                Ok(Accepted { stream: Box::new(stream), transport: "unix", peer })
+            }
+        }
+    }
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listener::Tcp(listener) => match listener.local_addr() {
+                Ok(address) => write!(f, "ws://{address}/v1/publish"),
+                Err(error) => write!(f, "a port ({error})"),
+            },
+            Listener::Unix(UnixListener { path, .. }) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}

@@ -1,0 +1,83 @@
+//! Reserving numbers ahead of their use.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fanblade_feed::queue::{Record, Sender};
+
+use super::limits::RESERVE_NUMBERS;
+use super::state::StateFile;
+
+/// Reserves the first block; numbers below what is returned may be used.
+pub(super) fn reserve(state: &StateFile, next_seq: u64) -> io::Result<u64> {
+    if !state.is_kept() {
+        return Ok(u64::MAX);
+    }
+    let seq_end = next_seq.saturating_add(RESERVE_NUMBERS);
+    state.write(seq_end)?;
+    Ok(seq_end)
+}
+
+/// Reserves the next block whenever half of one is used, until the feed ends. While the disk does not take it, the
+/// numbers that are reserved are used up, and then publishers wait.
+pub(super) async fn keep_ahead(state: Arc<StateFile>, sender: Sender, mut seq_end: u64, block: u64) {
+    while state.is_kept() && sender.until_taken(seq_end.saturating_sub(block / 2)).await.is_ok() {
+        let wanted = seq_end.saturating_add(block);
+        let written = tokio::task::spawn_blocking({
+            let state = Arc::clone(&state);
+            move || state.write(wanted)
+        });
+        match written.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Ok(()) => {
+                seq_end = wanted;
+                sender.set_seq_end(seq_end);
+            }
+            Err(error) => {
+                let text = format!("numbers from {seq_end} on cannot be reserved: {error}");
+                // Where the queue is full, the next attempt tells.
+                let _ = sender.try_send(&Record::Trouble { kind: "state_not_written", text: &text });
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+const RETRY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use fanblade_feed::queue::{QueueConfig, queue};
+    use fanblade_feed::{Data, Feed as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn blocks_are_reserved_before_they_are_used() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("publisher.toml");
+        let (state, _) = StateFile::open(Some(&path)).unwrap();
+        let state = Arc::new(state);
+        let (sender, mut feed) = queue(&QueueConfig::new("test", *b"session   "));
+        sender.set_seq_end(11);
+        let ahead = tokio::spawn(keep_ahead(Arc::clone(&state), sender.clone(), 11, 10));
+        let record = Record::Update { subject: "/a/b", ts_ns: 1, data: Data::Json("1"), received_ns: 1 };
+        for expected in 1..=100 {
+            let seq = loop {
+                // A task that waits for room wakes when the next block is on the disk.
+                tokio::select! {
+                    seq = sender.send(&record) => break seq.unwrap(),
+                    () = tokio::time::sleep(Duration::from_millis(1)) => {
+                        feed.poll(0, &mut |_| {}).unwrap();
+                    }
+                }
+            };
+            assert_eq!(seq, expected);
+            let on_disk = std::fs::read_to_string(&path).unwrap_or_else(|_| "next = 11\n".to_owned());
+            let next: u64 = on_disk.lines().last().unwrap().strip_prefix("next = ").unwrap().parse().unwrap();
+            assert!(seq < next, "{seq} is reserved: {next}");
+        }
+        drop(feed);
+        ahead.await.unwrap();
+    }
+}

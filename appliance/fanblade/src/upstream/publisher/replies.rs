@@ -1,0 +1,183 @@
+//! The writing half of a connection: acknowledges what has been published, tells what was refused.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fanblade_feed::publisher::{ErrorReply, Reply};
+use fanblade_feed::queue::Sender;
+use futures_util::SinkExt as _;
+use futures_util::stream::SplitSink;
+use serde::Serialize;
+use tokio::io::{AsyncWriteExt as _, WriteHalf};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
+use tokio_tungstenite::tungstenite::{self, Message};
+
+use super::limits::REPLY_MS_MAX;
+use super::listener::Stream;
+
+/// What the reading half has to say, in order.
+#[derive(Debug)]
+pub(super) enum Outgoing {
+    /// Records up to this one are under way; it is told once they have been published.
+    Flight {
+        records: u64,
+        seq: u64,
+        /// Of the connection's share of the queue.
+        bytes: usize,
+    },
+    /// Something was refused.
+    Refused { record: u64, code: &'static str, message: String, close: Option<u16> },
+}
+
+/// The two ways of writing replies.
+pub(super) enum Out {
+    Frames { write: WriteHalf<Stream>, buffer: Vec<u8> },
+    Messages(SplitSink<WebSocketStream<Stream>, Message>),
+}
+
+/// Why no more replies can be written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReplyError {
+    #[error("{0}")]
+    Broken(#[from] io::Error),
+    #[error("it has not read a reply for {REPLY_MS_MAX} ms")]
+    NotReading,
+}
+
+/// The writing half.
+pub(super) struct Replies {
+    pub(super) out: Out,
+    pub(super) sender: Sender,
+    pub(super) in_flight: Arc<Semaphore>,
+    pub(super) wants_acks: bool,
+}
+
+impl Replies {
+    /// Writes until the reading half has ended and all is told.
+    pub(super) async fn run(&mut self, mut outgoing: mpsc::Receiver<Outgoing>) -> Result<(), ReplyError> {
+        let mut next = outgoing.recv().await;
+        while let Some(reply) = next.take() {
+            match reply {
+                Outgoing::Flight { records, seq, bytes } => {
+                    next = self.land(records, seq, bytes, &mut outgoing).await?;
+                }
+                Outgoing::Refused { record, code, message, close } => {
+                    let error = ErrorReply { record, closes: close.is_some(), code, message: &message };
+                    self.out.write(&Reply::Error(error)).await?;
+                    if let Some(code) = close {
+                        return self.out.finish(code, &message).await;
+                    }
+                }
+            }
+            if next.is_none() {
+                next = outgoing.recv().await;
+            }
+        }
+        self.out.finish(fanblade_wire::close::NORMAL, "").await
+    }
+
+    /// Waits until a flight has been published, and acknowledges it with those behind it that have been, too. Returns
+    /// what comes next, if that was seen.
+    async fn land(
+        &mut self,
+        mut records: u64,
+        mut seq: u64,
+        bytes: usize,
+        outgoing: &mut mpsc::Receiver<Outgoing>,
+    ) -> Result<Option<Outgoing>, ReplyError> {
+        // At the blade's end: what was not published is not acknowledged, and the reading half says why.
+        let Ok(taken) = self.sender.until_taken(seq).await else { return Ok(None) };
+        self.in_flight.add_permits(bytes);
+        let mut next = None;
+        while let Ok(reply) = outgoing.try_recv() {
+            match reply {
+                Outgoing::Flight { records: later, seq: newest, bytes } if newest <= taken => {
+                    (records, seq) = (later, newest);
+                    self.in_flight.add_permits(bytes);
+                }
+                other => {
+                    next = Some(other);
+                    break;
+                }
+            }
+        }
+        if self.wants_acks {
+            self.out.write(&Reply::Ack { records, seq }).await?;
+        }
+        Ok(next)
+    }
+}
+
+impl Out {
+    pub(super) async fn write(&mut self, reply: &Reply<'_>) -> Result<(), ReplyError> {
+        let written = async {
+            match self {
+                Out::Frames { write, buffer } => {
+                    buffer.clear();
+                    reply.write(buffer);
+                    write.write_all(buffer).await
+                }
+                Out::Messages(sink) => sink.send(Message::text(json(reply))).await.map_err(broken),
+            }
+        };
+        timeout(Duration::from_millis(REPLY_MS_MAX), written).await.map_err(|_| ReplyError::NotReading)??;
+        Ok(())
+    }
+
+    /// Says that nothing more comes.
+    async fn finish(&mut self, code: u16, reason: &str) -> Result<(), ReplyError> {
+        let finished = async {
+            match self {
+                Out::Frames { write, .. } => write.shutdown().await,
+                Out::Messages(sink) => {
+                    let mut end = reason.len().min(CLOSE_REASON_LEN_MAX);
+                    while !reason.is_char_boundary(end) {
+                        end -= 1;
+                    }
+                    let frame = CloseFrame { code: code.into(), reason: reason[..end].into() };
+                    sink.send(Message::Close(Some(frame))).await.map_err(broken)
+                }
+            }
+        };
+        timeout(Duration::from_millis(REPLY_MS_MAX), finished).await.map_err(|_| ReplyError::NotReading)??;
+        Ok(())
+    }
+}
+
+/// As a text message.
+fn json(reply: &Reply<'_>) -> String {
+    #[derive(Serialize)]
+    #[serde(tag = "op", rename_all = "lowercase")]
+    enum Json<'a> {
+        Welcome { version: u8, epoch: &'a str, data_len_max: u32 },
+        Ack { records: u64, seq: u64 },
+        Error { record: u64, code: &'a str, message: &'a str, closes: bool },
+    }
+    let json = match *reply {
+        Reply::Welcome { data_len_max, epoch } => {
+            Json::Welcome { version: fanblade_feed::publisher::VERSION, epoch, data_len_max }
+        }
+        Reply::Ack { records, seq } => Json::Ack { records, seq },
+        Reply::Error(ErrorReply { record, closes, code, message }) => Json::Error { record, code, message, closes },
+    };
+    // Strings and numbers always can be written.
+    serde_json::to_string(&json).unwrap_or_default()
+}
+
+fn broken(error: tungstenite::Error) -> io::Error {
+    match error {
+        tungstenite::Error::Io(error) => error,
+        // The peer's close was answered already: there is nobody to tell anything.
+        tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => {
+            io::ErrorKind::ConnectionAborted.into()
+        }
+        error => io::Error::other(error),
+    }
+}
+
+/// RFC 6455 section 5.5: control frames carry 125 bytes, two of which are the code.
+const CLOSE_REASON_LEN_MAX: usize = 123;
