@@ -38,6 +38,9 @@ pub(crate) struct FeedArgs {
     /// Runs of each stage; an odd number has a median that was measured
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=99))]
     runs: u32,
+    /// Stages to measure
+    #[arg(long, value_delimiter = ',', default_value = "feed,market,encode,publish")]
+    stages: Vec<Stage>,
     /// The thread's CPU
     #[arg(long, default_value_t = 0)]
     cpu: usize,
@@ -89,7 +92,7 @@ pub(crate) fn run(args: &FeedArgs) -> anyhow::Result<()> {
     let mut samples = Vec::new();
     let mut last = None;
     for run in 1..=args.runs {
-        for stage in Stage::ALL {
+        for &stage in &args.stages {
             let mut path = Path::new(stage)?;
             path.play(&day, 0..warmup, Desk::message);
             let before = path.figures();

@@ -10,9 +10,11 @@
 //! The book with one bid of 300 shares at 28972 and nothing else has the text `[[[28972,300,1]],[]]`.
 
 pub mod binary;
-mod json;
+pub(crate) mod json;
+mod text;
 
 pub use binary::write as binary;
+pub(crate) use json::LevelText;
 pub use json::head as json_head;
 pub use json::write as json;
 
@@ -20,5 +22,5 @@ use crate::image::Book;
 
 /// The checksum of a book.
 pub fn crc(book: &Book<'_>) -> u32 {
-    json::crc(&mut Vec::new(), book)
+    json::crc(book)
 }

@@ -3,6 +3,7 @@
 use core::cell::OnceCell;
 use core::fmt;
 
+use crate::encode::LevelText;
 use crate::limits::BOOK_LEVELS;
 
 /// Number of an instrument: ITCH's `locate`, dense, valid for one session.
@@ -213,30 +214,49 @@ pub struct Book<'a> {
 }
 
 /// At most [`BOOK_LEVELS`] levels, best first.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Levels<'a>(&'a [Level]);
+#[derive(Clone, Copy)]
+pub struct Levels<'a> {
+    /// Worst first.
+    levels: &'a [Level],
+    /// Best first, and as many or more.
+    texts: &'a [LevelText],
+}
 
 impl<'a> Levels<'a> {
-    /// The best of levels sorted from worst to best.
-    pub(crate) fn best_of(sorted: &'a [Level]) -> Levels<'a> {
-        Levels(sorted.get(sorted.len().saturating_sub(BOOK_LEVELS)..).unwrap_or_default())
+    /// The best of levels sorted from worst to best, and their texts, sorted from best to worst.
+    pub(crate) fn best_of(sorted: &'a [Level], texts: &'a [LevelText]) -> Levels<'a> {
+        let levels = sorted.get(sorted.len().saturating_sub(BOOK_LEVELS)..).unwrap_or_default();
+        Levels { levels, texts }
     }
 
     /// Best first.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &'a Level> + use<'a> {
-        self.0.iter().rev()
+        self.levels.iter().rev()
+    }
+
+    /// Best first, each with its text.
+    pub(crate) fn with_texts(&self) -> impl Iterator<Item = (&'a Level, &'a LevelText)> + use<'a> {
+        self.iter().zip(self.texts)
     }
 
     /// Number of levels.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.levels.len()
     }
 
     /// Nothing on this side.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.levels.is_empty()
     }
 }
+
+impl PartialEq for Levels<'_> {
+    fn eq(&self, other: &Levels<'_>) -> bool {
+        self.levels == other.levels
+    }
+}
+
+impl Eq for Levels<'_> {}
 
 impl fmt::Debug for Levels<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

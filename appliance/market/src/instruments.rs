@@ -7,7 +7,7 @@ use fanblade_feed::itch::{self, Stock};
 
 use crate::counters::Skipped;
 use crate::error::MarketError;
-use crate::image::{Bbo, Book, Imbalance, Levels, Side, Status};
+use crate::image::{Bbo, Book, Imbalance, Side, Status};
 use crate::ladder::Ladder;
 use crate::limits::INSTRUMENTS_MAX;
 
@@ -43,12 +43,7 @@ impl Entry {
     }
 
     pub(crate) fn book(&self) -> Book<'_> {
-        Book {
-            bids: Levels::best_of(self.bids.levels()),
-            asks: Levels::best_of(self.asks.levels()),
-            incomplete: false,
-            crc: OnceCell::new(),
-        }
+        Book { bids: self.bids.best(), asks: self.asks.best(), incomplete: false, crc: OnceCell::new() }
     }
 }
 

@@ -1,9 +1,12 @@
 //! One side of a book: its price levels, sorted.
 //!
-//! The best level is the last, since the best is where nearly everything happens: a change there moves nothing.
+//! The best level is the last, since the best is where nearly everything happens: a change there moves nothing. Of
+//! the levels that a book shows the text is kept, too: a message changes one of them, and is followed by an image of
+//! twenty.
 
-use crate::image::{Level, Side};
-use crate::limits::LEVELS_PER_SIDE_MAX;
+use crate::encode::LevelText;
+use crate::image::{Level, Levels, Side};
+use crate::limits::{BOOK_LEVELS, LEVELS_PER_SIDE_MAX};
 
 /// How many levels are better than the one that changed; 0 is the best itself.
 pub(crate) type Depth = usize;
@@ -11,6 +14,8 @@ pub(crate) type Depth = usize;
 #[derive(Debug, Default)]
 pub(crate) struct Ladder {
     levels: Vec<Level>,
+    /// Of the levels that a book shows, best first; those beyond the last level mean nothing.
+    texts: [LevelText; BOOK_LEVELS],
 }
 
 impl Ladder {
@@ -19,22 +24,33 @@ impl Ladder {
         &self.levels
     }
 
+    /// The best levels.
+    pub(crate) fn best(&self) -> Levels<'_> {
+        Levels::best_of(&self.levels, &self.texts)
+    }
+
     /// An order enters. None: it would need a level too many.
     pub(crate) fn enter(&mut self, side: Side, price: u32, shares: u32) -> Option<Depth> {
-        let index = match self.position(side, price) {
+        match self.position(side, price) {
             Ok(index) => {
                 let level = &mut self.levels[index];
                 level.orders += 1;
                 level.shares += u64::from(shares);
-                index
+                let depth = self.levels.len() - 1 - index;
+                self.write(depth);
+                Some(depth)
             }
-            Err(_) if self.levels.len() >= LEVELS_PER_SIDE_MAX => return None,
+            Err(_) if self.levels.len() >= LEVELS_PER_SIDE_MAX => None,
             Err(index) => {
                 self.levels.insert(index, Level { price, orders: 1, shares: u64::from(shares) });
-                index
+                let depth = self.levels.len() - 1 - index;
+                if depth < BOOK_LEVELS {
+                    self.texts.copy_within(depth..BOOK_LEVELS - 1, depth + 1);
+                }
+                self.write(depth);
+                Some(depth)
             }
-        };
-        Some(self.levels.len() - 1 - index)
+        }
     }
 
     /// An order shrinks, or leaves with the last of its shares.
@@ -44,13 +60,25 @@ impl Ladder {
         let depth = self.levels.len() - 1 - index;
         let level = &mut self.levels[index];
         level.shares -= u64::from(shares);
-        if leaves {
-            level.orders -= 1;
-            if level.orders == 0 {
-                self.levels.remove(index);
+        level.orders -= u32::from(leaves);
+        if level.orders > 0 {
+            self.write(depth);
+        } else {
+            self.levels.remove(index);
+            if depth < BOOK_LEVELS {
+                self.texts.copy_within(depth + 1.., depth);
+                self.write(BOOK_LEVELS - 1);
             }
         }
         depth
+    }
+
+    /// Renews the text of the level at this depth, if a book shows it.
+    fn write(&mut self, depth: Depth) {
+        let index = self.levels.len().checked_sub(1 + depth);
+        if let (Some(text), Some(index)) = (self.texts.get_mut(depth), index) {
+            *text = LevelText::of(&self.levels[index]);
+        }
     }
 
     /// Where the level lies, or where it would have to be put.

@@ -1,17 +1,24 @@
 //! From images to frames: the last step before the workers.
 
+use fanblade_ring::limits::SUBJECT_NAME_LEN_MAX;
 use fanblade_ring::{Payloads, RingError, SubjectId, Writer};
 
-use crate::encode;
+use crate::encode::{binary, json};
 use crate::image::Update;
 use crate::subjects::Subjects;
 
 /// Encodes images and puts them into a ring, each once per encoding.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Publisher {
     subjects: Subjects,
-    json: Vec<u8>,
-    binary: Vec<u8>,
+    json: Box<[u8]>,
+    binary: Box<[u8]>,
+}
+
+impl Default for Publisher {
+    fn default() -> Publisher {
+        Publisher::new()
+    }
 }
 
 impl Publisher {
@@ -19,8 +26,8 @@ impl Publisher {
     pub fn new() -> Publisher {
         Publisher {
             subjects: Subjects::default(),
-            json: Vec::with_capacity(FRAME_LEN_USUAL_MAX),
-            binary: Vec::with_capacity(FRAME_LEN_USUAL_MAX),
+            json: vec![0; JSON_LEN_MAX].into(),
+            binary: vec![0; binary::LEN_MAX].into(),
         }
     }
 
@@ -49,12 +56,12 @@ impl Publisher {
         let subject = self.subjects.find(update, writer)?;
         let Update { seq, ts_ns, image, .. } = update;
         let prev = writer.last_seq(subject.id);
-        self.json.clear();
-        encode::json(&mut self.json, &subject.name, *seq, prev, *ts_ns, image);
-        self.binary.clear();
-        encode::binary(&mut self.binary, subject.id.0, *seq, prev, *ts_ns, image);
+        let len = json::write_behind(&mut self.json, &subject.opening, *seq, prev, *ts_ns, image);
+        let json = self.json.get(..len).unwrap_or_default();
+        let len = binary::write_into(&mut self.binary, subject.id.0, *seq, prev, *ts_ns, image);
+        let binary = self.binary.get(..len).unwrap_or_default();
         // The encodings that workers serve so far; the other lanes are not made.
-        Ok((subject.id, [&self.json, &self.binary, &[], &[]]))
+        Ok((subject.id, [json, binary, &[], &[]]))
     }
 
     /// The subject of this name, for what is published without a market; it is made if it does not exist.
@@ -76,5 +83,5 @@ impl Publisher {
     }
 }
 
-/// A book of ten levels a side is 700 bytes of JSON at most; the buffers grow once if it is ever more.
-const FRAME_LEN_USUAL_MAX: usize = 4_096;
+/// With the longest subject that a ring takes, all of it escaped.
+const JSON_LEN_MAX: usize = json::LEN_MAX + 2 * SUBJECT_NAME_LEN_MAX + 32;

@@ -1,10 +1,10 @@
 //! Which subject of the ring an image belongs to.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use fanblade_ring::{RingError, SubjectId, Writer};
 
+use crate::encode::json;
 use crate::image::{Channel, Update};
 
 /// Subjects by instrument number and channel, so that no update looks up or formats a name twice; and by name, because
@@ -12,15 +12,16 @@ use crate::image::{Channel, Update};
 #[derive(Debug, Default)]
 pub(crate) struct Subjects {
     by_place: Vec<Option<Subject>>,
-    by_name: HashMap<Arc<str>, SubjectId>,
+    by_name: HashMap<Box<str>, SubjectId>,
     scratch: String,
 }
 
-/// A subject and its name.
+/// What frames say of their subject.
 #[derive(Debug, Clone)]
 pub(crate) struct Subject {
     pub(crate) id: SubjectId,
-    pub(crate) name: Arc<str>,
+    /// Of its JSON.
+    pub(crate) opening: Box<[u8]>,
 }
 
 impl Subjects {
@@ -33,12 +34,11 @@ impl Subjects {
         let slot = &mut self.by_place[place];
         if slot.is_none() {
             update.subject(&mut self.scratch);
-            let found = self.by_name.get_key_value(self.scratch.as_str()).map(|(name, id)| (Arc::clone(name), *id));
-            let (name, id) = match found {
-                Some(known) => known,
+            let id = match self.by_name.get(self.scratch.as_str()) {
+                Some(id) => *id,
                 None => create(&mut self.by_name, &self.scratch, update.channel as u16, writer)?,
             };
-            *slot = Some(Subject { id, name });
+            *slot = Some(Subject { id, opening: json::opening(&self.scratch) });
         }
         // Filled above.
         slot.as_ref().ok_or(RingError::UnknownSubject(u32::MAX))
@@ -48,7 +48,7 @@ impl Subjects {
     pub(crate) fn named(&mut self, name: &str, writer: &mut Writer) -> Result<SubjectId, RingError> {
         match self.by_name.get(name) {
             Some(id) => Ok(*id),
-            None => create(&mut self.by_name, name, NO_CHANNEL, writer).map(|(_, id)| id),
+            None => create(&mut self.by_name, name, NO_CHANNEL, writer),
         }
     }
 
@@ -64,15 +64,14 @@ impl Subjects {
 }
 
 fn create(
-    by_name: &mut HashMap<Arc<str>, SubjectId>,
+    by_name: &mut HashMap<Box<str>, SubjectId>,
     name: &str,
     channel: u16,
     writer: &mut Writer,
-) -> Result<(Arc<str>, SubjectId), RingError> {
+) -> Result<SubjectId, RingError> {
     let id = writer.subject(name, channel)?;
-    let name: Arc<str> = name.into();
-    by_name.insert(Arc::clone(&name), id);
-    Ok((name, id))
+    by_name.insert(name.into(), id);
+    Ok(id)
 }
 
 /// What is published without a market has no channel of the market's.

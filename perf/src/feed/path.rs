@@ -14,17 +14,19 @@ use fanblade_worker::LatencyHistogram;
 use super::Day;
 
 /// How far messages are taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Stage {
+    /// MoldUDP64
     Feed,
+    /// And ITCH, orders, books
     Market,
+    /// And subjects, JSON, binary
     Encode,
+    /// And the ring
     Publish,
 }
 
 impl Stage {
-    pub(crate) const ALL: [Stage; 4] = [Stage::Feed, Stage::Market, Stage::Encode, Stage::Publish];
-
     pub(crate) fn name(self) -> &'static str {
         match self {
             Stage::Feed => "feed",

@@ -10,15 +10,19 @@ use crate::report::{self, rounded};
 pub(super) fn write(args: &FeedArgs, day: &Day, played: &Figures, samples: &[Sample]) -> anyhow::Result<()> {
     let per_message = |count: u64| rounded(count as f64 / played.messages as f64, 3);
     let updates = Channel::ALL.map(|channel| (channel.name().to_owned(), per_message(played.updates[channel.index()])));
-    let stages: Map<String, Value> =
-        Stage::ALL.map(|stage| (stage.name().to_owned(), spread(stage, samples))).into_iter().collect();
-    let cpu_ns = |stage: Stage| stages[stage.name()]["cpu_ns"].as_f64().unwrap_or_default();
-    let own = Stage::ALL.map(|stage| {
-        let before = Stage::ALL.iter().rev().find(|before| (**before as usize) < stage as usize);
-        (stage.name().to_owned(), rounded(cpu_ns(stage) - before.map_or(0.0, |before| cpu_ns(*before)), 1))
-    });
+    let mut stages = args.stages.clone();
+    stages.sort_unstable();
+    stages.dedup();
+    let up_to: Map<String, Value> =
+        stages.iter().map(|&stage| (stage.name().to_owned(), spread(stage, samples))).collect();
+    let cpu_ns = |stage: Stage| up_to[stage.name()]["cpu_ns"].as_f64().unwrap_or_default();
+    let before = [None].into_iter().chain(stages.iter().copied().map(Some));
+    let own = stages
+        .iter()
+        .zip(before)
+        .map(|(&stage, before)| (stage.name().to_owned(), rounded(cpu_ns(stage) - before.map_or(0.0, cpu_ns), 1)));
+    let whole = &up_to[stages.last().map_or("", |stage| stage.name())];
     let per_s = |cpu_ns: &Value| cpu_ns.as_f64().map(|ns| (1e9 / ns).round() as u64);
-    let whole = &stages[Stage::Publish.name()];
     let report = json!({
         "measurement": "feed",
         "command": machine::command(),
@@ -40,8 +44,8 @@ pub(super) fn write(args: &FeedArgs, day: &Day, played: &Figures, samples: &[Sam
             "refreshed_copies_per_message": per_message(played.refreshed),
             "ring_bytes_per_message": rounded(played.ring_bytes as f64 / played.messages as f64, 0),
         },
-        "up_to": stages,
-        "own_cpu_ns": own.into_iter().collect::<Map<_, _>>(),
+        "up_to": up_to,
+        "own_cpu_ns": own.collect::<Map<_, _>>(),
         "messages_per_s": {
             "median": per_s(&whole["cpu_ns"]),
             "least": per_s(&whole["cpu_ns_max"]),
@@ -49,7 +53,7 @@ pub(super) fn write(args: &FeedArgs, day: &Day, played: &Figures, samples: &[Sam
         },
     });
     eprintln!("\nCPU per message, ns: median (least to most of {} runs), and the stage's own part", args.runs);
-    for stage in Stage::ALL.map(Stage::name) {
+    for stage in stages.iter().map(|stage| stage.name()) {
         let it = &report["up_to"][stage];
         eprintln!(
             "  up to {stage:8} {} ({} to {}); {stage} {}",

@@ -28,6 +28,14 @@ pub const FLAG_INCOMPLETE: u16 = 1;
 /// Appends head and image. `sid` is the subject's number in this epoch, `prev` the sequence number of its
 /// previous frame.
 pub fn write(out: &mut Vec<u8>, sid: u32, seq: u64, prev: u64, ts_ns: u64, image: &Image<'_>) {
+    let start = out.len();
+    out.resize(start + LEN_MAX, 0);
+    let len = write_into(&mut out[start..], sid, seq, prev, ts_ns, image);
+    out.truncate(start + len);
+}
+
+/// Writes a whole frame from the beginning of `out`, which has room for [`LEN_MAX`] bytes, and returns its length.
+pub(crate) fn write_into(out: &mut [u8], sid: u32, seq: u64, prev: u64, ts_ns: u64, image: &Image<'_>) -> usize {
     let head = Head {
         version: VERSION,
         channel: image.channel() as u8,
@@ -37,18 +45,46 @@ pub fn write(out: &mut Vec<u8>, sid: u32, seq: u64, prev: u64, ts_ns: u64, image
         prev: U64::new(prev),
         ts_ns: U64::new(ts_ns),
     };
-    out.extend_from_slice(head.as_bytes());
-    match image {
-        Image::Trade(image) => out.extend_from_slice(Trade::from(image).as_bytes()),
-        Image::Bbo(image) => out.extend_from_slice(Bbo::from(image).as_bytes()),
-        Image::Book(image) => {
-            let crc = json::crc(out, image);
-            out.extend_from_slice(Book::new(image, crc).as_bytes());
-        }
-        Image::Status(image) => out.extend_from_slice(Status::from(image).as_bytes()),
-        Image::Imbalance(image) => out.extend_from_slice(Imbalance::from(image).as_bytes()),
-    }
+    let Ok((place, body)) = Head::mut_from_prefix(out) else { return 0 };
+    *place = head;
+    let len = match image {
+        Image::Trade(image) => put(body, Trade::from(image)),
+        Image::Bbo(image) => put(body, Bbo::from(image)),
+        Image::Book(image) => book(body, image),
+        Image::Status(image) => put(body, Status::from(image)),
+        Image::Imbalance(image) => put(body, Imbalance::from(image)),
+    };
+    size_of::<Head>() + len
 }
+
+fn put<T: IntoBytes + FromBytes + KnownLayout + Immutable>(out: &mut [u8], image: T) -> usize {
+    match T::mut_from_prefix(out) {
+        Ok((place, _)) => *place = image,
+        Err(_) => return 0,
+    }
+    size_of::<T>()
+}
+
+/// Level by level in its place: the largest of all is not made first and copied then.
+fn book(out: &mut [u8], book: &image::Book<'_>) -> usize {
+    let Ok((place, _)) = Book::mut_from_prefix(out) else { return 0 };
+    place.crc = U32::new(json::crc(book));
+    // At most BOOK_LEVELS.
+    place.bids_len = book.bids.len() as u8;
+    place.asks_len = book.asks.len() as u8;
+    place.reserved = [0; 2];
+    for (side, levels) in [(&mut place.bids, book.bids), (&mut place.asks, book.asks)] {
+        let (there, absent) = side.split_at_mut(levels.len());
+        for (to, from) in there.iter_mut().zip(levels.iter()) {
+            *to = Level::from(from);
+        }
+        absent.fill_with(Level::new_zeroed);
+    }
+    size_of::<Book>()
+}
+
+/// Head and the longest image.
+pub(crate) const LEN_MAX: usize = size_of::<Head>() + size_of::<Book>();
 
 /// Beginning of every message, 32 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -185,24 +221,6 @@ impl From<&image::Bbo> for Bbo {
     fn from(bbo: &image::Bbo) -> Bbo {
         let side = |level: &Option<image::Level>| level.as_ref().map_or_else(Level::new_zeroed, Level::from);
         Bbo { bid: side(&bbo.bid), ask: side(&bbo.ask) }
-    }
-}
-
-impl Book {
-    fn new(book: &image::Book<'_>, crc: u32) -> Book {
-        let mut packed = Book {
-            crc: U32::new(crc),
-            // At most BOOK_LEVELS.
-            bids_len: book.bids.len() as u8,
-            asks_len: book.asks.len() as u8,
-            ..Book::new_zeroed()
-        };
-        for (side, levels) in [(&mut packed.bids, book.bids), (&mut packed.asks, book.asks)] {
-            for (to, from) in side.iter_mut().zip(levels.iter()) {
-                *to = Level::from(from);
-            }
-        }
-        packed
     }
 }
 

@@ -1,175 +1,272 @@
 //! JSON text, written by hand: this is on the path of every update.
 
+use super::text::Text;
 use crate::image::{Bbo, Book, Image, Imbalance, Level, Levels, Side, Status, Trade};
 
 /// Appends `{"s":subject,"q":seq,"p":prev,"t":"ts_ns","d":image}`, `prev` being the sequence number of the subject's
 /// previous frame. `subject` is printable ASCII.
 pub fn write(out: &mut Vec<u8>, subject: &str, seq: u64, prev: u64, ts_ns: u64, image: &Image<'_>) {
-    head(out, subject, seq, prev, ts_ns);
-    match image {
-        Image::Trade(image) => trade(out, image),
-        Image::Bbo(image) => bbo(out, image),
-        Image::Book(image) => book(out, image),
-        Image::Status(image) => status(out, image),
-        Image::Imbalance(image) => imbalance(out, image),
-    }
-    out.push(b'}');
+    let (start, opening) = (out.len(), opening(subject));
+    out.resize(start + opening.len() + LEN_MAX, 0);
+    let len = write_behind(&mut out[start..], &opening, seq, prev, ts_ns, image);
+    out.truncate(start + len);
 }
 
 /// Appends all of that before the image.
 pub fn head(out: &mut Vec<u8>, subject: &str, seq: u64, prev: u64, ts_ns: u64) {
-    out.extend_from_slice(b"{\"s\":");
-    text(out, subject);
-    out.extend_from_slice(b",\"q\":");
-    number(out, seq);
-    out.extend_from_slice(b",\"p\":");
-    number(out, prev);
-    out.extend_from_slice(b",\"t\":\"");
-    number(out, ts_ns);
-    out.extend_from_slice(b"\",\"d\":");
+    open(out, subject);
+    let start = out.len();
+    out.resize(start + NUMBERS_LEN_MAX, 0);
+    let mut text = Text::new(&mut out[start..]);
+    numbers(&mut text, seq, prev, ts_ns);
+    let len = text.len();
+    out.truncate(start + len);
 }
 
-/// The checksum of a book, with the end of `out` as scratch.
-pub(super) fn crc(out: &mut Vec<u8>, book: &Book<'_>) -> u32 {
+/// What all frames of a subject begin with.
+pub(crate) fn opening(subject: &str) -> Box<[u8]> {
+    let mut opening = Vec::with_capacity(subject.len() + 16);
+    open(&mut opening, subject);
+    opening.into()
+}
+
+fn open(out: &mut Vec<u8>, subject: &str) {
+    out.extend_from_slice(b"{\"s\":\"");
+    for byte in subject.bytes() {
+        out.extend_from_slice(if is_special(byte) { b"\\" } else { b"" });
+        out.push(byte);
+    }
+    out.extend_from_slice(b"\",\"q\":");
+}
+
+fn numbers(text: &mut Text<'_>, seq: u64, prev: u64, ts_ns: u64) {
+    text.put_number(seq);
+    text.put(b",\"p\":");
+    text.put_number(prev);
+    text.put(b",\"t\":\"");
+    text.put_number(ts_ns);
+    text.put(b"\",\"d\":");
+}
+
+/// Writes a whole frame from the beginning of `out`, which has room for [`LEN_MAX`] bytes behind the opening, and
+/// returns its length.
+pub(crate) fn write_behind(
+    out: &mut [u8],
+    opening: &[u8],
+    seq: u64,
+    prev: u64,
+    ts_ns: u64,
+    image: &Image<'_>,
+) -> usize {
+    let mut text = Text::new(out);
+    text.put_slice(opening);
+    numbers(&mut text, seq, prev, ts_ns);
+    match image {
+        Image::Trade(image) => trade(&mut text, image),
+        Image::Bbo(image) => bbo(&mut text, image),
+        Image::Book(image) => book(&mut text, image),
+        Image::Status(image) => status(&mut text, image),
+        Image::Imbalance(image) => imbalance(&mut text, image),
+    }
+    text.put(b"}");
+    text.len()
+}
+
+/// The checksum of a book.
+pub(super) fn crc(book: &Book<'_>) -> u32 {
     *book.crc.get_or_init(|| {
-        let start = out.len();
-        levels(out, book.bids);
-        let middle = out.len();
-        levels(out, book.asks);
-        let crc = crc_of(&out[start..middle], &out[middle..]);
-        out.truncate(start);
-        crc
+        let mut bytes = [0; LEN_MAX];
+        let mut text = Text::new(&mut bytes);
+        text.put(b"[");
+        levels(&mut text, book.bids);
+        text.put(b",");
+        levels(&mut text, book.asks);
+        text.put(b"]");
+        crc32fast::hash(text.since(0))
     })
 }
 
-fn crc_of(bids: &[u8], asks: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    for part in [b"[", bids, b",", asks, b"]"] {
-        hasher.update(part);
+fn trade(text: &mut Text<'_>, trade: &Trade) {
+    text.put(b"{\"px\":");
+    text.put_number(trade.price.into());
+    text.put(b",\"sz\":");
+    text.put_number(trade.shares);
+    match trade.side {
+        Some(Side::Buy) => text.put(b",\"side\":\"B\",\"match\":"),
+        Some(Side::Sell) => text.put(b",\"side\":\"S\",\"match\":"),
+        None => text.put(b",\"side\":null,\"match\":"),
     }
-    hasher.finalize()
+    text.put_number(trade.match_number);
+    text.put(b",\"kind\":\"");
+    text.put_slice(trade.kind.name().as_bytes());
+    text.put(b"\"}");
 }
 
-fn trade(out: &mut Vec<u8>, trade: &Trade) {
-    out.extend_from_slice(b"{\"px\":");
-    number(out, trade.price);
-    out.extend_from_slice(b",\"sz\":");
-    number(out, trade.shares);
-    out.extend_from_slice(match trade.side {
-        Some(Side::Buy) => b",\"side\":\"B\",\"match\":",
-        Some(Side::Sell) => b",\"side\":\"S\",\"match\":",
-        None => b",\"side\":null,\"match\":",
-    });
-    number(out, trade.match_number);
-    out.extend_from_slice(b",\"kind\":\"");
-    out.extend_from_slice(trade.kind.name().as_bytes());
-    out.extend_from_slice(b"\"}");
-}
-
-fn bbo(out: &mut Vec<u8>, bbo: &Bbo) {
-    for (key, side) in [("{\"bid\":", &bbo.bid), (",\"ask\":", &bbo.ask)] {
-        out.extend_from_slice(key.as_bytes());
+fn bbo(text: &mut Text<'_>, bbo: &Bbo) {
+    for (key, side) in [(b"{\"bid\":", &bbo.bid), (b",\"ask\":", &bbo.ask)] {
+        text.put(key);
         match side {
-            Some(best) => level(out, best),
-            None => out.extend_from_slice(b"null"),
+            Some(best) => level(text, best),
+            None => text.put(b"null"),
         }
     }
-    end(out, bbo.incomplete);
+    end(text, bbo.incomplete);
 }
 
-fn book(out: &mut Vec<u8>, book: &Book<'_>) {
-    out.extend_from_slice(b"{\"bids\":");
-    let bids_start = out.len();
-    levels(out, book.bids);
-    let bids_end = out.len();
-    out.extend_from_slice(b",\"asks\":");
-    let asks_start = out.len();
-    levels(out, book.asks);
-    let crc = *book.crc.get_or_init(|| crc_of(&out[bids_start..bids_end], &out[asks_start..]));
-    out.extend_from_slice(b",\"crc\":");
-    number(out, crc);
-    end(out, book.incomplete);
+/// The checksum is that of the text `[bids,asks]`: for a moment, each half of that stands here as it is.
+fn book(text: &mut Text<'_>, book: &Book<'_>) {
+    text.put(b"{\"bids\"[");
+    let bids = text.len() - 1;
+    levels(text, book.bids);
+    text.put(b",");
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(text.since(bids));
+    text.replace(bids, b':');
+    text.put(b"\"asks\":");
+    let asks = text.len();
+    levels(text, book.asks);
+    text.put(b"]");
+    crc.update(text.since(asks));
+    let crc = *book.crc.get_or_init(|| crc.finalize());
+    text.replace(text.len() - 1, b',');
+    text.put(b"\"crc\":");
+    text.put_number(crc.into());
+    end(text, book.incomplete);
 }
 
-fn end(out: &mut Vec<u8>, incomplete: bool) {
-    out.extend_from_slice(if incomplete { b",\"incomplete\":true}" } else { b"}" });
+fn end(text: &mut Text<'_>, incomplete: bool) {
+    if incomplete {
+        text.put(b",\"incomplete\":true");
+    }
+    text.put(b"}");
 }
 
-fn status(out: &mut Vec<u8>, status: &Status) {
-    out.extend_from_slice(b"{\"state\":");
-    letter(out, status.state as u8);
-    out.extend_from_slice(b",\"reason\":");
-    text(out, status.reason());
-    out.push(b'}');
+fn status(text: &mut Text<'_>, status: &Status) {
+    text.put(b"{\"state\":");
+    letter(text, status.state as u8);
+    text.put(b",\"reason\":\"");
+    status.reason().bytes().for_each(|byte| escaped(text, byte));
+    text.put(b"\"}");
 }
 
-fn imbalance(out: &mut Vec<u8>, imbalance: &Imbalance) {
-    out.extend_from_slice(b"{\"paired\":");
-    number(out, imbalance.paired);
-    out.extend_from_slice(b",\"imbalance\":");
-    number(out, imbalance.imbalance);
-    out.extend_from_slice(b",\"dir\":");
-    letter(out, imbalance.direction);
-    out.extend_from_slice(b",\"near\":");
-    number(out, imbalance.near);
-    out.extend_from_slice(b",\"far\":");
-    number(out, imbalance.far);
-    out.extend_from_slice(b",\"ref\":");
-    number(out, imbalance.reference);
-    out.extend_from_slice(b",\"cross\":");
-    letter(out, imbalance.cross);
-    out.push(b'}');
+fn imbalance(text: &mut Text<'_>, imbalance: &Imbalance) {
+    text.put(b"{\"paired\":");
+    text.put_number(imbalance.paired);
+    text.put(b",\"imbalance\":");
+    text.put_number(imbalance.imbalance);
+    text.put(b",\"dir\":");
+    letter(text, imbalance.direction);
+    text.put(b",\"near\":");
+    text.put_number(imbalance.near.into());
+    text.put(b",\"far\":");
+    text.put_number(imbalance.far.into());
+    text.put(b",\"ref\":");
+    text.put_number(imbalance.reference.into());
+    text.put(b",\"cross\":");
+    letter(text, imbalance.cross);
+    text.put(b"}");
 }
 
-fn levels(out: &mut Vec<u8>, levels: Levels<'_>) {
-    out.push(b'[');
-    for (index, one) in levels.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
+fn levels(text: &mut Text<'_>, levels: Levels<'_>) {
+    text.put(b"[");
+    for (one, written) in levels.with_texts() {
+        match written.len() {
+            0 => {
+                level(text, one);
+                text.put(b",");
+            }
+            len => text.put_padded(&written.0, len),
         }
-        level(out, one);
     }
-    out.push(b']');
-}
-
-fn level(out: &mut Vec<u8>, level: &Level) {
-    out.push(b'[');
-    number(out, level.price);
-    out.push(b',');
-    number(out, level.shares);
-    out.push(b',');
-    number(out, level.orders);
-    out.push(b']');
-}
-
-fn number(out: &mut Vec<u8>, number: impl itoa::Integer) {
-    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-}
-
-fn letter(out: &mut Vec<u8>, code: u8) {
-    out.push(b'"');
-    escaped(out, code);
-    out.push(b'"');
-}
-
-/// A string of printable ASCII, of which two need a backslash (RFC 8259, section 7).
-fn text(out: &mut Vec<u8>, text: &str) {
-    out.push(b'"');
-    if text.bytes().any(is_special) {
-        text.bytes().for_each(|byte| escaped(out, byte));
-    } else {
-        out.extend_from_slice(text.as_bytes());
+    match levels.is_empty() {
+        true => text.put(b"]"),
+        // In the place of the last comma.
+        false => text.replace(text.len() - 1, b']'),
     }
-    out.push(b'"');
 }
 
-fn escaped(out: &mut Vec<u8>, byte: u8) {
+fn level(text: &mut Text<'_>, level: &Level) {
+    text.put(b"[");
+    text.put_number(level.price.into());
+    text.put(b",");
+    text.put_number(level.shares);
+    text.put(b",");
+    text.put_number(level.orders.into());
+    text.put(b"]");
+}
+
+/// A level as it stands in a book, with a comma behind it; its length is the last byte. One that is too long to be kept
+/// has the length 0.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LevelText([u8; LEVEL_TEXT_LEN]);
+
+impl LevelText {
+    pub(crate) fn of(one: &Level) -> LevelText {
+        let mut bytes = [0; LEVEL_LEN_MAX];
+        let mut text = Text::new(&mut bytes);
+        level(&mut text, one);
+        text.put(b",");
+        let len = text.len();
+        let mut kept = LevelText::default();
+        if len < LEVEL_TEXT_LEN {
+            kept.0.copy_from_slice(&bytes[..LEVEL_TEXT_LEN]);
+            kept.0[LEVEL_TEXT_LEN - 1] = len as u8;
+        }
+        kept
+    }
+
+    fn len(&self) -> usize {
+        self.0[LEVEL_TEXT_LEN - 1].into()
+    }
+}
+
+/// Half a cache line. Usual are 15 to 21.
+const LEVEL_TEXT_LEN: usize = 32;
+/// Ten digits of price, twenty of shares, ten of orders, five signs; and numbers are stored eight bytes at once.
+const LEVEL_LEN_MAX: usize = 64;
+
+/// Room for three numbers of 20 digits, what stands between them, and what the last is written with.
+const NUMBERS_LEN_MAX: usize = 128;
+
+fn letter(text: &mut Text<'_>, code: u8) {
+    text.put(b"\"");
+    escaped(text, code);
+    text.put(b"\"");
+}
+
+/// A letter of a string of printable ASCII, of which two need a backslash (RFC 8259, section 7).
+fn escaped(text: &mut Text<'_>, byte: u8) {
     if is_special(byte) {
-        out.push(b'\\');
+        text.put(b"\\");
     }
-    out.push(byte);
+    text.put(&[byte]);
 }
 
 fn is_special(byte: u8) -> bool {
     matches!(byte, b'"' | b'\\')
+}
+
+/// More than a frame has behind its opening: three numbers of twenty digits, twenty levels of 45 bytes, and the keys.
+pub(crate) const LEN_MAX: usize = 1_200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_of_any_size_are_written_whole() {
+        let sizes = [(1, 1, 1), (2_897_200, 300, 12), (99_999_999, 100_000_000, 9), (u32::MAX, u64::MAX, u32::MAX)];
+        let levels: Vec<Level> =
+            sizes.into_iter().rev().map(|(price, shares, orders)| Level { price, orders, shares }).collect();
+        let texts: Vec<LevelText> = levels.iter().rev().map(LevelText::of).collect();
+        assert_eq!(texts.iter().map(LevelText::len).collect::<Vec<_>>(), [8, 17, 23, 0], "the last is not kept");
+        for count in 0..=sizes.len() {
+            let mut bytes = [0; LEN_MAX];
+            let mut text = Text::new(&mut bytes);
+            super::levels(&mut text, Levels::best_of(&levels[sizes.len() - count..], &texts));
+            let expected = sizes[..count].iter().map(|(price, shares, orders)| format!("[{price},{shares},{orders}]"));
+            let expected = format!("[{}]", expected.collect::<Vec<_>>().join(","));
+            assert_eq!(text.since(0), expected.as_bytes());
+        }
+    }
 }
