@@ -11,6 +11,7 @@ mod instructions;
 mod machine;
 mod memory;
 mod message;
+mod multicast;
 mod report;
 mod scenario;
 mod swarm;
@@ -32,6 +33,8 @@ struct Arguments {
 enum Measurement {
     /// CPU per message of the exchange, from packet to ring, by stage
     Feed(feed::FeedArgs),
+    /// From the kernel's receive time of a multicast packet to the ring, through `fanblade run`
+    Multicast(multicast::MulticastArgs),
     /// Instructions per message of the exchange, by its type, counted by callgrind
     Instructions(instructions::InstructionsArgs),
     /// (Started by `instructions`.) The day that is counted
@@ -66,6 +69,7 @@ enum Measurement {
 pub fn perf() -> anyhow::Result<()> {
     match Arguments::parse().measurement {
         Measurement::Feed(args) => feed::run(&args),
+        Measurement::Multicast(args) => multicast::run(&args),
         Measurement::Instructions(args) => instructions::run(&args),
         Measurement::InstructionsDay(args) => instructions::day::run(&args),
         Measurement::Floor(args) => floor::run(&args),

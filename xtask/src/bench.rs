@@ -11,6 +11,7 @@ use crate::{child, repository};
 ///
 ///   cargo xtask bench feed             CPU per message of the exchange, from packet to ring, by stage
 ///   cargo xtask bench instructions     instructions per message of the exchange, by its type; --baseline FILE compares
+///   cargo xtask bench multicast        from a packet's receive time to the ring, through the blade, at several rates
 ///   cargo xtask bench floor            CPU per delivered message, beside a bare loop over the same sockets
 ///   cargo xtask bench floor --help     its options
 ///   cargo xtask bench idle             memory per idle session, 100,000 of them; none lost
@@ -31,7 +32,11 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let root = repository::root()?;
     let mut build = repository::cargo(&root);
-    child::succeed(build.args(["build", "--release", "--package", "fanblade-perf", "--bins"]))?;
+    build.args(["build", "--release", "--package", "fanblade-perf", "--bins"]);
+    if args.args.first().is_some_and(|name| ["run", "multicast"].contains(&name.as_str())) {
+        build.args(["--package", "fanblade"]);
+    }
+    child::succeed(&mut build)?;
     let program = repository::build_dir(&root).join("release/fanblade-perf");
     let mut perf = Command::new(&program);
     perf.current_dir(&root);

@@ -279,6 +279,10 @@ fn the_ring_is_found_or_the_reason_told() {
     };
     fails(&["tap", "info", "--pid", &pid, "--fd", "0"], "is no ring");
     let mut idle = Command::new("sleep").arg("60").spawn().unwrap();
+    // A program that is being started has no command line yet.
+    while std::fs::read(format!("/proc/{}/cmdline", idle.id())).unwrap().is_empty() {
+        std::thread::yield_now();
+    }
     fails(&["tap", "info", "--pid", &idle.id().to_string()], "(sleep 60) holds no ring");
     idle.kill().unwrap();
     let gone = idle.id().to_string();

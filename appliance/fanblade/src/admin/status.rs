@@ -125,6 +125,8 @@ pub(crate) struct Quantiles {
     pub(crate) count: u64,
     pub(crate) p50: u64,
     pub(crate) p99: u64,
+    pub(crate) p999: u64,
+    pub(crate) max: u64,
 }
 
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
@@ -268,6 +270,12 @@ impl From<fanblade_feed::Line> for Line {
 
 impl Quantiles {
     fn of(snapshot: &LatencySnapshot) -> Quantiles {
-        Quantiles { count: snapshot.count(), p50: snapshot.quantile(0.5), p99: snapshot.quantile(0.99) }
+        Quantiles {
+            count: snapshot.count(),
+            p50: snapshot.quantile(0.5),
+            p99: snapshot.quantile(0.99),
+            p999: snapshot.quantile(0.999),
+            max: snapshot.quantile(1.0),
+        }
     }
 }

@@ -42,8 +42,8 @@ fn later() -> Status {
     status.feed.lines[1].kernel_drops = 77;
     let worker = &mut status.workers[1];
     (worker.cpu, worker.sessions, worker.sends) = (Some(6), 400, 3330);
-    worker.latency_ns = Quantiles { count: 10, p50: 11_000, p99: 99_000 };
-    status.latency_ns.feed_to_publish = Quantiles { count: 1, p50: 1500, p99: 2_500_000 };
+    worker.latency_ns = Quantiles { count: 10, p50: 11_000, p99: 99_000, ..Quantiles::default() };
+    status.latency_ns.feed_to_publish = Quantiles { count: 1, p50: 1500, p99: 2_500_000, ..Quantiles::default() };
     status
 }
 

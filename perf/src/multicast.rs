@@ -1,0 +1,281 @@
+//! `multicast`: from the kernel's receive time of a packet to its frames in the ring, through the blade as it is run.
+//!
+//! `fanblade replay` publishes a simulated day to a multicast group on loopback, at one rate after the other, pinned
+//! to one CPU; `fanblade run` takes it, its sequencer pinned to the other. Nobody subscribes. The highest rate is the
+//! market's open: a million messages within a second. Latency is the blade's own histogram
+//! (`latency_ns.feed_to_publish` of `/v1/status`): the stamp of SO_TIMESTAMPNS to the publication of the message's
+//! last frame, every message that made one. Loopback has the sender do the work of the receiving soft interrupt,
+//! which is therefore not in the blade's CPU.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use crate::report::{self, rounded};
+use crate::{machine, sys};
+
+#[derive(Debug, Args)]
+pub(crate) struct MulticastArgs {
+    /// Messages a second, one measurement each
+    #[arg(long, value_delimiter = ',', default_values_t = [10_000, 100_000, 300_000, 1_000_000])]
+    rates: Vec<u64>,
+    /// How long each rate is held
+    #[arg(long, default_value_t = 6.0)]
+    seconds: f64,
+    /// The highest rate is a burst of so many seconds
+    #[arg(long, default_value_t = 1.0)]
+    burst_seconds: f64,
+    /// Runs of all rates in turn
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
+    runs: u32,
+    /// The sequencer never sleeps
+    #[arg(long)]
+    busy: bool,
+    /// The kernel's buffer for the line
+    #[arg(long, default_value = "32MiB")]
+    receive_buffer: String,
+    /// CPUs of the publisher and of the sequencer
+    #[arg(long, value_delimiter = ',', num_args = 2, default_values_t = [0, 1])]
+    cpus: Vec<usize>,
+    /// The result file; `-` prints it [default: perf/results/multicast-DATE.json]
+    #[arg(long)]
+    out: Option<std::path::PathBuf>,
+}
+
+/// What one run at one rate gave.
+struct Sample {
+    rate: u64,
+    messages_per_s: f64,
+    /// By name, in the order of [`FIGURES`].
+    figures: [f64; FIGURES.len()],
+}
+
+const FIGURES: [&str; 9] =
+    ["messages", "lost", "kernel_drops", "frames", "p50_ns", "p99_ns", "p999_ns", "max_ns", "cpu_ns_per_message"];
+
+pub(crate) fn run(args: &MulticastArgs) -> anyhow::Result<()> {
+    let (&[publisher, sequencer], Some(burst)) = (args.cpus.as_slice(), args.rates.iter().max().copied()) else {
+        bail!("two CPUs and at least one rate");
+    };
+    let mut samples = Vec::new();
+    for number in 1..=args.runs {
+        for &rate in &args.rates {
+            let seconds = if rate == burst { args.burst_seconds } else { args.seconds };
+            let sample = measure(args, rate, (rate as f64 * seconds) as u64, publisher, sequencer)
+                .with_context(|| format!("run {number} at {rate} messages a second"))?;
+            let [.., p50, p99, p999, max, cpu] = sample.figures;
+            eprintln!(
+                "run {number}, {rate}/s: {:.0}/s sent, {} lost, {} dropped by the kernel; µs p50 {:.1} p99 {:.1} p99.9 {:.1} max \
+                 {:.1}; {cpu:.0} ns CPU a message",
+                sample.messages_per_s,
+                sample.figures[1],
+                sample.figures[2],
+                p50 / 1e3,
+                p99 / 1e3,
+                p999 / 1e3,
+                max / 1e3,
+            );
+            samples.push(sample);
+        }
+    }
+    let by_rate: Map<String, Value> =
+        args.rates.iter().map(|rate| (rate.to_string(), of_rate(*rate, &samples))).collect();
+    let report = json!({
+        "measurement": "multicast",
+        "command": machine::command(),
+        "date": report::date(),
+        "commit": machine::commit(),
+        "machine": machine::describe(),
+        "load_average": machine::load_average(),
+        "runs": args.runs,
+        "busy": args.busy,
+        "receive_buffer": args.receive_buffer,
+        "messages_per_packet_max": MESSAGES_PER_PACKET_USUAL,
+        "by_rate": by_rate,
+    });
+    report::save(&report, args.out.as_deref(), if args.busy { "multicast-busy" } else { "multicast" })
+}
+
+/// Median, least and most of each figure over the runs at a rate.
+fn of_rate(rate: u64, samples: &[Sample]) -> Value {
+    let of = |figure: &dyn Fn(&Sample) -> f64| {
+        let mut values: Vec<f64> = samples.iter().filter(|sample| sample.rate == rate).map(figure).collect();
+        values.sort_by(f64::total_cmp);
+        let at = |index: usize| rounded(values.get(index).copied().unwrap_or_default(), 0);
+        json!({"median": at(values.len() / 2), "least": at(0), "most": at(values.len().saturating_sub(1))})
+    };
+    let figures = FIGURES.iter().enumerate();
+    let mut all: Map<String, Value> =
+        figures.map(|(index, name)| ((*name).to_owned(), of(&move |sample: &Sample| sample.figures[index]))).collect();
+    all.insert("messages_per_s".to_owned(), of(&|sample| sample.messages_per_s));
+    Value::Object(all)
+}
+
+fn measure(
+    args: &MulticastArgs,
+    rate: u64,
+    messages: u64,
+    publisher: usize,
+    sequencer: usize,
+) -> anyhow::Result<Sample> {
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("blade.toml");
+    let configuration = json!({
+        "feed": {
+            "source": "moldudp64",
+            "moldudp64": {
+                "lines": [format!("{GROUP}@lo")],
+                "join": "live",
+                "receive_buffer": args.receive_buffer,
+                "busy": args.busy,
+                // What the kernel dropped is gone: it shall show as lost, at once.
+                "reorder_ms": "1ms",
+            },
+        },
+        "data": {"listen": "127.0.0.1:0", "workers": 1, "cpus": [sequencer, publisher]},
+        "admin": {"listen": "127.0.0.1:0"},
+        "ebpf": {"enabled": false},
+    });
+    std::fs::write(&file, toml::to_string(&configuration)?)?;
+    let blade = Process::start(&["run", "--config", &file.display().to_string()], &[])?;
+    let (messages_text, rate_text) = (messages.to_string(), rate.to_string());
+    let replay_args = [
+        "replay",
+        "sim",
+        "--to",
+        &format!("{GROUP}@lo"),
+        "--speed",
+        "max",
+        "--rate",
+        &rate_text,
+        "--messages",
+        &messages_text,
+        "--wait-for",
+        "stdin",
+        "--linger",
+        "0.5",
+        "--json",
+    ];
+    let mut replay = Process::start(&replay_args, &[publisher])?;
+    let admin = blade.admin()?;
+    let before = sequencer_cpu(blade.child.id())?;
+    replay.begin()?;
+    let sent = replay.report()?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let status = status(admin)?;
+        let number = |key: &str| status["feed"][key].as_u64().unwrap_or(0);
+        if number("messages") + number("gap_messages") >= messages {
+            break;
+        }
+        ensure!(Instant::now() < deadline, "the blade has not got to the end: {}", status["feed"]);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let cpu_s = sequencer_cpu(blade.child.id())? - before;
+    // Latencies are those of the last ten seconds, renewed every second.
+    std::thread::sleep(Duration::from_millis(1_200));
+    let status = status(admin)?;
+    let latency = &status["latency_ns"]["feed_to_publish"];
+    let number = |value: &Value| value.as_f64().unwrap_or_default();
+    let taken = number(&status["feed"]["messages"]);
+    ensure!(taken > 0.0, "no message has come: {}", status["feed"]);
+    Ok(Sample {
+        rate,
+        messages_per_s: messages as f64 / number(&sent["seconds"]).max(1e-9),
+        figures: [
+            taken,
+            number(&status["feed"]["gap_messages"]),
+            number(&status["feed"]["lines"][0]["kernel_drops"]),
+            number(&status["ring"]["published"]),
+            number(&latency["p50"]),
+            number(&latency["p99"]),
+            number(&latency["p999"]),
+            number(&latency["max"]),
+            cpu_s * 1e9 / taken,
+        ],
+    })
+}
+
+/// `fanblade`, running; killed when dropped.
+struct Process {
+    child: Child,
+    /// What it printed until it was ready.
+    ready: Vec<String>,
+    output: BufReader<std::process::ChildStdout>,
+}
+
+impl Process {
+    fn start(args: &[&str], cpus: &[usize]) -> anyhow::Result<Process> {
+        let program = std::env::current_exe()?.with_file_name("fanblade");
+        ensure!(program.is_file(), "there is no {}: `cargo xtask bench` builds it", program.display());
+        let mut command = Command::new(program);
+        command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        sys::tie(&mut command, cpus)?;
+        let mut child = command.spawn()?;
+        let output = child.stdout.take().context("no output")?;
+        let mut process = Process { child, ready: Vec::new(), output: BufReader::new(output) };
+        loop {
+            let mut line = String::new();
+            ensure!(process.output.read_line(&mut line)? > 0, "fanblade {} did not start", args.join(" "));
+            let is_ready = line.starts_with("ready ") || line.trim().starts_with("try ");
+            process.ready.push(line);
+            if is_ready {
+                return Ok(process);
+            }
+        }
+    }
+
+    fn admin(&self) -> anyhow::Result<SocketAddr> {
+        let address = |line: &String| line.trim().strip_prefix("live page")?.trim().split('/').nth(2)?.parse().ok();
+        self.ready.iter().find_map(address).context("the blade did not say where its admin port is")
+    }
+
+    fn begin(&mut self) -> anyhow::Result<()> {
+        Ok(self.child.stdin.as_mut().context("no input")?.write_all(b"\n")?)
+    }
+
+    /// Waits for its end; its summary.
+    fn report(&mut self) -> anyhow::Result<Value> {
+        let mut text = String::new();
+        self.output.read_to_string(&mut text)?;
+        Ok(serde_json::from_str(&text)?)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn status(admin: SocketAddr) -> anyhow::Result<Value> {
+    let mut stream = TcpStream::connect(admin)?;
+    write!(stream, "GET /v1/status HTTP/1.0\r\nHost: blade\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(serde_json::from_str(answer.split_once("\r\n\r\n").context("no HTTP")?.1)?)
+}
+
+/// Seconds of CPU that the sequencer's thread has had (proc(5), `schedstat`: nanoseconds on the CPU).
+fn sequencer_cpu(pid: u32) -> anyhow::Result<f64> {
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let path = task?.path();
+        if std::fs::read_to_string(path.join("comm"))?.trim() == "sequencer" {
+            let text = std::fs::read_to_string(path.join("schedstat"))?;
+            let ns: f64 = text.split_whitespace().next().context("an empty schedstat")?.parse()?;
+            return Ok(ns / 1e9);
+        }
+    }
+    bail!("no thread called sequencer");
+}
+
+const GROUP: &str = "239.192.77.1:26477";
+/// A packet of 1,400 bytes.
+const MESSAGES_PER_PACKET_USUAL: u64 = 36;
+const PATIENCE: Duration = Duration::from_secs(30);
