@@ -132,17 +132,10 @@ impl Orders {
         self.len = 0;
     }
 
-    /// Where the search for a reference begins. References that follow each other lie together, since their orders
-    /// come and mostly go together: a new one then meets memory that is still in the cache. Only where a block of them
-    /// lies is drawn by hash. Within it, references a multiple of 4 apart are neighbours: that is how Nasdaq's are given
-    /// out, by four engines in parallel.
     fn home(&self, reference: u64) -> usize {
         let [a, b] = self.keys;
-        let product = u128::from((reference / BLOCK) ^ a) * u128::from(b);
-        let block = (product ^ (product >> 64)) as usize;
-        let within = reference % BLOCK;
-        let place = within / ENGINES + within % ENGINES * (BLOCK / ENGINES);
-        self.wrap(block.wrapping_mul(BLOCK as usize).wrapping_add(place as usize))
+        let product = u128::from(reference ^ a) * u128::from(b);
+        self.wrap((product ^ (product >> 64)) as usize)
     }
 
     /// The table's length is a power of two.
@@ -150,10 +143,6 @@ impl Orders {
         index & (self.entries.len() - 1)
     }
 }
-
-/// References that lie together.
-const BLOCK: u64 = 64;
-const ENGINES: u64 = 4;
 
 /// Zeroed by the allocator, so that a page costs memory only once it is used.
 fn zeroed(len: usize) -> Vec<Entry> {
