@@ -81,7 +81,7 @@ fn plays_exactly(file: &Path) {
     assert_eq!(status["epoch"], "20191230-20191230A");
     assert_eq!(status["feed"]["troubles"]["disconnected"], 2, "{status:#}");
     assert_eq!((&status["feed"]["gaps"], &status["feed"]["duplicates"]), (&0.into(), &0.into()), "{status:#}");
-    assert!(blade.log().contains(": the server closed the connection"), "{}", blade.log());
+    blade.until_logged(": the server closed the connection");
 }
 
 #[test]
@@ -136,7 +136,7 @@ async fn readiness_and_staleness_follow_the_connection() {
          again in ",
         server.address
     );
-    blade.until("the refusal in the log", |_| blade.log().contains(&refused));
+    blade.until_logged(&refused);
     go_on.send(()).unwrap();
     let status = blade.until("the heartbeat", |status| status["feed"]["state"] == "live");
     assert_eq!((&status["ready"], &status["feed"]["troubles"]["login_refused"]), (&true.into(), &1.into()));

@@ -77,7 +77,7 @@ fn coinbase_books_tickers_and_trades() {
 
     upstream.send(r#"{"type":"error","message":"Failed to subscribe","reason":"XYZ-USD is not a valid product"}"#);
     let status = blade.until("the refusal", |status| status["feed"]["troubles"]["refused"] == 1);
-    assert!(blade.log().contains("the server says: XYZ-USD is not a valid product"), "{}", blade.log());
+    blade.until_logged("the server says: XYZ-USD is not a valid product");
     let feed = &status["feed"];
     assert_eq!((&feed["subject_gaps"], &feed["gaps"], &feed["gap_messages"]), (&json!(2), &json!(2), &json!(3)));
     assert_eq!((&feed["duplicates"], &feed["malformed"]), (&json!(1), &json!(0)));
@@ -172,9 +172,9 @@ fn kraken_books_are_verified_and_trades_are_counted() {
             "time_in":"2026-03-01T12:00:03Z","time_out":"2026-03-01T12:00:03Z"}"#,
     );
     let status = blade.until("the refusal", |status| status["feed"]["troubles"]["refused"] == 1);
-    assert!(blade.log().contains("the server says: Currency pair not supported XBT/USD"), "{}", blade.log());
+    blade.until_logged("the server says: Currency pair not supported XBT/USD");
     assert_eq!(status["feed"]["troubles"]["checksum"], 1);
-    assert!(blade.log().contains("the venue says 7"), "{}", blade.log());
+    blade.until_logged("the venue says 7");
     assert_eq!(blade.metric("fanblade_feed_stale_total"), 1.0, "the change of no book");
     assert_eq!(blade.metric("fanblade_feed_unmatched_total"), 3.0);
 }
@@ -223,7 +223,7 @@ fn binance_depth_best_prices_and_trades() {
     upstream.send(r#"{"error":{"code":2,"msg":"Invalid request: unknown stream"},"id":1}"#);
     upstream.send(r#"{"code":3,"msg":"Invalid JSON: expected value at line 1 column 1"}"#);
     blade.until("both refusals", |status| status["feed"]["troubles"]["refused"] == 2);
-    assert!(blade.log().contains("the server says: Invalid request: unknown stream"), "{}", blade.log());
+    blade.until_logged("the server says: Invalid request: unknown stream");
 }
 
 /// Coinbase Advanced Trade: arrays within arrays, a number for every message of the connection.
@@ -275,6 +275,6 @@ fn arrays_within_arrays_and_numbers_of_the_connection() {
     let notice = subscriber.notice("gap");
     assert_eq!((&notice["source"], &notice["from"], &notice["to"]), (&json!("websocket"), &json!(3), &json!(4)));
     let status = blade.until("the trouble", |status| status["feed"]["troubles"]["messages_missing"] == 1);
-    assert!(blade.log().contains("the server's messages 3 to 4 are missing"), "{}", blade.log());
+    blade.until_logged("the server's messages 3 to 4 are missing");
     assert_eq!(status["feed"]["gaps"], 1);
 }

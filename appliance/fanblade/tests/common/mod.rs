@@ -101,6 +101,11 @@ impl Blade {
         self.log.lock().unwrap().clone()
     }
 
+    /// What a status tells already may reach the log a little later.
+    pub fn until_logged(&self, words: &str) {
+        self.until(words, |_| self.log().contains(words));
+    }
+
     /// The answer of the admin port: status line and headers, body.
     pub fn get(&self, path: &str) -> (String, String) {
         http(self.admin, path)

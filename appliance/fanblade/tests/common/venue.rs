@@ -206,7 +206,9 @@ impl Subscriber {
 
     /// The next data frame, whatever notices come before it.
     pub fn frame(&mut self) -> Value {
+        let began = Instant::now();
         while self.frames.is_empty() {
+            assert!(began.elapsed() < PATIENCE, "no frame; notices: {:?}", self.notices);
             self.read();
         }
         self.frames.remove(0)
@@ -224,11 +226,19 @@ impl Subscriber {
         self.texts.last().unwrap()
     }
 
-    /// The next notice of this kind, whatever others come before it.
+    /// The next notice of this kind, whatever others come before it. Those of the feed's condition have a way of their
+    /// own to subscribers, so that they may be before or behind an epoch: they are lost only to each other.
     pub fn notice(&mut self, kind: &str) -> Value {
+        let began = Instant::now();
         loop {
+            // Pings go on, so that the socket's own patience does not end.
+            assert!(began.elapsed() < PATIENCE, "no notice {kind}, but {:?}, {:?}", self.notices, self.frames);
             if let Some(at) = self.notices.iter().position(|notice| notice["kind"] == kind) {
-                return self.notices.drain(..=at).next_back().unwrap();
+                let found = self.notices.remove(at);
+                let is_other = |notice: &Value| is_of_condition(notice) != is_of_condition(&found);
+                let kept = self.notices.drain(..at).filter(is_other).collect::<Vec<_>>();
+                self.notices.splice(..0, kept);
+                return found;
             }
             self.read();
         }
@@ -249,4 +259,8 @@ impl Subscriber {
             other => panic!("{other:?}"),
         }
     }
+}
+
+fn is_of_condition(notice: &Value) -> bool {
+    ["live", "stale"].iter().any(|kind| notice["kind"] == *kind)
 }

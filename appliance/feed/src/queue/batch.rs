@@ -69,11 +69,16 @@ impl Batch {
         }
     }
 
-    /// Conditions are outside of the limits: of several in a row only the last is kept, so that there are at most as
-    /// many as there are records.
+    /// Conditions are outside of the limits: of several in a row the last is kept, and the worst of those before it,
+    /// since a break must be told even if it is over when somebody looks. So they are at most twice as many as records.
     pub(super) fn push_condition(&mut self, condition: Condition) {
-        match self.items.last_mut() {
-            Some(Item::Condition(last)) => *last = condition,
+        match self.items.as_mut_slice() {
+            [.., Item::Condition(before), Item::Condition(last)] => {
+                if !matches!(before, Condition::Stale(_)) {
+                    *before = *last;
+                }
+                *last = condition;
+            }
             _ => self.items.push(Item::Condition(condition)),
         }
     }

@@ -95,7 +95,12 @@ impl Feed for QueueFeed {
             }
             let Some(said) = self.draining.next(&mut self.place) else { continue };
             match said {
-                Said::Condition(condition) => self.condition = condition,
+                Said::Condition(condition) => {
+                    // Whoever polls looks at it between polls, and is to see every one.
+                    if std::mem::replace(&mut self.condition, condition) != condition {
+                        break;
+                    }
+                }
                 Said::Session { session, first_seq } => self.begin(session, first_seq, sink),
                 Said::Event(event) => {
                     match event {

@@ -50,6 +50,38 @@ impl Wake for Bell {
     }
 }
 
+/// The conditions that somebody sees who looks after each poll.
+fn conditions(feed: &mut QueueFeed) -> Vec<Condition> {
+    let mut seen = Vec::new();
+    while poll(feed).1 == Poll::Busy {
+        seen.push(feed.condition());
+    }
+    seen.push(feed.condition());
+    seen.dedup();
+    seen
+}
+
+#[test]
+fn a_break_is_seen_however_short_it_was() {
+    const BREAK: Condition = Condition::Stale(Stale::Disconnected);
+    let (sender, mut feed) = queue(&QueueConfig::new("test", SESSION));
+    conditions(&mut feed);
+    for condition in [BREAK, Condition::CatchingUp, Condition::Live] {
+        sender.set_condition(condition);
+    }
+    assert_eq!(conditions(&mut feed), [BREAK, Condition::Live]);
+    for condition in [BREAK, Condition::Live, BREAK, Condition::Live, BREAK].repeat(100) {
+        sender.set_condition(condition);
+    }
+    assert_eq!(conditions(&mut feed), [BREAK], "two of a row are kept");
+    sender.set_condition(Condition::Live);
+    sender.try_send(&update("/a/b", "1")).unwrap();
+    sender.set_condition(BREAK);
+    sender.try_send(&update("/a/b", "2")).unwrap();
+    sender.set_condition(Condition::Live);
+    assert_eq!(conditions(&mut feed), [Condition::Live, BREAK, Condition::Live]);
+}
+
 #[test]
 fn records_come_out_as_they_went_in() {
     let (sender, mut feed) = queue(&QueueConfig { first_seq: 41, ..QueueConfig::new("test", SESSION) });
@@ -63,15 +95,15 @@ fn records_come_out_as_they_went_in() {
     assert_eq!(sender.try_send(&opaque), Ok(42));
     assert_eq!(feed.condition(), Condition::Live);
     let mut events = Vec::new();
-    let polled = feed.poll(1, &mut |event| match event {
+    let mut note = |event: Event<'_>| match event {
         Event::SessionStart { session } => events.push(format!("session {}", session.escape_ascii())),
         Event::Trouble(trouble) => events.push(format!("{} {trouble}", trouble.kind())),
         Event::Update { seq, subject, ts_ns, data, received_ns } => {
             events.push(format!("{seq} {subject} {ts_ns} {data:?} {received_ns}"));
         }
         other => events.push(format!("{other:?}")),
-    });
-    assert!(matches!(polled, Ok(Poll::IdleUntil(_))));
+    };
+    while feed.poll(1, &mut note).unwrap() == Poll::Busy {}
     let expected = [
         "session session   ",
         "SnapshotStart",
