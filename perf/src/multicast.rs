@@ -24,8 +24,9 @@ pub(crate) struct MulticastArgs {
     /// Messages a second, one measurement each
     #[arg(long, value_delimiter = ',', default_values_t = [10_000, 100_000, 300_000, 1_000_000])]
     rates: Vec<u64>,
-    /// How long each rate is held
-    #[arg(long, default_value_t = 6.0)]
+    /// How long each rate is held. Latencies are those of the last ten seconds, so that more than 11 leave out the
+    /// beginning, when every instrument is new
+    #[arg(long, default_value_t = 20.0)]
     seconds: f64,
     /// The highest rate is a burst of so many seconds
     #[arg(long, default_value_t = 1.0)]
@@ -36,6 +37,9 @@ pub(crate) struct MulticastArgs {
     /// The sequencer never sleeps
     #[arg(long)]
     busy: bool,
+    /// Bytes in a packet at most: 1,400 hold 36 messages, which all have the receive time of their packet
+    #[arg(long, default_value_t = 1_400)]
+    packet_len: u16,
     /// The kernel's buffer for the line
     #[arg(long, default_value = "32MiB")]
     receive_buffer: String,
@@ -95,7 +99,7 @@ pub(crate) fn run(args: &MulticastArgs) -> anyhow::Result<()> {
         "runs": args.runs,
         "busy": args.busy,
         "receive_buffer": args.receive_buffer,
-        "messages_per_packet_max": MESSAGES_PER_PACKET_USUAL,
+        "packet_len_max": args.packet_len,
         "by_rate": by_rate,
     });
     report::save(&report, args.out.as_deref(), if args.busy { "multicast-busy" } else { "multicast" })
@@ -143,7 +147,7 @@ fn measure(
     });
     std::fs::write(&file, toml::to_string(&configuration)?)?;
     let blade = Process::start(&["run", "--config", &file.display().to_string()], &[])?;
-    let (messages_text, rate_text) = (messages.to_string(), rate.to_string());
+    let (messages_text, rate_text, packet_len) = (messages.to_string(), rate.to_string(), args.packet_len.to_string());
     let replay_args = [
         "replay",
         "sim",
@@ -155,10 +159,12 @@ fn measure(
         &rate_text,
         "--messages",
         &messages_text,
+        "--packet-len",
+        &packet_len,
         "--wait-for",
         "stdin",
         "--linger",
-        "0.5",
+        &LINGER_S.to_string(),
         "--json",
     ];
     let mut replay = Process::start(&replay_args, &[publisher])?;
@@ -186,7 +192,7 @@ fn measure(
     ensure!(taken > 0.0, "no message has come: {}", status["feed"]);
     Ok(Sample {
         rate,
-        messages_per_s: messages as f64 / number(&sent["seconds"]).max(1e-9),
+        messages_per_s: messages as f64 / (number(&sent["seconds"]) - LINGER_S).max(1e-9),
         figures: [
             taken,
             number(&status["feed"]["gap_messages"]),
@@ -276,6 +282,6 @@ fn sequencer_cpu(pid: u32) -> anyhow::Result<f64> {
 }
 
 const GROUP: &str = "239.192.77.1:26477";
-/// A packet of 1,400 bytes.
-const MESSAGES_PER_PACKET_USUAL: u64 = 36;
+/// How long the publisher waits after its last message, which its own account of its time includes.
+const LINGER_S: f64 = 0.5;
 const PATIENCE: Duration = Duration::from_secs(30);
