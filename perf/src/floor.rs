@@ -27,7 +27,7 @@ use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 
 use crate::swarm::plan::Upgrade;
-use crowd::Crowd;
+pub(crate) use crowd::Crowd;
 
 #[derive(Debug, Args)]
 pub(crate) struct FloorArgs {
@@ -72,15 +72,15 @@ pub(crate) struct FloorArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ServerArgs {
     #[arg(long)]
-    engine: EngineKind,
+    pub(crate) engine: EngineKind,
     #[arg(long)]
-    subscribers: usize,
+    pub(crate) subscribers: usize,
     #[arg(long)]
-    payload_bytes: usize,
+    pub(crate) payload_bytes: usize,
     #[arg(long)]
-    cpu: usize,
+    pub(crate) cpu: usize,
     #[arg(long)]
-    spin_us: u32,
+    pub(crate) spin_us: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -99,7 +99,7 @@ impl EngineKind {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ServerKind {
+pub(crate) enum ServerKind {
     /// A loop of sends, no Fanblade code
     Bare,
     /// Ring, worker and engine
@@ -153,7 +153,15 @@ pub(crate) fn run(args: &FloorArgs) -> anyhow::Result<()> {
 }
 
 fn measure(args: &FloorArgs, engine: EngineKind, kind: ServerKind) -> anyhow::Result<Vec<Sample>> {
-    let mut server = Server::start(args, engine, kind)?;
+    let program = Command::new(std::env::current_exe()?);
+    let wanted = ServerArgs {
+        engine,
+        subscribers: args.subscribers as usize,
+        payload_bytes: args.payload_bytes.into(),
+        cpu: args.server_cpu,
+        spin_us: args.spin_us,
+    };
+    let mut server = Server::start(program, kind, &wanted)?;
     let target = format!("/v1/stream?subjects={}&mode=all", blade::SUBJECT);
     let upgrade = (kind == ServerKind::Blade).then(|| Upgrade::to(server.addr, &target)).transpose()?;
     let upgrade = upgrade.map(|upgrade| (upgrade, 1));
@@ -189,25 +197,26 @@ fn measure(args: &FloorArgs, engine: EngineKind, kind: ServerKind) -> anyhow::Re
 
 /// A server's process. It listens on an address that it prints, publishes as many messages as each byte on its standard
 /// input says, and ends when that does.
-struct Server {
+pub(crate) struct Server {
     child: Child,
     stdin: Option<ChildStdin>,
-    addr: SocketAddrV4,
+    pub(crate) addr: SocketAddrV4,
     clock: ClockId,
 }
 
 impl Server {
-    fn start(args: &FloorArgs, engine: EngineKind, kind: ServerKind) -> anyhow::Result<Server> {
+    /// `program` is this one, or runs it.
+    pub(crate) fn start(mut program: Command, kind: ServerKind, wanted: &ServerArgs) -> anyhow::Result<Server> {
         let subcommand = match kind {
             ServerKind::Bare => "floor-server",
             ServerKind::Blade => "floor-blade",
         };
-        let mut child = Command::new(std::env::current_exe()?)
-            .args([subcommand, "--engine", engine.name()])
-            .args(["--subscribers", &args.subscribers.to_string()])
-            .args(["--payload-bytes", &args.payload_bytes.to_string()])
-            .args(["--cpu", &args.server_cpu.to_string()])
-            .args(["--spin-us", &args.spin_us.to_string()])
+        let mut child = program
+            .args([subcommand, "--engine", wanted.engine.name()])
+            .args(["--subscribers", &wanted.subscribers.to_string()])
+            .args(["--payload-bytes", &wanted.payload_bytes.to_string()])
+            .args(["--cpu", &wanted.cpu.to_string()])
+            .args(["--spin-us", &wanted.spin_us.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -224,7 +233,7 @@ impl Server {
         Ok(server)
     }
 
-    fn publish(&mut self, messages: u8) -> anyhow::Result<()> {
+    pub(crate) fn publish(&mut self, messages: u8) -> anyhow::Result<()> {
         let stdin = self.stdin.as_mut().context("the server was stopped")?;
         stdin.write_all(&[messages]).context("the server has ended")
     }
@@ -234,7 +243,7 @@ impl Server {
         Ok(self.clock.now()?.into())
     }
 
-    fn stop(mut self) -> anyhow::Result<()> {
+    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
         self.stdin = None;
         let status = self.child.wait()?;
         ensure!(status.success(), "the server ended with {status}");

@@ -6,11 +6,14 @@
 //! instructions-day`: a simulated day over the path of `feed`, where each type of message passes through a function of
 //! its own, by which its instructions are told from the others'.
 //!
+//! Behind the ring, [`delivery`] counts what a delivered message and a session cost the worker.
+//!
 //! What this does not see: waiting for memory, the kernel, and reading the clock, which is a system call under
 //! valgrind.
 
 mod callgrind;
 pub(crate) mod day;
+mod delivery;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -64,6 +67,7 @@ pub(crate) fn run(args: &InstructionsArgs) -> anyhow::Result<()> {
         .map(|cost| cost.instructions)
         .sum();
     let per_message = |instructions: u64| rounded(instructions as f64 / counted.messages as f64, 0);
+    let delivery = delivery::count()?;
     let report = json!({
         "measurement": "instructions",
         "command": machine::command(),
@@ -81,6 +85,10 @@ pub(crate) fn run(args: &InstructionsArgs) -> anyhow::Result<()> {
         "per_message": per_message(all),
         // Session, numbering, framing, waking.
         "per_message_of_packets": per_message(all.saturating_sub(in_messages)),
+        // The worker's, on the epoll engine.
+        "per_delivery": rounded(delivery.one, 1),
+        "per_delivery_of_8": rounded(delivery.of_eight, 1),
+        "per_session": rounded(delivery.session, 0),
     });
     print(&report);
     report::save(&report, args.out.as_deref(), "instructions")?;
@@ -99,11 +107,8 @@ fn count(args: &InstructionsArgs) -> anyhow::Result<Counted> {
     let version = Command::new("valgrind").arg("--version").output();
     let version = version.context("there is no valgrind here; `cargo xtask setup` installs it")?;
     let out = tempfile::NamedTempFile::new().context("a place for callgrind's output")?;
-    let mut valgrind = Command::new("valgrind");
+    let mut valgrind = callgrind::command(out.path())?;
     valgrind
-        .args(["--tool=callgrind", "--quiet", "--compress-strings=no", "--compress-pos=no"])
-        .arg(format!("--callgrind-out-file={}", out.path().display()))
-        .arg(std::env::current_exe()?)
         .arg("instructions-day")
         .args(["--symbols", &args.symbols.to_string(), "--messages", &args.messages.to_string()])
         .args(["--warmup-messages", &args.warmup_messages.to_string()]);
@@ -135,6 +140,10 @@ fn print(report: &Value) {
         eprintln!("  {kind} {name:20} {:>6}  ({} messages)", it["instructions"], it["messages"]);
     }
     eprintln!("  all, with framing      {:>6}", report["per_message"]);
+    eprintln!("instructions of a worker (epoll)");
+    eprintln!("  per delivered message  {:>6}", report["per_delivery"]);
+    eprintln!("  the same, eight at once{:>6}", report["per_delivery_of_8"]);
+    eprintln!("  per session            {:>6}", report["per_session"]);
 }
 
 fn read(path: &Path) -> anyhow::Result<Value> {
@@ -157,11 +166,12 @@ fn compare(report: &Value, baseline: &Value, tolerance: f64) -> anyhow::Result<(
     let figures = types
         .filter(|(_, it)| it["messages"].as_u64() >= Some(MESSAGES_TELLING_MIN))
         .map(|(kind, it)| (format!("type {kind}"), &it["instructions"], &baseline["by_type"][kind]["instructions"]));
-    let all = ("all".to_owned(), &report["per_message"], &baseline["per_message"]);
-    for (what, now, then) in figures.chain([all]) {
+    let others = ["per_message", "per_delivery", "per_delivery_of_8", "per_session"];
+    let others = others.into_iter().map(|name| (name.to_owned(), &report[name], &baseline[name]));
+    for (what, now, then) in figures.chain(others) {
         let (Some(now), Some(then)) = (now.as_f64(), then.as_f64()) else { continue };
         let change = (now / then - 1.0) * 100.0;
-        eprintln!("{what:8} {then:>6} then, {now:>6} now: {change:+.1} %");
+        eprintln!("{what:17} {then:>6} then, {now:>6} now: {change:+.1} %");
         if change > tolerance {
             worse.push(format!("{what} {change:+.1} %"));
         }

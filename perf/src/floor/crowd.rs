@@ -10,7 +10,7 @@ use crate::swarm::plan::{Plan, Upgrade};
 use crate::swarm::sockets::{Audience, Sockets};
 use crate::swarm::subscribers::Pong;
 
-pub(super) struct Crowd {
+pub(crate) struct Crowd {
     sockets: Sockets,
     readers: Readers,
 }
@@ -35,7 +35,7 @@ enum Position {
 impl Crowd {
     /// `upgrade`: how each of them makes its handshake, and how many frames it hears before the first message. None:
     /// bare TCP.
-    pub(super) fn open(
+    pub(crate) fn open(
         addr: std::net::SocketAddrV4,
         count: u32,
         upgrade: Option<(Upgrade, usize)>,
@@ -64,7 +64,7 @@ impl Crowd {
     }
 
     /// Spins until every connection has received every message before `number`, and checks each byte.
-    pub(super) fn await_messages(&mut self, number: u64, patience: Duration) -> anyhow::Result<()> {
+    pub(crate) fn await_messages(&mut self, number: u64, patience: Duration) -> anyhow::Result<()> {
         let Crowd { sockets, readers } = self;
         let position = number * readers.messages.frame_len() as u64;
         let total = position * readers.positions.len() as u64;

@@ -10,6 +10,23 @@
 //! ("Callgrind Format Specification", valgrind manual. Names are written out: `--compress-strings=no`.)
 
 use std::collections::HashMap;
+use std::path::Path;
+use std::process::Command;
+
+/// This program under callgrind, its arguments yet to come.
+pub(super) fn command(out: &Path) -> std::io::Result<Command> {
+    let mut valgrind = Command::new("valgrind");
+    valgrind
+        .args(["--tool=callgrind", "--quiet", "--compress-strings=no", "--compress-pos=no"])
+        .arg(format!("--callgrind-out-file={}", out.display()))
+        .arg(std::env::current_exe()?);
+    Ok(valgrind)
+}
+
+/// All instructions of the program.
+pub(super) fn total(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix("totals: "))?.trim().parse().ok()
+}
 
 /// Calls of a function, and the instructions within them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,5 +65,6 @@ mod tests {
         assert_eq!(costs["message_a"], Cost { calls: 52, instructions: 1_248 });
         assert_eq!(costs["message_b"], Cost { calls: 1, instructions: 9 });
         assert_eq!(costs.len(), 2);
+        assert_eq!((total("+1 3\n\ntotals: 1234\n"), total(text)), (Some(1_234), None));
     }
 }

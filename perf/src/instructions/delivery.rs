@@ -1,0 +1,63 @@
+//! The other side of the ring: what a delivered message and a session cost the worker.
+//!
+//! The server of `floor` runs under callgrind, its clients outside. Two runs that differ by one thing alone, messages
+//! or sessions, differ by what that thing costs, wherever its instructions were inlined.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::callgrind;
+use crate::floor::{self, Crowd, EngineKind, Server, ServerArgs, ServerKind};
+use crate::swarm::plan::Upgrade;
+
+/// Instructions of a worker, in user space.
+pub(super) struct Costs {
+    /// Per message that one subscriber of many gets, alone.
+    pub(super) one: f64,
+    /// The same, of eight that are sent at once.
+    pub(super) of_eight: f64,
+    /// Per session: accepted, upgraded, subscribed, and the end of all.
+    pub(super) session: f64,
+}
+
+pub(super) fn count() -> anyhow::Result<Costs> {
+    let [few, many] = [ROUNDS, 3 * ROUNDS];
+    let deliveries = f64::from(many - few) * f64::from(SUBSCRIBERS);
+    let delivered = |backlog: u8| -> anyhow::Result<f64> {
+        let more = server(SUBSCRIBERS, many, backlog)?.saturating_sub(server(SUBSCRIBERS, few, backlog)?);
+        Ok(more as f64 / (deliveries * f64::from(backlog)))
+    };
+    let sessions = server(3 * SUBSCRIBERS, 0, 1)?.saturating_sub(server(SUBSCRIBERS, 0, 1)?);
+    Ok(Costs { one: delivered(1)?, of_eight: delivered(8)?, session: sessions as f64 / f64::from(2 * SUBSCRIBERS) })
+}
+
+/// All instructions of a server that so many subscribe to, and that publishes so often, `backlog` messages at once.
+fn server(subscribers: u32, rounds: u32, backlog: u8) -> anyhow::Result<u64> {
+    let out = tempfile::NamedTempFile::new().context("a place for callgrind's output")?;
+    let wanted = ServerArgs {
+        // Whose system calls valgrind knows.
+        engine: EngineKind::Epoll,
+        subscribers: subscribers as usize,
+        payload_bytes: PAYLOAD_BYTES,
+        cpu: fanblade_net::affinity::cpus_allowed()?.first().copied().unwrap_or_default(),
+        spin_us: 0,
+    };
+    let mut server = Server::start(callgrind::command(out.path())?, ServerKind::Blade, &wanted)?;
+    let target = format!("/v1/stream?subjects={}&mode=all", floor::blade::SUBJECT);
+    let upgrade = Upgrade::to(server.addr, &target)?;
+    let mut crowd = Crowd::open(server.addr, subscribers, Some((upgrade, 1)), PAYLOAD_BYTES)?;
+    for round in 1..=rounds {
+        server.publish(backlog)?;
+        crowd.await_messages(u64::from(round) * u64::from(backlog), PATIENCE)?;
+    }
+    server.stop()?;
+    let text = std::fs::read_to_string(out.path()).context("callgrind's output")?;
+    callgrind::total(&text).context("callgrind has not counted")
+}
+
+const SUBSCRIBERS: u32 = 200;
+const ROUNDS: u32 = 50;
+const PAYLOAD_BYTES: usize = 512;
+/// For one round of a server that is fifty times slower than it is.
+const PATIENCE: Duration = Duration::from_secs(60);
