@@ -60,6 +60,21 @@ fn a_scenario_with_messages_is_measured_and_nothing_is_lost() {
 }
 
 #[test]
+fn the_blade_as_it_is_run_is_a_server_of_scenarios() {
+    if is_machine_too_small() {
+        return;
+    }
+    let result =
+        result(&["kafkorama-1m", "--server", "blade", "--subscribers", "500", "--warmup", "0.5", "--duration", "2"]);
+    assert_eq!((&result["server"], &result["lost"]), (&"blade".into(), &0.into()));
+    assert_eq!(result["delivered"], result["expected"]);
+    assert_eq!(result["configuration"]["feed"]["source"], "publisher");
+    // What it counts itself.
+    assert_eq!(result["server_counters"]["feed"]["state"], "live");
+    assert!(result["server_counters"]["ring"]["published"].as_u64() >= result["published"].as_u64());
+}
+
+#[test]
 fn those_who_read_are_told_from_those_who_do_not() {
     if is_machine_too_small() {
         return;

@@ -1,5 +1,6 @@
 //! Servers under test. Each is a process (or several) of its own, pinned to CPUs of its own.
 
+mod blade;
 pub(crate) mod datapath;
 
 use std::net::SocketAddrV4;
@@ -52,6 +53,8 @@ pub(crate) struct Manners {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ServerKind {
+    /// `fanblade run`, fed by its publisher feed
+    Blade,
     /// Ring, worker and engine of the blade in a process of ours, without feed and control
     Datapath,
 }
@@ -59,12 +62,14 @@ pub(crate) enum ServerKind {
 impl ServerKind {
     pub(crate) fn name(self) -> &'static str {
         match self {
+            ServerKind::Blade => "blade",
             ServerKind::Datapath => "datapath",
         }
     }
 
     pub(crate) fn start(self, scenario: &Scenario, cpus: &[usize]) -> anyhow::Result<Box<dyn Server>> {
         Ok(match self {
+            ServerKind::Blade => Box::new(blade::Blade::start(scenario, cpus)?),
             ServerKind::Datapath => Box::new(datapath::Datapath::start(scenario, cpus)?),
         })
     }

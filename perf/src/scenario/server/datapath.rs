@@ -118,6 +118,7 @@ pub(crate) struct Datapath {
     lines: Lines<BufReader<ChildStdout>>,
     input: Input,
     addr: SocketAddrV4,
+    mode: String,
     ping_interval_ms: u32,
 }
 
@@ -137,7 +138,7 @@ impl Datapath {
         let input = Input(Arc::new(Mutex::new(stdin)));
         let nowhere = SocketAddrV4::new([127, 0, 0, 1].into(), 0);
         // From here on dropping it ends the process.
-        let mut it = Datapath { child, lines, input, addr: nowhere, ping_interval_ms };
+        let mut it = Datapath { child, lines, input, addr: nowhere, mode: scenario.mode.clone(), ping_interval_ms };
         let SocketAddr::V4(addr) = it.line()?["addr"].as_str().unwrap_or_default().parse()? else { bail!("no IPv4") };
         it.addr = addr;
         Ok(it)
@@ -163,7 +164,7 @@ impl Server for Datapath {
     fn manners(&self) -> Manners {
         Manners {
             addr: self.addr,
-            target: format!("/v1/stream?subjects={}&mode=all", message::SUBJECT),
+            target: format!("/v1/stream?subjects={}&mode={}", message::SUBJECT, self.mode),
             protocol: None,
             subscribe: Vec::new(),
             is_binary: false,
