@@ -6,7 +6,7 @@
 //!   ▲           │                  │  rules: pattern, subject, value, time
 //!   └ subscribe ┘                  └─ subjects: numbers, books
 //! ```
-//! - [`pointer`], [`pattern`], [`template`]: what the configuration is written in
+//! - [`mod@pointer`], [`pattern`], [`template`]: what the configuration is written in
 //! - [`extract`], [`value`]: reading messages as text, once, without changing what stands there
 //! - [`rule`], [`subjects`], [`mapper`]: from a message to what is to be done about it, a [`batch`]
 //! - [`sequence`], [`book`]: how gaps are found
