@@ -14,6 +14,7 @@ mod room;
 pub(crate) mod server;
 pub(crate) mod storm;
 mod traffic;
+mod wire;
 
 use std::path::PathBuf;
 
@@ -42,9 +43,9 @@ pub(crate) struct RunArgs {
     /// Payload of a message
     #[arg(long)]
     payload_bytes: Option<u32>,
-    /// The server
-    #[arg(long, default_value = "datapath")]
-    server: ServerKind,
+    /// The server [default: datapath; from wire to wire, blade]
+    #[arg(long)]
+    server: Option<ServerKind>,
     /// Its CPUs [default: the first half]
     #[arg(long, value_delimiter = ',')]
     server_cpus: Vec<usize>,
@@ -77,20 +78,23 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     scenario.payload_bytes = args.payload_bytes.unwrap_or(scenario.payload_bytes);
     scenario.check()?;
     room::check(&scenario).with_context(|| format!("this machine is too small for {name}"))?;
-    let cpus = cpus(args)?;
+    let cpus = cpus(args, &scenario)?;
     eprintln!("{name}: {}; {} subscribers", scenario.title, scenario.subscribers);
+    let usual = if scenario.kind == Kind::WireToWire { ServerKind::Blade } else { ServerKind::Datapath };
+    let server = args.server.unwrap_or(usual);
     let mut runs = Vec::new();
     for number in 1..=args.runs {
         let run = match scenario.kind {
-            Kind::Traffic => traffic::run(&scenario, args.server, &cpus),
-            Kind::Storm => storm::run(&scenario, args.server, &cpus),
+            Kind::Traffic => traffic::run(&scenario, server, &cpus),
+            Kind::Storm => storm::run(&scenario, server, &cpus),
+            Kind::WireToWire => wire::run(&scenario, server, &cpus),
         };
         let run = run.with_context(|| format!("run {number} of {name}"))?;
         eprintln!("run {number}: {}", run.summary);
         runs.push(run);
     }
-    let report = results::report(name, &scenario, args.server, &cpus, &runs);
-    let stem = format!("{name}-{}-{}", args.server.name(), scenario.subscribers);
+    let report = results::report(name, &scenario, server, &cpus, &runs);
+    let stem = format!("{name}-{}-{}", server.name(), scenario.subscribers);
     crate::report::save(&report, args.out.as_deref(), &stem)?;
     let failures: Vec<&str> = runs.iter().filter_map(|run| run.failure.as_deref()).collect();
     let verdict = if failures.is_empty() { "ok".to_owned() } else { format!("FAILED: {}", failures.join("; ")) };
@@ -99,16 +103,19 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn cpus(args: &RunArgs) -> anyhow::Result<Cpus> {
+fn cpus(args: &RunArgs, scenario: &Scenario) -> anyhow::Result<Cpus> {
     let allowed = fanblade_net::affinity::cpus_allowed()?;
-    let (first, second) = allowed.split_at(allowed.len() / 2);
+    let half = allowed.len() / 2;
+    let first = &allowed[..half.max(scenario.server_cpus as usize).min(allowed.len())];
+    let second = &allowed[half..];
     let choose = |given: &[usize], usual: &[usize]| if given.is_empty() { usual.to_vec() } else { given.to_vec() };
     let cpus = Cpus { server: choose(&args.server_cpus, first), clients: choose(&args.client_cpus, second) };
     ensure!(!cpus.server.is_empty(), "server and clients need a CPU each; this machine lets us use {allowed:?}");
     for cpu in cpus.server.iter().chain(&cpus.clients) {
         ensure!(allowed.contains(cpu), "CPU {cpu} is not among those that may be used: {allowed:?}");
     }
-    if cpus.server.iter().any(|cpu| cpus.clients.contains(cpu)) {
+    // From wire to wire, clients that share a CPU sleep.
+    if scenario.kind != Kind::WireToWire && cpus.server.iter().any(|cpu| cpus.clients.contains(cpu)) {
         bail!("server {:?} and clients {:?} would disturb each other", cpus.server, cpus.clients);
     }
     Ok(cpus)

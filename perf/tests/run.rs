@@ -88,6 +88,28 @@ fn those_who_read_are_told_from_those_who_do_not() {
 }
 
 #[test]
+fn a_packet_is_followed_from_the_kernel_to_each_client() {
+    if is_machine_too_small() {
+        return;
+    }
+    // The clients' own thread spins in the one and sleeps in the other, where there are two CPUs.
+    for scenario in ["wire-to-wire", "wire-to-wire-busy"] {
+        let result = result(&[scenario, "--subscribers", "5", "--warmup", "0.2", "--duration", "1"]);
+        assert_eq!((&result["server"], &result["lost"]), (&"blade".into(), &0.into()));
+        assert_eq!((&result["packets"], &result["delivered"]), (&1_000.into(), &5_000.into()));
+        let mean = |pointer: &str| result.pointer(pointer).unwrap()["mean"].as_f64().unwrap();
+        let stages = ["kernel_to_publish", "publish_to_frame", "frame_to_client"];
+        let sum: f64 = stages.iter().map(|stage| mean(&format!("/stages_us/{stage}"))).sum();
+        let all = mean("/latency_us");
+        assert!((sum - all).abs() < 0.1 * all, "{scenario}: the stages' {sum} µs are not the whole's {all}");
+        assert!(mean("/position/first_us") < mean("/position/last_us"), "{scenario}");
+    }
+    let output = run(&["wire-to-wire", "--server", "datapath", "--duration", "1"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && stderr.contains("only the blade"), "{stderr}");
+}
+
+#[test]
 fn a_storm_is_measured_beside_a_bare_loop() {
     if is_machine_too_small() {
         return;

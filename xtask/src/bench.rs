@@ -17,6 +17,7 @@ use crate::{child, repository};
 ///   cargo xtask bench idle             memory per idle session, 100,000 of them; none lost
 ///   cargo xtask bench run              the scenarios of perf/scenarios/: what others have published, and ours
 ///   cargo xtask bench run kafkorama-1m --subscribers 50000 --runs 3 --duration 60
+///   cargo xtask bench run wire-to-wire one packet in, one frame out, and where the time goes; also -busy, -sparse
 ///   cargo xtask bench report           docs/BENCHMARKS.md and docs/plots/, from the results of scenarios
 ///   cargo xtask bench --help           this; without a name: the list of measurements
 ///

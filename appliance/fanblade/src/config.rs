@@ -78,6 +78,8 @@ pub(crate) struct DataConfig {
     pub(crate) allowed_origins: Spanned<Vec<String>>,
     pub(crate) backlog: Spanned<u64>,
     pub(crate) notsent_lowat: Bytes,
+    /// Of a worker with a CPU of its own, before it sleeps.
+    pub(crate) spin_us: Spanned<u64>,
 }
 
 /// `[admin]`: metrics, health and the live page.
@@ -252,6 +254,8 @@ impl Config {
             }
         }
         in_range(&self.data.backlog, 1, 1 << 20, "waiting connections")?;
+        // Its sockets wait meanwhile.
+        in_range(&self.data.spin_us, 0, 1_000, "microseconds")?;
         if *self.admin.listen.get_ref() == self.data.listen && self.data.listen.port() != 0 {
             let message = format!("{} is the data address already", self.data.listen);
             return fault(&self.admin.listen, message, "give the admin port another number");
@@ -507,6 +511,7 @@ impl Default for DataConfig {
             allowed_origins: unplaced(Vec::new()),
             backlog: unplaced(65_535),
             notsent_lowat: Bytes(16 << 10),
+            spin_us: unplaced(50),
         }
     }
 }

@@ -335,7 +335,7 @@ fn start_workers(
             limits: limits.clone(),
             origins: config.data.allowed_origins.get_ref().clone(),
             // A thread that shares its CPU must not burn it.
-            spin_us: if cpu.is_some() { SPIN_US } else { 0 },
+            spin_us: cpu.and_then(|_| u32::try_from(*config.data.spin_us.get_ref()).ok()).unwrap_or(0),
         };
         let sessions_max = limits.sessions_max as usize;
         let reader = writer.open_reader().context("cannot map the ring")?;
@@ -452,5 +452,3 @@ const DRAIN_STEP: Duration = Duration::from_millis(5);
 /// Over which time clients spread their return after a restart.
 const RECONNECT_MS_MAX: u32 = 5_000;
 const ADMIN_CLOSE_MAX: Duration = Duration::from_millis(500);
-/// How long a worker with a CPU of its own looks for work before it sleeps.
-const SPIN_US: u32 = 50;

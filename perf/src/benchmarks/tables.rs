@@ -19,7 +19,11 @@ pub(super) fn markdown(results: &[Scenario]) -> String {
         // Into a string, which does not fail.
         let _ = write!(page, "\n### {}: {}\n\n", first.text("scenario"), first.text("title"));
         let _ = writeln!(page, "{}", about(first));
-        page += &if first.text("kind") == "storm" { storm(of_one) } else { traffic(of_one) };
+        page += &match first.text("kind") {
+            "storm" => storm(of_one),
+            "wire-to-wire" => wire(of_one),
+            _ => traffic(of_one),
+        };
         let ours: Vec<String> = of_one.iter().map(|it| format!("[{0}](../perf/results/{0})", it.file)).collect();
         let _ = write!(page, "\nFrom {}", ours.join(", "));
         let _ = writeln!(page, "; `{}`.", first.text("command"));
@@ -123,9 +127,37 @@ fn storm(results: &[Scenario]) -> String {
     table
 }
 
+fn wire(results: &[Scenario]) -> String {
+    let mut table = String::from(
+        "| subscribers | p50 µs | p99 | p99.9 | max | packet to ring, p50 / p99 | ring to frame | frame to client \
+         | first of the fan-out | last | lost |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    for it in results {
+        let us = |pointer: &str| decimal(it.number(pointer), 1);
+        let both = |of: &str| format!("{} / {}", us(&format!("/{of}/p50")), us(&format!("/{of}/p99")));
+        let _ = writeln!(
+            table,
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            whole(it.number("/subscribers")),
+            with_spread(it, "latency_us_p50", 1),
+            with_spread(it, "latency_us_p99", 1),
+            us("/latency_us/p999"),
+            us("/latency_us/max"),
+            both("stages_us/kernel_to_publish"),
+            both("stages_us/publish_to_frame"),
+            both("stages_us/frame_to_client"),
+            both("position/first_us"),
+            both("position/last_us"),
+            whole(it.number("/lost_in_all_runs")),
+        );
+    }
+    table
+}
+
 /// `5.25 (5.00 to 5.50)`: the median run's, and the least and most of all.
 fn with_spread(it: &Scenario, name: &str, digits: usize) -> String {
-    let value = decimal(it.number(&format!("/{name}")), digits);
+    let pointer = format!("/{}", name.replacen("latency_us_", "latency_us/", 1));
+    let value = decimal(it.number(&pointer), digits);
     match &it.result["spread"][name] {
         Value::Array(ends) if it.result["runs"].as_array().is_some_and(|runs| runs.len() > 1) => {
             let end = |at: usize| decimal(ends.get(at).and_then(Value::as_f64), digits);

@@ -41,6 +41,9 @@ pub(crate) struct Scenario {
     /// Subscription mode of a Fanblade.
     #[serde(default = "all")]
     pub(crate) mode: String,
+    /// CPUs that the server has at least, and be it that it shares the clients'.
+    #[serde(default = "one")]
+    pub(crate) server_cpus: u32,
     /// `storm`: how often everybody connects.
     #[serde(default = "one")]
     pub(crate) cycles: u32,
@@ -64,6 +67,8 @@ pub(crate) enum Kind {
     Traffic,
     /// Everybody connects at once, again and again
     Storm,
+    /// One packet of the exchange in, one frame out
+    WireToWire,
 }
 
 /// For so long, so many messages a second of each subject.

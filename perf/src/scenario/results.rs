@@ -14,7 +14,8 @@ use crate::report::{date, rounded};
 
 /// One run, measured.
 pub(super) struct Run {
-    /// What the runs are ordered by, to find the median one: the server's CPU per message, or per upgrade.
+    /// What the runs are ordered by, to find the median one: the server's CPU per message, or per
+    /// upgrade, or the median latency.
     pub(super) cost_us: f64,
     /// All figures of it; those of the median run are the result's.
     pub(super) figures: Value,
@@ -138,7 +139,7 @@ pub(super) fn report(name: &str, scenario: &Scenario, server: ServerKind, cpus: 
     if let (Value::Object(report), Value::Object(figures)) = (&mut report, median.figures.clone()) {
         report.extend(figures.into_iter().filter(|(name, _)| !PER_RUN.contains(&name.as_str())));
     }
-    if scenario.kind == Kind::Traffic {
+    if scenario.kind != Kind::Storm {
         let total: u64 = runs.iter().filter_map(|run| run.figures["lost"].as_u64()).sum();
         report["lost_in_all_runs"] = total.into();
     }
@@ -184,6 +185,18 @@ pub(super) fn sentence(report: &Value) -> String {
             report["bare_upgrades_per_s"],
             report["server_cpu_us_per_upgrade"],
             report["bare_cpu_us_per_upgrade"],
+        );
+    }
+    if report["kind"] == "wire-to-wire" {
+        let latency = &report["latency_us"];
+        return format!(
+            "{} subscribers; from the packet's receive stamp to the client: p50 {} p99 {} p99.9 {} max {} µs; {} lost",
+            report["subscribers"],
+            latency["p50"],
+            latency["p99"],
+            latency["p999"],
+            latency["max"],
+            report["lost_in_all_runs"],
         );
     }
     let memory = &report["bytes_per_session"];

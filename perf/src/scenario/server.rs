@@ -1,6 +1,6 @@
 //! Servers under test. Each is a process (or several) of its own, pinned to CPUs of its own.
 
-mod blade;
+pub(super) mod blade;
 pub(crate) mod datapath;
 
 use std::net::SocketAddrV4;

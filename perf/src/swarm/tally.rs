@@ -50,6 +50,7 @@ pub(crate) struct Class {
 }
 
 /// Latencies by the position in the fan-out: the how many-th of a subject's clients it was.
+#[derive(Default)]
 pub(crate) struct Position {
     first: Latency,
     last: Latency,
@@ -63,8 +64,12 @@ pub(crate) struct Latency(Histogram<u64>);
 
 impl Tally {
     pub(crate) fn new() -> Tally {
-        let position = Position { first: Latency::default(), last: Latency::default(), tenths: [(0, 0); 10] };
-        Tally { readers: Class::default(), slow: Class::default(), stalled: Class::default(), position }
+        Tally {
+            readers: Class::default(),
+            slow: Class::default(),
+            stalled: Class::default(),
+            position: Position::default(),
+        }
     }
 
     pub(crate) fn class(&mut self, habit: Habit) -> &mut Class {
@@ -221,7 +226,7 @@ impl Position {
         }
     }
 
-    fn report(&self) -> Value {
+    pub(crate) fn report(&self) -> Value {
         let mean = |&(count, sum): &(u64, u64)| (count > 0).then(|| rounded(sum as f64 / count as f64 / 1e3));
         json!({
             "first_us": self.first.percentiles(),
@@ -268,7 +273,7 @@ impl Latency {
     }
 
     /// Pairs of microseconds and the share of messages that took longer, for a plot.
-    fn ccdf(&self) -> Vec<[f64; 2]> {
+    pub(crate) fn ccdf(&self) -> Vec<[f64; 2]> {
         let mut points: Vec<[f64; 2]> = Vec::new();
         for step in self.0.iter_quantiles(CCDF_STEPS_PER_HALVING) {
             let point = [rounded(step.value_iterated_to() as f64 / 1e3), 1.0 - step.quantile()];

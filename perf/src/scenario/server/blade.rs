@@ -28,10 +28,14 @@ pub(crate) struct Blade {
 
 impl Blade {
     pub(crate) fn start(scenario: &Scenario, cpus: &[usize]) -> anyhow::Result<Blade> {
+        Blade::launch(configuration(scenario)?, &scenario.mode, cpus)
+    }
+
+    /// With this configuration, for subscribers in this mode.
+    pub(in crate::scenario) fn launch(configuration: toml::Table, mode: &str, cpus: &[usize]) -> anyhow::Result<Blade> {
         let program = std::env::current_exe()?.with_file_name("fanblade");
         ensure!(program.is_file(), "there is no {}: `cargo xtask bench` builds it", program.display());
         let directory = tempfile::tempdir()?;
-        let configuration = configuration(scenario)?;
         std::fs::write(directory.path().join(CONFIGURATION), toml::to_string(&configuration)?)?;
         let mut command = Command::new(program);
         command.args(["run", "--config", CONFIGURATION]).stdin(Stdio::null()).stdout(Stdio::piped());
@@ -41,11 +45,28 @@ impl Blade {
         let mut child = command.spawn().context("cannot start the blade")?;
         let stdout = child.stdout.take();
         let nowhere = SocketAddrV4::new([127, 0, 0, 1].into(), 0);
-        let mode = scenario.mode.clone();
         // From here on dropping it ends the process.
-        let mut blade = Blade { child, data: nowhere, admin: nowhere, mode, configuration, directory };
+        let mut blade = Blade { child, data: nowhere, admin: nowhere, mode: mode.to_owned(), configuration, directory };
         (blade.data, blade.admin) = addresses(BufReader::new(stdout.context("no output of the blade")?))?;
         Ok(blade)
+    }
+
+    pub(in crate::scenario) fn addr(&self) -> SocketAddrV4 {
+        self.data
+    }
+
+    pub(in crate::scenario) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+/// Lays a configuration over another, key by key.
+pub(in crate::scenario) fn merge(table: &mut toml::Table, over: &toml::Table) {
+    for (key, value) in over {
+        match (table.get_mut(key), value) {
+            (Some(toml::Value::Table(there)), toml::Value::Table(over)) => merge(there, over),
+            _ => drop(table.insert(key.clone(), value.clone())),
+        }
     }
 }
 
@@ -65,12 +86,7 @@ fn configuration(scenario: &Scenario) -> anyhow::Result<toml::Table> {
         "log": {"level": "warn"},
     });
     let mut table = toml::Table::try_from(usual)?;
-    for (section, keys) in &scenario.blade {
-        match (table.get_mut(section), keys) {
-            (Some(toml::Value::Table(there)), toml::Value::Table(keys)) => there.extend(keys.clone()),
-            _ => drop(table.insert(section.clone(), keys.clone())),
-        }
-    }
+    merge(&mut table, &scenario.blade);
     Ok(table)
 }
 
