@@ -28,45 +28,46 @@ use nix::unistd::Pid;
 
 use crate::swarm::plan::Upgrade;
 pub(crate) use crowd::Crowd;
+pub(crate) use report::mode;
 
 #[derive(Debug, Args)]
 pub(crate) struct FloorArgs {
     /// Subscribers of the one subject
     #[arg(long, default_value_t = 10_000)]
-    subscribers: u32,
-    /// Bytes of a message's payload (126 to 65535)
-    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u16).range(126..))]
-    payload_bytes: u16,
+    pub(crate) subscribers: u32,
+    /// Bytes of a message's payload (16 to 65535)
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u16).range(16..))]
+    pub(crate) payload_bytes: u16,
     /// Engines to measure
     #[arg(long, value_delimiter = ',', default_value = "uring,epoll")]
-    engines: Vec<EngineKind>,
+    pub(crate) engines: Vec<EngineKind>,
     /// Servers to measure
     #[arg(long, value_delimiter = ',', default_value = "bare,blade")]
-    servers: Vec<ServerKind>,
+    pub(crate) servers: Vec<ServerKind>,
     /// Runs of each server; an odd number has a median that was measured
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
-    runs: u32,
+    pub(crate) runs: u32,
     /// Measured rounds of a run, in each mode
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    rounds: u32,
+    pub(crate) rounds: u32,
     /// Rounds before them
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    warmup_rounds: u32,
+    pub(crate) warmup_rounds: u32,
     /// Messages published at once, for each mode
     #[arg(long, value_delimiter = ',', default_value = "1,8", value_parser = clap::value_parser!(u8).range(1..=32))]
-    backlogs: Vec<u8>,
+    pub(crate) backlogs: Vec<u8>,
     /// The server's CPU
     #[arg(long, default_value_t = 0)]
-    server_cpu: usize,
+    pub(crate) server_cpu: usize,
     /// The clients' CPU
     #[arg(long, default_value_t = 1)]
-    client_cpu: usize,
+    pub(crate) client_cpu: usize,
     /// Microseconds that the blade's worker spins before it sleeps. Idle waiting is no part of a message's cost
     #[arg(long, default_value_t = 0)]
-    spin_us: u32,
+    pub(crate) spin_us: u32,
     /// The result file; `-` prints it [default: perf/results/floor-DATE.json]
     #[arg(long)]
-    out: Option<PathBuf>,
+    pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -116,11 +117,11 @@ impl ServerKind {
 }
 
 /// One server on one engine in one mode, in one run.
-struct Sample {
+pub(crate) struct Sample {
     engine: EngineKind,
     server: ServerKind,
-    backlog: u8,
-    cpu_ns_per_message: f64,
+    pub(crate) backlog: u8,
+    pub(crate) cpu_ns_per_message: f64,
     wall_ns_per_message: f64,
 }
 
@@ -152,7 +153,8 @@ pub(crate) fn run(args: &FloorArgs) -> anyhow::Result<()> {
     report::write(args, &samples)
 }
 
-fn measure(args: &FloorArgs, engine: EngineKind, kind: ServerKind) -> anyhow::Result<Vec<Sample>> {
+/// One run of a server, in each mode. This thread's CPU is the clients'.
+pub(crate) fn measure(args: &FloorArgs, engine: EngineKind, kind: ServerKind) -> anyhow::Result<Vec<Sample>> {
     let program = Command::new(std::env::current_exe()?);
     let wanted = ServerArgs {
         engine,
@@ -264,7 +266,7 @@ fn listen_options() -> ListenOptions {
     ListenOptions::default()
 }
 
-fn pin(cpu: usize) -> anyhow::Result<()> {
+pub(crate) fn pin(cpu: usize) -> anyhow::Result<()> {
     fanblade_net::affinity::pin_thread(cpu).with_context(|| format!("cannot pin to cpu {cpu}"))
 }
 

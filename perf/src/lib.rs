@@ -12,6 +12,7 @@ mod machine;
 mod memory;
 mod message;
 mod multicast;
+mod peers;
 mod report;
 mod scenario;
 mod swarm;
@@ -50,6 +51,8 @@ enum Measurement {
     FloorBlade(floor::ServerArgs),
     /// Memory per idle session, with as many sessions as wanted
     Idle(idle::IdleArgs),
+    /// Server CPU per delivered message, of others' servers beside the blade and a bare loop
+    Peers(peers::PeersArgs),
     /// A scenario: server, publisher and swarm; without a name: the list
     Run(scenario::RunArgs),
     /// docs/BENCHMARKS.md and docs/plots, from the results of scenarios
@@ -57,6 +60,9 @@ enum Measurement {
     /// (Started by `run`.) The blade's data path, with a pipe for a publisher
     #[command(hide = true)]
     Datapath(scenario::server::datapath::DatapathArgs),
+    /// (Started by `run` and `peers`.) A broadcast server as people write it
+    #[command(hide = true)]
+    Tungstenite(scenario::server::tungstenite::TungsteniteArgs),
     /// (Started by `run`.) The bare loop of accepts and upgrades
     #[command(hide = true)]
     StormBare(scenario::storm::bare::BareArgs),
@@ -76,9 +82,11 @@ pub fn perf() -> anyhow::Result<()> {
         Measurement::FloorServer(args) => floor::bare::run(&args),
         Measurement::FloorBlade(args) => floor::blade::run(&args),
         Measurement::Idle(args) => idle::run(&args),
+        Measurement::Peers(args) => peers::run(&args),
         Measurement::Run(args) => scenario::run(&args),
         Measurement::Report(args) => benchmarks::run(&args),
         Measurement::Datapath(args) => scenario::server::datapath::run(&args),
+        Measurement::Tungstenite(args) => scenario::server::tungstenite::run(&args),
         Measurement::StormBare(args) => scenario::storm::bare::run(&args),
         Measurement::IdleServer(args) => idle::server::run(&args),
     }

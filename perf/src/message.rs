@@ -1,9 +1,6 @@
 //! The messages of a measurement: number `n` is the same bytes for every server, so that a client can check each byte
 //! that it gets.
 
-/// Bytes of the WebSocket header in front of a payload of 126 to 65,535 bytes.
-const HEADER_LEN: usize = 4;
-
 /// The messages of one payload length, as frames on the wire.
 pub(crate) struct Messages {
     payload_len: usize,
@@ -12,14 +9,19 @@ pub(crate) struct Messages {
 }
 
 impl Messages {
-    /// Payloads of 126 to 65,535 bytes.
+    /// Payloads of 16 to 65,535 bytes: the number must fit.
     pub(crate) fn new(payload_len: usize) -> Messages {
-        assert!((126..65_536).contains(&payload_len), "payloads of 126 to 65,535 bytes only");
+        assert!((16..65_536).contains(&payload_len), "payloads of 16 to 65,535 bytes only");
         Messages { payload_len, frames: vec![(u64::MAX, Vec::new()); 64] }
     }
 
     pub(crate) fn frame_len(&self) -> usize {
-        HEADER_LEN + self.payload_len
+        self.header_len() + self.payload_len
+    }
+
+    /// Of the WebSocket header (RFC 6455, section 5.2).
+    fn header_len(&self) -> usize {
+        if self.payload_len < 126 { 2 } else { 4 }
     }
 
     /// A text frame.
@@ -29,8 +31,13 @@ impl Messages {
         if *held != number {
             *held = number;
             frame.clear();
-            frame.extend_from_slice(&[0x81, 126]);
-            frame.extend_from_slice(&(self.payload_len as u16).to_be_bytes());
+            match self.payload_len {
+                len @ ..126 => frame.extend_from_slice(&[0x81, len as u8]),
+                len => {
+                    frame.extend_from_slice(&[0x81, 126]);
+                    frame.extend_from_slice(&(len as u16).to_be_bytes());
+                }
+            }
             let digits = format!("{number:016x}");
             frame.extend(digits.bytes().cycle().take(self.payload_len));
         }
@@ -38,7 +45,8 @@ impl Messages {
     }
 
     pub(crate) fn payload(&mut self, number: u64) -> &[u8] {
-        &self.frame(number)[HEADER_LEN..]
+        let header_len = self.header_len();
+        &self.frame(number)[header_len..]
     }
 
     /// Compares `bytes`, which stand at `position` of the stream of all messages.
@@ -64,11 +72,13 @@ mod tests {
 
     #[test]
     fn a_frame_is_what_the_wire_crate_writes() {
-        let mut messages = Messages::new(512);
-        let mut frame = Vec::new();
-        fanblade_wire::frame::write_frame(&mut frame, fanblade_wire::frame::Opcode::Text, messages.payload(7));
-        assert_eq!(messages.frame(7), frame);
-        assert_eq!(messages.frame_len(), frame.len());
+        for payload_len in [16, 64, 125, 126, 512] {
+            let mut messages = Messages::new(payload_len);
+            let mut frame = Vec::new();
+            fanblade_wire::frame::write_frame(&mut frame, fanblade_wire::frame::Opcode::Text, messages.payload(7));
+            assert_eq!(messages.frame(7), frame);
+            assert_eq!(messages.frame_len(), frame.len());
+        }
     }
 
     #[test]

@@ -7,10 +7,10 @@
 
 mod definition;
 mod load;
-mod message;
-mod publisher;
+pub(crate) mod message;
+pub(crate) mod publisher;
 mod results;
-mod room;
+pub(crate) mod room;
 pub(crate) mod server;
 pub(crate) mod storm;
 mod traffic;
@@ -22,7 +22,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 
 pub(crate) use definition::{Kind, Scenario};
-use server::ServerKind;
+pub(crate) use server::ServerKind;
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
@@ -46,6 +46,9 @@ pub(crate) struct RunArgs {
     /// The server [default: datapath; from wire to wire, blade]
     #[arg(long)]
     server: Option<ServerKind>,
+    /// A server of your own, for `--server uwebsockets`
+    #[arg(long, value_name = "PROGRAM")]
+    peer_path: Option<PathBuf>,
     /// Its CPUs [default: the first half]
     #[arg(long, value_delimiter = ',')]
     server_cpus: Vec<usize>,
@@ -76,6 +79,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     scenario.duration_s = args.duration.unwrap_or(scenario.duration_s);
     scenario.warmup_s = args.warmup.unwrap_or(scenario.warmup_s);
     scenario.payload_bytes = args.payload_bytes.unwrap_or(scenario.payload_bytes);
+    scenario.peer_path.clone_from(&args.peer_path);
     scenario.check()?;
     room::check(&scenario).with_context(|| format!("this machine is too small for {name}"))?;
     let cpus = cpus(args, &scenario)?;

@@ -4,7 +4,7 @@ mod engine;
 mod frames;
 mod marker;
 pub(crate) mod plan;
-mod reading;
+pub(crate) mod reading;
 pub(crate) mod sockets;
 pub(crate) mod subscribers;
 pub(crate) mod tally;

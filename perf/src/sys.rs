@@ -13,13 +13,18 @@ use nix::unistd::Pid;
 
 /// Has the child run on these CPUs only (none: wherever it likes), and end when we do, however we end.
 pub(crate) fn tie(command: &mut Command, cpus: &[usize]) -> anyhow::Result<()> {
+    tie_with(command, cpus, Signal::SIGKILL)
+}
+
+/// The same for one that has to be asked, so that it ends its own children.
+pub(crate) fn tie_with(command: &mut Command, cpus: &[usize], end: Signal) -> anyhow::Result<()> {
     let mut set = CpuSet::new();
     cpus.iter().try_for_each(|cpu| set.set(*cpu))?;
     let is_pinned = !cpus.is_empty();
     // SAFETY: between fork and exec only system calls are made; nothing is allocated, no lock is taken.
     unsafe {
         command.pre_exec(move || {
-            prctl::set_pdeathsig(Signal::SIGKILL)?;
+            prctl::set_pdeathsig(end)?;
             if is_pinned {
                 sched_setaffinity(Pid::from_raw(0), &set)?;
             }

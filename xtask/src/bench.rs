@@ -15,6 +15,7 @@ use crate::{child, repository};
 ///   cargo xtask bench floor            CPU per delivered message, beside a bare loop over the same sockets
 ///   cargo xtask bench floor --help     its options
 ///   cargo xtask bench idle             memory per idle session, 100,000 of them; none lost
+///   cargo xtask bench peers            CPU per delivered message, of others' servers, the blade and a bare loop
 ///   cargo xtask bench run              the scenarios of perf/scenarios/: what others have published, and ours
 ///   cargo xtask bench run kafkorama-1m --subscribers 50000 --runs 3 --duration 60
 ///   cargo xtask bench run wire-to-wire one packet in, one frame out, and where the time goes; also -busy, -sparse

@@ -53,7 +53,8 @@ fn results(args: &FloorArgs, samples: &[&Sample]) -> Value {
     results.into()
 }
 
-fn mode(backlog: u8) -> String {
+/// The name of a mode in results.
+pub(crate) fn mode(backlog: u8) -> String {
     if backlog == 1 { "one".into() } else { format!("backlog_{backlog}") }
 }
 

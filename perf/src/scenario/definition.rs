@@ -57,6 +57,9 @@ pub(crate) struct Scenario {
     /// Goes into the blade's configuration file as it is.
     #[serde(default)]
     pub(crate) blade: toml::Table,
+    /// The program of [`super::server::ServerKind::Uwebsockets`], by the command line.
+    #[serde(skip)]
+    pub(crate) peer_path: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]

@@ -1,11 +1,16 @@
 //! Servers under test. Each is a process (or several) of its own, pinned to CPUs of its own.
 
 pub(super) mod blade;
+mod contract;
 pub(crate) mod datapath;
+mod nats;
+mod process;
+pub(crate) mod tungstenite;
 
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::ValueEnum;
 use nix::time::clock_getcpuclockid;
 use nix::unistd::Pid;
@@ -57,6 +62,12 @@ pub(crate) enum ServerKind {
     Blade,
     /// Ring, worker and engine of the blade in a process of ours, without feed and control
     Datapath,
+    /// A tokio-tungstenite broadcast server: what people write themselves
+    Tungstenite,
+    /// nats-server, NATS over WebSocket
+    Nats,
+    /// uWebSockets, or any server: the program of --peer-path
+    Uwebsockets,
 }
 
 impl ServerKind {
@@ -64,6 +75,9 @@ impl ServerKind {
         match self {
             ServerKind::Blade => "blade",
             ServerKind::Datapath => "datapath",
+            ServerKind::Tungstenite => "tungstenite",
+            ServerKind::Nats => "nats",
+            ServerKind::Uwebsockets => "uwebsockets",
         }
     }
 
@@ -71,6 +85,12 @@ impl ServerKind {
         Ok(match self {
             ServerKind::Blade => Box::new(blade::Blade::start(scenario, cpus)?),
             ServerKind::Datapath => Box::new(datapath::Datapath::start(scenario, cpus)?),
+            ServerKind::Tungstenite => Box::new(contract::Contract::tungstenite(scenario, cpus)?),
+            ServerKind::Nats => Box::new(nats::Nats::start(scenario, cpus)?),
+            ServerKind::Uwebsockets => {
+                let path = scenario.peer_path.as_deref().context(PEER_PATH_MISSING)?;
+                Box::new(contract::Contract::program(path, scenario, cpus)?)
+            }
         })
     }
 }
@@ -81,3 +101,6 @@ pub(crate) fn cpu_time(pids: &[u32]) -> anyhow::Result<Duration> {
     let of = |pid: &u32| Ok(Duration::from(clock_getcpuclockid(Pid::from_raw(pid.cast_signed()))?.now()?));
     pids.iter().map(of).sum::<anyhow::Result<Duration>>()
 }
+
+const PEER_PATH_MISSING: &str =
+    "it is not in Debian: build a server that keeps the contract in docs/BENCHMARKS.md, and give --peer-path PROGRAM";

@@ -1,0 +1,238 @@
+//! `peers`: server CPU per delivered message and user memory per idle session, of others' servers, beside the blade's
+//! data path and a bare loop, all in one run on one machine.
+//!
+//! The same is done to all: the server has one CPU and the clients, who spin, another. A message (or several at once)
+//! is published, and the next only when every client has all of them; nothing is idle, and nothing waits for a clock.
+//! The servers take turns within each run, so that a machine that changes its speed changes it for all.
+
+mod crowd;
+mod report;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use serde_json::Value;
+
+use crate::floor::{self, EngineKind, FloorArgs};
+use crate::memory::UserMemory;
+use crate::scenario::server::{Server, cpu_time};
+use crate::scenario::{Scenario, ServerKind, message, room};
+use crate::swarm::sockets::now_ns;
+use crowd::Crowd;
+
+#[derive(Debug, Args)]
+pub(crate) struct PeersArgs {
+    /// Peers, beside the bare loop and the data path [default: those that are here]
+    #[arg(long, value_delimiter = ',')]
+    servers: Vec<ServerKind>,
+    /// A server of your own, for `uwebsockets`
+    #[arg(long, value_name = "PROGRAM")]
+    peer_path: Option<PathBuf>,
+    /// Subscribers of the one subject
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    subscribers: u32,
+    /// Bytes of a message's payload (64 to 65535); how a server wraps it is its own affair
+    #[arg(long, value_delimiter = ',', default_value = "64,512", value_parser = clap::value_parser!(u16).range(64..))]
+    payloads: Vec<u16>,
+    /// Messages published at once, for each mode
+    #[arg(long, value_delimiter = ',', default_value = "1,8", value_parser = clap::value_parser!(u8).range(1..=32))]
+    backlogs: Vec<u8>,
+    /// Runs of each server; an odd number has a median that was measured
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
+    runs: u32,
+    /// Measured rounds of a run, in each mode
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rounds: u32,
+    /// Rounds before them
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    warmup_rounds: u32,
+    /// Seconds between the last subscription and the first message
+    #[arg(long, default_value_t = 3.0)]
+    settle: f64,
+    /// The server's CPU
+    #[arg(long, default_value_t = 0)]
+    server_cpu: usize,
+    /// The clients' and the publisher's CPU
+    #[arg(long, default_value_t = 1)]
+    client_cpu: usize,
+    /// The result file; `-` prints it [default: perf/results/peers-DATE.json]
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+/// Who is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Contestant {
+    /// The loop of sends of `floor`, on io_uring
+    Bare,
+    Server(ServerKind),
+}
+
+impl Contestant {
+    fn name(self) -> &'static str {
+        match self {
+            Contestant::Bare => "bare",
+            Contestant::Server(kind) => kind.name(),
+        }
+    }
+
+    fn is_peer(self) -> bool {
+        ![Contestant::Bare, BLADE, Contestant::Server(ServerKind::Blade)].contains(&self)
+    }
+}
+
+const BLADE: Contestant = Contestant::Server(ServerKind::Datapath);
+
+/// What one contestant has shown in one run with one payload.
+struct Sample {
+    contestant: Contestant,
+    payload_bytes: u16,
+    /// Microseconds per delivered message, for each of the backlogs.
+    cpu_us: Vec<f64>,
+    /// Of user memory, per idle session. Not of the bare loop, which has no sessions.
+    session_bytes: Option<f64>,
+    configuration: Value,
+}
+
+/// Who is not in the result, and why.
+struct Missing {
+    name: &'static str,
+    why: String,
+}
+
+pub(crate) fn run(args: &PeersArgs) -> anyhow::Result<()> {
+    let cpus = fanblade_net::affinity::cpus_allowed()?;
+    ensure!(args.server_cpu != args.client_cpu, "server and clients need a CPU each");
+    ensure!(cpus.contains(&args.server_cpu) && cpus.contains(&args.client_cpu), "the CPUs here are {cpus:?}");
+    let scenario = scenario(args)?;
+    room::check(&scenario).context("this machine is too small")?;
+    fanblade_net::rlimit::raise_descriptors()?;
+    floor::pin(args.client_cpu)?;
+    let (mut contestants, absent) = contestants(args, &scenario)?;
+    let (mut samples, mut failures) = (Vec::new(), Vec::new());
+    for run in 1..=args.runs {
+        for &payload_bytes in &args.payloads {
+            // One that has failed does not come again.
+            contestants.retain(|contestant| match measure(args, &scenario, *contestant, payload_bytes) {
+                Ok(sample) => {
+                    eprintln!("run {run}  {}", report::line(args, &sample));
+                    samples.push(sample);
+                    true
+                }
+                Err(error) => {
+                    eprintln!("run {run}  {}: {error:#}", contestant.name());
+                    failures.push(Missing { name: contestant.name(), why: format!("{error:#}") });
+                    false
+                }
+            });
+        }
+    }
+    report::write(args, &contestants, &samples, &absent, &failures)
+}
+
+/// One subject, no pings: those are measured elsewhere.
+fn scenario(args: &PeersArgs) -> anyhow::Result<Scenario> {
+    let subscribers = args.subscribers;
+    let text = format!(
+        "title = 'peers'\nsource = ''\nsubscribers = {subscribers}\nsubjects = 1\nassign = 'in-turn'\nwarmup_s = 0.0\n\
+         duration_s = 0.0\n[blade.limits]\nping_interval_ms = 3600000"
+    );
+    Ok(Scenario { peer_path: args.peer_path.clone(), ..toml::from_str(&text)? })
+}
+
+/// The bare loop, the blade, and the peers that can be started here. Who was asked for must be among them.
+fn contestants(args: &PeersArgs, scenario: &Scenario) -> anyhow::Result<(Vec<Contestant>, Vec<Missing>)> {
+    let mut all = vec![Contestant::Bare, BLADE];
+    let mut absent = Vec::new();
+    let usual = USUAL.iter().chain(args.peer_path.as_ref().map(|_| &ServerKind::Uwebsockets)).copied().collect();
+    let peers = if args.servers.is_empty() { usual } else { args.servers.clone() };
+    for kind in peers {
+        if all.contains(&Contestant::Server(kind)) {
+            continue;
+        }
+        match kind.start(scenario, &[args.server_cpu]) {
+            Ok(_) => all.push(Contestant::Server(kind)),
+            Err(error) if args.servers.is_empty() => {
+                eprintln!("without {}: {error:#}", kind.name());
+                absent.push(Missing { name: kind.name(), why: format!("{error:#}") });
+            }
+            Err(error) => bail!("{}: {error:#}", kind.name()),
+        }
+    }
+    Ok((all, absent))
+}
+
+fn measure(
+    args: &PeersArgs,
+    scenario: &Scenario,
+    contestant: Contestant,
+    payload_bytes: u16,
+) -> anyhow::Result<Sample> {
+    let Contestant::Server(kind) = contestant else { return bare(args, payload_bytes) };
+    let mut server = kind.start(scenario, &[args.server_cpu])?;
+    let mut outlet = server.outlet()?;
+    std::thread::sleep(SETTLING);
+    let before = user_bytes(server.as_ref())?;
+    let mut crowd = Crowd::open(&server.manners(), args.subscribers)?;
+    crowd.idle(Duration::from_secs_f64(args.settle))?;
+    let session_bytes = user_bytes(server.as_ref())?.saturating_sub(before) as f64 / f64::from(args.subscribers);
+    let pids = server.pids();
+    let mut payload = Vec::new();
+    let mut number = 0;
+    let mut cpu_us = Vec::new();
+    for &backlog in &args.backlogs {
+        let mut round = || {
+            for _ in 0..backlog {
+                number += 1;
+                message::write(&mut payload, number, now_ns()?, payload_bytes.into());
+                outlet.publish(0, &payload)?;
+            }
+            outlet.flush()?;
+            crowd.await_messages(number)
+        };
+        (0..args.warmup_rounds).try_for_each(|_| round())?;
+        let before = cpu_time(&pids)?;
+        (0..args.rounds).try_for_each(|_| round())?;
+        let cpu = cpu_time(&pids)? - before;
+        let messages = f64::from(args.rounds) * f64::from(backlog) * f64::from(args.subscribers);
+        cpu_us.push(cpu.as_secs_f64() * 1e6 / messages);
+    }
+    crowd.finish()?;
+    let configuration = server.configuration();
+    Ok(Sample { contestant, payload_bytes, cpu_us, session_bytes: Some(session_bytes), configuration })
+}
+
+fn bare(args: &PeersArgs, payload_bytes: u16) -> anyhow::Result<Sample> {
+    let floor_args = FloorArgs {
+        subscribers: args.subscribers,
+        payload_bytes,
+        engines: vec![EngineKind::Uring],
+        servers: vec![floor::ServerKind::Bare],
+        runs: 1,
+        rounds: args.rounds,
+        warmup_rounds: args.warmup_rounds,
+        backlogs: args.backlogs.clone(),
+        server_cpu: args.server_cpu,
+        client_cpu: args.client_cpu,
+        spin_us: 0,
+        out: None,
+    };
+    let samples = floor::measure(&floor_args, EngineKind::Uring, floor::ServerKind::Bare)?;
+    Ok(Sample {
+        contestant: Contestant::Bare,
+        payload_bytes,
+        cpu_us: samples.iter().map(|sample| sample.cpu_ns_per_message / 1e3).collect(),
+        session_bytes: None,
+        configuration: Value::Null,
+    })
+}
+
+fn user_bytes(server: &dyn Server) -> anyhow::Result<u64> {
+    server.pids().into_iter().map(|pid| Ok(UserMemory::of(pid)?.pss)).sum()
+}
+
+const USUAL: [ServerKind; 2] = [ServerKind::Tungstenite, ServerKind::Nats];
+/// What a server does after its start is not the sessions'.
+const SETTLING: Duration = Duration::from_millis(300);

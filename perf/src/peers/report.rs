@@ -1,0 +1,153 @@
+//! The result file of `peers`, and what people are told.
+
+use serde_json::{Map, Value, json};
+
+use super::{BLADE, Contestant, Missing, PeersArgs, Sample};
+use crate::floor::mode;
+use crate::machine;
+use crate::report::{self, rounded};
+
+/// One sample for people.
+pub(super) fn line(args: &PeersArgs, sample: &Sample) -> String {
+    let costs = args.backlogs.iter().zip(&sample.cpu_us).map(|(backlog, us)| format!("{} {us:.2}", mode(*backlog)));
+    let memory = sample.session_bytes.map_or(String::new(), |bytes| format!(", {bytes:.0} bytes a session"));
+    format!(
+        "{:11} {:5} bytes: {} µs of server CPU per message{memory}",
+        sample.contestant.name(),
+        sample.payload_bytes,
+        costs.collect::<Vec<_>>().join(", ")
+    )
+}
+
+pub(super) fn write(
+    args: &PeersArgs,
+    contestants: &[Contestant],
+    samples: &[Sample],
+    absent: &[Missing],
+    failures: &[Missing],
+) -> anyhow::Result<()> {
+    let reasons = |missing: &[Missing]| missing.iter().map(|it| (it.name.into(), it.why.as_str().into())).collect();
+    let (absent, failed): (Map<String, Value>, Map<String, Value>) = (reasons(absent), reasons(failures));
+    let servers: Map<String, Value> =
+        contestants.iter().map(|it| (it.name().to_owned(), server(args, *it, samples))).collect();
+    let mut report = json!({
+        "measurement": "peers",
+        "command": machine::command(),
+        "date": report::date(),
+        "commit": machine::commit(),
+        "machine": machine::describe(),
+        "load_average": machine::load_average(),
+        "subscribers": args.subscribers,
+        "payload_bytes": args.payloads,
+        "backlogs": args.backlogs,
+        "runs": args.runs,
+        "rounds": args.rounds,
+        "warmup_rounds": args.warmup_rounds,
+        "cpus": {"server": args.server_cpu, "clients": args.client_cpu},
+        "cpu_method": CPU_METHOD,
+        "memory_method": MEMORY_METHOD,
+        "servers": servers,
+        "absent": absent,
+        "failed": failed,
+    });
+    let peers: Vec<&str> = contestants.iter().filter(|it| it.is_peer()).map(|it| it.name()).collect();
+    let verdict = verdict(args, &report, &peers);
+    report["comparison"] = verdict.comparison;
+    report["verdict"] = verdict.sentence.clone().into();
+    print(args, contestants, &report);
+    report::save(&report, args.out.as_deref(), "peers")?;
+    eprintln!("verdict: {}", verdict.sentence);
+    anyhow::ensure!(failures.is_empty(), "not measured: {}", failed.keys().cloned().collect::<Vec<_>>().join(", "));
+    Ok(())
+}
+
+/// `{"configuration": …, "bytes_per_session": {…}, "payload_64": {"one": {"cpu_us": 5.1, …}, "backlog_8": {…}}, …}`
+fn server(args: &PeersArgs, contestant: Contestant, samples: &[Sample]) -> Value {
+    let own: Vec<&Sample> = samples.iter().filter(|sample| sample.contestant == contestant).collect();
+    let mut server = Map::new();
+    server.insert("configuration".into(), own.first().map_or(Value::Null, |it| it.configuration.clone()));
+    let memory: Vec<f64> = own.iter().filter_map(|sample| sample.session_bytes).collect();
+    server.insert("bytes_per_session".into(), spread(memory, "user", 0));
+    for &payload_bytes in &args.payloads {
+        let modes = args.backlogs.iter().enumerate().map(|(at, &backlog)| {
+            let of_payload = own.iter().filter(|sample| sample.payload_bytes == payload_bytes);
+            let costs = of_payload.filter_map(|sample| sample.cpu_us.get(at).copied()).collect();
+            (mode(backlog), spread(costs, "cpu_us", 3))
+        });
+        server.insert(format!("payload_{payload_bytes}"), modes.collect::<Map<_, _>>().into());
+    }
+    server.into()
+}
+
+/// Median, least and most.
+fn spread(mut values: Vec<f64>, name: &str, digits: i32) -> Value {
+    values.sort_by(f64::total_cmp);
+    let (Some(least), Some(most)) = (values.first(), values.last()) else { return Value::Null };
+    let median = values[values.len() / 2];
+    json!({name: rounded(median, digits), "min": rounded(*least, digits), "max": rounded(*most, digits)})
+}
+
+struct Verdict {
+    sentence: String,
+    comparison: Value,
+}
+
+/// Whether the blade costs at most what the best peer costs, by medians, for every payload and mode.
+fn verdict(args: &PeersArgs, report: &Value, peers: &[&str]) -> Verdict {
+    let (mut comparison, mut beaten) = (Map::new(), Vec::new());
+    let mut ratio_most: f64 = 0.0;
+    for payload in &args.payloads {
+        for &backlog in &args.backlogs {
+            let (payload, mode) = (format!("payload_{payload}"), mode(backlog));
+            let cost = |name: &str| report["servers"][name][&payload][&mode]["cpu_us"].as_f64();
+            let best = peers.iter().filter_map(|name| Some((*name, cost(name)?)));
+            let best = best.min_by(|one, other| one.1.total_cmp(&other.1));
+            let (Some((peer, least)), Some(blade)) = (best, cost(BLADE.name())) else { continue };
+            let to_bare = cost(Contestant::Bare.name()).map(|bare| rounded(blade / bare, 3));
+            comparison.insert(
+                format!("{payload}_{mode}"),
+                json!({"best_peer": peer, "blade_to_best_peer": rounded(blade / least, 3), "blade_to_bare": to_bare}),
+            );
+            ratio_most = ratio_most.max(blade / least);
+            if blade > least {
+                beaten.push(format!("{peer} {least:.2} µs, Fanblade {blade:.2} ({payload}, {mode})"));
+            }
+        }
+    }
+    let sentence = if comparison.is_empty() {
+        "nothing to compare".to_owned()
+    } else if beaten.is_empty() {
+        format!("ok: Fanblade costs at most {ratio_most:.2} times the best of {}", peers.join(", "))
+    } else {
+        format!("NOT MET: {}", beaten.join("; "))
+    };
+    Verdict { sentence, comparison: comparison.into() }
+}
+
+/// A table for people.
+fn print(args: &PeersArgs, contestants: &[Contestant], report: &Value) {
+    eprintln!("\nserver CPU per delivered message, µs: median (least to most of {} runs)", args.runs);
+    for payload in &args.payloads {
+        for &backlog in &args.backlogs {
+            for contestant in contestants {
+                let it = &report["servers"][contestant.name()][format!("payload_{payload}")][mode(backlog)];
+                eprintln!(
+                    "  {payload:5} bytes  {:10}  {:11}  {} ({} to {})",
+                    mode(backlog),
+                    contestant.name(),
+                    it["cpu_us"],
+                    it["min"],
+                    it["max"]
+                );
+            }
+        }
+    }
+}
+
+const CPU_METHOD: &str = "CPU time of the server's processes over the measured rounds (user and system, all threads, by \
+    CLOCK_PROCESS_CPUTIME_ID), divided by the messages delivered; on loopback a send does the softirq work of both \
+    directions before it returns, so that this time holds it. Clients spin; the next round is published when every client \
+    has all of the last; a backlog is published with one write";
+const MEMORY_METHOD: &str = "growth of Pss (smaps_rollup) of the server's processes from before the first connection to \
+    after the last subscription, before any message, divided by the subscribers; what a server has set aside at its start \
+    is not in it";

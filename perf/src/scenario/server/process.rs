@@ -1,0 +1,176 @@
+//! A server that is not ours, as a process: found, started, waited for, and ended with all that it has started itself.
+
+use std::fs::File;
+use std::io::{ErrorKind, Write as _};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{MsgFlags, recv};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::scenario::definition::Scenario;
+
+/// It ends when this is dropped.
+pub(super) struct Process {
+    child: Child,
+    /// Its configuration and its log.
+    directory: TempDir,
+}
+
+impl Process {
+    /// Starts a program, and waits until it accepts connections at `addr`. It is asked to end by `end` where we end
+    /// without having ended it.
+    pub(super) fn start(
+        mut command: Command,
+        directory: TempDir,
+        cpus: &[usize],
+        addr: SocketAddrV4,
+        end: Signal,
+    ) -> anyhow::Result<Process> {
+        let log = File::create(directory.path().join(LOG))?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        crate::sys::tie_with(&mut command, cpus, end)?;
+        let child = command.spawn().with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        let mut process = Process { child, directory };
+        let patience = Instant::now() + PATIENCE;
+        while TcpStream::connect(addr).is_err() {
+            if let Some(status) = process.child.try_wait()? {
+                bail!("it ended with {status}{}", process.log());
+            }
+            ensure!(Instant::now() < patience, "it does not accept connections at {addr}{}", process.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(process)
+    }
+
+    /// What it has said of itself.
+    pub(super) fn log(&self) -> String {
+        let log = std::fs::read(self.directory.path().join(LOG)).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        if log.trim().is_empty() { String::new() } else { format!("; it said: {}", log.trim()) }
+    }
+
+    /// It and its children.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        let pid = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        std::iter::once(pid).chain(children.split_whitespace().filter_map(|pid| pid.parse().ok())).collect()
+    }
+
+    /// The parent first, who might replace a child.
+    pub(super) fn kill(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
+        for pid in self.pids() {
+            // Fails where it has ended by itself.
+            let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The path of a program, or a sentence that says how to get it.
+pub(super) fn find(name: &str, install: &str) -> anyhow::Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Debian's servers are in sbin, which only root has on PATH.
+    let directories = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));
+    let found = directories.map(|directory| directory.join(name)).find(|path| path.is_file());
+    found.with_context(|| format!("there is no {name} here; to get it: {install}"))
+}
+
+/// What the program says of its version, on its first line.
+pub(super) fn version(program: &Path, argument: &str) -> String {
+    let Ok(output) = Command::new(program).arg(argument).output() else { return String::new() };
+    let text = [output.stdout, output.stderr].concat();
+    String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_owned()
+}
+
+/// A port that nobody has, just now.
+pub(super) fn free_addr() -> anyhow::Result<SocketAddrV4> {
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+    Ok(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
+}
+
+/// Refuses more subscribers than such a server can have: each is a descriptor to it.
+pub(super) fn check_descriptors(scenario: &Scenario) -> anyhow::Result<()> {
+    fanblade_net::rlimit::raise_descriptors()?;
+    let (wanted, limit) = (u64::from(scenario.subscribers) + DESCRIPTORS_BESIDE, fanblade_net::rlimit::descriptors()?);
+    ensure!(
+        wanted <= limit,
+        "{} subscribers are {wanted} descriptors to this server, and RLIMIT_NOFILE is {limit}: raise it (`ulimit -Hn`), \
+         or take fewer",
+        scenario.subscribers
+    );
+    Ok(())
+}
+
+/// A publisher's connection: what it says goes out at once, and what the server answers is looked at and let go. It
+/// never waits for an answer, because it shares its thread with subscribers.
+pub(super) struct Line {
+    stream: TcpStream,
+    pub(super) pending: Vec<u8>,
+    /// The answers begin so where all is well.
+    complaint: fn(&[u8]) -> bool,
+}
+
+impl Line {
+    pub(super) fn connect(addr: SocketAddrV4, complaint: fn(&[u8]) -> bool) -> anyhow::Result<Line> {
+        let stream = TcpStream::connect(addr).with_context(|| format!("the publisher's connection to {addr}"))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Line { stream, pending: Vec::new(), complaint })
+    }
+
+    pub(super) fn flush(&mut self) -> anyhow::Result<()> {
+        self.stream.write_all(&self.pending).context("the server has ended")?;
+        self.pending.clear();
+        self.drain()
+    }
+
+    /// Reads on until `text` has come.
+    pub(super) fn await_text(&mut self, text: &[u8]) -> anyhow::Result<()> {
+        let mut heard = Vec::new();
+        while memchr::memmem::find(&heard, text).is_none() {
+            let mut chunk = [0; 4096];
+            let len = std::io::Read::read(&mut self.stream, &mut chunk)?;
+            heard.extend_from_slice(&chunk[..len]);
+            let so_far = String::from_utf8_lossy(&heard);
+            ensure!(len > 0, "the server has closed the publisher's connection after {so_far:?}");
+            ensure!(!(self.complaint)(&heard), "the server refuses the publisher: {so_far}");
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self) -> anyhow::Result<()> {
+        let mut chunk = [0; 16 * 1024];
+        loop {
+            match recv(std::os::fd::AsRawFd::as_raw_fd(&self.stream), &mut chunk, MsgFlags::MSG_DONTWAIT) {
+                Ok(0) => bail!("the server has closed the publisher's connection"),
+                Ok(len) => {
+                    let heard = String::from_utf8_lossy(&chunk[..len]);
+                    ensure!(!(self.complaint)(&chunk[..len]), "the server complains: {heard}");
+                }
+                Err(errno) if std::io::Error::from(errno).kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(errno) => return Err(errno).context("the publisher's connection"),
+            }
+        }
+    }
+}
+
+const LOG: &str = "log";
+/// For a start, and for an answer to the publisher.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Of programs that need a few more than one for each subscriber.
+const DESCRIPTORS_BESIDE: u64 = 100;
