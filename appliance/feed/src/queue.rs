@@ -12,8 +12,8 @@
 //!   [`Sender::try_send`] says [`Refused::Full`] instead. The number returned is the update's; for other records it is
 //!   the newest one.
 //! - [`Sender::until_taken`] waits until the sink has had an update: what a publisher is acknowledged by.
-//! - [`Sender::set_condition`] says what [`QueueFeed::condition`](crate::Feed::condition) will be once all that was sent
-//!   before has been passed on. It never waits.
+//! - [`Sender::set_condition`] says what [`QueueFeed::condition`](crate::Feed::condition) will be once all that was
+//!   sent before has been passed on. It never waits.
 //! - The end of the [`QueueFeed`] is [`Refused::Closed`] for all senders; the end of the last sender is no end of the
 //!   feed, which then has nothing to say.
 //!
