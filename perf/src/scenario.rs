@@ -24,6 +24,9 @@ use clap::Args;
 pub(crate) use definition::{Kind, Scenario};
 pub(crate) use server::ServerKind;
 
+use crate::swarm::EngineKind;
+use crate::swarm::xdp::cable::{self, Cable};
+
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// Name of the scenario; without one: the list of those that there are
@@ -49,6 +52,9 @@ pub(crate) struct RunArgs {
     /// A server of your own, for `--server uwebsockets`
     #[arg(long, value_name = "PROGRAM")]
     peer_path: Option<PathBuf>,
+    /// What carries the subscribers; `xdp` needs root, and puts the server into a network namespace of its own
+    #[arg(long, default_value = "sockets")]
+    engine: EngineKind,
     /// Its CPUs [default: the first half]
     #[arg(long, value_delimiter = ',')]
     server_cpus: Vec<usize>,
@@ -80,12 +86,23 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     scenario.warmup_s = args.warmup.unwrap_or(scenario.warmup_s);
     scenario.payload_bytes = args.payload_bytes.unwrap_or(scenario.payload_bytes);
     scenario.peer_path.clone_from(&args.peer_path);
+    scenario.engine = args.engine;
     scenario.check()?;
     room::check(&scenario).with_context(|| format!("this machine is too small for {name}"))?;
     let cpus = cpus(args, &scenario)?;
-    eprintln!("{name}: {}; {} subscribers", scenario.title, scenario.subscribers);
     let usual = if scenario.kind == Kind::WireToWire { ServerKind::Blade } else { ServerKind::Datapath };
     let server = args.server.unwrap_or(usual);
+    // Before anything else is started, so that it is in the same network namespace.
+    let _cable = match args.engine {
+        EngineKind::Sockets => None,
+        EngineKind::Xdp => {
+            ensure!(scenario.kind == Kind::Traffic, "{name} counts the clients' side, too: it takes --engine sockets");
+            let is_ours = [ServerKind::Blade, ServerKind::Datapath].contains(&server);
+            ensure!(is_ours, "{} listens on loopback only: it takes --engine sockets", server.name());
+            Some(Cable::lay_apart(cable::SERVER).context("a network for the xdp engine")?)
+        }
+    };
+    eprintln!("{name}: {}; {} subscribers", scenario.title, scenario.subscribers);
     let mut runs = Vec::new();
     for number in 1..=args.runs {
         let run = match scenario.kind {
@@ -98,7 +115,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
         runs.push(run);
     }
     let report = results::report(name, &scenario, server, &cpus, &runs);
-    let stem = format!("{name}-{}-{}", server.name(), scenario.subscribers);
+    let engine = if args.engine == EngineKind::Sockets { "" } else { "-xdp" };
+    let stem = format!("{name}-{}{engine}-{}", server.name(), scenario.subscribers);
     crate::report::save(&report, args.out.as_deref(), &stem)?;
     let failures: Vec<&str> = runs.iter().filter_map(|run| run.failure.as_deref()).collect();
     let verdict = if failures.is_empty() { "ok".to_owned() } else { format!("FAILED: {}", failures.join("; ")) };

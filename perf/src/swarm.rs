@@ -9,6 +9,7 @@ pub(crate) mod sockets;
 pub(crate) mod subscribers;
 pub(crate) mod tally;
 mod template;
+pub(crate) mod xdp;
 
 use std::io::{BufRead as _, Write as _};
 use std::process::ExitCode;
@@ -28,6 +29,7 @@ use reading::{Boundary, Preamble, Reading};
 use sockets::{Threads, now_ns};
 use subscribers::Window;
 use template::Template;
+use xdp::{Mac, Xdp};
 
 /// WebSocket subscribers, as many as there is memory for.
 ///
@@ -120,15 +122,36 @@ pub(crate) struct SwarmArgs {
     /// Say everything as lines of JSON
     #[arg(long)]
     json: bool,
+    /// `--engine xdp`: an interface to the server in this network namespace [default: a veth pair of its own]
+    #[arg(long)]
+    interface: Option<String>,
+    /// The server's end of it
+    #[arg(long, requires = "interface")]
+    server_mac: Option<Mac>,
+    /// `--engine xdp`: of a thousand segments with data, so many are dropped unseen, to see what becomes of it
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=500))]
+    drop_per_mille: u16,
     /// After the verdict, keep the connections until the standard input ends
     #[arg(long)]
     linger: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum EngineKind {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum EngineKind {
     /// Kernel sockets, by io_uring
+    #[default]
     Sockets,
+    /// Subscribers in an XDP program on the client end of a veth pair: no sockets; needs root
+    Xdp,
+}
+
+impl EngineKind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            EngineKind::Sockets => "sockets",
+            EngineKind::Xdp => "xdp",
+        }
+    }
 }
 
 /// The whole program.
@@ -138,6 +161,11 @@ pub(crate) fn run(args: &SwarmArgs) -> anyhow::Result<ExitCode> {
     let pid = std::process::id();
     let mut engine: Box<dyn Engine> = match args.engine {
         EngineKind::Sockets => Box::new(Threads::start(&plan)?),
+        EngineKind::Xdp => {
+            let (interface, server_mac) = (args.interface.clone(), args.server_mac);
+            let options = xdp::Options { interface, server_mac, drop_per_mille: args.drop_per_mille };
+            Box::new(Xdp::start(&plan, &options)?)
+        }
     };
     let before = UserMemory::of(pid)?;
     for cycle in 1..args.cycles {
@@ -152,6 +180,7 @@ pub(crate) fn run(args: &SwarmArgs) -> anyhow::Result<ExitCode> {
     let grown = (memory.anonymous + memory.io_uring).saturating_sub(without);
     let mut report = json!({
         "event": "report",
+        "engine": args.engine.name(),
         "connections": args.connections,
         "user_bytes_per_connection": {
             "predicted": engine.bytes_per_connection(),
@@ -171,6 +200,9 @@ pub(crate) fn run(args: &SwarmArgs) -> anyhow::Result<ExitCode> {
         merge(&mut report, measured.tally.report());
         report["sequence_checked"] = args.sequence.is_some().into();
         report["busy_percent"] = measured.busy_percent.round().into();
+        if measured.transport.is_object() {
+            report["transport"] = measured.transport;
+        }
         report["pass_max_us"] = (measured.pass_max.as_micros() as u64).into();
     }
     let verdict = if complaints.is_empty() { "ok".to_owned() } else { format!("FAILED: {}", complaints.join("; ")) };
@@ -188,7 +220,14 @@ fn plan(args: &SwarmArgs) -> anyhow::Result<Plan> {
     let target: Template = path.parse().map_err(anyhow::Error::msg).context("--url")?;
     let opcode = if args.binary { Opcode::Binary } else { Opcode::Text };
     let sources = args.sources.unwrap_or_else(|| Sources::usual(addr, args.connections));
-    sources.check(args.connections)?;
+    match args.engine {
+        EngineKind::Sockets => sources.check(args.connections)?,
+        // Its ports are not the kernel's. There are as many as it takes behind the first address.
+        EngineKind::Xdp => ensure!(
+            args.sources.is_none() || args.interface.is_some(),
+            "--sources of the xdp engine go with --interface: the route to them is yours"
+        ),
+    }
     ensure!(
         args.stalled_per_mille + args.slow_per_mille <= 1_000,
         "more than a thousand of a thousand clients are stalled or slow"
@@ -273,6 +312,12 @@ fn sentences(report: &Value) -> String {
         }
         if report["sequence_checked"] == false {
             lines.push("without --sequence, nobody can tell what was lost".to_owned());
+        }
+        if let it @ Value::Object(_) = &report["transport"] {
+            lines.push(format!(
+                "{} segments; {} sent again by the server, {} received again, {} ahead of missing ones",
+                it["segments"], it["retransmitted_by_server"], it["received_again"], it["ahead_of_missing_ones"]
+            ));
         }
         lines.push(format!("the swarm itself was {} % busy", report["busy_percent"]));
     }

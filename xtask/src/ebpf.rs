@@ -61,44 +61,86 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 /// Builds ebpf/ with the toolchain that there is. `check`: compares it with ebpf/prebuilt instead of writing it there.
 pub(crate) fn build(check: bool) -> anyhow::Result<Outcome> {
     let root = repository::root()?;
-    let prebuilt = root.join("ebpf/prebuilt");
     let Some(llvm) = Llvm::find() else { return Ok(Outcome::Skipped(format!("no llvm-objdump\n{INSTALL}"))) };
-    let committed = fs::read_to_string(prebuilt.join(DISASSEMBLY)).unwrap_or_default();
-    let (committed_by, committed_code) = committed.split_once('\n').unwrap_or_default();
-    if check && let Some(difference) = first_difference(committed_code, &llvm.disassemble(&prebuilt.join(OBJECT))?) {
-        return Ok(Outcome::Differs(format!("{OBJECT} is not what {DISASSEMBLY} says: {difference}")));
+    let committed: Vec<Prebuilt> = OBJECTS.iter().map(|object| Prebuilt::read(&root, object)).collect();
+    if check {
+        for prebuilt in &committed {
+            if let Some(difference) = first_difference(&prebuilt.code, &llvm.disassemble(&prebuilt.object)?) {
+                let (object, disassembly) = (prebuilt.object.display(), prebuilt.disassembly.display());
+                return Ok(Outcome::Differs(format!("{object} is not what {disassembly} says: {difference}")));
+            }
+        }
     }
     let Some(toolchain) = Toolchain::find(&root)? else {
         return Ok(Outcome::Skipped(format!("no toolchain for BPF\n{INSTALL}")));
     };
     let built_by = format!("; built by {}", toolchain.version);
-    if check && committed_by != built_by {
+    if check && let Some(other) = committed.iter().find(|prebuilt| prebuilt.built_by != built_by) {
         return Ok(Outcome::Skipped(format!(
-            "the committed object is {committed_by:?}, here it would be {built_by:?}"
+            "the committed object is {:?}, here it would be {built_by:?}",
+            other.built_by
         )));
     }
 
-    let object = toolchain.build(&root)?;
-    let stripped = object.with_extension("stripped");
-    // The debug information has become BTF, which stays.
-    child::succeed(Command::new(&llvm.objcopy).arg("--strip-debug").arg(&object).arg(&stripped))?;
-    let code = llvm.disassemble(&stripped)?;
-    if check {
-        return Ok(first_difference(committed_code, &code).map_or(Outcome::Unchanged, Outcome::Differs));
+    let release = toolchain.build(&root)?;
+    let mut is_new = false;
+    for (prebuilt, object) in committed.iter().zip(OBJECTS) {
+        let built = release.join(object.program);
+        let stripped = built.with_extension("stripped");
+        // The debug information has become BTF, which stays.
+        child::succeed(Command::new(&llvm.objcopy).arg("--strip-debug").arg(&built).arg(&stripped))?;
+        let code = llvm.disassemble(&stripped)?;
+        if check {
+            if let Some(difference) = first_difference(&prebuilt.code, &code) {
+                return Ok(Outcome::Differs(format!("{}: {difference}", object.name)));
+            }
+            continue;
+        }
+        let bytes = fs::read(&stripped)?;
+        if let Some(path) = path_of_this_machine(&bytes, &root) {
+            bail!("the object names {path}, a path of this machine; see `remaps` in xtask/src/ebpf.rs");
+        }
+        if fs::read(&prebuilt.object).ok().as_deref() == Some(&bytes)
+            && (&prebuilt.built_by, &prebuilt.code) == (&built_by, &code)
+        {
+            continue;
+        }
+        is_new = true;
+        fs::create_dir_all(root.join(PREBUILT))?;
+        fs::write(&prebuilt.object, bytes)?;
+        fs::write(&prebuilt.disassembly, format!("{built_by}\n{code}"))?;
     }
-    let object = fs::read(&stripped)?;
-    if let Some(path) = path_of_this_machine(&object, &root) {
-        bail!("the object names {path}, a path of this machine; see `remaps` in xtask/src/ebpf.rs");
+    Ok(if is_new { Outcome::Built } else { Outcome::Unchanged })
+}
+
+/// An object that is committed: its name, and that of the program in ebpf/Cargo.toml.
+struct Object {
+    program: &'static str,
+    name: &'static str,
+}
+
+const OBJECTS: [Object; 2] = [
+    Object { program: "fanblade-bpf", name: "fanblade.bpf" },
+    Object { program: "fanblade-swarm-bpf", name: "swarm.bpf" },
+];
+
+/// An object, and its disassembly as it is committed; empty where it is not yet.
+struct Prebuilt {
+    object: PathBuf,
+    disassembly: PathBuf,
+    /// The first line.
+    built_by: String,
+    code: String,
+}
+
+impl Prebuilt {
+    fn read(root: &Path, object: &Object) -> Self {
+        let place = |kind: &str| root.join(PREBUILT).join(format!("{}.{kind}", object.name));
+        let disassembly = place("disasm");
+        let text = fs::read_to_string(&disassembly).unwrap_or_default();
+        let (built_by, code) = text.split_once('\n').unwrap_or_default();
+        Self { object: place("o"), built_by: built_by.to_owned(), code: code.to_owned(), disassembly }
     }
-    let disassembly = format!("{built_by}\n{code}");
-    let is_new = fs::read(prebuilt.join(OBJECT)).ok().as_deref() != Some(&object) || committed != disassembly;
-    if !is_new {
-        return Ok(Outcome::Unchanged);
-    }
-    fs::create_dir_all(&prebuilt)?;
-    fs::write(prebuilt.join(OBJECT), object)?;
-    fs::write(prebuilt.join(DISASSEMBLY), disassembly)?;
-    Ok(Outcome::Built)
 }
 
 /// Cargo, and what it needs to build for BPF.
@@ -134,7 +176,7 @@ impl Toolchain {
         Ok(None)
     }
 
-    /// Returns the object, with debug information.
+    /// Returns the directory of the objects, with debug information.
     fn build(&self, root: &Path) -> anyhow::Result<PathBuf> {
         let target_dir = repository::build_dir(root).join("ebpf");
         let mut flags = vec!["-Cdebuginfo=2".to_owned(), "-Clink-arg=--btf".into()];
@@ -156,7 +198,7 @@ impl Toolchain {
         }
         cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f")).env("CARGO_TARGET_DIR", &target_dir);
         child::succeed(cargo.current_dir(root.join("ebpf")))?;
-        Ok(target_dir.join(TARGET).join("release/fanblade-bpf"))
+        Ok(target_dir.join(TARGET).join("release"))
     }
 }
 
@@ -250,8 +292,7 @@ fn output(command: &mut Command) -> anyhow::Result<String> {
     Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
 }
 
-const OBJECT: &str = "fanblade.bpf.o";
-const DISASSEMBLY: &str = "fanblade.bpf.disasm";
+const PREBUILT: &str = "ebpf/prebuilt";
 const TARGET: &str = "bpfel-unknown-none";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const INSTALL: &str = "\

@@ -11,6 +11,7 @@
 pub mod balance;
 pub mod limits;
 pub mod packet;
+pub mod swarm;
 mod verdict;
 
 pub use verdict::{Hook, Verdict, VerdictCounters};

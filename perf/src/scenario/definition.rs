@@ -1,12 +1,15 @@
 //! A scenario as it stands in perf/scenarios/.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::swarm::EngineKind;
 use crate::swarm::plan::{Assignment, Habits, Subjects};
+use crate::swarm::xdp::cable;
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]
@@ -51,6 +54,9 @@ pub(crate) struct Scenario {
     /// theirs.
     #[serde(default)]
     pub(crate) split_memory: bool,
+    /// What carries the subscribers. Not the scenario's choice but that of the one who plays it.
+    #[serde(skip)]
+    pub(crate) engine: EngineKind,
     /// What others have published.
     #[serde(default)]
     pub(crate) published: Vec<Published>,
@@ -128,6 +134,15 @@ impl Scenario {
         }
         ensure!(["all", "conflate"].contains(&self.mode.as_str()), "mode is `all` or `conflate`");
         Ok(())
+    }
+
+    /// The server's address.
+    pub(crate) fn listen(&self) -> SocketAddrV4 {
+        let ip = match self.engine {
+            EngineKind::Sockets => Ipv4Addr::LOCALHOST,
+            EngineKind::Xdp => cable::SERVER,
+        };
+        SocketAddrV4::new(ip, 0)
     }
 
     pub(crate) fn habits(&self) -> Habits {

@@ -9,7 +9,9 @@ use serde_json::Value;
 use super::definition::{SEED, Scenario};
 use super::message::{SEQUENCE, TIMESTAMP};
 use super::server::Manners;
+use crate::swarm::EngineKind;
 use crate::swarm::plan::Assignment;
+use crate::swarm::xdp::cable;
 
 pub(crate) struct Load {
     child: Child,
@@ -36,6 +38,9 @@ impl Load {
             .args(["--threads", &cpus.len().clamp(1, THREADS_MAX).to_string()])
             .args(manners.subscribe.iter().flat_map(|template| ["--subscribe", template.as_str()]))
             .args(more);
+        if scenario.engine == EngineKind::Xdp {
+            command.args(["--engine", "xdp", "--interface", cable::CLIENT_END]);
+        }
         let habits = scenario.habits();
         if habits.slow_per_mille + habits.stalled_per_mille > 0 {
             command

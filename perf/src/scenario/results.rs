@@ -202,14 +202,14 @@ pub(super) fn sentence(report: &Value) -> String {
     let memory = &report["bytes_per_session"];
     if report["latency_us"].is_null() {
         return format!(
-            "{} subscribers held; bytes per session: user {}, kernel (both ends) {}, its server's end {}",
+            "{} subscribers held; bytes per session: user {}, kernel {}, its server's end {}",
             report["subscribers"], memory["user"], memory["kernel"], memory["kernel_server_end"],
         );
     }
     let latency = &report["latency_us"];
     format!(
         "{} subscribers, {} messages a second, {} lost; {} µs of server CPU each; latency p50 {} p99 {} p99.9 {} max {} µs; \
-         bytes per session: user {}, kernel (both ends) {}",
+         bytes per session: user {}, kernel {}",
         report["subscribers"],
         report["delivered_per_s"],
         report["lost_in_all_runs"],
@@ -228,7 +228,7 @@ const CPU_METHOD: &str = "CPU time of the server's processes over the window (us
     this time holds it (kernels without CONFIG_IRQ_TIME_ACCOUNTING); divided by all messages delivered";
 const MEMORY_METHOD: &str = "growth from before the first connection to after the last subscription, divided by the \
     subscribers; user: anonymous memory and io_uring queues of the server's processes by smaps; kernel: Slab of \
-    /proc/meminfo, both ends of a connection; its ends apart: objects in use by /proc/slabinfo, which fall by the \
+    /proc/meminfo, both ends of a connection, or the only one by the xdp engine; its ends apart: objects in use by /proc/slabinfo, which fall by the \
     server's end when the server is killed and its clients stay; queues: bytes in TCP sockets by /proc/net/sockstat";
 /// Left to the single runs.
 const PER_RUN: [&str; 2] = ["verdict", "connections"];

@@ -5,23 +5,30 @@ use std::fs;
 use anyhow::{Context as _, ensure};
 
 use super::definition::Scenario;
+use crate::swarm::EngineKind;
 use crate::swarm::plan::Sources;
 
 /// Refuses what this machine cannot hold, in a sentence that says what is missing.
 pub(crate) fn check(scenario: &Scenario) -> anyhow::Result<()> {
     let subscribers = u64::from(scenario.subscribers);
-    let needed = subscribers * BYTES_PER_SUBSCRIBER + BYTES_BESIDE;
+    let (each, ends) = match scenario.engine {
+        EngineKind::Sockets => (BYTES_PER_SUBSCRIBER, "both ends"),
+        EngineKind::Xdp => (BYTES_PER_SUBSCRIBER_XDP, "the server's end"),
+    };
+    let needed = subscribers * each + BYTES_BESIDE;
     let available = meminfo("MemAvailable")?;
     ensure!(
         needed <= available,
-        "{subscribers} subscribers with both ends on this machine need about {} of memory ({BYTES_PER_SUBSCRIBER} bytes \
+        "{subscribers} subscribers with {ends} on this machine need about {} of memory ({each} bytes \
          each, most of them the kernel's, and {} beside), and {} are available: at most {} fit",
         gib(needed),
         gib(BYTES_BESIDE),
         gib(available),
-        available.saturating_sub(BYTES_BESIDE) / BYTES_PER_SUBSCRIBER / 1_000 * 1_000,
+        available.saturating_sub(BYTES_BESIDE) / each / 1_000 * 1_000,
     );
-    Sources::usual("127.0.0.1:80".parse()?, scenario.subscribers).check(scenario.subscribers)?;
+    if scenario.engine == EngineKind::Sockets {
+        Sources::usual("127.0.0.1:80".parse()?, scenario.subscribers).check(scenario.subscribers)?;
+    }
     // Both ends are files. Root is not held to the limit.
     if !nix::unistd::geteuid().is_root() {
         let files_max = number("/proc/sys/fs/file-max").unwrap_or(u64::MAX);
@@ -64,6 +71,8 @@ fn gib(bytes: u64) -> String {
 
 /// Both ends in the kernel (9.5 KB of slab measured), the session, the swarm's client, and messages on their way.
 const BYTES_PER_SUBSCRIBER: u64 = 10_500;
+/// Only the server's end, and an entry of 32 bytes in the place of the other.
+const BYTES_PER_SUBSCRIBER_XDP: u64 = 5_000;
 /// Ring, programs, and some air.
 const BYTES_BESIDE: u64 = 768 << 20;
 /// 5.2 µs of CPU per message that goes alone.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::subscribers::Window;
 use super::tally::{Latency, Tally};
 
@@ -52,4 +54,6 @@ pub(crate) struct Measured {
     pub(crate) busy_percent: f64,
     /// Longest time between two looks at all sockets.
     pub(crate) pass_max: Duration,
+    /// What an engine that sees the segments has counted of them.
+    pub(crate) transport: Value,
 }

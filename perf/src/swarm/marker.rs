@@ -41,6 +41,14 @@ const PATTERN_LEN_MAX: usize = 200;
 const BINARY_LEN: usize = 8;
 
 impl Marker {
+    /// The bytes behind which the digits of a decimal number stand.
+    pub(crate) fn text(&self) -> Option<&[u8]> {
+        match (&self.place, self.form) {
+            (Place::Behind(pattern), Form::Decimal) => Some(&pattern.bytes),
+            _ => None,
+        }
+    }
+
     /// The number, where `message` is whole.
     pub(crate) fn find(&self, message: &[u8]) -> Option<u64> {
         match &self.place {

@@ -359,8 +359,7 @@ impl Subscribers {
             let mut lost = Tally::new();
             let is_sequenced = plan.reading.sequence.is_some();
             for (number, client) in (*first..).zip(clients) {
-                let subject = seen.get(plan.subjects.of(number) as usize).filter(|it| it.has_messages);
-                let expected = subject.map_or(0, |it| it.newest.wrapping_sub(it.first).wrapping_add(1));
+                let expected = seen.get(plan.subjects.of(number) as usize).map_or(0, Subject::expected);
                 let expected = if is_sequenced { expected } else { client.messages };
                 lost.class(plan.habits.of(number)).client(client.messages, expected);
             }
@@ -395,6 +394,10 @@ impl Subject {
             _ => (self.newest, self.receipts) = (sequence, 1),
         }
         Some(self.receipts)
+    }
+
+    fn expected(&self) -> u32 {
+        if self.has_messages { self.newest.wrapping_sub(self.first).wrapping_add(1) } else { 0 }
     }
 
     fn merge(&mut self, other: &Subject) {

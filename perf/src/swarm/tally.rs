@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fanblade_abi::swarm::{CLOSES, Counters};
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
@@ -70,6 +71,27 @@ impl Tally {
             stalled: Class::default(),
             position: Position::default(),
         }
+    }
+
+    /// Takes what the program of the xdp engine has counted in a window. All its subscribers are readers.
+    pub(crate) fn take_counters(&mut self, counters: &Counters, latency: &Latency) {
+        let it = &mut self.readers;
+        it.messages += counters.messages;
+        it.outside += counters.outside;
+        it.others += counters.others;
+        it.bytes += counters.bytes;
+        it.missing += counters.missing;
+        it.gaps += counters.gaps;
+        it.repeated += counters.repeated;
+        it.pings += counters.pongs;
+        it.ended += counters.ended + counters.resets;
+        it.faults += counters.torn + counters.heads_lost;
+        for (code, count) in (1_000..).zip(counters.closes).filter(|(_, count)| *count > 0) {
+            // The last place is for all codes that have none of their own (RFC 6455, 7.1.5: 1005 stands for no code).
+            let code = if code == 999 + CLOSES as u16 { 1_005 } else { code };
+            *it.closes.entry(code).or_default() += count;
+        }
+        it.latency.merge(latency);
     }
 
     pub(crate) fn class(&mut self, habit: Habit) -> &mut Class {
@@ -247,6 +269,10 @@ impl Default for Latency {
 impl Latency {
     pub(crate) fn record(&mut self, ns: u64) {
         self.0.saturating_record(ns);
+    }
+
+    pub(crate) fn record_many(&mut self, ns: u64, count: u64) {
+        self.0.saturating_record_n(ns, count);
     }
 
     pub(crate) fn merge(&mut self, other: &Latency) {

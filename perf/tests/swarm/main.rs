@@ -3,6 +3,7 @@
 mod blade;
 mod server;
 mod swarm;
+mod xdp;
 
 use std::time::Duration;
 
@@ -67,8 +68,13 @@ fn what_a_server_drops_repeats_tears_or_ends_is_told() {
     if is_uring_missing() {
         return;
     }
-    let mut server = Server::start();
-    let mut swarm = Swarm::start(&server.url(), 6, &MARKERS);
+    let server = Server::start();
+    let swarm = Swarm::start(&server.url(), 6, &MARKERS);
+    what_is_wrong_is_told(server, swarm);
+}
+
+/// Six clients, five of which have reason to complain.
+fn what_is_wrong_is_told(mut server: Server, mut swarm: Swarm) {
     server.accept(6, b"");
     let from_ns = swarm.window();
     server.each(|at, client| {

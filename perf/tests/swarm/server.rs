@@ -19,11 +19,15 @@ pub(crate) struct Client(TcpStream);
 
 impl Server {
     pub(crate) fn start() -> Server {
-        Server { listener: TcpListener::bind("127.0.0.1:0").unwrap(), clients: Vec::new() }
+        Server { listener: TcpListener::bind("0.0.0.0:0").unwrap(), clients: Vec::new() }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("ws://{}/", self.listener.local_addr().unwrap())
+        self.url_at("127.0.0.1")
+    }
+
+    pub(crate) fn url_at(&self, host: &str) -> String {
+        format!("ws://{host}:{}/", self.listener.local_addr().unwrap().port())
     }
 
     /// Takes so many clients, and greets each in the same breath as the answer to its upgrade.
@@ -56,6 +60,13 @@ impl Server {
 impl Client {
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).unwrap();
+    }
+
+    /// Whether the other end has reset the connection; it has said nothing.
+    pub(crate) fn is_reset(&mut self) -> bool {
+        self.0.set_nonblocking(true).unwrap();
+        let error = self.0.read(&mut [0]).unwrap_err();
+        error.kind() == std::io::ErrorKind::ConnectionReset
     }
 
     pub(crate) fn receive(&mut self, len: usize) -> Vec<u8> {

@@ -31,7 +31,15 @@ const DIRECTION: [(&str, &[&str]); 12] = [
     ),
     (
         "fanblade-perf",
-        &["fanblade-feed", "fanblade-market", "fanblade-net", "fanblade-ring", "fanblade-wire", "fanblade-worker"],
+        &[
+            "fanblade-abi",
+            "fanblade-feed",
+            "fanblade-market",
+            "fanblade-net",
+            "fanblade-ring",
+            "fanblade-wire",
+            "fanblade-worker",
+        ],
     ),
     ("xtask", &[]),
 ];

@@ -78,7 +78,7 @@ fn configuration(scenario: &Scenario) -> anyhow::Result<toml::Table> {
     let updates = (2 * u64::from(scenario.subjects)).next_power_of_two().max(UPDATES_MIN);
     let usual = json!({
         "feed": {"source": "publisher", "publisher": {"listen": [], "unix": SOCKET, "state": ""}},
-        "data": {"listen": "127.0.0.1:0"},
+        "data": {"listen": scenario.listen().to_string()},
         "admin": {"listen": "127.0.0.1:0"},
         "ring": {"updates": updates, "json": lane, "binary": lane, "subjects_max": scenario.subjects.max(1_024)},
         "ebpf": {"enabled": false},

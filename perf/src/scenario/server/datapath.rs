@@ -23,6 +23,8 @@ pub(crate) struct DatapathArgs {
     #[arg(long)]
     subjects: u32,
     #[arg(long)]
+    listen: SocketAddr,
+    #[arg(long)]
     ping_interval_ms: u32,
 }
 
@@ -42,7 +44,7 @@ pub(crate) fn run(args: &DatapathArgs) -> anyhow::Result<()> {
     let subjects = (0..args.subjects).map(|number| writer.subject(&message::subject(number), 1));
     let subjects: Vec<SubjectId> = subjects.collect::<Result<_, _>>()?;
     let (waker, sleeper) = fanblade_ring::pair()?;
-    let listener = fanblade_net::listen("127.0.0.1:0".parse()?, &ListenOptions::default())?;
+    let listener = fanblade_net::listen(args.listen, &ListenOptions::default())?;
     let addr = listener.local_addr();
     let limits = Limits { ping_interval_ms: args.ping_interval_ms, ..Limits::default() };
     let sessions_max = limits.sessions_max as usize;
@@ -128,6 +130,7 @@ impl Datapath {
         let mut command = Command::new(std::env::current_exe()?);
         command
             .args(["datapath", "--subjects", &scenario.subjects.to_string()])
+            .args(["--listen", &scenario.listen().to_string()])
             .args(["--ping-interval-ms", &ping_interval_ms.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
+use serde_json::Value;
 
 use super::{Audience, Pong, Sockets, now_ns};
 use crate::swarm::engine::{Engine, Measured, Opened};
@@ -145,7 +146,12 @@ impl Engine for Threads {
             effort.pass_max = effort.pass_max.max(its.pass_max);
             busy_percent = busy_percent.max(100.0 * its.busy.as_secs_f64() / its.all.as_secs_f64());
         }
-        Ok(Measured { tally: Subscribers::finish(parts), busy_percent, pass_max: effort.pass_max })
+        Ok(Measured {
+            tally: Subscribers::finish(parts),
+            busy_percent,
+            pass_max: effort.pass_max,
+            transport: Value::Null,
+        })
     }
 
     fn close(&mut self) -> anyhow::Result<()> {

@@ -1,0 +1,45 @@
+//! The maps. Userspace sets the size of `SUBSCRIBERS`.
+
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray};
+use aya_ebpf::macros::btf_map;
+use fanblade_abi::swarm::{
+    BUCKETS, Counters, HEAD_LEN, HEADS_MAX, SCRATCH_LEN, SUBSCRIBERS_MAX, Search, Settings, Subscriber,
+};
+
+/// Mapped into userspace.
+#[btf_map]
+pub static SUBSCRIBERS: Array<Subscriber, SUBSCRIBERS_MAX, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+#[btf_map]
+pub static SETTINGS: Array<Settings, 1> = Array::new();
+
+#[btf_map]
+pub static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
+
+/// Messages of the window by their latency.
+#[btf_map]
+pub static LATENCIES: PerCpuArray<[u64; BUCKETS], 1> = PerCpuArray::new();
+
+/// Beginnings of frames that wait for their rest, by the number of the subscriber.
+#[btf_map]
+pub static HEADS: HashMap<u32, [u8; HEAD_LEN], HEADS_MAX> = HashMap::new();
+
+/// What does not fit the stack.
+#[btf_map]
+pub static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
+
+#[repr(C)]
+pub struct Scratch {
+    /// The beginning of a frame: what was kept of it, and behind that what has come.
+    pub head: [u8; SCRATCH_LEN],
+    /// A pong, header included.
+    pub pong: [u8; PONG_LEN],
+    pub pong_len: u32,
+    /// Where number and timestamp stood in the last message: there they are looked for first.
+    pub hints: [u32; 2],
+    pub search: Search,
+}
+
+/// A masked control frame with 125 bytes, and zeros up to where a checksum ends.
+pub const PONG_LEN: usize = 136;

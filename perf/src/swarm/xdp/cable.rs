@@ -1,0 +1,93 @@
+//! The way to the server: a veth pair in this network namespace. The server's end has its address, and the route to all
+//! subscribers; the other end has none, because nobody lives there but the program.
+
+use std::net::Ipv4Addr;
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+use nix::sched::{CloneFlags, unshare};
+
+use super::packet::Mac;
+
+/// Both ends; they go when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Cable(());
+
+impl Cable {
+    /// In the present namespace, to a server that will listen on this address.
+    pub(crate) fn lay(server: Ipv4Addr) -> anyhow::Result<Cable> {
+        require_root()?;
+        // Each segment as on a wire: the program reads no joined ones.
+        let one = ["gso_max_segs", "1"];
+        let (server_mac, client_mac) = (SERVER_MAC.to_string(), CLIENT_MAC.to_string());
+        let ends = [
+            &["link", "add", SERVER_END, "address", &server_mac][..],
+            &one,
+            &["type", "veth", "peer", "name", CLIENT_END, "address", &client_mac],
+            &one,
+        ];
+        ip(&ends.concat())?;
+        let cable = Cable(());
+        for end in [SERVER_END, CLIENT_END] {
+            ip(&["link", "set", end, "addrgenmode", "none"])?;
+            ip(&["link", "set", end, "up"])?;
+        }
+        let gateway = GATEWAY.to_string();
+        ip(&["addr", "add", &format!("{server}/32"), "dev", SERVER_END])?;
+        ip(&["neigh", "add", &gateway, "lladdr", &client_mac, "dev", SERVER_END, "nud", "permanent"])?;
+        let clients = format!("{CLIENTS_FIRST}/{CLIENTS_PREFIX}");
+        ip(&["route", "add", &clients, "via", &gateway, "dev", SERVER_END, "onlink", "src", &server.to_string()])?;
+        Ok(cable)
+    }
+
+    /// In a network namespace that this process, and those that it starts from now on, have for themselves. It goes
+    /// with the last of them, however they end.
+    pub(crate) fn lay_apart(server: Ipv4Addr) -> anyhow::Result<Cable> {
+        require_root()?;
+        unshare(CloneFlags::CLONE_NEWNET).context("a network namespace of our own")?;
+        ip(&["link", "set", "lo", "up"])?;
+        Cable::lay(server)
+    }
+}
+
+impl Drop for Cable {
+    fn drop(&mut self) {
+        // The other end goes, too.
+        let _ = ip(&["link", "del", SERVER_END]);
+    }
+}
+
+pub(crate) fn require_root() -> anyhow::Result<()> {
+    let is_root = nix::unistd::geteuid().is_root();
+    ensure!(is_root, "the xdp engine needs root: it makes network interfaces and loads a program into the kernel");
+    Ok(())
+}
+
+/// Segments that the kernel has sent again in this namespace, since it is there.
+pub(super) fn segments_retransmitted() -> anyhow::Result<u64> {
+    let snmp = std::fs::read_to_string("/proc/thread-self/net/snmp")?;
+    let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let (names, values) = lines.next().zip(lines.next()).context("no Tcp in /proc/net/snmp")?;
+    let at = names.split(' ').position(|name| name == "RetransSegs");
+    let value = at.and_then(|at| values.split(' ').nth(at)?.parse().ok());
+    value.context("no RetransSegs in /proc/net/snmp")
+}
+
+fn ip(arguments: &[&str]) -> anyhow::Result<()> {
+    let line = arguments.join(" ");
+    let output = Command::new("ip").args(arguments).output().context("there is no `ip` (iproute2)")?;
+    ensure!(output.status.success(), "ip {line}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(())
+}
+
+/// Where a server listens that a scenario starts.
+pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 63, 0, 1);
+pub(crate) const SERVER_END: &str = "fanblade0";
+pub(crate) const CLIENT_END: &str = "fanblade1";
+pub(super) const SERVER_MAC: Mac = Mac([0x02, 0xfa, 0, 0, 0, 1]);
+pub(super) const CLIENT_MAC: Mac = Mac([0x02, 0xfa, 0, 0, 0, 2]);
+/// Four million addresses.
+pub(super) const CLIENTS_FIRST: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 0);
+const CLIENTS_PREFIX: u32 = 10;
+/// Whom the server's kernel takes for the way to them.
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 63, 255, 254);

@@ -1,0 +1,156 @@
+//! TCP segments of ours, and the socket that they are sent by.
+
+use std::fmt;
+use std::net::SocketAddrV4;
+use std::str::FromStr;
+
+use anyhow::Context as _;
+use fanblade_abi::swarm::Settings;
+
+use super::cable::CLIENT_MAC;
+use super::sys::RawSocket;
+
+/// Address of an Ethernet interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mac(pub(crate) [u8; 6]);
+
+/// Whom a segment is from, and whom to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ends {
+    client: SocketAddrV4,
+    server: SocketAddrV4,
+}
+
+/// A kind of segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Kind(u8);
+
+pub(super) const SYN: Kind = Kind(0x02);
+/// With data.
+pub(super) const DATA: Kind = Kind(0x18);
+pub(super) const RESET: Kind = Kind(0x04);
+
+/// The client end of the cable.
+pub(super) struct Wire {
+    socket: RawSocket,
+    server_mac: Mac,
+    frame: Vec<u8>,
+}
+
+impl Ends {
+    pub(super) fn new(settings: &Settings, client: u32, server: SocketAddrV4) -> Ends {
+        let (addr, port) = settings.place(client);
+        Ends { client: SocketAddrV4::new(addr.into(), port), server }
+    }
+}
+
+impl Wire {
+    pub(super) fn open(interface: &str, server_mac: Mac) -> anyhow::Result<Wire> {
+        let socket = RawSocket::open(interface).with_context(|| format!("a raw socket on {interface}"))?;
+        Ok(Wire { socket, server_mac, frame: Vec::new() })
+    }
+
+    pub(super) fn send(
+        &mut self,
+        ends: &Ends,
+        sequence: u32,
+        next: u32,
+        kind: Kind,
+        data: &[u8],
+    ) -> anyhow::Result<()> {
+        let Wire { socket, server_mac, frame } = self;
+        write(frame, *server_mac, ends, sequence, next, kind, data);
+        socket.send(frame).context("sending a raw packet")
+    }
+}
+
+fn write(out: &mut Vec<u8>, to: Mac, ends: &Ends, sequence: u32, next: u32, kind: Kind, data: &[u8]) {
+    let options: &[u8] = if kind == SYN { &MAXIMUM_SEGMENT } else { &[] };
+    let tcp_len = 20 + options.len() + data.len();
+    let (source, destination) = (ends.client.ip().octets(), ends.server.ip().octets());
+    out.clear();
+    out.extend_from_slice(&to.0);
+    out.extend_from_slice(&CLIENT_MAC.0);
+    out.extend_from_slice(&[0x08, 0x00]);
+
+    let ip_at = out.len();
+    out.extend_from_slice(&[0x45, 0]);
+    out.extend_from_slice(&((20 + tcp_len) as u16).to_be_bytes());
+    // Not to be fragmented, 64 hops.
+    out.extend_from_slice(&[0, 0, 0x40, 0, 64, TCP, 0, 0]);
+    out.extend_from_slice(&source);
+    out.extend_from_slice(&destination);
+    let sum = checksum(add(0, &out[ip_at..]));
+    out[ip_at + 10..ip_at + 12].copy_from_slice(&sum.to_be_bytes());
+
+    let tcp_at = out.len();
+    out.extend_from_slice(&ends.client.port().to_be_bytes());
+    out.extend_from_slice(&ends.server.port().to_be_bytes());
+    out.extend_from_slice(&sequence.to_be_bytes());
+    out.extend_from_slice(&next.to_be_bytes());
+    out.extend_from_slice(&[((20 + options.len()) as u8 / 4) << 4, kind.0, 0xff, 0xff, 0, 0, 0, 0]);
+    out.extend_from_slice(options);
+    out.extend_from_slice(data);
+    let pseudo = add(add(u64::from(TCP) + tcp_len as u64, &source), &destination);
+    let sum = checksum(add(pseudo, &out[tcp_at..]));
+    out[tcp_at + 16..tcp_at + 18].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// Adds 16-bit words, the last one filled up with a zero (RFC 1071).
+fn add(sum: u64, bytes: &[u8]) -> u64 {
+    let word = |pair: &[u8]| u64::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
+    sum + bytes.chunks(2).map(word).sum::<u64>()
+}
+
+fn checksum(mut sum: u64) -> u16 {
+    while sum > 0xffff {
+        sum = (sum >> 16) + (sum & 0xffff);
+    }
+    !(sum as u16)
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl FromStr for Mac {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Mac, String> {
+        let bytes: Option<Vec<u8>> = text.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
+        let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Mac).ok_or_else(|| format!("`{text}` is no address like 02:00:00:00:00:01"))
+    }
+}
+
+const TCP: u8 = 6;
+/// 1,460 bytes: an Ethernet frame without options. No window scaling, timestamps or selective acknowledgements.
+const MAXIMUM_SEGMENT: [u8; 4] = [2, 4, 0x05, 0xb4];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_and_data_add_up_to_their_checksums() {
+        let ends = Ends { client: "10.64.0.1:1024".parse().unwrap(), server: "10.63.0.1:80".parse().unwrap() };
+        for (kind, data) in [(SYN, &b""[..]), (DATA, b"odd"), (RESET, b"")] {
+            let mut frame = Vec::new();
+            write(&mut frame, Mac([1; 6]), &ends, 0xdead_beef, 7, kind, data);
+            assert_eq!(checksum(add(0, &frame[14..34])), 0);
+            let tcp = &frame[34..];
+            assert_eq!(checksum(add(add(6 + tcp.len() as u64, &frame[26..34]), tcp)), 0, "{kind:?}");
+            assert_eq!(usize::from(u16::from_be_bytes([frame[16], frame[17]])), frame.len() - 14);
+        }
+    }
+
+    #[test]
+    fn ethernet_addresses_are_read_as_they_are_written() {
+        assert_eq!("02:fa:00:00:00:10".parse(), Ok(Mac([2, 0xfa, 0, 0, 0, 16])));
+        assert_eq!(Mac([2, 0xfa, 0, 0, 0, 16]).to_string(), "02:fa:00:00:00:10");
+        assert!("02:fa".parse::<Mac>().is_err() && "02:fa:00:00:00:zz".parse::<Mac>().is_err());
+    }
+}
