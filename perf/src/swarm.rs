@@ -318,8 +318,9 @@ fn sentences(report: &Value) -> String {
                 "{} segments; {} sent again by the server, {} received again, {} ahead of missing ones",
                 it["segments"], it["retransmitted_by_server"], it["received_again"], it["ahead_of_missing_ones"]
             ));
+        } else {
+            lines.push(format!("the swarm itself was {} % busy", report["busy_percent"]));
         }
-        lines.push(format!("the swarm itself was {} % busy", report["busy_percent"]));
     }
     lines.push(format!("verdict: {}", report["verdict"].as_str().unwrap_or_default()));
     lines.join("\n")
