@@ -1,6 +1,7 @@
 //! `report`: from the results under perf/results/ to the generated part of docs/BENCHMARKS.md and the plots in
 //! docs/plots/.
 
+mod peers;
 mod plots;
 mod tables;
 
@@ -20,7 +21,8 @@ pub(crate) struct ReportArgs {
 pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<()> {
     let results = load(Path::new("perf/results"))?;
     let page = std::fs::read_to_string(PAGE).with_context(|| format!("cannot read {PAGE}"))?;
-    let mut files = vec![(PAGE.to_owned(), with_generated(&page, &tables::markdown(&results))?)];
+    let generated = tables::markdown(&results) + &peers::markdown(&read(Path::new("perf/results"), "peers")?);
+    let mut files = vec![(PAGE.to_owned(), with_generated(&page, &generated)?)];
     for (name, svg) in plots::all(&results)? {
         files.push((format!("docs/plots/{name}.svg"), svg));
     }
@@ -57,19 +59,7 @@ impl Scenario {
 
 /// The results of scenarios: of each scenario, server and number of subscribers the newest, in that order.
 fn load(directory: &Path) -> anyhow::Result<Vec<Scenario>> {
-    let mut results: Vec<Scenario> = Vec::new();
-    for entry in std::fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))? {
-        let path = entry?.path();
-        if path.extension().is_none_or(|extension| extension != "json") {
-            continue;
-        }
-        let text = std::fs::read_to_string(&path)?;
-        let result: Value = serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
-        if result["measurement"] == "scenario" {
-            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            results.push(Scenario { file, result });
-        }
-    }
+    let mut results = read(directory, "scenario")?;
     let key = |it: &Scenario| {
         let subscribers = it.result["subscribers"].as_u64();
         (it.text("scenario").to_owned(), subscribers, it.text("server").to_owned())
@@ -78,6 +68,24 @@ fn load(directory: &Path) -> anyhow::Result<Vec<Scenario>> {
     results.reverse();
     results.dedup_by_key(|it| key(it));
     results.reverse();
+    Ok(results)
+}
+
+/// All results of a measurement.
+fn read(directory: &Path, measurement: &str) -> anyhow::Result<Vec<Scenario>> {
+    let mut results: Vec<Scenario> = Vec::new();
+    for entry in std::fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path)?;
+        let result: Value = serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
+        if result["measurement"] == measurement {
+            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            results.push(Scenario { file, result });
+        }
+    }
     Ok(results)
 }
 

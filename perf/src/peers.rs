@@ -172,12 +172,22 @@ fn measure(
 ) -> anyhow::Result<Sample> {
     let Contestant::Server(kind) = contestant else { return bare(args, payload_bytes) };
     let mut server = kind.start(scenario, &[args.server_cpu])?;
+    let sample = measure_server(args, contestant, payload_bytes, server.as_mut());
+    sample.with_context(|| server.counters().unwrap_or_default().to_string())
+}
+
+fn measure_server(
+    args: &PeersArgs,
+    contestant: Contestant,
+    payload_bytes: u16,
+    server: &mut dyn Server,
+) -> anyhow::Result<Sample> {
     let mut outlet = server.outlet()?;
     std::thread::sleep(SETTLING);
-    let before = user_bytes(server.as_ref())?;
+    let before = user_bytes(server)?;
     let mut crowd = Crowd::open(&server.manners(), args.subscribers)?;
     crowd.idle(Duration::from_secs_f64(args.settle))?;
-    let session_bytes = user_bytes(server.as_ref())?.saturating_sub(before) as f64 / f64::from(args.subscribers);
+    let session_bytes = user_bytes(server)?.saturating_sub(before) as f64 / f64::from(args.subscribers);
     let pids = server.pids();
     let mut payload = Vec::new();
     let mut number = 0;
@@ -233,6 +243,6 @@ fn user_bytes(server: &dyn Server) -> anyhow::Result<u64> {
     server.pids().into_iter().map(|pid| Ok(UserMemory::of(pid)?.pss)).sum()
 }
 
-const USUAL: [ServerKind; 2] = [ServerKind::Tungstenite, ServerKind::Nats];
+const USUAL: [ServerKind; 4] = [ServerKind::Tungstenite, ServerKind::Nats, ServerKind::Nchan, ServerKind::Mosquitto];
 /// What a server does after its start is not the sessions'.
 const SETTLING: Duration = Duration::from_millis(300);

@@ -41,7 +41,7 @@ fn measure(args: &[&str]) -> Option<Output> {
 fn measured(name: &str) {
     let Some(output) = measure(&["--servers", name]) else { return };
     let stderr = String::from_utf8_lossy(&output.stderr);
-    if let Some((_, how)) = stderr.split_once("to get it: ") {
+    if let Some((_, how)) = stderr.split_once("; to get ") {
         println!("skipped: {name} is not installed: {}", how.trim());
         return;
     }
@@ -73,6 +73,16 @@ fn what_people_write_themselves_is_measured_beside_the_blade() {
 #[test]
 fn nats_is_measured_beside_the_blade() {
     measured("nats");
+}
+
+#[test]
+fn nchan_is_measured_beside_the_blade() {
+    measured("nchan");
+}
+
+#[test]
+fn mosquitto_is_measured_beside_the_blade() {
+    measured("mosquitto");
 }
 
 /// The contract, kept by a program that we do not know.

@@ -34,6 +34,8 @@ struct Piece {
 enum How {
     /// Debian packages.
     Apt(&'static [&'static str]),
+    /// Debian packages that may start services: listed, and left to whoever wants them.
+    Services(&'static [&'static str]),
     /// `rustup component add`.
     Rustup(&'static str),
     BpfLinker,
@@ -44,7 +46,7 @@ const EBPF_LOST: &str =
     "rebuilding the eBPF programs and comparing them with ebpf/prebuilt (the prebuilt object is used)";
 
 /// In the order of installation: the linker needs LLVM, the venv needs Python.
-const PIECES: [Piece; 9] = [
+const PIECES: [Piece; 10] = [
     Piece {
         name: "rustfmt and clippy",
         lost: "the format and lint steps of `cargo xtask test`",
@@ -68,6 +70,15 @@ const PIECES: [Piece; 9] = [
         lost: "counting instructions (`cargo xtask bench instructions`) and its test",
         is_there: |_| repository::find_program("valgrind").is_some(),
         how: How::Apt(&["valgrind"]),
+    },
+    Piece {
+        name: "peers to measure against",
+        lost: "NATS, Nchan and mosquitto in `cargo xtask bench peers`, and their tests",
+        is_there: |_| {
+            ["nats-server", "nginx", "mosquitto"].iter().all(|name| repository::find_program(name).is_some())
+                && Path::new("/usr/lib/nginx/modules/ngx_nchan_module.so").is_file()
+        },
+        how: How::Services(&["nats-server", "nginx", "libnginx-mod-nchan", "mosquitto"]),
     },
     Piece {
         name: "Chromium",
@@ -171,10 +182,11 @@ impl Piece {
 
     /// The line that brings it.
     fn command(&self) -> String {
-        let apt = || format!("apt-get install -y --no-install-recommends {}", self.packages().join(" "));
         match self.how {
-            How::Apt(_) if Uid::effective().is_root() => apt(),
-            How::Apt(_) => format!("sudo {}", apt()),
+            How::Apt(packages) | How::Services(packages) => {
+                let sudo = if Uid::effective().is_root() { "" } else { "sudo " };
+                format!("{sudo}apt-get install -y --no-install-recommends {}", packages.join(" "))
+            }
             How::Rustup(components) => format!("rustup component add {components}"),
             How::BpfLinker => format!(
                 "LLVM_SYS_221_PREFIX={LLVM} PATH={LLVM}/bin:$PATH cargo install bpf-linker --version {BPF_LINKER_VERSION} \

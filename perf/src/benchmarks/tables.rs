@@ -167,7 +167,7 @@ fn with_spread(it: &Scenario, name: &str, digits: usize) -> String {
     }
 }
 
-fn decimal(value: Option<f64>, digits: usize) -> String {
+pub(super) fn decimal(value: Option<f64>, digits: usize) -> String {
     value.map_or("–".to_owned(), |value| format!("{value:.digits$}"))
 }
 

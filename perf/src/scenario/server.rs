@@ -3,7 +3,9 @@
 pub(super) mod blade;
 mod contract;
 pub(crate) mod datapath;
+mod mosquitto;
 mod nats;
+mod nchan;
 mod process;
 pub(crate) mod tungstenite;
 
@@ -66,6 +68,10 @@ pub(crate) enum ServerKind {
     Tungstenite,
     /// nats-server, NATS over WebSocket
     Nats,
+    /// nginx with Nchan
+    Nchan,
+    /// mosquitto, MQTT over WebSocket
+    Mosquitto,
     /// uWebSockets, or any server: the program of --peer-path
     Uwebsockets,
 }
@@ -77,6 +83,8 @@ impl ServerKind {
             ServerKind::Datapath => "datapath",
             ServerKind::Tungstenite => "tungstenite",
             ServerKind::Nats => "nats",
+            ServerKind::Nchan => "nchan",
+            ServerKind::Mosquitto => "mosquitto",
             ServerKind::Uwebsockets => "uwebsockets",
         }
     }
@@ -87,6 +95,8 @@ impl ServerKind {
             ServerKind::Datapath => Box::new(datapath::Datapath::start(scenario, cpus)?),
             ServerKind::Tungstenite => Box::new(contract::Contract::tungstenite(scenario, cpus)?),
             ServerKind::Nats => Box::new(nats::Nats::start(scenario, cpus)?),
+            ServerKind::Nchan => Box::new(nchan::Nchan::start(scenario, cpus)?),
+            ServerKind::Mosquitto => Box::new(mosquitto::Mosquitto::start(scenario, cpus)?),
             ServerKind::Uwebsockets => {
                 let path = scenario.peer_path.as_deref().context(PEER_PATH_MISSING)?;
                 Box::new(contract::Contract::program(path, scenario, cpus)?)

@@ -84,7 +84,7 @@ impl Server for Contract {
     }
 
     fn counters(&mut self) -> anyhow::Result<Value> {
-        Ok(Value::Null)
+        Ok(self.process.counters())
     }
 
     fn configuration(&self) -> Value {

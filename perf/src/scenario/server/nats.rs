@@ -68,7 +68,7 @@ impl Server for Nats {
     }
 
     fn counters(&mut self) -> anyhow::Result<Value> {
-        Ok(Value::Null)
+        Ok(self.process.counters())
     }
 
     fn configuration(&self) -> Value {

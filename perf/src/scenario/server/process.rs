@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{MsgFlags, recv};
 use nix::unistd::Pid;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::scenario::definition::Scenario;
@@ -40,19 +41,25 @@ impl Process {
         let patience = Instant::now() + PATIENCE;
         while TcpStream::connect(addr).is_err() {
             if let Some(status) = process.child.try_wait()? {
-                bail!("it ended with {status}{}", process.log());
+                bail!("it ended with {status}; its log: {}", process.log());
             }
-            ensure!(Instant::now() < patience, "it does not accept connections at {addr}{}", process.log());
+            ensure!(Instant::now() < patience, "it does not accept connections at {addr}; its log: {}", process.log());
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(process)
     }
 
+    /// It counts nothing that we know of, but it may have said something.
+    pub(super) fn counters(&self) -> Value {
+        json!({"log": self.log()})
+    }
+
     /// What it has said of itself.
-    pub(super) fn log(&self) -> String {
+    fn log(&self) -> String {
         let log = std::fs::read(self.directory.path().join(LOG)).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
-        if log.trim().is_empty() { String::new() } else { format!("; it said: {}", log.trim()) }
+        let last = log.lines().rev().take(LOG_LINES_TOLD).collect::<Vec<_>>();
+        last.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
     /// It and its children.
@@ -170,6 +177,8 @@ impl Line {
 }
 
 const LOG: &str = "log";
+/// Servers that complain, complain of each connection.
+const LOG_LINES_TOLD: usize = 5;
 /// For a start, and for an answer to the publisher.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Of programs that need a few more than one for each subscriber.
