@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -19,13 +20,13 @@ use crate::scenario::definition::Scenario;
 /// It ends when this is dropped.
 pub(super) struct Process {
     child: Child,
-    /// Its configuration and its log.
-    directory: TempDir,
+    /// What it says, in a file without a name.
+    log: File,
 }
 
 impl Process {
-    /// Starts a program, and waits until it accepts connections at `addr`. It is asked to end by `end` where we end
-    /// without having ended it.
+    /// Starts a program, and waits until it accepts connections at `addr`. The directory holds what it reads at its
+    /// start, and goes then, so that none stays however we end. Where we end without having ended it, it gets `end`.
     pub(super) fn start(
         mut command: Command,
         directory: TempDir,
@@ -33,11 +34,11 @@ impl Process {
         addr: SocketAddrV4,
         end: Signal,
     ) -> anyhow::Result<Process> {
-        let log = File::create(directory.path().join(LOG))?;
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let log = tempfile::tempfile()?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
         crate::sys::tie_with(&mut command, cpus, end)?;
         let child = command.spawn().with_context(|| format!("cannot start {}", command.get_program().display()))?;
-        let mut process = Process { child, directory };
+        let mut process = Process { child, log };
         let patience = Instant::now() + PATIENCE;
         while TcpStream::connect(addr).is_err() {
             if let Some(status) = process.child.try_wait()? {
@@ -46,6 +47,7 @@ impl Process {
             ensure!(Instant::now() < patience, "it does not accept connections at {addr}; its log: {}", process.log());
             std::thread::sleep(Duration::from_millis(20));
         }
+        directory.close()?;
         Ok(process)
     }
 
@@ -56,8 +58,10 @@ impl Process {
 
     /// What it has said of itself.
     fn log(&self) -> String {
-        let log = std::fs::read(self.directory.path().join(LOG)).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
+        let whole = self.log.metadata().map_or(0, |it| it.len());
+        let mut end = vec![0; whole.min(LOG_LEN_TOLD) as usize];
+        let len = self.log.read_at(&mut end, whole.saturating_sub(LOG_LEN_TOLD)).unwrap_or(0);
+        let log = String::from_utf8_lossy(&end[..len]);
         let last = log.lines().rev().take(LOG_LINES_TOLD).collect::<Vec<_>>();
         last.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
@@ -176,9 +180,9 @@ impl Line {
     }
 }
 
-const LOG: &str = "log";
 /// Servers that complain, complain of each connection.
 const LOG_LINES_TOLD: usize = 5;
+const LOG_LEN_TOLD: u64 = 4_096;
 /// For a start, and for an answer to the publisher.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Of programs that need a few more than one for each subscriber.
