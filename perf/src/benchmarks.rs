@@ -41,13 +41,13 @@ pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A scenario's result, and the name of its file.
-struct Scenario {
+/// A result, and the name of its file.
+struct ResultFile {
     file: String,
     result: Value,
 }
 
-impl Scenario {
+impl ResultFile {
     fn text(&self, name: &str) -> &str {
         self.result[name].as_str().unwrap_or_default()
     }
@@ -58,9 +58,9 @@ impl Scenario {
 }
 
 /// The results of scenarios: of each scenario, server and number of subscribers the newest, in that order.
-fn load(directory: &Path) -> anyhow::Result<Vec<Scenario>> {
+fn load(directory: &Path) -> anyhow::Result<Vec<ResultFile>> {
     let mut results = read(directory, "scenario")?;
-    let key = |it: &Scenario| {
+    let key = |it: &ResultFile| {
         let subscribers = it.result["subscribers"].as_u64();
         (it.text("scenario").to_owned(), subscribers, it.text("server").to_owned())
     };
@@ -72,8 +72,8 @@ fn load(directory: &Path) -> anyhow::Result<Vec<Scenario>> {
 }
 
 /// All results of a measurement.
-fn read(directory: &Path, measurement: &str) -> anyhow::Result<Vec<Scenario>> {
-    let mut results: Vec<Scenario> = Vec::new();
+fn read(directory: &Path, measurement: &str) -> anyhow::Result<Vec<ResultFile>> {
+    let mut results: Vec<ResultFile> = Vec::new();
     for entry in std::fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))? {
         let path = entry?.path();
         if path.extension().is_none_or(|extension| extension != "json") {
@@ -83,7 +83,7 @@ fn read(directory: &Path, measurement: &str) -> anyhow::Result<Vec<Scenario>> {
         let result: Value = serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
         if result["measurement"] == measurement {
             let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            results.push(Scenario { file, result });
+            results.push(ResultFile { file, result });
         }
     }
     Ok(results)
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     /// Two servers, an old result and a new one, and somebody's figures.
-    fn results() -> (tempfile::TempDir, Vec<Scenario>) {
+    fn results() -> (tempfile::TempDir, Vec<ResultFile>) {
         let directory = tempfile::tempdir().unwrap();
         let result = |server: &str, subscribers: u32, date: &str, p50: f64| {
             json!({

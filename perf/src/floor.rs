@@ -27,26 +27,36 @@ use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 
 use crate::swarm::plan::Upgrade;
-pub(crate) use crowd::Crowd;
+use crowd::Crowd;
 pub(crate) use report::mode;
 
 #[derive(Debug, Args)]
 pub(crate) struct FloorArgs {
+    #[command(flatten)]
+    measured: Measured,
+    /// Engines to measure
+    #[arg(long, value_delimiter = ',', default_value = "uring,epoll")]
+    engines: Vec<EngineKind>,
+    /// Servers to measure
+    #[arg(long, value_delimiter = ',', default_value = "bare,blade")]
+    servers: Vec<ServerKind>,
+    /// Runs of each server; an odd number has a median that was measured
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
+    runs: u32,
+    /// The result file; `-` prints it [default: perf/results/floor-DATE.json]
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+/// What one run of a server is.
+#[derive(Debug, Args)]
+pub(crate) struct Measured {
     /// Subscribers of the one subject
     #[arg(long, default_value_t = 10_000)]
     pub(crate) subscribers: u32,
     /// Bytes of a message's payload (16 to 65535)
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u16).range(16..))]
     pub(crate) payload_bytes: u16,
-    /// Engines to measure
-    #[arg(long, value_delimiter = ',', default_value = "uring,epoll")]
-    pub(crate) engines: Vec<EngineKind>,
-    /// Servers to measure
-    #[arg(long, value_delimiter = ',', default_value = "bare,blade")]
-    pub(crate) servers: Vec<ServerKind>,
-    /// Runs of each server; an odd number has a median that was measured
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
-    pub(crate) runs: u32,
     /// Measured rounds of a run, in each mode
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) rounds: u32,
@@ -65,9 +75,6 @@ pub(crate) struct FloorArgs {
     /// Microseconds that the blade's worker spins before it sleeps. Idle waiting is no part of a message's cost
     #[arg(long, default_value_t = 0)]
     pub(crate) spin_us: u32,
-    /// The result file; `-` prints it [default: perf/results/floor-DATE.json]
-    #[arg(long)]
-    pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -126,16 +133,17 @@ pub(crate) struct Sample {
 }
 
 pub(crate) fn run(args: &FloorArgs) -> anyhow::Result<()> {
+    let Measured { server_cpu, client_cpu, .. } = args.measured;
     let cpus = fanblade_net::affinity::cpus_allowed()?;
-    ensure!(args.server_cpu != args.client_cpu, "server and clients need a CPU each");
-    ensure!(cpus.contains(&args.server_cpu) && cpus.contains(&args.client_cpu), "the CPUs here are {cpus:?}");
+    ensure!(server_cpu != client_cpu, "server and clients need a CPU each");
+    ensure!(cpus.contains(&server_cpu) && cpus.contains(&client_cpu), "the CPUs here are {cpus:?}");
     fanblade_net::rlimit::raise_descriptors()?;
-    pin(args.client_cpu)?;
+    pin(client_cpu)?;
     let mut samples = Vec::new();
     for run in 1..=args.runs {
         for &engine in &args.engines {
             for &server in &args.servers {
-                let measured = measure(args, engine, server)
+                let measured = measure(&args.measured, engine, server)
                     .with_context(|| format!("run {run}, {} on {}", server.name(), engine.name()))?;
                 for sample in measured {
                     eprintln!(
@@ -154,7 +162,7 @@ pub(crate) fn run(args: &FloorArgs) -> anyhow::Result<()> {
 }
 
 /// One run of a server, in each mode. This thread's CPU is the clients'.
-pub(crate) fn measure(args: &FloorArgs, engine: EngineKind, kind: ServerKind) -> anyhow::Result<Vec<Sample>> {
+pub(crate) fn measure(args: &Measured, engine: EngineKind, kind: ServerKind) -> anyhow::Result<Vec<Sample>> {
     let program = Command::new(std::env::current_exe()?);
     let wanted = ServerArgs {
         engine,
@@ -164,10 +172,7 @@ pub(crate) fn measure(args: &FloorArgs, engine: EngineKind, kind: ServerKind) ->
         spin_us: args.spin_us,
     };
     let mut server = Server::start(program, kind, &wanted)?;
-    let target = format!("/v1/stream?subjects={}&mode=all", blade::SUBJECT);
-    let upgrade = (kind == ServerKind::Blade).then(|| Upgrade::to(server.addr, &target)).transpose()?;
-    let upgrade = upgrade.map(|upgrade| (upgrade, 1));
-    let mut crowd = Crowd::open(server.addr, args.subscribers, upgrade, args.payload_bytes.into())?;
+    let mut crowd = server.crowd(args.subscribers)?;
     let mut number = 0;
     let mut samples = Vec::new();
     for &backlog in &args.backlogs {
@@ -202,8 +207,10 @@ pub(crate) fn measure(args: &FloorArgs, engine: EngineKind, kind: ServerKind) ->
 pub(crate) struct Server {
     child: Child,
     stdin: Option<ChildStdin>,
-    pub(crate) addr: SocketAddrV4,
+    addr: SocketAddrV4,
     clock: ClockId,
+    kind: ServerKind,
+    payload_bytes: usize,
 }
 
 impl Server {
@@ -226,13 +233,20 @@ impl Server {
         let pid = Pid::from_raw(child.id() as i32);
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
         // From here on dropping it ends the process.
-        let mut server =
-            Server { child, stdin, addr: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), clock: clock_getcpuclockid(pid)? };
+        let (addr, clock) = (SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), clock_getcpuclockid(pid)?);
+        let mut server = Server { child, stdin, addr, clock, kind, payload_bytes: wanted.payload_bytes };
         let mut line = String::new();
         BufReader::new(stdout.context("no output of the server")?).read_line(&mut line)?;
         server.addr =
             line.trim().parse().with_context(|| format!("the server said {line:?} instead of its address"))?;
         Ok(server)
+    }
+
+    /// Its subscribers, all there.
+    pub(crate) fn crowd(&self, count: u32) -> anyhow::Result<Crowd> {
+        let target = format!("/v1/stream?subjects={}&mode=all", blade::SUBJECT);
+        let upgrade = (self.kind == ServerKind::Blade).then(|| Upgrade::to(self.addr, &target)).transpose()?;
+        Crowd::open(self.addr, count, upgrade.map(|upgrade| (upgrade, 1)), self.payload_bytes)
     }
 
     pub(crate) fn publish(&mut self, messages: u8) -> anyhow::Result<()> {

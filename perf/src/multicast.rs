@@ -8,15 +8,16 @@
 //! which is therefore not in the blade's CPU.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use crate::report::{self, rounded};
+use crate::report::{self, Spread, rounded};
+use crate::scenario::server::Server as _;
+use crate::scenario::server::blade::{self, Blade};
 use crate::{machine, sys};
 
 #[derive(Debug, Args)]
@@ -108,10 +109,9 @@ pub(crate) fn run(args: &MulticastArgs) -> anyhow::Result<()> {
 /// Median, least and most of each figure over the runs at a rate.
 fn of_rate(rate: u64, samples: &[Sample]) -> Value {
     let of = |figure: &dyn Fn(&Sample) -> f64| {
-        let mut values: Vec<f64> = samples.iter().filter(|sample| sample.rate == rate).map(figure).collect();
-        values.sort_by(f64::total_cmp);
-        let at = |index: usize| rounded(values.get(index).copied().unwrap_or_default(), 0);
-        json!({"median": at(values.len() / 2), "least": at(0), "most": at(values.len().saturating_sub(1))})
+        let values = samples.iter().filter(|sample| sample.rate == rate).map(figure);
+        let Spread { median, least, most } = Spread::of(values).unwrap_or_default();
+        json!({"median": rounded(median, 0), "least": rounded(least, 0), "most": rounded(most, 0)})
     };
     let figures = FIGURES.iter().enumerate();
     let mut all: Map<String, Value> =
@@ -127,8 +127,6 @@ fn measure(
     publisher: usize,
     sequencer: usize,
 ) -> anyhow::Result<Sample> {
-    let directory = tempfile::tempdir()?;
-    let file = directory.path().join("blade.toml");
     let configuration = json!({
         "feed": {
             "source": "moldudp64",
@@ -144,9 +142,10 @@ fn measure(
         "data": {"listen": "127.0.0.1:0", "workers": 1, "cpus": [sequencer, publisher]},
         "admin": {"listen": "127.0.0.1:0"},
         "ebpf": {"enabled": false},
+        // Its lines would stand between ours.
+        "log": {"level": "error"},
     });
-    std::fs::write(&file, toml::to_string(&configuration)?)?;
-    let blade = Process::start(&["run", "--config", &file.display().to_string()], &[])?;
+    let mut blade = Blade::launch(toml::Table::try_from(configuration)?, "all", &[])?;
     let (messages_text, rate_text, packet_len) = (messages.to_string(), rate.to_string(), args.packet_len.to_string());
     let replay_args = [
         "replay",
@@ -167,14 +166,13 @@ fn measure(
         &LINGER_S.to_string(),
         "--json",
     ];
-    let mut replay = Process::start(&replay_args, &[publisher])?;
-    let admin = blade.admin()?;
-    let before = sequencer_cpu(blade.child.id())?;
+    let mut replay = Replay::start(&replay_args, publisher)?;
+    let before = sequencer_cpu(blade.pid())?;
     replay.begin()?;
     let sent = replay.report()?;
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let status = status(admin)?;
+        let status = blade.counters()?;
         let number = |key: &str| status["feed"][key].as_u64().unwrap_or(0);
         if number("messages") + number("gap_messages") >= messages {
             break;
@@ -182,10 +180,10 @@ fn measure(
         ensure!(Instant::now() < deadline, "the blade has not got to the end: {}", status["feed"]);
         std::thread::sleep(Duration::from_millis(20));
     }
-    let cpu_s = sequencer_cpu(blade.child.id())? - before;
+    let cpu_s = sequencer_cpu(blade.pid())? - before;
     // Latencies are those of the last ten seconds, renewed every second.
     std::thread::sleep(Duration::from_millis(1_200));
-    let status = status(admin)?;
+    let status = blade.counters()?;
     let latency = &status["latency_ns"]["feed_to_publish"];
     let number = |value: &Value| value.as_f64().unwrap_or_default();
     let taken = number(&status["feed"]["messages"]);
@@ -207,38 +205,26 @@ fn measure(
     })
 }
 
-/// `fanblade`, running; killed when dropped.
-struct Process {
+/// `fanblade replay`, which begins when it is told to; killed when dropped.
+struct Replay {
     child: Child,
-    /// What it printed until it was ready.
-    ready: Vec<String>,
-    output: BufReader<std::process::ChildStdout>,
+    output: BufReader<ChildStdout>,
 }
 
-impl Process {
-    fn start(args: &[&str], cpus: &[usize]) -> anyhow::Result<Process> {
-        let program = std::env::current_exe()?.with_file_name("fanblade");
-        ensure!(program.is_file(), "there is no {}: `cargo xtask bench` builds it", program.display());
-        let mut command = Command::new(program);
+impl Replay {
+    fn start(args: &[&str], cpu: usize) -> anyhow::Result<Replay> {
+        let mut command = Command::new(blade::program()?);
         command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        sys::tie(&mut command, cpus)?;
+        sys::tie(&mut command, &[cpu])?;
         let mut child = command.spawn()?;
         let output = child.stdout.take().context("no output")?;
-        let mut process = Process { child, ready: Vec::new(), output: BufReader::new(output) };
-        loop {
-            let mut line = String::new();
-            ensure!(process.output.read_line(&mut line)? > 0, "fanblade {} did not start", args.join(" "));
-            let is_ready = line.starts_with("ready ") || line.trim().starts_with("try ");
-            process.ready.push(line);
-            if is_ready {
-                return Ok(process);
-            }
+        let mut replay = Replay { child, output: BufReader::new(output) };
+        let mut line = String::new();
+        while !line.starts_with("ready ") {
+            line.clear();
+            ensure!(replay.output.read_line(&mut line)? > 0, "fanblade {} did not start", args.join(" "));
         }
-    }
-
-    fn admin(&self) -> anyhow::Result<SocketAddr> {
-        let address = |line: &String| line.trim().strip_prefix("live page")?.trim().split('/').nth(2)?.parse().ok();
-        self.ready.iter().find_map(address).context("the blade did not say where its admin port is")
+        Ok(replay)
     }
 
     fn begin(&mut self) -> anyhow::Result<()> {
@@ -253,19 +239,11 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for Replay {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn status(admin: SocketAddr) -> anyhow::Result<Value> {
-    let mut stream = TcpStream::connect(admin)?;
-    write!(stream, "GET /v1/status HTTP/1.0\r\nHost: blade\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(serde_json::from_str(answer.split_once("\r\n\r\n").context("no HTTP")?.1)?)
 }
 
 /// Seconds of CPU that the sequencer's thread has had (proc(5), `schedstat`: nanoseconds on the CPU).

@@ -15,7 +15,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde_json::Value;
 
-use crate::floor::{self, EngineKind, FloorArgs};
+use crate::floor::{self, EngineKind};
 use crate::memory::UserMemory;
 use crate::scenario::server::{Server, cpu_time};
 use crate::scenario::{Scenario, ServerKind, message, room};
@@ -215,21 +215,17 @@ fn measure_server(
 }
 
 fn bare(args: &PeersArgs, payload_bytes: u16) -> anyhow::Result<Sample> {
-    let floor_args = FloorArgs {
+    let measured = floor::Measured {
         subscribers: args.subscribers,
         payload_bytes,
-        engines: vec![EngineKind::Uring],
-        servers: vec![floor::ServerKind::Bare],
-        runs: 1,
         rounds: args.rounds,
         warmup_rounds: args.warmup_rounds,
         backlogs: args.backlogs.clone(),
         server_cpu: args.server_cpu,
         client_cpu: args.client_cpu,
         spin_us: 0,
-        out: None,
     };
-    let samples = floor::measure(&floor_args, EngineKind::Uring, floor::ServerKind::Bare)?;
+    let samples = floor::measure(&measured, EngineKind::Uring, floor::ServerKind::Bare)?;
     Ok(Sample {
         contestant: Contestant::Bare,
         payload_bytes,

@@ -26,8 +26,38 @@ pub(crate) fn save(report: &Value, out: Option<&Path>, name: &str) -> anyhow::Re
     Ok(())
 }
 
+/// Of a figure over several runs. The median of an even number of them is the upper one, which was measured.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) least: f64,
+    pub(crate) most: f64,
+}
+
+impl Spread {
+    /// None of no values.
+    pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Spread> {
+        let mut values: Vec<f64> = values.into_iter().collect();
+        values.sort_by(f64::total_cmp);
+        Some(Spread { median: *values.get(values.len() / 2)?, least: *values.first()?, most: *values.last()? })
+    }
+}
+
 pub(crate) fn rounded(number: f64, digits: i32) -> Value {
     let factor = 10f64.powi(digits);
     let rounded = (number * factor).round() / factor;
     if digits == 0 { json!(rounded as u64) } else { json!(rounded) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Spread;
+
+    #[test]
+    fn a_spread_is_of_what_was_measured() {
+        let spread = |median, least, most| Some(Spread { median, least, most });
+        assert_eq!(Spread::of([3.0, 1.0, 2.0]), spread(2.0, 1.0, 3.0));
+        assert_eq!(Spread::of([4.0, 1.0]), spread(4.0, 1.0, 4.0));
+        assert_eq!(Spread::of([]), None);
+    }
 }

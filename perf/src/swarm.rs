@@ -2,7 +2,7 @@
 
 mod engine;
 mod frames;
-mod marker;
+pub(crate) mod marker;
 pub(crate) mod plan;
 pub(crate) mod reading;
 pub(crate) mod sockets;

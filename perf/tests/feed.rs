@@ -1,28 +1,11 @@
 //! The feed bench on a small scale: that it measures, not what.
 
-use std::process::Command;
+mod common;
 
 #[test]
 fn the_feed_bench_measures_every_stage() {
-    let output = Command::new(env!("CARGO_BIN_EXE_fanblade-perf"))
-        .args([
-            "feed",
-            "--symbols",
-            "50",
-            "--messages",
-            "20000",
-            "--warmup-messages",
-            "5000",
-            "--runs",
-            "1",
-            "--out",
-            "-",
-        ])
-        .output()
-        .unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{stderr}");
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let report =
+        common::report(&["feed", "--symbols", "50", "--messages", "20000", "--warmup-messages", "5000", "--runs", "1"]);
     assert!(report["day"]["measured_messages"].as_u64().unwrap() > 14_000);
     let frames = report["day"]["frames_per_message"].as_f64().unwrap();
     let updates = report["day"]["updates_per_message"].as_object().unwrap();

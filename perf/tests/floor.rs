@@ -1,6 +1,6 @@
 //! The floor bench on a small scale: that it measures, not what.
 
-use std::process::Command;
+mod common;
 
 #[test]
 fn the_floor_bench_measures_both_servers_on_both_engines() {
@@ -8,13 +8,8 @@ fn the_floor_bench_measures_both_servers_on_both_engines() {
         println!("skipped: it needs a CPU for the server and one for the clients");
         return;
     }
-    let output = Command::new(env!("CARGO_BIN_EXE_fanblade-perf"))
-        .args(["floor", "--subscribers", "200", "--runs", "1", "--rounds", "5", "--warmup-rounds", "2", "--out", "-"])
-        .output()
-        .unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{stderr}");
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let report =
+        common::report(&["floor", "--subscribers", "200", "--runs", "1", "--rounds", "5", "--warmup-rounds", "2"]);
     for engine in ["uring", "epoll"] {
         for server in ["bare", "blade"] {
             let one = report[engine][server]["one"]["cpu_ns"].as_u64().unwrap();

@@ -1,7 +1,7 @@
 //! Ten thousand sessions in one process, subscribed and silent: their memory beside its prediction, and none lost. The
 //! hundred thousand are `cargo xtask bench idle`.
 
-use std::process::Command;
+mod common;
 
 #[test]
 fn ten_thousand_idle_sessions_cost_what_is_predicted() {
@@ -9,15 +9,8 @@ fn ten_thousand_idle_sessions_cost_what_is_predicted() {
         println!("skipped: ten_thousand_idle_sessions_cost_what_is_predicted: {error}");
         return;
     }
-    let output = Command::new(env!("CARGO_BIN_EXE_fanblade-perf"))
-        .args(["idle", "--connections", "10000", "--ping-interval-ms", "5000", "--out", "-"])
-        .output()
-        .unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    // The measured figures beside the predicted ones; a failure says which is too large, or what was lost.
-    println!("{stderr}");
-    assert!(output.status.success());
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    // Prints the measured figures beside the predicted ones; a failure says which is too large, or what was lost.
+    let report = common::report(&["idle", "--connections", "10000", "--ping-interval-ms", "5000"]);
     assert_eq!(report["counters"]["sessions"], 10_000);
     assert_eq!(report["messages_delivered"], 30_000);
     let bytes = |figure: &serde_json::Value| figure["total"].as_f64().unwrap();

@@ -1,28 +1,20 @@
 //! The multicast bench on a small scale: that packets go through the kernel and the blade, and all of them arrive.
 
-use std::process::Command;
+mod common;
 
 #[test]
 fn packets_are_followed_from_the_kernel_to_the_ring() {
-    let output = Command::new(env!("CARGO_BIN_EXE_fanblade-perf"))
-        .args([
-            "multicast",
-            "--rates",
-            "20000,40000",
-            "--seconds",
-            "1",
-            "--burst-seconds",
-            "1",
-            "--runs",
-            "1",
-            "--out",
-            "-",
-        ])
-        .output()
-        .unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{stderr}");
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let report = common::report(&[
+        "multicast",
+        "--rates",
+        "20000,40000",
+        "--seconds",
+        "1",
+        "--burst-seconds",
+        "1",
+        "--runs",
+        "1",
+    ]);
     for (rate, messages) in [("20000", 20_000), ("40000", 40_000)] {
         let figures = &report["by_rate"][rate];
         let of = |name: &str| figures[name]["median"].as_u64().unwrap();

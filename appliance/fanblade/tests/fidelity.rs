@@ -208,11 +208,7 @@ fn agree(section: &str, serving: &[&str], strays_max: usize) {
     let restarted = blade(&directory, section);
     let restarted_listener = when_ready(&restarted);
     let end = |blade: &Blade| {
-        let deadline = Instant::now() + PATIENCE;
-        while !blade.log().contains("upstream has ended its session before message 60001") {
-            assert!(Instant::now() < deadline, "no end: {:#}\n{}", blade.status(), blade.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        blade.until_logged("upstream has ended its session before message 60001");
         blade.status()
     };
     let (late_status, restarted_status) = (end(&late), end(&restarted));
@@ -260,11 +256,7 @@ fn what_was_lost_for_good_is_mended_by_snapshots() {
     let path = file.to_str().unwrap();
     let sending = ["--speed", "max", "--rate", "5000", "--glimpse", GLIMPSE, "--linger", "60"];
     let _replay = network.replay(&[&[path], &TO[..], &FAULTS, &sending].concat());
-    let deadline = Instant::now() + PATIENCE;
-    while !blade.log().contains("upstream has ended its session before message 30001") {
-        assert!(Instant::now() < deadline, "no end: {:#}\n{}", blade.status(), blade.log());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    blade.until_logged("upstream has ended its session before message 30001");
     let status = blade.until("whole books", |status| status["feed"]["state"] == "live");
     assert!(status["feed"]["gap_messages"].as_u64() > Some(0), "the lines were bad: {status:#}");
 

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::Scenario;
+use super::ResultFile;
 use super::tables::{decimal, whole};
 
 /// The newest result: the cheapest first.
-pub(super) fn markdown(results: &[Scenario]) -> String {
+pub(super) fn markdown(results: &[ResultFile]) -> String {
     let Some(newest) = results.iter().max_by_key(|it| (it.text("date"), &it.file)) else { return String::new() };
     let result = &newest.result;
     let list = |name: &str| result[name].as_array().into_iter().flatten().filter_map(Value::as_u64);
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn the_newest_result_is_told_the_cheapest_first() {
         let mode = |us: f64| json!({"cpu_us": us, "min": us - 0.5, "max": us + 0.5});
-        let result = |date: &str, us: f64| Scenario {
+        let result = |date: &str, us: f64| ResultFile {
             file: format!("peers-{date}.json"),
             result: json!({
                 "date": date, "subscribers": 10_000, "runs": 3, "payload_bytes": [512], "backlogs": [1, 8],

@@ -6,11 +6,11 @@ use anyhow::anyhow;
 use plotters::coord::combinators::LogCoord;
 use plotters::prelude::*;
 
-use super::Scenario;
+use super::ResultFile;
 use super::tables::{has_latencies, whole};
 
 /// Name and content of each.
-pub(super) fn all(results: &[Scenario]) -> anyhow::Result<Vec<(String, String)>> {
+pub(super) fn all(results: &[ResultFile]) -> anyhow::Result<Vec<(String, String)>> {
     let mut plots = Vec::new();
     for of_one in results.chunk_by(|one, other| one.text("scenario") == other.text("scenario")) {
         let series: Vec<Series> = of_one.iter().filter(|it| has_latencies(it)).map(latencies).collect();
@@ -71,7 +71,7 @@ struct Series {
 }
 
 /// How many messages took longer than x ms.
-fn latencies(it: &Scenario) -> Series {
+fn latencies(it: &ResultFile) -> Series {
     let points = it.result["latency_ccdf"].as_array().into_iter().flatten();
     let point = |point: &serde_json::Value| Some((point[0].as_f64()? / 1e3, point[1].as_f64()?.max(SHARE_MIN)));
     let name = format!("{}, {}", it.text("server"), whole(it.number("/subscribers")));
@@ -79,7 +79,7 @@ fn latencies(it: &Scenario) -> Series {
 }
 
 /// A series for each server, over the numbers of connections.
-fn by_server(results: &[Scenario], value: &dyn Fn(&Scenario) -> Option<f64>) -> Vec<Series> {
+fn by_server(results: &[ResultFile], value: &dyn Fn(&ResultFile) -> Option<f64>) -> Vec<Series> {
     let mut series: Vec<Series> = Vec::new();
     for it in results {
         let Some(point) = it.number("/subscribers").zip(value(it)) else { continue };
@@ -92,7 +92,7 @@ fn by_server(results: &[Scenario], value: &dyn Fn(&Scenario) -> Option<f64>) -> 
 }
 
 /// What others say, on their machines.
-fn published(results: &[Scenario]) -> Vec<Series> {
+fn published(results: &[ResultFile]) -> Vec<Series> {
     let mut series: Vec<Series> = Vec::new();
     for it in results.iter().flat_map(|it| it.result["published_by_others"].as_array().into_iter().flatten()) {
         let Some(point) = it["subscribers"].as_f64().zip(it["messages_per_s"].as_f64()) else { continue };

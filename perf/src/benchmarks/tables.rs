@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::Scenario;
+use super::ResultFile;
 
 /// All scenarios, each with its results and what others have published of it.
-pub(super) fn markdown(results: &[Scenario]) -> String {
+pub(super) fn markdown(results: &[ResultFile]) -> String {
     let mut page = String::new();
     if results.is_empty() {
         return "No results yet.\n".to_owned();
@@ -36,11 +36,11 @@ pub(super) fn markdown(results: &[Scenario]) -> String {
 }
 
 /// Whether there is a distribution to plot.
-pub(super) fn has_latencies(result: &Scenario) -> bool {
+pub(super) fn has_latencies(result: &ResultFile) -> bool {
     result.result["latency_ccdf"].as_array().is_some_and(|points| !points.is_empty())
 }
 
-fn about(scenario: &Scenario) -> String {
+fn about(scenario: &ResultFile) -> String {
     let source = match scenario.text("source").split_once("https://") {
         // Bare addresses are no links in every reader.
         Some(("", _)) => format!("Source: [{0}]({0}).", scenario.text("source")),
@@ -52,7 +52,7 @@ fn about(scenario: &Scenario) -> String {
     }
 }
 
-fn traffic(results: &[Scenario]) -> String {
+fn traffic(results: &[ResultFile]) -> String {
     let mut table = String::from(
         "| system | cores | subscribers | messages/s | a core | CPU µs each | mean ms | p50 | p99 | p99.9 | p99.99 | max \
          | lost | bytes a session, user / kernel |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
@@ -105,7 +105,7 @@ fn traffic(results: &[Scenario]) -> String {
     table
 }
 
-fn storm(results: &[Scenario]) -> String {
+fn storm(results: &[ResultFile]) -> String {
     let mut table = String::from(
         "| server | subscribers | upgrades/s | bare loop | ratio | CPU µs each | bare loop | with a subscription/s |\n\
          |---|---|---|---|---|---|---|---|\n",
@@ -127,7 +127,7 @@ fn storm(results: &[Scenario]) -> String {
     table
 }
 
-fn wire(results: &[Scenario]) -> String {
+fn wire(results: &[ResultFile]) -> String {
     let mut table = String::from(
         "| subscribers | p50 µs | p99 | p99.9 | max | packet to ring, p50 / p99 | ring to frame | frame to client \
          | first of the fan-out | last | lost |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
@@ -155,7 +155,7 @@ fn wire(results: &[Scenario]) -> String {
 }
 
 /// `5.25 (5.00 to 5.50)`: the median run's, and the least and most of all.
-fn with_spread(it: &Scenario, name: &str, digits: usize) -> String {
+fn with_spread(it: &ResultFile, name: &str, digits: usize) -> String {
     let pointer = format!("/{}", name.replacen("latency_us_", "latency_us/", 1));
     let value = decimal(it.number(&pointer), digits);
     match &it.result["spread"][name] {

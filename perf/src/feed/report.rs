@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Day, FeedArgs, Figures, Sample, Stage};
 use crate::machine;
-use crate::report::{self, rounded};
+use crate::report::{self, Spread, rounded};
 
 pub(super) fn write(args: &FeedArgs, day: &Day, played: &Figures, samples: &[Sample]) -> anyhow::Result<()> {
     let per_message = |count: u64| rounded(count as f64 / played.messages as f64, 3);
@@ -66,15 +66,13 @@ pub(super) fn write(args: &FeedArgs, day: &Day, played: &Figures, samples: &[Sam
 
 /// Median, least and most CPU time per message over the runs, and the median of wall-clock time.
 fn spread(stage: Stage, samples: &[Sample]) -> Value {
-    let of_stage = || samples.iter().filter(|sample| sample.stage == stage);
-    let mut cpu: Vec<f64> = of_stage().map(|sample| sample.cpu_ns_per_message).collect();
-    let mut wall: Vec<f64> = of_stage().map(|sample| sample.wall_ns_per_message).collect();
-    cpu.sort_by(f64::total_cmp);
-    wall.sort_by(f64::total_cmp);
+    let of_stage = samples.iter().filter(|sample| sample.stage == stage);
+    let of = |figure: fn(&Sample) -> f64| Spread::of(of_stage.clone().map(figure)).unwrap_or_default();
+    let (cpu, wall) = (of(|sample| sample.cpu_ns_per_message), of(|sample| sample.wall_ns_per_message));
     json!({
-        "cpu_ns": rounded(cpu[cpu.len() / 2], 1),
-        "cpu_ns_min": rounded(cpu[0], 1),
-        "cpu_ns_max": rounded(cpu[cpu.len() - 1], 1),
-        "wall_ns": rounded(wall[wall.len() / 2], 1),
+        "cpu_ns": rounded(cpu.median, 1),
+        "cpu_ns_min": rounded(cpu.least, 1),
+        "cpu_ns_max": rounded(cpu.most, 1),
+        "wall_ns": rounded(wall.median, 1),
     })
 }

@@ -35,7 +35,7 @@ enum Position {
 impl Crowd {
     /// `upgrade`: how each of them makes its handshake, and how many frames it hears before the first message. None:
     /// bare TCP.
-    pub(crate) fn open(
+    pub(super) fn open(
         addr: std::net::SocketAddrV4,
         count: u32,
         upgrade: Option<(Upgrade, usize)>,

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{FloorArgs, Sample, ServerKind};
 use crate::machine;
-use crate::report::{self, rounded};
+use crate::report::{self, Spread, rounded};
 
 pub(super) fn write(args: &FloorArgs, samples: &[Sample]) -> anyhow::Result<()> {
     let mut report = json!({
@@ -13,12 +13,12 @@ pub(super) fn write(args: &FloorArgs, samples: &[Sample]) -> anyhow::Result<()> 
         "date": report::date(),
         "commit": machine::commit(),
         "machine": machine::describe(),
-        "subscribers": args.subscribers,
-        "payload_bytes": args.payload_bytes,
+        "subscribers": args.measured.subscribers,
+        "payload_bytes": args.measured.payload_bytes,
         "runs": args.runs,
-        "rounds": args.rounds,
-        "warmup_rounds": args.warmup_rounds,
-        "cpus": {"server": args.server_cpu, "clients": args.client_cpu},
+        "rounds": args.measured.rounds,
+        "warmup_rounds": args.measured.warmup_rounds,
+        "cpus": {"server": args.measured.server_cpu, "clients": args.measured.client_cpu},
         "messages_lost": 0,
     });
     for &engine in &args.engines {
@@ -33,7 +33,7 @@ pub(super) fn write(args: &FloorArgs, samples: &[Sample]) -> anyhow::Result<()> 
 fn results(args: &FloorArgs, samples: &[&Sample]) -> Value {
     let mut results = Map::new();
     for &server in &args.servers {
-        let modes = args.backlogs.iter().map(|&backlog| {
+        let modes = args.measured.backlogs.iter().map(|&backlog| {
             let of_mode = samples.iter().filter(|sample| sample.server == server && sample.backlog == backlog);
             let of_mode: Vec<&Sample> = of_mode.copied().collect();
             (mode(backlog), spread(&of_mode))
@@ -42,7 +42,7 @@ fn results(args: &FloorArgs, samples: &[&Sample]) -> Value {
     }
     let median = |server: ServerKind, mode: &str| results[server.name()][mode]["cpu_ns"].as_f64();
     if let [ServerKind::Bare, ServerKind::Blade] | [ServerKind::Blade, ServerKind::Bare] = args.servers[..] {
-        let ratios = args.backlogs.iter().filter_map(|&backlog| {
+        let ratios = args.measured.backlogs.iter().filter_map(|&backlog| {
             let mode = mode(backlog);
             let ratio = median(ServerKind::Blade, &mode)? / median(ServerKind::Bare, &mode)?;
             Some((mode, rounded(ratio, 3)))
@@ -60,15 +60,13 @@ pub(crate) fn mode(backlog: u8) -> String {
 
 /// Median, least and most CPU time per message over the runs, and the median of wall-clock time.
 fn spread(samples: &[&Sample]) -> Value {
-    let mut cpu: Vec<f64> = samples.iter().map(|sample| sample.cpu_ns_per_message).collect();
-    let mut wall: Vec<f64> = samples.iter().map(|sample| sample.wall_ns_per_message).collect();
-    cpu.sort_by(f64::total_cmp);
-    wall.sort_by(f64::total_cmp);
+    let of = |figure: fn(&Sample) -> f64| Spread::of(samples.iter().copied().map(figure)).unwrap_or_default();
+    let (cpu, wall) = (of(|sample| sample.cpu_ns_per_message), of(|sample| sample.wall_ns_per_message));
     json!({
-        "cpu_ns": rounded(cpu[cpu.len() / 2], 0),
-        "cpu_ns_min": rounded(cpu[0], 0),
-        "cpu_ns_max": rounded(cpu[cpu.len() - 1], 0),
-        "wall_ns": rounded(wall[wall.len() / 2], 0),
+        "cpu_ns": rounded(cpu.median, 0),
+        "cpu_ns_min": rounded(cpu.least, 0),
+        "cpu_ns_max": rounded(cpu.most, 0),
+        "wall_ns": rounded(wall.median, 0),
     })
 }
 
@@ -76,7 +74,7 @@ fn spread(samples: &[&Sample]) -> Value {
 fn print(args: &FloorArgs, report: &Value) {
     eprintln!("\nserver CPU per delivered message, ns: median (least to most of {} runs)", args.runs);
     for engine in &args.engines {
-        for &backlog in &args.backlogs {
+        for &backlog in &args.measured.backlogs {
             let mode = mode(backlog);
             for server in &args.servers {
                 let it = &report[engine.name()][server.name()][&mode];

@@ -8,8 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::callgrind;
-use crate::floor::{self, Crowd, EngineKind, Server, ServerArgs, ServerKind};
-use crate::swarm::plan::Upgrade;
+use crate::floor::{EngineKind, Server, ServerArgs, ServerKind};
 
 /// Instructions of a worker, in user space.
 pub(super) struct Costs {
@@ -44,9 +43,7 @@ fn server(subscribers: u32, rounds: u32, backlog: u8) -> anyhow::Result<u64> {
         spin_us: 0,
     };
     let mut server = Server::start(callgrind::command(out.path())?, ServerKind::Blade, &wanted)?;
-    let target = format!("/v1/stream?subjects={}&mode=all", floor::blade::SUBJECT);
-    let upgrade = Upgrade::to(server.addr, &target)?;
-    let mut crowd = Crowd::open(server.addr, subscribers, Some((upgrade, 1)), PAYLOAD_BYTES)?;
+    let mut crowd = server.crowd(subscribers)?;
     for round in 1..=rounds {
         server.publish(backlog)?;
         crowd.await_messages(u64::from(round) * u64::from(backlog), PATIENCE)?;

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{BLADE, Contestant, Missing, PeersArgs, Sample};
 use crate::floor::mode;
 use crate::machine;
-use crate::report::{self, rounded};
+use crate::report::{self, Spread, rounded};
 
 /// One sample for people.
 pub(super) fn line(args: &PeersArgs, sample: &Sample) -> String {
@@ -66,12 +66,12 @@ fn server(args: &PeersArgs, contestant: Contestant, samples: &[Sample]) -> Value
     let own: Vec<&Sample> = samples.iter().filter(|sample| sample.contestant == contestant).collect();
     let mut server = Map::new();
     server.insert("configuration".into(), own.first().map_or(Value::Null, |it| it.configuration.clone()));
-    let memory: Vec<f64> = own.iter().filter_map(|sample| sample.session_bytes).collect();
+    let memory = own.iter().filter_map(|sample| sample.session_bytes);
     server.insert("bytes_per_session".into(), spread(memory, "user", 0));
     for &payload_bytes in &args.payloads {
         let modes = args.backlogs.iter().enumerate().map(|(at, &backlog)| {
             let of_payload = own.iter().filter(|sample| sample.payload_bytes == payload_bytes);
-            let costs = of_payload.filter_map(|sample| sample.cpu_us.get(at).copied()).collect();
+            let costs = of_payload.filter_map(|sample| sample.cpu_us.get(at).copied());
             (mode(backlog), spread(costs, "cpu_us", 3))
         });
         server.insert(format!("payload_{payload_bytes}"), modes.collect::<Map<_, _>>().into());
@@ -80,11 +80,9 @@ fn server(args: &PeersArgs, contestant: Contestant, samples: &[Sample]) -> Value
 }
 
 /// Median, least and most.
-fn spread(mut values: Vec<f64>, name: &str, digits: i32) -> Value {
-    values.sort_by(f64::total_cmp);
-    let (Some(least), Some(most)) = (values.first(), values.last()) else { return Value::Null };
-    let median = values[values.len() / 2];
-    json!({name: rounded(median, digits), "min": rounded(*least, digits), "max": rounded(*most, digits)})
+fn spread(values: impl IntoIterator<Item = f64>, name: &str, digits: i32) -> Value {
+    let Some(Spread { median, least, most }) = Spread::of(values) else { return Value::Null };
+    json!({name: rounded(median, digits), "min": rounded(least, digits), "max": rounded(most, digits)})
 }
 
 struct Verdict {

@@ -14,8 +14,8 @@ use crate::report::{date, rounded};
 
 /// One run, measured.
 pub(super) struct Run {
-    /// What the runs are ordered by, to find the median one: the server's CPU per message, or per
-    /// upgrade, or the median latency.
+    /// What the runs are ordered by, to find the median one: the server's CPU per message, or per upgrade,
+    /// or the median latency.
     pub(super) cost_us: f64,
     /// All figures of it; those of the median run are the result's.
     pub(super) figures: Value,
@@ -228,8 +228,8 @@ const CPU_METHOD: &str = "CPU time of the server's processes over the window (us
     this time holds it (kernels without CONFIG_IRQ_TIME_ACCOUNTING); divided by all messages delivered";
 const MEMORY_METHOD: &str = "growth from before the first connection to after the last subscription, divided by the \
     subscribers; user: anonymous memory and io_uring queues of the server's processes by smaps; kernel: Slab of \
-    /proc/meminfo, both ends of a connection, or the only one by the xdp engine; its ends apart: objects in use by /proc/slabinfo, which fall by the \
-    server's end when the server is killed and its clients stay; queues: bytes in TCP sockets by /proc/net/sockstat";
+    /proc/meminfo, both ends of a connection, or the only one by the xdp engine; its ends apart: objects in use by \
+    /proc/slabinfo, which fall by the server's end when the server is killed and its clients stay; queues: bytes in TCP sockets by /proc/net/sockstat";
 /// Left to the single runs.
 const PER_RUN: [&str; 2] = ["verdict", "connections"];
 const SPREAD: [&str; 11] = [

@@ -35,8 +35,8 @@ pub(crate) fn check(scenario: &Scenario) -> anyhow::Result<()> {
         let files = 2 * subscribers;
         ensure!(files < files_max, "{files} open files are more than fs.file-max = {files_max} permits: raise it");
     }
-    // Where connections are tracked, each loopback connection is, once.
-    // Nobody asks for it in the namespace that the xdp engine makes.
+    // Where connections are tracked, each loopback connection is, once. Nobody asks for it in the namespace that the
+    // xdp engine makes.
     if let Some(tracked_max) = number("/proc/sys/net/netfilter/nf_conntrack_max")
         && scenario.engine == EngineKind::Sockets
     {

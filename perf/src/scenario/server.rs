@@ -1,11 +1,12 @@
 //! Servers under test. Each is a process (or several) of its own, pinned to CPUs of its own.
 
-pub(super) mod blade;
+pub(crate) mod blade;
 mod contract;
 pub(crate) mod datapath;
 mod mosquitto;
 mod nats;
 mod nchan;
+mod peer;
 mod process;
 pub(crate) mod tungstenite;
 
@@ -19,6 +20,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::definition::Scenario;
+use super::message;
 use super::publisher::Outlet;
 
 /// A server that runs, and ends when it is dropped.
@@ -58,6 +60,27 @@ pub(crate) struct Manners {
     pub(crate) joins_messages: bool,
 }
 
+impl Manners {
+    /// Of a server whose clients say all in their request, and get text messages one by one from then on.
+    pub(crate) fn plain(addr: SocketAddrV4, target: &str) -> Manners {
+        Manners {
+            addr,
+            target: target.to_owned(),
+            protocol: None,
+            subscribe: Vec::new(),
+            is_binary: false,
+            preamble: "0".to_owned(),
+            joins_messages: false,
+        }
+    }
+
+    /// Of the blade and its data path, which answer a subscription first.
+    fn of_blade(addr: SocketAddrV4, mode: &str) -> Manners {
+        let target = format!("/v1/stream?subjects={}&mode={mode}", message::SUBJECT);
+        Manners { preamble: "1".to_owned(), ..Manners::plain(addr, &target) }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ServerKind {
     /// `fanblade run`, fed by its publisher feed
@@ -93,13 +116,13 @@ impl ServerKind {
         Ok(match self {
             ServerKind::Blade => Box::new(blade::Blade::start(scenario, cpus)?),
             ServerKind::Datapath => Box::new(datapath::Datapath::start(scenario, cpus)?),
-            ServerKind::Tungstenite => Box::new(contract::Contract::tungstenite(scenario, cpus)?),
-            ServerKind::Nats => Box::new(nats::Nats::start(scenario, cpus)?),
-            ServerKind::Nchan => Box::new(nchan::Nchan::start(scenario, cpus)?),
-            ServerKind::Mosquitto => Box::new(mosquitto::Mosquitto::start(scenario, cpus)?),
+            ServerKind::Tungstenite => Box::new(contract::tungstenite(scenario, cpus)?),
+            ServerKind::Nats => Box::new(nats::start(scenario, cpus)?),
+            ServerKind::Nchan => Box::new(nchan::start(scenario, cpus)?),
+            ServerKind::Mosquitto => Box::new(mosquitto::start(scenario, cpus)?),
             ServerKind::Uwebsockets => {
                 let path = scenario.peer_path.as_deref().context(PEER_PATH_MISSING)?;
-                Box::new(contract::Contract::program(path, scenario, cpus)?)
+                Box::new(contract::program(path, scenario, cpus)?)
             }
         })
     }

@@ -13,7 +13,7 @@ use super::definition::Scenario;
 use super::load::Load;
 use super::results::Run;
 use super::server::{Manners, ServerKind, cpu_time};
-use crate::report::rounded;
+use crate::report::{Spread, rounded};
 
 pub(super) fn run(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow::Result<Run> {
     let bare = bare::Bare::start(scenario, cpus)?;
@@ -32,11 +32,7 @@ pub(super) fn run(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow:
     let subscribing_cycles = cycles(scenario, cpus, &subscribing, || cpu_time(&pids))?;
     let (counters, configuration) = (server.counters()?, server.configuration());
     server.kill();
-    let median = |cycles: &[Cycle], of: fn(&Cycle) -> f64| {
-        let mut values: Vec<f64> = cycles.iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
+    let median = |cycles: &[Cycle], of: fn(&Cycle) -> f64| Spread::of(cycles.iter().map(of)).unwrap_or_default().median;
     let rate = |cycles: &[Cycle]| median(cycles, |cycle| cycle.per_s);
     let cost = |cycles: &[Cycle]| median(cycles, |cycle| cycle.cpu_us);
     let (server_rate, bare_rate) = (rate(&server_cycles), rate(&bare_cycles));

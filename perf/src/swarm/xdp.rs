@@ -197,8 +197,7 @@ fn settings(plan: &Plan) -> anyhow::Result<Settings> {
     })
 }
 
-/// When nothing comes any more.
-/// A segment that is lost twice is sent for the third time after 0.6 s.
+/// After which nothing comes any more: a segment that is lost twice is sent for the third time after 0.6 s.
 const SILENCE: Duration = Duration::from_secs(1);
 const STRAGGLERS_MAX: Duration = Duration::from_secs(30);
 /// Of each address.

@@ -3,7 +3,7 @@
 use std::io::{BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -32,9 +32,8 @@ impl Blade {
     }
 
     /// With this configuration, for subscribers in this mode.
-    pub(in crate::scenario) fn launch(configuration: toml::Table, mode: &str, cpus: &[usize]) -> anyhow::Result<Blade> {
-        let program = std::env::current_exe()?.with_file_name("fanblade");
-        ensure!(program.is_file(), "there is no {}: `cargo xtask bench` builds it", program.display());
+    pub(crate) fn launch(configuration: toml::Table, mode: &str, cpus: &[usize]) -> anyhow::Result<Blade> {
+        let program = program()?;
         let directory = tempfile::tempdir()?;
         std::fs::write(directory.path().join(CONFIGURATION), toml::to_string(&configuration)?)?;
         let mut command = Command::new(program);
@@ -55,9 +54,16 @@ impl Blade {
         self.data
     }
 
-    pub(in crate::scenario) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
+}
+
+/// `fanblade`, beside this program.
+pub(crate) fn program() -> anyhow::Result<PathBuf> {
+    let program = std::env::current_exe()?.with_file_name("fanblade");
+    ensure!(program.is_file(), "there is no {}: `cargo xtask bench` builds it", program.display());
+    Ok(program)
 }
 
 /// Lays a configuration over another, key by key.
@@ -109,15 +115,7 @@ fn addresses(stdout: impl std::io::BufRead) -> anyhow::Result<(SocketAddrV4, Soc
 
 impl Server for Blade {
     fn manners(&self) -> Manners {
-        Manners {
-            addr: self.data,
-            target: format!("/v1/stream?subjects={}&mode={}", message::SUBJECT, self.mode),
-            protocol: None,
-            subscribe: Vec::new(),
-            is_binary: false,
-            preamble: "1".to_owned(),
-            joins_messages: false,
-        }
+        Manners::of_blade(self.data, &self.mode)
     }
 
     fn outlet(&mut self) -> anyhow::Result<Box<dyn Outlet>> {

@@ -17,102 +17,45 @@ use fanblade_wire::frame::Opcode;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
+use super::Manners;
+use super::peer::{Peer, Publisher};
 use super::process::{self, Line, Process};
-use super::{Manners, Server};
 use crate::scenario::definition::Scenario;
-use crate::scenario::publisher::Outlet;
 
-pub(super) struct Contract {
-    process: Process,
-    addr: SocketAddrV4,
-    configuration: Value,
+/// The broadcast server of our own writing.
+pub(super) fn tungstenite(scenario: &Scenario, cpus: &[usize]) -> anyhow::Result<Peer> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("tungstenite");
+    start(command, scenario, cpus, super::tungstenite::configuration(cpus))
 }
 
-impl Contract {
-    /// The broadcast server of our own writing.
-    pub(super) fn tungstenite(scenario: &Scenario, cpus: &[usize]) -> anyhow::Result<Contract> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg("tungstenite");
-        Self::start(command, scenario, cpus, super::tungstenite::configuration(cpus))
-    }
-
-    /// A program of the user's.
-    pub(super) fn program(path: &Path, scenario: &Scenario, cpus: &[usize]) -> anyhow::Result<Contract> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        Self::start(Command::new(path), scenario, cpus, json!({"program": name}))
-    }
-
-    fn start(
-        mut command: Command,
-        scenario: &Scenario,
-        cpus: &[usize],
-        configuration: Value,
-    ) -> anyhow::Result<Contract> {
-        process::check_descriptors(scenario)?;
-        let addr = process::free_addr()?;
-        command.args([addr.port().to_string(), scenario.subjects.to_string()]);
-        let process = Process::start(command, tempfile::tempdir()?, cpus, addr, Signal::SIGKILL)?;
-        Ok(Contract { process, addr, configuration })
-    }
+/// A program of the user's.
+pub(super) fn program(path: &Path, scenario: &Scenario, cpus: &[usize]) -> anyhow::Result<Peer> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    start(Command::new(path), scenario, cpus, json!({"program": name}))
 }
 
-impl Server for Contract {
-    fn manners(&self) -> Manners {
-        Manners {
-            addr: self.addr,
-            target: "/{subject}".to_owned(),
-            protocol: None,
-            subscribe: Vec::new(),
-            is_binary: false,
-            preamble: "0".to_owned(),
-            joins_messages: false,
-        }
-    }
-
-    fn outlet(&mut self) -> anyhow::Result<Box<dyn Outlet>> {
-        let mut line = Line::connect(self.addr, |heard| heard.starts_with(b"HTTP/1.1 4"))?;
-        let host = self.addr.to_string();
-        UpgradeRequest { host: &host, target: "/publish", key: KEY, protocol: None, token: None }
-            .write(&mut line.pending);
-        line.flush()?;
-        line.await_text(b"\r\n\r\n")?;
-        Ok(Box::new(Publisher { line, message: Vec::new() }))
-    }
-
-    fn pids(&self) -> Vec<u32> {
-        self.process.pids()
-    }
-
-    fn counters(&mut self) -> anyhow::Result<Value> {
-        Ok(self.process.counters())
-    }
-
-    fn configuration(&self) -> Value {
-        self.configuration.clone()
-    }
-
-    fn kill(&mut self) {
-        self.process.kill();
-    }
+fn start(mut command: Command, scenario: &Scenario, cpus: &[usize], configuration: Value) -> anyhow::Result<Peer> {
+    process::check_descriptors(scenario)?;
+    let addr = process::free_addr()?;
+    command.args([addr.port().to_string(), scenario.subjects.to_string()]);
+    let process = Process::start(command, cpus, addr, Signal::SIGKILL)?;
+    let manners = Manners::plain(addr, "/{subject}");
+    Ok(Peer { process, manners, configuration, publisher_addr: addr, connect })
 }
 
-struct Publisher {
-    line: Line,
-    message: Vec<u8>,
+fn connect(addr: SocketAddrV4) -> anyhow::Result<Publisher> {
+    let mut line = Line::connect(addr, |heard| heard.starts_with(b"HTTP/1.1 4"))?;
+    let host = addr.to_string();
+    UpgradeRequest { host: &host, target: "/publish", key: KEY, protocol: None, token: None }.write(&mut line.pending);
+    line.flush()?;
+    line.await_text(b"\r\n\r\n")?;
+    Ok(Publisher { line, write })
 }
 
-impl Outlet for Publisher {
-    fn publish(&mut self, subject: u32, payload: &[u8]) -> anyhow::Result<()> {
-        self.message.clear();
-        self.message.extend_from_slice(&subject.to_le_bytes());
-        self.message.extend_from_slice(payload);
-        write_frame(&mut self.line.pending, Opcode::Binary, MASK, &self.message);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> anyhow::Result<()> {
-        self.line.flush()
-    }
+fn write(out: &mut Vec<u8>, subject: u32, payload: &[u8]) {
+    let message = [&subject.to_le_bytes(), payload].concat();
+    write_frame(out, Opcode::Binary, MASK, &message);
 }
 
 /// Nobody is between who could be misled by what he reads.

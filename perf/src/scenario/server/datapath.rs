@@ -165,15 +165,7 @@ impl Input {
 
 impl Server for Datapath {
     fn manners(&self) -> Manners {
-        Manners {
-            addr: self.addr,
-            target: format!("/v1/stream?subjects={}&mode={}", message::SUBJECT, self.mode),
-            protocol: None,
-            subscribe: Vec::new(),
-            is_binary: false,
-            preamble: "1".to_owned(),
-            joins_messages: false,
-        }
+        Manners::of_blade(self.addr, &self.mode)
     }
 
     fn outlet(&mut self) -> anyhow::Result<Box<dyn Outlet>> {

@@ -9,125 +9,84 @@ use std::process::Command;
 use anyhow::Context as _;
 use fanblade_wire::client::{KEY, UpgradeRequest};
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::Manners;
+use super::peer::{Peer, Publisher};
 use super::process::{self, Line, Process};
-use super::{Manners, Server};
 use crate::scenario::definition::Scenario;
 use crate::scenario::message;
-use crate::scenario::publisher::Outlet;
 
-pub(super) struct Mosquitto {
-    process: Process,
-    /// Of the WebSocket listener, and of MQTT's own.
-    addr: SocketAddrV4,
-    publisher_addr: SocketAddrV4,
-    version: String,
+pub(super) fn start(scenario: &Scenario, cpus: &[usize]) -> anyhow::Result<Peer> {
+    let program = process::find("mosquitto", INSTALL)?;
+    process::check_descriptors(scenario)?;
+    // Of the WebSocket listener, and of MQTT's own.
+    let (addr, publisher_addr) = (process::free_addr()?, process::free_addr()?);
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("mosquitto.conf");
+    let user = if nix::unistd::geteuid().is_root() { "user root\n" } else { "" };
+    // Its WebSocket listener takes the name of an interface, not an address.
+    let listeners =
+        format!("listener {} 127.0.0.1\nlistener {} lo\nprotocol websockets\n", publisher_addr.port(), addr.port());
+    std::fs::write(&path, format!("{user}{CONFIGURATION}{listeners}"))?;
+    let version = process::version(&program, "-h");
+    let mut command = Command::new(program);
+    command.arg("-c").arg(path);
+    let process = Process::start(command, cpus, addr, Signal::SIGKILL)
+        .with_context(|| format!("{version} does not start with WebSockets; to get one that does: {BACKPORTS}"))?;
+    upgrade(addr).with_context(|| {
+        format!("{version} listens for WebSockets and does not answer; to get one that does: {BACKPORTS}")
+    })?;
+    let manners = Manners {
+        protocol: Some(PROTOCOL.to_owned()),
+        // SUBSCRIBE, packet 1, to one topic of ten characters, with QoS 0.
+        subscribe: vec![
+            escaped(CONNECT),
+            format!(r"\x82\x0f\x00\x01\x00\x0a{}\x00", message::SUBJECT.trim_start_matches('/')),
+        ],
+        is_binary: true,
+        // SUBACK to packet 1, QoS 0 granted.
+        preamble: r"text:\x90\x03\x00\x01\x00".to_owned(),
+        joins_messages: true,
+        ..Manners::plain(addr, TARGET)
+    };
+    let configuration = json!({"version": version, "file": CONFIGURATION.lines().collect::<Vec<_>>()});
+    Ok(Peer { process, manners, configuration, publisher_addr, connect })
 }
 
-impl Mosquitto {
-    pub(super) fn start(scenario: &Scenario, cpus: &[usize]) -> anyhow::Result<Mosquitto> {
-        let program = process::find("mosquitto", INSTALL)?;
-        process::check_descriptors(scenario)?;
-        let (addr, publisher_addr) = (process::free_addr()?, process::free_addr()?);
-        let directory = tempfile::tempdir()?;
-        let path = directory.path().join("mosquitto.conf");
-        let user = if nix::unistd::geteuid().is_root() { "user root\n" } else { "" };
-        // Its WebSocket listener takes the name of an interface, not an address.
-        let listeners =
-            format!("listener {} 127.0.0.1\nlistener {} lo\nprotocol websockets\n", publisher_addr.port(), addr.port());
-        std::fs::write(&path, format!("{user}{CONFIGURATION}{listeners}"))?;
-        let version = process::version(&program, "-h");
-        let mut command = Command::new(program);
-        command.arg("-c").arg(path);
-        let process = Process::start(command, directory, cpus, addr, Signal::SIGKILL)
-            .with_context(|| format!("{version} does not start with WebSockets; to get one that does: {BACKPORTS}"))?;
-        let it = Mosquitto { process, addr, publisher_addr, version };
-        it.upgrade().with_context(|| {
-            format!("{} listens for WebSockets and does not answer; to get one that does: {BACKPORTS}", it.version)
-        })?;
-        Ok(it)
-    }
-
-    /// A build without WebSockets is not told by its start alone.
-    fn upgrade(&self) -> anyhow::Result<()> {
-        let mut line = Line::connect(self.addr, |_| false)?;
-        let host = self.addr.to_string();
-        UpgradeRequest { host: &host, target: "/mqtt", key: KEY, protocol: Some(PROTOCOL), token: None }
-            .write(&mut line.pending);
-        line.flush()?;
-        line.await_text(b"HTTP/1.1 101")
-    }
+/// A build without WebSockets is not told by its start alone.
+fn upgrade(addr: SocketAddrV4) -> anyhow::Result<()> {
+    let mut line = Line::connect(addr, |_| false)?;
+    let host = addr.to_string();
+    UpgradeRequest { host: &host, target: TARGET, key: KEY, protocol: Some(PROTOCOL), token: None }
+        .write(&mut line.pending);
+    line.flush()?;
+    line.await_text(b"HTTP/1.1 101")
 }
 
-impl Server for Mosquitto {
-    fn manners(&self) -> Manners {
-        Manners {
-            addr: self.addr,
-            target: "/mqtt".to_owned(),
-            protocol: Some(PROTOCOL.to_owned()),
-            // SUBSCRIBE, packet 1, to one topic of ten characters, with QoS 0.
-            subscribe: vec![
-                escaped(CONNECT),
-                format!(r"\x82\x0f\x00\x01\x00\x0a{}\x00", message::SUBJECT.trim_start_matches('/')),
-            ],
-            is_binary: true,
-            // SUBACK to packet 1, QoS 0 granted.
-            preamble: r"text:\x90\x03\x00\x01\x00".to_owned(),
-            joins_messages: true,
-        }
-    }
-
-    fn outlet(&mut self) -> anyhow::Result<Box<dyn Outlet>> {
-        let mut line = Line::connect(self.publisher_addr, |_| false)?;
-        line.pending.extend_from_slice(CONNECT);
-        line.flush()?;
-        // CONNACK, accepted.
-        line.await_text(&[0x20, 2, 0, 0])?;
-        Ok(Box::new(Publisher(line)))
-    }
-
-    fn pids(&self) -> Vec<u32> {
-        self.process.pids()
-    }
-
-    fn counters(&mut self) -> anyhow::Result<Value> {
-        Ok(self.process.counters())
-    }
-
-    fn configuration(&self) -> Value {
-        json!({"version": self.version, "file": CONFIGURATION.lines().collect::<Vec<_>>()})
-    }
-
-    fn kill(&mut self) {
-        self.process.kill();
-    }
+fn connect(addr: SocketAddrV4) -> anyhow::Result<Publisher> {
+    let mut line = Line::connect(addr, |_| false)?;
+    line.pending.extend_from_slice(CONNECT);
+    line.flush()?;
+    // CONNACK, accepted.
+    line.await_text(&[0x20, 2, 0, 0])?;
+    Ok(Publisher { line, write })
 }
 
-struct Publisher(Line);
-
-impl Outlet for Publisher {
-    fn publish(&mut self, subject: u32, payload: &[u8]) -> anyhow::Result<()> {
-        let topic = message::subject(subject);
-        let topic = topic.trim_start_matches('/');
-        let out = &mut self.0.pending;
-        // PUBLISH (MQTT 3.1.1, section 3.3), its remaining length seven bits at a time (2.2.3).
-        out.push(0x30);
-        let mut left = 2 + topic.len() + payload.len();
-        while left > 127 {
-            out.push(left as u8 | 0x80);
-            left >>= 7;
-        }
-        out.push(left as u8);
-        out.extend_from_slice(&(topic.len() as u16).to_be_bytes());
-        out.extend_from_slice(topic.as_bytes());
-        out.extend_from_slice(payload);
-        Ok(())
+fn write(out: &mut Vec<u8>, subject: u32, payload: &[u8]) {
+    let topic = message::subject(subject);
+    let topic = topic.trim_start_matches('/');
+    // PUBLISH (MQTT 3.1.1, section 3.3), its remaining length seven bits at a time (2.2.3).
+    out.push(0x30);
+    let mut left = 2 + topic.len() + payload.len();
+    while left > 127 {
+        out.push(left as u8 | 0x80);
+        left >>= 7;
     }
-
-    fn flush(&mut self) -> anyhow::Result<()> {
-        self.0.flush()
-    }
+    out.push(left as u8);
+    out.extend_from_slice(&(topic.len() as u16).to_be_bytes());
+    out.extend_from_slice(topic.as_bytes());
+    out.extend_from_slice(payload);
 }
 
 /// As the swarm's templates want bytes.
@@ -135,6 +94,7 @@ fn escaped(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!(r"\x{byte:02x}")).collect()
 }
 
+const TARGET: &str = "/mqtt";
 const PROTOCOL: &str = "mqtt";
 /// CONNECT (section 3.1): MQTT 3.1.1, clean session, no keepalive, a client identifier of the server's choice.
 const CONNECT: &[u8] = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x00\x00\x00";

@@ -9,100 +9,58 @@ use std::process::Command;
 
 use anyhow::ensure;
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::Manners;
+use super::peer::{Peer, Publisher};
 use super::process::{self, Line, Process};
-use super::{Manners, Server};
 use crate::scenario::definition::Scenario;
-use crate::scenario::publisher::Outlet;
 
-pub(super) struct Nchan {
-    process: Process,
-    addr: SocketAddrV4,
-    version: String,
-    configuration: String,
+pub(super) fn start(scenario: &Scenario, cpus: &[usize]) -> anyhow::Result<Peer> {
+    let program = process::find("nginx", INSTALL)?;
+    ensure!(Path::new(MODULE).is_file(), "there is no {MODULE} here; to get it: {INSTALL}");
+    process::check_descriptors(scenario)?;
+    let addr = process::free_addr()?;
+    let directory = tempfile::tempdir()?;
+    // As root it would give up its rights, and with them its directory.
+    let user = if nix::unistd::geteuid().is_root() { "user root;\n" } else { "" };
+    // A worker must be able to hold all, and it begins to close connections when less than a sixteenth is free.
+    let connections = scenario.subscribers + scenario.subscribers / 8 + CONNECTIONS_BESIDE;
+    let configuration = format!(
+        "worker_processes {};\nevents {{ worker_connections {connections}; use epoll; multi_accept on; }}\n{HTTP}",
+        cpus.len().max(1),
+    );
+    let file = format!("{user}load_module {MODULE};\n{configuration}    listen {addr} backlog=4096;\n  }}\n}}\n");
+    std::fs::write(directory.path().join("nginx.conf"), file)?;
+    let version = process::version(&program, "-v");
+    let mut command = Command::new(program);
+    command.arg("-p").arg(directory.path()).args(["-e", "stderr", "-c", "nginx.conf", "-g", "daemon off;"]);
+    // Asked, the master ends its workers; killed, it leaves them.
+    let process = Process::start(command, cpus, addr, Signal::SIGTERM)?;
+    // A worker answers, so that the master has written its last, the number of its process: the directory can go.
+    let mut line = Line::connect(addr, |_| false)?;
+    line.pending.extend_from_slice(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    line.flush()?;
+    line.await_text(STATUS)?;
+    let manners = Manners::plain(addr, "/subscribe/{subject}");
+    let configuration = json!({"version": version, "file": configuration.lines().collect::<Vec<_>>()});
+    Ok(Peer { process, manners, configuration, publisher_addr: addr, connect })
 }
 
-impl Nchan {
-    pub(super) fn start(scenario: &Scenario, cpus: &[usize]) -> anyhow::Result<Nchan> {
-        let program = process::find("nginx", INSTALL)?;
-        ensure!(Path::new(MODULE).is_file(), "there is no {MODULE} here; to get it: {INSTALL}");
-        process::check_descriptors(scenario)?;
-        let addr = process::free_addr()?;
-        let directory = tempfile::tempdir()?;
-        // As root it would give up its rights, and with them its directory.
-        let user = if nix::unistd::geteuid().is_root() { "user root;\n" } else { "" };
-        // A worker must be able to hold all, and it begins to close connections when less than a sixteenth is free.
-        let connections = scenario.subscribers + scenario.subscribers / 8 + CONNECTIONS_BESIDE;
-        let configuration = format!(
-            "worker_processes {};\nevents {{ worker_connections {connections}; use epoll; multi_accept on; }}\n{HTTP}",
-            cpus.len().max(1),
-        );
-        let file = format!("{user}load_module {MODULE};\n{configuration}    listen {addr} backlog=4096;\n  }}\n}}\n");
-        std::fs::write(directory.path().join("nginx.conf"), file)?;
-        let version = process::version(&program, "-v");
-        let mut command = Command::new(program);
-        command.arg("-p").arg(directory.path()).args(["-e", "stderr", "-c", "nginx.conf", "-g", "daemon off;"]);
-        // Asked, the master ends its workers; killed, it leaves them.
-        let process = Process::start(command, directory, cpus, addr, Signal::SIGTERM)?;
-        Ok(Nchan { process, addr, version, configuration })
-    }
+fn connect(addr: SocketAddrV4) -> anyhow::Result<Publisher> {
+    // Any but 2xx. An answer that is cut within its first line is taken for a good one.
+    let complaint = |heard: &[u8]| {
+        let mut statuses = memchr::memmem::find_iter(heard, STATUS).filter_map(|at| heard.get(at + STATUS.len()));
+        statuses.any(|status| *status != b'2')
+    };
+    Ok(Publisher { line: Line::connect(addr, complaint)?, write })
 }
 
-impl Server for Nchan {
-    fn manners(&self) -> Manners {
-        Manners {
-            addr: self.addr,
-            target: "/subscribe/{subject}".to_owned(),
-            protocol: None,
-            subscribe: Vec::new(),
-            is_binary: false,
-            preamble: "0".to_owned(),
-            joins_messages: false,
-        }
-    }
-
-    fn outlet(&mut self) -> anyhow::Result<Box<dyn Outlet>> {
-        // Any but 2xx. An answer that is cut within its first line is taken for a good one.
-        let complaint = |heard: &[u8]| {
-            let mut statuses = memchr::memmem::find_iter(heard, STATUS).filter_map(|at| heard.get(at + STATUS.len()));
-            statuses.any(|status| *status != b'2')
-        };
-        Ok(Box::new(Publisher(Line::connect(self.addr, complaint)?)))
-    }
-
-    fn pids(&self) -> Vec<u32> {
-        self.process.pids()
-    }
-
-    fn counters(&mut self) -> anyhow::Result<Value> {
-        Ok(self.process.counters())
-    }
-
-    fn configuration(&self) -> Value {
-        json!({"version": self.version, "file": self.configuration.lines().collect::<Vec<_>>()})
-    }
-
-    fn kill(&mut self) {
-        self.process.kill();
-    }
-}
-
-struct Publisher(Line);
-
-impl Outlet for Publisher {
-    fn publish(&mut self, subject: u32, payload: &[u8]) -> anyhow::Result<()> {
-        let out = &mut self.0.pending;
-        let len = payload.len();
-        let head = format!("POST /publish/{subject} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len}\r\n\r\n");
-        out.extend_from_slice(head.as_bytes());
-        out.extend_from_slice(payload);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> anyhow::Result<()> {
-        self.0.flush()
-    }
+fn write(out: &mut Vec<u8>, subject: u32, payload: &[u8]) {
+    let len = payload.len();
+    let head = format!("POST /publish/{subject} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len}\r\n\r\n");
+    out.extend_from_slice(head.as_bytes());
+    out.extend_from_slice(payload);
 }
 
 const STATUS: &[u8] = b"HTTP/1.1 ";

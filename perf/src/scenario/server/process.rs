@@ -13,7 +13,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{MsgFlags, recv};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::scenario::definition::Scenario;
 
@@ -25,11 +24,10 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts a program, and waits until it accepts connections at `addr`. The directory holds what it reads at its
-    /// start, and goes then, so that none stays however we end. Where we end without having ended it, it gets `end`.
+    /// Starts a program, and waits until it accepts connections at `addr`. What it reads at its start can go then, so
+    /// that nothing stays however we end. Where we end without having ended it, it gets `end`.
     pub(super) fn start(
         mut command: Command,
-        directory: TempDir,
         cpus: &[usize],
         addr: SocketAddrV4,
         end: Signal,
@@ -47,7 +45,6 @@ impl Process {
             ensure!(Instant::now() < patience, "it does not accept connections at {addr}; its log: {}", process.log());
             std::thread::sleep(Duration::from_millis(20));
         }
-        directory.close()?;
         Ok(process)
     }
 

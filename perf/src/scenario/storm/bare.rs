@@ -153,15 +153,7 @@ impl Bare {
     }
 
     pub(super) fn manners(&self) -> Manners {
-        Manners {
-            addr: self.addr,
-            target: "/".to_owned(),
-            protocol: None,
-            subscribe: Vec::new(),
-            is_binary: false,
-            preamble: "0".to_owned(),
-            joins_messages: false,
-        }
+        Manners::plain(self.addr, "/")
     }
 }
 

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use fanblade_wire::client::{KEY, ServerFrames, UpgradeRequest, read_response};
-use memchr::memmem;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 use nix::sys::time::TimeSpec;
 
+use crate::swarm::marker::Marker;
 use crate::swarm::sockets::now_ns;
 
 pub(super) struct Clients {
     clients: Vec<Client>,
+    sequence: Marker,
     control: Vec<u8>,
     buffer: Vec<u8>,
 }
@@ -36,7 +37,8 @@ impl Clients {
     pub(super) fn connect(addr: SocketAddrV4, subject: &str, count: u32) -> anyhow::Result<Clients> {
         let connect = |_| Client::connect(addr, subject);
         let clients = (0..count).map(connect).collect::<anyhow::Result<_>>()?;
-        Ok(Clients { clients, control: nix::cmsg_space!(TimeSpec), buffer: vec![0; BUFFER_LEN] })
+        let sequence = SEQUENCE.parse().map_err(anyhow::Error::msg)?;
+        Ok(Clients { clients, sequence, control: nix::cmsg_space!(TimeSpec), buffer: vec![0; BUFFER_LEN] })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -51,7 +53,7 @@ impl Clients {
     /// for each client. Returns how many messages there were.
     pub(super) fn receive(&mut self, number: usize, receipts: &mut [Receipt]) -> anyhow::Result<usize> {
         let count = self.clients.len();
-        let Clients { clients, control, buffer } = self;
+        let Clients { clients, sequence, control, buffer } = self;
         let client = clients.get_mut(number).context("no such client")?;
         let mut parts = [IoSliceMut::new(buffer)];
         let (len, arrived_ns) = {
@@ -67,7 +69,10 @@ impl Clients {
         let arrived_ns = arrived_ns.context("the kernel has not stamped what came")?;
         let (mut taken, mut stranger) = (0, None);
         client.frames.push(&buffer[..len], |_, payload| {
-            let Some(sequence) = sequence(payload) else { return };
+            if !payload.starts_with(UPDATE) {
+                return;
+            }
+            let Some(sequence) = sequence.find(payload).filter(|sequence| *sequence > 0) else { return };
             match receipts.get_mut((sequence as usize - 1) * count + number) {
                 Some(receipt) if receipt.taken_ns == 0 => *receipt = Receipt { arrived_ns, taken_ns },
                 _ => stranger = Some(sequence),
@@ -120,14 +125,8 @@ fn read_some(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// `{"s":"…","q":N,…`
-fn sequence(payload: &[u8]) -> Option<u64> {
-    let payload = payload.strip_prefix(br#"{"s":"#)?;
-    let digits = payload.get(memmem::find(payload, Q)? + Q.len()..)?;
-    let digits = &digits[..digits.iter().position(|byte| !byte.is_ascii_digit())?];
-    std::str::from_utf8(digits).ok()?.parse().ok().filter(|sequence| *sequence > 0)
-}
-
-const Q: &[u8] = br#","q":"#;
+/// What an update begins with, and where its number stands in it: `{"s":"…","q":N,…`.
+const UPDATE: &[u8] = br#"{"s":"#;
+const SEQUENCE: &str = r#"text:,"q":"#;
 const BUFFER_LEN: usize = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(10);
