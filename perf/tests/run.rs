@@ -1,40 +1,25 @@
 //! Scenarios on a small scale: that each can be played and its result has what a result must have.
 
-use std::path::Path;
-use std::process::{Command, Output};
+mod common;
+
+use std::process::Output;
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
+
+use common::is_machine_too_small;
 
 /// One at a time: each wants its CPUs, and one looks at the whole machine's memory.
 static TURN: Mutex<()> = Mutex::new(());
 
 fn run(args: &[&str]) -> Output {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fanblade-perf"));
-    command.current_dir(root).arg("run").args(args).output().unwrap()
+    common::run(args)
 }
 
 fn result(args: &[&str]) -> Value {
-    let output = run(&[args, &["--runs", "1", "--out", "-"]].concat());
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{stderr}");
-    assert!(stderr.contains("verdict: ok: "), "{stderr}");
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-/// Says so where it is.
-fn is_machine_too_small() -> bool {
-    if std::thread::available_parallelism().map_or(1, std::num::NonZero::get) < 2 {
-        println!("skipped: it needs a CPU for the server and one for the clients");
-        return true;
-    }
-    if let Err(error) = fanblade_net::uring_probe() {
-        println!("skipped: the swarm needs io_uring: {error}");
-        return true;
-    }
-    false
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    common::result(args)
 }
 
 #[test]
@@ -72,35 +57,6 @@ fn the_blade_as_it_is_run_is_a_server_of_scenarios() {
     // What it counts itself.
     assert_eq!(result["server_counters"]["feed"]["state"], "live");
     assert!(result["server_counters"]["ring"]["published"].as_u64() >= result["published"].as_u64());
-}
-
-/// Ten thousand sessions of the server, and not one socket on the other side.
-#[test]
-fn a_scenario_is_played_by_subscribers_without_sockets() {
-    if is_machine_too_small() {
-        return;
-    }
-    let args = ["migratory-8x", "--engine", "xdp", "--warmup", "1", "--duration", "2", "--subscribers"];
-    if !nix::unistd::geteuid().is_root() {
-        let stderr = run(&[&args[..], &["10000"]].concat()).stderr;
-        assert!(String::from_utf8_lossy(&stderr).contains("the xdp engine needs root"));
-        println!("skipped: the xdp engine needs root");
-        return;
-    }
-    let result = result(&[&args[..], &["10000"]].concat());
-    let delivered = result["delivered"].as_u64().unwrap();
-    assert!(delivered > 150_000, "{delivered}");
-    assert_eq!(
-        (&result["engine"], &result["lost"], &result["expected"]),
-        (&"xdp".into(), &0.into(), &delivered.into())
-    );
-    assert_eq!(result["server_counters"]["sessions"], 10_000);
-    assert!(result["transport"]["segments"].as_u64().unwrap() > 0, "{}", result["transport"]);
-    // One end of each connection: two would be eight kilobytes. Others use memory meanwhile.
-    let kernel = result["bytes_per_session"]["kernel"].as_f64().unwrap();
-    assert!((2_000.0..7_000.0).contains(&kernel), "{kernel}");
-    let storm = String::from_utf8_lossy(&run(&["storm", "--engine", "xdp"]).stderr).into_owned();
-    assert!(storm.contains("it takes --engine sockets"), "{storm}");
 }
 
 #[test]
@@ -192,9 +148,7 @@ fn what_cannot_be_is_refused_in_a_sentence() {
 /// What `cargo xtask bench report` makes of perf/results.
 #[test]
 fn benchmarks_and_plots_say_what_the_results_say() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fanblade-perf"));
-    let output = command.current_dir(root).args(["report", "--check"]).output().unwrap();
+    let output = common::perf(&["report", "--check"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 

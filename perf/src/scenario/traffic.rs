@@ -12,6 +12,7 @@ use super::publisher::{Published, Publisher, Schedule};
 use super::results::{Memory, Run, Traffic};
 use super::server::{Server, ServerKind, cpu_time};
 use crate::memory::{KernelMemory, UserMemory};
+use crate::swarm::EngineKind;
 use crate::swarm::plan::Habit;
 use crate::swarm::sockets::now_ns;
 use crate::swarm::subscribers::Window;
@@ -19,9 +20,8 @@ use crate::swarm::subscribers::Window;
 pub(super) fn run(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow::Result<Run> {
     let mut server = kind.start(scenario, &cpus.server)?;
     let mut outlet = server.outlet()?;
-    // The ring's pages, and the subjects, are not the sessions'.
-    std::thread::sleep(SETTLING);
-    let (kernel_before, user_before) = (KernelMemory::now()?, user_memory(server.as_ref())?);
+    // The ring's pages, and the subjects, are not the sessions'; nor is what is left of a run before.
+    let (kernel_before, user_before) = (settled()?, user_memory(server.as_ref())?);
     let mut load = Load::start(scenario, &server.manners(), &cpus.clients, &[])?;
     let opened = load.event("opened").with_context(|| counters(server.as_mut()))?;
     eprintln!("  {} connected, {} a second", opened["connections"], opened["per_s"]);
@@ -55,6 +55,9 @@ pub(super) fn run(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow:
     server.kill();
     if scenario.split_memory {
         memory.kernel_without_server = Some(settled()?);
+    } else if scenario.engine == EngineKind::Xdp {
+        // Its connections end while there is still somebody who answers; they would last for a minute otherwise.
+        settled()?;
     }
     load.end()?;
     drop(server);
