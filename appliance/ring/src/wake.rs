@@ -56,11 +56,23 @@ impl Sleeper {
         self.0.bell.as_fd()
     }
 
-    /// Awake again, whatever the reason.
+    /// Awake again, whatever the reason. `true`: the bell has been rung, and has to be silenced before the next sleep;
+    /// that is a system call, and what there is to do goes first.
+    #[must_use]
+    pub fn rise(&self) -> bool {
+        self.0.handshake.clear()
+    }
+
+    /// Silences the bell after [`rise`](Self::rise).
+    pub fn silence(&self) {
+        // Rung, or about to be: what is not there yet costs one needless wake-up later.
+        let _ = self.0.bell.read();
+    }
+
+    /// Awake again, with nothing to do first.
     pub fn clear(&self) {
-        if self.0.handshake.clear() {
-            // Rung, or about to be: what is not there yet costs one needless wake-up later.
-            let _ = self.0.bell.read();
+        if self.rise() {
+            self.silence();
         }
     }
 }

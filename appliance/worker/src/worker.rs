@@ -125,7 +125,7 @@ impl Worker {
             let timeout = self.timeout();
             let slept = timeout > Duration::ZERO;
             engine.poll(timeout.into(), &mut |event| self.on_event(event))?;
-            self.sleeper.clear();
+            let is_rung = self.sleeper.rise();
             self.tick(slept.then_some(timeout));
             if self.obey_commands(engine)? {
                 return Ok(());
@@ -134,6 +134,9 @@ impl Worker {
             self.apply(engine);
             self.serve(engine)?;
             self.fan_out(engine)?;
+            if is_rung {
+                self.sleeper.silence();
+            }
             self.apply(engine);
             if self.is_drained() {
                 return Ok(());
