@@ -17,7 +17,7 @@ fn ten_thousand_idle_sessions_cost_what_is_predicted() {
     let predicted = bytes(&report["user_bytes_per_session_predicted"]);
     for moment in ["subscribed", "after_messages", "after_pings", "after_a_notice_to_all"] {
         let measured = bytes(&report["user_bytes_per_session"][moment]);
-        assert!(measured <= 200.0, "{moment}: {measured} bytes per session");
+        assert!(measured <= 160.0, "{moment}: {measured} bytes per session");
         // That something was measured at all.
         assert!(measured >= predicted / 2.0, "{moment}: {measured} bytes per session");
     }

@@ -58,7 +58,7 @@ pub use wake::{Sleeper, Waker, pair};
 pub use writer::{Payloads, Update, Writer, WriterStats};
 
 /// One encoding's bytes.
-#[repr(usize)]
+#[repr(u8)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Lane {
     /// WebSocket text frames.

@@ -5,14 +5,16 @@ use crate::frame::{CLIENT_HEADER_LEN_MAX, ClientHeader, Opcode};
 use crate::limits::InboundLimits;
 use crate::mask;
 
-/// The inbound half of one session: 16 bytes while no frame or message is half here, which is nearly always.
+/// The inbound half of one session: 8 bytes while no frame or message is half here, which is nearly always.
 ///
-/// There are millions of these. Whatever is incomplete hangs off it in a box, and goes when it is complete.
+/// There are millions of these. Whatever is incomplete hangs off it in a box, and goes when it is complete; so does, of
+/// the few that are about to go altogether, that they are finished.
 #[derive(Debug, Default)]
 pub struct Inbound {
     partial: Option<Box<Partial>>,
-    is_finished: bool,
 }
+
+const _: () = assert!(size_of::<Inbound>() == 8 || size_of::<usize>() != 8);
 
 /// What a client said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,19 +131,19 @@ impl Inbound {
         limits: &InboundLimits,
         sink: &mut dyn FnMut(Event<'_>) -> Flow,
     ) -> Result<(), InboundError> {
-        if self.is_finished {
+        if self.is_finished() {
             return Ok(());
         }
         let result = self.advance(bytes, limits, sink);
         if result != Ok(Flow::Continue) {
-            *self = Inbound { partial: None, is_finished: true };
+            *self.partial.get_or_insert_default().as_mut() = Partial { is_finished: true, ..Partial::default() };
         }
         result.map(drop)
     }
 
     /// Whether everything further is dropped: after a close frame, [`Flow::Stop`] or an error.
     pub fn is_finished(&self) -> bool {
-        self.is_finished
+        self.partial.as_ref().is_some_and(|partial| partial.is_finished)
     }
 
     fn advance(
@@ -317,6 +319,8 @@ fn close_event(payload: &[u8]) -> Result<Event<'_>, InboundError> {
 /// What is half here.
 #[derive(Debug, Default)]
 struct Partial {
+    /// Nothing further is taken, and everything else here is empty.
+    is_finished: bool,
     /// The first bytes of a frame header.
     header_bytes: Vec<u8>,
     /// The frame whose header is here, and its payload not wholly.

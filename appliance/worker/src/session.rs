@@ -359,7 +359,7 @@ mod tests {
 
     #[test]
     fn an_idle_session_is_small() {
-        assert!(bytes_per_idle_session() <= 112, "{}", bytes_per_idle_session());
+        assert!(bytes_per_idle_session() <= 88, "{}", bytes_per_idle_session());
     }
 
     #[test]
