@@ -5,6 +5,7 @@ mod rejection;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use memchr::memmem;
 use sha1::{Digest, Sha1};
 
 use fields::Fields;
@@ -91,7 +92,7 @@ pub(crate) fn head_len(bytes: &[u8], scanned: usize) -> Option<usize> {
     let bytes = bytes.get(..HEAD_LEN_MAX).unwrap_or(bytes);
     // The empty line may have begun in what was scanned before.
     let from = scanned.min(bytes.len()).saturating_sub(END.len() - 1);
-    let position = bytes.get(from..)?.windows(END.len()).position(|window| window == END)?;
+    let position = memmem::find(bytes.get(from..)?, END)?;
     Some(from + position + END.len())
 }
 
