@@ -15,7 +15,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use crate::accepting::{AcceptError, Accepting};
 use crate::engine::{Counters, Engine, EngineConfig, Event, FlushStats, IoSlices, SessionId, Unsent};
 use crate::error::NetError;
-use crate::limits::{ACCEPTS_PER_POLL_MAX, EPOLL_EVENTS_MAX, RECEIVE_LEN_MAX};
+use crate::limits::{ACCEPTS_PER_POLL_MAX, EPOLL_EVENTS_MAX, EVENTS_PER_POLL_MAX, RECEIVE_LEN_MAX};
 use crate::listen::Listener;
 use crate::sys;
 
@@ -105,25 +105,32 @@ impl Engine for EpollEngine {
     fn poll(&mut self, timeout: Option<Duration>, sink: &mut dyn FnMut(Event<'_>)) -> io::Result<()> {
         self.arm_listener()?;
         let timeout = if self.ready.is_empty() { self.accepting.cut(timeout) } else { Some(Duration::ZERO) };
-        let count = match self.epoll.wait(&mut self.events, to_epoll(timeout)) {
-            Ok(count) => count,
-            Err(nix::Error::EINTR) => 0,
-            Err(errno) => return Err(errno.into()),
-        };
+        let mut count = self.wait(timeout)?;
         // What is queued from here on is for the next poll.
         for _ in 0..self.ready.len() {
             let Some((session, generation)) = self.ready.pop_front() else { break };
             self.advance(session, generation, 0, sink);
         }
-        for at in 0..count {
-            let event = self.events[at];
-            match event.data() {
-                LISTENER => self.accept(sink)?,
-                WAKER => sink(Event::Woken),
-                data => self.advance(SessionId(data as u32), (data >> 32) as u16, edges(event.events()), sink),
+        let (mut left, mut has_accepted) = (EVENTS_PER_POLL_MAX, false);
+        loop {
+            for at in 0..count {
+                let event = self.events[at];
+                match event.data() {
+                    LISTENER if has_accepted => {}
+                    LISTENER => {
+                        self.accept(sink)?;
+                        has_accepted = true;
+                    }
+                    WAKER => sink(Event::Woken),
+                    data => self.advance(SessionId(data as u32), (data >> 32) as u16, edges(event.events()), sink),
+                }
             }
+            left = left.saturating_sub(count);
+            if count < self.events.len() || left == 0 {
+                return Ok(());
+            }
+            count = self.wait(Some(Duration::ZERO))?;
         }
-        Ok(())
     }
 
     fn send(&mut self, session: SessionId, slices: &IoSlices) {
@@ -217,6 +224,15 @@ impl Engine for EpollEngine {
 }
 
 impl EpollEngine {
+    /// How many events there are now.
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
+        match self.epoll.wait(&mut self.events, to_epoll(timeout)) {
+            Ok(count) => Ok(count),
+            Err(nix::Error::EINTR) => Ok(0),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     fn open_slot(&mut self, session: SessionId) -> Option<&mut Slot> {
         self.slots.get_mut(session.index()).filter(|slot| slot.fd.is_some())
     }

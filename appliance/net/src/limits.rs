@@ -12,7 +12,12 @@ pub const ACCEPTS_PER_POLL_MAX: usize = 64;
 /// unless a session of ours ends earlier.
 pub const ACCEPT_RETRY_MS: u64 = 100;
 
-/// Events that one `epoll_wait` returns; the rest comes with the next. 12 bytes each.
+/// Events of one poll, give or take a round of the kernel's: the answers of a million sessions to their pings come
+/// thousands at a time, and a poll between two long fan-outs must keep up with them. What is left over is reported by
+/// the next poll, which then does not wait.
+pub const EVENTS_PER_POLL_MAX: usize = 16_384;
+
+/// Events that one `epoll_wait` returns. 12 bytes each.
 pub const EPOLL_EVENTS_MAX: usize = 1024;
 
 /// Entries of a ring's submission queue, and so the most sends of one system call: from 64 on the call's own cost no

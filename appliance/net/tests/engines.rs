@@ -35,6 +35,7 @@ over_both_engines!(
     the_waker_wakes_it,
     keeps_time,
     a_flood_starves_nobody,
+    one_poll_takes_what_many_have_said,
     a_send_to_a_dead_peer_says_so,
     ids_that_are_not_open_are_ignored,
 );
@@ -501,6 +502,19 @@ fn a_flood_starves_nobody(make: Make) {
     }
     stopper.shutdown(Shutdown::Both).unwrap();
     flood.join().unwrap();
+}
+
+/// A worker that is busy with sending polls seldom; pongs must not wait for many polls, or they come too late.
+fn one_poll_takes_what_many_have_said(make: Make) {
+    const CLIENTS: usize = 2_000;
+    let mut server = Server::new(make, CLIENTS);
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| server.pair().1).collect();
+    // Again, as what has been received must give back what it took.
+    for _ in 0..3 {
+        clients.iter_mut().for_each(|client| client.write_all(b"pong").unwrap());
+        let heard = server.poll(PATIENCE).iter().filter(|got| matches!(got, Got::Received(..))).count();
+        assert_eq!(heard, CLIENTS);
+    }
 }
 
 fn a_send_to_a_dead_peer_says_so(make: Make) {

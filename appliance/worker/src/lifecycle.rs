@@ -34,7 +34,7 @@ impl Worker {
         let state = session.state;
         if was_pinged && state == State::Open && !session.is_behind() {
             // From the pong's deadline to the next ping.
-            self.arm(index, now_ms + u64::from(self.config.limits.ping_interval_ms));
+            self.arm(index, now_ms + self.silence_ms_max(index));
         }
         match state {
             State::Handshake => self.upgrade(index, bytes),
@@ -63,14 +63,10 @@ impl Worker {
     /// A deadline of this session has passed: which one follows from its state.
     pub(crate) fn on_deadline(&mut self, index: u32) {
         let now_ms = self.now_ms;
-        let (ping_interval_ms, pong_ms_max, lag_ms_max, subscribe_ms_max) = {
+        let silence_ms_max = self.silence_ms_max(index);
+        let (pong_ms_max, lag_ms_max, subscribe_ms_max) = {
             let limits = &self.config.limits;
-            (
-                u64::from(limits.ping_interval_ms),
-                u64::from(limits.pong_ms_max),
-                u64::from(limits.lag_ms_max),
-                u64::from(limits.subscribe_ms_max),
-            )
+            (u64::from(limits.pong_ms_max), u64::from(limits.lag_ms_max), u64::from(limits.subscribe_ms_max))
         };
         let Some(session) = self.sessions.find(index) else { return };
         match session.state {
@@ -102,7 +98,7 @@ impl Worker {
             self.stats.pong_timeouts.add(1);
             return self.drop_session(index);
         }
-        let silent_until = session.received_ms + ping_interval_ms;
+        let silent_until = session.received_ms + silence_ms_max;
         if now_ms < silent_until {
             return self.arm(index, silent_until);
         }
@@ -114,6 +110,12 @@ impl Worker {
             self.say(index, |out| out.extend_from_slice(PING));
         }
         self.arm(index, now_ms + pong_ms_max);
+    }
+
+    /// After how much silence this session is pinged. Less than the configured interval, by up to a quarter of it and
+    /// for each session by as much every time: those who came at once are soon not pinged at once any more.
+    pub(crate) fn silence_ms_max(&self, index: u32) -> u64 {
+        silence_ms(index, self.config.limits.ping_interval_ms).into()
     }
 
     /// Lets `write` add bytes to what the session is owed before any further frame.
@@ -440,6 +442,10 @@ fn drain_reason(code: u16) -> &'static str {
     if code == close::RESTART { "the blade restarts" } else { "the blade stops" }
 }
 
+fn silence_ms(index: u32, ping_interval_ms: u32) -> u32 {
+    ping_interval_ms - spread(index, 0, ping_interval_ms / 4)
+}
+
 /// A number up to `max`, different for neighbours (Fibonacci hashing).
 fn spread(index: u32, salt: u32, max: u32) -> u32 {
     let hashed = (index ^ salt.rotate_left(16)).wrapping_mul(0x9E37_79B9);
@@ -448,3 +454,18 @@ fn spread(index: u32, salt: u32, max: u32) -> u32 {
 
 /// An empty ping (RFC 6455, 5.5.2).
 pub(crate) const PING: &[u8] = &[0x89, 0];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pings_are_spread_over_a_quarter_of_their_interval() {
+        let mut sorted: Vec<u32> = (70_000..80_000).map(|index| silence_ms(index, 30_000)).collect();
+        sorted.sort_unstable();
+        assert!(sorted[0] >= 22_500 && sorted[9_999] <= 30_000, "{} to {}", sorted[0], sorted[9_999]);
+        // Evenly: 10,000 in 7.5 s are 67 in any 50 ms.
+        let most = sorted.windows(100).map(|some| some[99] - some[0]).min();
+        assert!(most >= Some(50), "a hundred within {most:?} ms");
+    }
+}

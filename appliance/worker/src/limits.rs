@@ -20,7 +20,8 @@ pub struct Limits {
     pub handshake_ms_max: u32,
     /// From the upgrade to the first subscription. Then 1008; `subscribe_timeouts`. 0: for ever.
     pub subscribe_ms_max: u32,
-    /// Silence after which a session is pinged.
+    /// Silence after which a session is pinged at the latest; some are after three quarters of it, so that those who
+    /// came together are not pinged together for ever.
     pub ping_interval_ms: u32,
     /// From a ping to the next byte of the peer. Then the socket is closed; `pong_timeouts`.
     pub pong_ms_max: u32,

@@ -154,7 +154,7 @@ impl Worker {
             session.subscribed_once = true;
         }
         // The deadline so far was that of the first subscription.
-        self.arm_earlier(index, self.now_ms + u64::from(self.config.limits.ping_interval_ms));
+        self.arm_earlier(index, self.now_ms + self.silence_ms_max(index));
         let subjects = self.directory.matching(filters);
         let unmatched = filters.iter().filter(|text| !self.directory.has_match(text)).cloned().collect();
         let resumed = resume.map(|resume| self.resume(resume, &gained, mode));

@@ -29,7 +29,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use crate::accepting::Accepting;
 use crate::engine::{Counters, Engine, EngineConfig, Event, FlushStats, IoSlices, SessionId, Unsent};
 use crate::error::NetError;
-use crate::limits::{URING_ACCEPTS_MAX, URING_SLOTS_MAX};
+use crate::limits::{EVENTS_PER_POLL_MAX, URING_ACCEPTS_MAX, URING_SLOTS_MAX};
 use crate::listen::Listener;
 use crate::rlimit;
 use ring::{Context, Ring};
@@ -108,7 +108,13 @@ impl Engine for Uring {
                 ring.turn(Some(Duration::ZERO), counters)?;
             }
         }
-        self.report(sink)
+        // The kernel runs some twenty receives of a ring and then returns. Sessions that were accepted together share a
+        // ring, and may all say something at once.
+        let mut left = EVENTS_PER_POLL_MAX.saturating_sub(self.report(sink)?);
+        while left > 0 && self.turn_what_is_left()? {
+            left = left.saturating_sub(self.report(sink)?);
+        }
+        Ok(())
     }
 
     fn send(&mut self, session: SessionId, slices: &IoSlices) {
@@ -188,7 +194,20 @@ impl Uring {
         self.rings.get_mut(session.index() / self.slots_per_ring)
     }
 
-    fn report(&mut self, sink: &mut dyn FnMut(Event<'_>)) -> io::Result<()> {
+    /// One more turn of the rings that have received more; `false` when there are none.
+    fn turn_what_is_left(&mut self) -> io::Result<bool> {
+        let mut is_any = false;
+        for ring in &mut self.rings {
+            if ring.has_received() {
+                ring.turn(Some(Duration::ZERO), &mut self.counters)?;
+                is_any |= ring.has_pending();
+            }
+        }
+        Ok(is_any)
+    }
+
+    /// How many completions there were to report.
+    fn report(&mut self, sink: &mut dyn FnMut(Event<'_>)) -> io::Result<usize> {
         let mut context = Context {
             sink,
             counters: &mut self.counters,
@@ -196,13 +215,14 @@ impl Uring {
             other_rings: self.other_rings.as_ref().map(AsFd::as_fd),
             park: false,
         };
+        let mut count = 0;
         for ring in &mut self.rings {
-            ring.report(&mut context)?;
+            count += ring.report(&mut context)?;
         }
         if context.park {
             self.accepting.park();
         }
-        Ok(())
+        Ok(count)
     }
 
     /// Keeps accepts under way, in the lowest ring that has slots.

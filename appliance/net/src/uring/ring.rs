@@ -383,6 +383,11 @@ impl Ring {
         !self.pending.is_empty() || self.queue.has_work()
     }
 
+    /// Has work besides what it would submit.
+    pub(super) fn has_received(&mut self) -> bool {
+        !self.pending.is_empty() || self.queue.has_completed()
+    }
+
     /// Submits, runs completion work, waits at most `timeout`, and collects what has completed.
     pub(super) fn turn(&mut self, timeout: Option<Duration>, counters: &mut Counters) -> io::Result<()> {
         if self.batch.len() > 0 {
@@ -399,8 +404,9 @@ impl Ring {
         self.failure.take().map_or(Ok(()), Err)
     }
 
-    /// Looks at what has been collected, and reports. Completions that come meanwhile are for the next poll.
-    pub(super) fn report(&mut self, context: &mut Context<'_, '_>) -> io::Result<()> {
+    /// Looks at what has been collected, and reports. Completions that come meanwhile are for the next time. Returns
+    /// how many there were.
+    pub(super) fn report(&mut self, context: &mut Context<'_, '_>) -> io::Result<usize> {
         let count = self.pending.len();
         for at in 0..count {
             let completion = self.pending[at];
@@ -432,7 +438,7 @@ impl Ring {
             }
         }
         self.pending.drain(..count);
-        Ok(())
+        Ok(count)
     }
 
     fn received(&mut self, slot: u32, completion: Completion, context: &mut Context<'_, '_>) {

@@ -163,10 +163,15 @@ impl Queue {
 
     /// Whether [`Self::enter`] or [`Self::take`] would find something to do.
     pub(super) fn has_work(&mut self) -> bool {
+        !self.uring.submission().is_empty() || self.has_completed()
+    }
+
+    /// The same, less what waits to be submitted.
+    pub(super) fn has_completed(&mut self) -> bool {
         let submissions = self.uring.submission();
-        let work = !submissions.is_empty() || submissions.taskrun() || submissions.cq_overflow();
+        let has = submissions.taskrun() || submissions.cq_overflow();
         drop(submissions);
-        work || !self.uring.completion().is_empty()
+        has || !self.uring.completion().is_empty()
     }
 
     /// Whether completions have missed the queue for want of room.
