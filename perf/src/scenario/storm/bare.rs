@@ -3,14 +3,16 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddrV4;
+use std::os::fd::AsFd as _;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{Ordering, fence};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use fanblade_net::ListenOptions;
 use fanblade_wire::client::{KEY, UpgradeRequest};
 use fanblade_wire::handshake::{Head, parse};
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::scenario::Cpus;
 use crate::scenario::definition::Scenario;
@@ -39,9 +41,9 @@ pub(crate) fn run(args: &BareArgs) -> anyhow::Result<()> {
         let heads = vec![0; slots as usize];
         tables.push(Table { ring: Ring::new(slots)?, free: (0..slots).rev().collect(), heads });
     }
-    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-    for table in &tables {
-        epoll.add(&table.ring, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+    let eventfd = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?;
+    for table in &mut tables {
+        table.ring.tell(eventfd.as_fd())?;
     }
     let mut outstanding = 0;
     let mut all: Vec<Done> = Vec::new();
@@ -63,8 +65,13 @@ pub(crate) fn run(args: &BareArgs) -> anyhow::Result<()> {
             }
         }
         if !has_happened {
-            // All that was asked for has been submitted, by this pass at the latest.
-            epoll.wait(&mut [EpollEvent::empty()], WAIT_MS)?;
+            tables.iter_mut().for_each(|table| table.ring.notify(true));
+            // Either the kernel sees that it is to notify, or we see its work: each side writes before it reads.
+            fence(Ordering::SeqCst);
+            if !tables.iter_mut().any(|table| table.ring.has_work()) {
+                eventfd.read()?;
+            }
+            tables.iter_mut().for_each(|table| table.ring.notify(false));
         }
     }
 }
@@ -125,7 +132,6 @@ fn answer() -> anyhow::Result<Vec<u8>> {
 const END: &[u8] = b"\r\n\r\n";
 /// As many as the blade's engine has under way.
 const ACCEPTS: u32 = 64;
-const WAIT_MS: u16 = 1_000;
 
 /// The process, from outside; it ends when this is dropped.
 pub(super) struct Bare {

@@ -4,7 +4,7 @@
 #![expect(unsafe_code, reason = "io_uring's requests hold raw pointers")]
 
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use anyhow::Context as _;
 use io_uring::squeue::{Entry, Flags};
@@ -172,10 +172,7 @@ impl Ring {
 
     /// Lets the kernel do what there is to do, and appends what has completed.
     pub(crate) fn turn(&mut self, done: &mut Vec<Done>) -> anyhow::Result<()> {
-        let submissions = self.uring.submission();
-        let has_work = !submissions.is_empty() || submissions.taskrun() || submissions.cq_overflow();
-        drop(submissions);
-        if has_work {
+        if self.has_requests_or_work() {
             self.uring.submit()?;
         }
         done.extend(self.uring.completion().filter_map(|completion| {
@@ -191,6 +188,29 @@ impl Ring {
             })
         }));
         Ok(())
+    }
+
+    /// Has the kernel write `eventfd` when something happens, while [`Self::notify`] says so. The caller keeps it open.
+    pub(crate) fn tell(&mut self, eventfd: BorrowedFd<'_>) -> anyhow::Result<()> {
+        self.uring.submitter().register_eventfd(eventfd.as_raw_fd()).context("no eventfd for the ring")?;
+        self.notify(false);
+        Ok(())
+    }
+
+    /// The descriptor of the ring itself would not do: it is not readable by work that waits for us to run it.
+    pub(crate) fn notify(&mut self, on: bool) {
+        let completions = self.uring.completion();
+        if on { completions.enable_eventfd() } else { completions.disable_eventfd() }
+    }
+
+    /// Whether [`Self::turn`] would find something to do.
+    pub(crate) fn has_work(&mut self) -> bool {
+        self.has_requests_or_work() || !self.uring.completion().is_empty()
+    }
+
+    fn has_requests_or_work(&mut self) -> bool {
+        let submissions = self.uring.submission();
+        !submissions.is_empty() || submissions.taskrun() || submissions.cq_overflow()
     }
 
     /// What has been received, until [`Self::give_back`].
@@ -211,14 +231,6 @@ impl Ring {
         unsafe { self.uring.submission().push(&entry.user_data(user_data(kind, slot, with))) }
             .ok()
             .context("the submission queue stays full")
-    }
-}
-
-/// Readable when something has completed.
-impl AsFd for Ring {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the io_uring owns its descriptor, and is borrowed for as long.
-        unsafe { BorrowedFd::borrow_raw(self.uring.as_raw_fd()) }
     }
 }
 
