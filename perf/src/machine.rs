@@ -10,10 +10,14 @@ pub(crate) fn command() -> String {
     format!("cargo xtask bench {}", std::env::args().skip(1).collect::<Vec<_>>().join(" "))
 }
 
-/// The commit that is checked out, if that can be told.
+/// The commit that is checked out, if that can be told; `-dirty` where it is not what was built. Results that wait to
+/// be committed do not count.
 pub(crate) fn commit() -> Option<String> {
-    let output = Command::new("git").args(["describe", "--always", "--dirty", "--tags"]).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    let git = |args: &[&str]| Command::new("git").args(args).output().ok();
+    let output = git(&["describe", "--always", "--tags"]).filter(|output| output.status.success())?;
+    let changes = git(&["diff", "--quiet", "HEAD", "--", ":/", ":(top,exclude)perf/results"])?;
+    let dirty = if changes.status.success() { "" } else { "-dirty" };
+    Some(format!("{}{dirty}", String::from_utf8_lossy(&output.stdout).trim()))
 }
 
 /// How busy the machine was with other things: the load averages of 1, 5 and 15 minutes.

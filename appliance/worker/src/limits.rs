@@ -54,9 +54,10 @@ impl Default for Limits {
     }
 }
 
-/// Descriptors that one pass takes from the ring. A pass is at most one send for each session, however many there are; but
-/// a worker that lags sends the less, the more of its backlog one pass joins. It must reach over several frames of each of
-/// ten thousand subjects, or there is nothing to join, and the lag grows until the publisher overtakes the worker.
+/// Descriptors that one pass takes from the ring. A pass is at most one send for each session, however many there are;
+/// but a worker that lags sends the less, the more of its backlog one pass joins. It must reach over several frames of
+/// each of ten thousand subjects, or there is nothing to join, and the lag grows until the publisher overtakes the
+/// worker.
 pub(crate) const PASS_DESCRIPTORS_MAX: usize = 32_768;
 /// Frames of one group in one pass: with every frame an iovec of its own this is IOV_MAX (sendmsg(2)).
 pub(crate) const PASS_FRAMES_MAX: usize = 1_024;

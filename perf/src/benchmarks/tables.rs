@@ -62,6 +62,7 @@ fn traffic(results: &[ResultFile]) -> String {
         let ms = |name: &str| decimal(it.number(&format!("/latency_us/{name}")).map(|us| us / 1e3), 2);
         let per_s = it.number("/delivered_per_s").filter(|per_s| *per_s > 0.0);
         let memory = |name: &str| decimal(it.number(&format!("/bytes_per_session/{name}")), 0);
+        let clients = if it.text("engine") == "xdp" { ", clients without sockets" } else { "" };
         let _ = writeln!(
             table,
             "| **{}** | {cores} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} / {} |",
