@@ -65,7 +65,7 @@ fn traffic(results: &[ResultFile]) -> String {
         let clients = if it.text("engine") == "xdp" { ", clients without sockets" } else { "" };
         let _ = writeln!(
             table,
-            "| **{}** | {cores} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} / {} |",
+            "| **{}**{clients} | {cores} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} / {} |",
             it.text("server"),
             whole(it.number("/subscribers")),
             whole(per_s),
