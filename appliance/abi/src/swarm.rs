@@ -55,7 +55,7 @@ pub struct Subscriber {
     pub messages: u32,
     /// [`CLOSED`] and what follows.
     pub state: u8,
-    /// [`READY`], [`FOLLOWS`].
+    /// [`READY`], [`FOLLOWS`], [`AWAITED`].
     pub flags: u8,
     /// Messages of the preamble.
     pub heard: u8,
@@ -83,6 +83,23 @@ pub const OVER: u8 = 6;
 pub const READY: u8 = 1 << 0;
 /// `last` holds.
 pub const FOLLOWS: u8 = 1 << 1;
+/// The server has not acknowledged our last pong, as far as we know.
+pub const AWAITED: u8 = 1 << 2;
+
+impl Subscriber {
+    /// Bytes of our pongs that the server did not have when it sent this acknowledgement.
+    #[inline(always)]
+    pub fn missing(&mut self, acknowledged: u32) -> u32 {
+        if self.flags & AWAITED == 0 {
+            return 0;
+        }
+        let missing = self.sent.wrapping_sub(acknowledged);
+        if missing == 0 {
+            self.flags &= !AWAITED;
+        }
+        missing
+    }
+}
 
 /// Value of `SETTINGS` (one entry): what userspace tells the program.
 #[repr(C)]
@@ -108,7 +125,7 @@ pub struct Settings {
     pub subscribers: u32,
     /// Messages that a subscriber gets before it is ready.
     pub preamble: u32,
-    /// Of a thousand segments with data, so many are dropped unseen: a test of the counting.
+    /// Of a thousand segments with data, of either side, so many are dropped unseen: a test of the counting.
     pub drop_per_mille: u32,
 }
 
@@ -145,7 +162,7 @@ pub struct Counters {
     pub again: u64,
     /// Segments before which some are missing: lost, or overtaken. They are not kept; the server sends them again.
     pub ahead: u64,
-    /// Segments that the program dropped because it was told to.
+    /// Segments of either side that the program dropped because it was told to.
     pub dropped: u64,
     /// Packets for no subscriber, or none that has a connection.
     pub strays: u64,
@@ -167,6 +184,8 @@ pub struct Counters {
     pub pings: u64,
     /// Pings that were answered: the last one of a segment (RFC 6455, 5.5.3).
     pub pongs: u64,
+    /// Pongs that were sent again, because the server had not acknowledged them.
+    pub pongs_again: u64,
     /// Connections that the server has ended without a close frame.
     pub ended: u64,
     /// Connections that it has reset.
@@ -216,6 +235,7 @@ impl Counters {
             repeated: operation(self.repeated, other.repeated),
             pings: operation(self.pings, other.pings),
             pongs: operation(self.pongs, other.pongs),
+            pongs_again: operation(self.pongs_again, other.pongs_again),
             ended: operation(self.ended, other.ended),
             resets: operation(self.resets, other.resets),
             torn: operation(self.torn, other.torn),
@@ -231,7 +251,7 @@ pub const CLOSES: usize = 16;
 
 const _: () = assert!(size_of::<Subscriber>() == 32);
 const _: () = assert!(size_of::<Settings>() == 24 + 2 * 24 + 24);
-const _: () = assert!(size_of::<Counters>() == (20 + CLOSES) * 8);
+const _: () = assert!(size_of::<Counters>() == (21 + CLOSES) * 8);
 
 #[cfg(test)]
 mod tests {
@@ -244,6 +264,14 @@ mod tests {
         assert_eq!((sum.segments, sum.closes, sum.latency_max_ns), (7, [1; CLOSES], 9));
         let since = sum.since(&one);
         assert_eq!((since.segments, since.closes, since.latency_max_ns), (4, [0; CLOSES], 9));
+    }
+
+    #[test]
+    fn a_pong_is_missing_until_it_is_acknowledged() {
+        let mut subscriber = Subscriber { sent: 3, flags: READY | AWAITED, ..Subscriber::default() };
+        assert_eq!(subscriber.missing(u32::MAX - 2), 6);
+        assert_eq!(subscriber.missing(3), 0);
+        assert_eq!((subscriber.flags, subscriber.missing(u32::MAX - 2)), (READY, 0));
     }
 
     #[test]

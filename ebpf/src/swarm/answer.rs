@@ -6,6 +6,7 @@ use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf
 use fanblade_abi::packet::ACK;
 use fanblade_abi::swarm::Subscriber;
 
+use crate::forgotten;
 use crate::maps::{PONG_LEN, SCRATCH};
 use crate::segment::{HEADERS_LEN, Segment};
 
@@ -13,7 +14,7 @@ use crate::segment::{HEADERS_LEN, Segment};
 pub struct Failed;
 
 /// Writes the answer over the packet: an acknowledgement with these flags, and the pong of the scratch with so many
-/// bytes. A veth's packet does not grow at its tail, so what is needed more is added in front.
+/// bytes, as the last that were sent. A veth's packet does not grow at its tail, so what is needed more is added in front.
 #[inline(always)]
 pub fn write(
     ctx: *mut xdp_md,
@@ -43,7 +44,8 @@ pub fn write(
     let halves = |word: u32| (word >> 16) + (word & 0xffff);
     let offset_and_flags = 5_u16 << 12 | u16::from(flags);
     sum += halves(segment.src) + halves(segment.dst) + u32::from(segment.src_port) + u32::from(segment.dst_port);
-    sum += halves(subscriber.sent) + halves(subscriber.next) + u32::from(offset_and_flags) + u32::from(WINDOW);
+    let sequence = subscriber.sent.wrapping_sub(pong_len);
+    sum += halves(sequence) + halves(subscriber.next) + u32::from(offset_and_flags) + u32::from(WINDOW);
     let total_len = IPV4_LEN + tcp_len;
     let ip_sum =
         0x4500 + u32::from(total_len) + DO_NOT_FRAGMENT + TTL_AND_TCP + halves(segment.src) + halves(segment.dst);
@@ -61,7 +63,7 @@ pub fn write(
     put_long(&mut headers, 30, segment.src);
     put(&mut headers, 34, segment.dst_port);
     put(&mut headers, 36, segment.src_port);
-    put_long(&mut headers, 38, subscriber.sent);
+    put_long(&mut headers, 38, sequence);
     put_long(&mut headers, 42, subscriber.next);
     put(&mut headers, 46, offset_and_flags);
     put(&mut headers, 48, WINDOW);
@@ -70,10 +72,11 @@ pub fn write(
     if unsafe { bpf_xdp_store_bytes(ctx, 0, headers.as_mut_ptr().cast(), HEADERS_LEN as u32) } != 0 {
         return Err(Failed);
     }
-    if pong_len > 0 {
+    let pong_len = forgotten(pong_len.into());
+    if pong_len > 0 && pong_len <= PONG_LEN as u64 {
         // SAFETY: the same, with the pong in the scratch of this CPU.
         let pong = unsafe { (&raw mut (*scratch).pong).cast() };
-        if unsafe { bpf_xdp_store_bytes(ctx, HEADERS_LEN as u32, pong, pong_len) } != 0 {
+        if unsafe { bpf_xdp_store_bytes(ctx, HEADERS_LEN as u32, pong, pong_len as u32) } != 0 {
             return Err(Failed);
         }
     }

@@ -13,13 +13,15 @@ mod maps;
 mod segment;
 mod walk;
 
+use core::arch::asm;
+
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::bpf_get_prandom_u32;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use fanblade_abi::packet::{ACK, FIN, RST, SYN};
-use fanblade_abi::swarm::{ANSWERED, ASKED, CALLED, Counters, OPEN, OVER, Settings, Subscriber};
+use fanblade_abi::swarm::{ANSWERED, ASKED, AWAITED, CALLED, Counters, OPEN, OVER, Settings, Subscriber};
 
 use maps::{COUNTERS, SETTINGS, SUBSCRIBERS};
 use segment::Segment;
@@ -48,21 +50,30 @@ pub fn swarm(ctx: XdpContext) -> u32 {
     match answer {
         None => XDP_DROP,
         Some(flags) => {
-            let pong_len = if flags & WITH_PONG != 0 { walk::pong_len() } else { 0 };
+            let mut pong_len = 0;
+            if flags & WITH_PONG != 0 {
+                pong_len = walk::pong_len();
+                subscriber.sent = subscriber.sent.wrapping_add(pong_len);
+                subscriber.flags |= AWAITED;
+                counters.pongs += 1;
+            } else if flags & WITH_PONG_AGAIN != 0 {
+                pong_len = walk::prepare_pong_again(subscriber.sent.wrapping_sub(segment.acknowledged));
+                counters.pongs_again += 1;
+            }
+            if pong_len > 0 && settings.drop_per_mille > 0 && dropped(settings.drop_per_mille) {
+                counters.dropped += 1;
+                return XDP_DROP;
+            }
             if answer::write(ctx.as_ptr().cast(), &segment, subscriber, flags as u8, pong_len).is_err() {
                 counters.unanswered += 1;
                 return XDP_DROP;
-            }
-            if pong_len > 0 {
-                counters.pongs += 1;
-                subscriber.sent = subscriber.sent.wrapping_add(pong_len);
             }
             XDP_TX
         }
     }
 }
 
-/// The TCP flags of the answer, and [`WITH_PONG`]; none: no answer.
+/// The TCP flags of the answer, and [`WITH_PONG`] or [`WITH_PONG_AGAIN`]; none: no answer.
 #[inline(always)]
 fn receive(
     ctx: &XdpContext,
@@ -93,15 +104,19 @@ fn receive(
         counters.strays += 1;
         return None;
     }
-    let known = subscriber.next.wrapping_sub(segment.sequence);
-    let mut answer = None;
     if segment.payload_len > 0 {
         counters.segments += 1;
         if settings.drop_per_mille > 0 && dropped(settings.drop_per_mille) {
             counters.dropped += 1;
             return None;
         }
-        answer = Some(u32::from(ACK));
+    }
+    let known = subscriber.next.wrapping_sub(segment.sequence);
+    let mut answer =
+        if subscriber.missing(segment.acknowledged) > 0 { Some(u32::from(ACK) | WITH_PONG_AGAIN) } else { None };
+    if segment.payload_len > 0 {
+        let acknowledgement = answer.unwrap_or(u32::from(ACK));
+        answer = Some(acknowledgement);
         if known >= 1 << 31 {
             // What we do not take is said by the number that we wait for.
             counters.ahead += 1;
@@ -114,12 +129,12 @@ fn receive(
             counters.bytes += u64::from(fresh_len);
             subscriber.next = subscriber.next.wrapping_add(fresh_len);
             if walk::walk(ctx, segment.payload_at + known, fresh_len, number) {
-                answer = Some(u32::from(ACK) | WITH_PONG);
+                answer = Some(acknowledgement | WITH_PONG);
             }
         }
     } else if known == 1 && flags & FIN == 0 {
         // The server asks whether we are still there.
-        answer = Some(u32::from(ACK));
+        answer = answer.or(Some(u32::from(ACK)));
     }
     if flags & FIN != 0 && segment.sequence.wrapping_add(segment.payload_len) == subscriber.next {
         if subscriber.state < OVER {
@@ -127,9 +142,18 @@ fn receive(
             subscriber.state = OVER;
         }
         subscriber.next = subscriber.next.wrapping_add(1);
-        answer = Some(u32::from(ACK | FIN));
+        answer = Some(answer.unwrap_or_default() | u32::from(ACK | FIN));
     }
     answer
+}
+
+/// The same, but the compiler forgets what it knows of it: the verifier wants to see it compared.
+#[inline(always)]
+fn forgotten(value: u64) -> u64 {
+    let mut value = value;
+    // SAFETY: a register is copied to itself.
+    unsafe { asm!("{0} = {0}", inout(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
 }
 
 #[inline(always)]
@@ -141,6 +165,8 @@ fn dropped(per_mille: u32) -> bool {
 
 /// With a pong that [`walk`] has prepared.
 const WITH_PONG: u32 = 1 << 8;
+/// Otherwise with what is missing, as one pong.
+const WITH_PONG_AGAIN: u32 = 1 << 9;
 
 const _: () = assert!(OPEN > ASKED);
 

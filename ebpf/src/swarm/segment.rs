@@ -11,6 +11,7 @@ pub struct Segment {
     pub src_port: u16,
     pub dst_port: u16,
     pub sequence: u32,
+    pub acknowledged: u32,
     pub flags: u8,
     /// From the beginning of the frame.
     pub payload_at: u32,
@@ -45,6 +46,7 @@ impl Segment {
             src_port: short(34),
             dst_port: short(36),
             sequence: long(38),
+            acknowledged: long(42),
             flags: bytes[47],
             payload_at: ETHERNET_LEN + headers_len,
             payload_len: packet_len - headers_len,

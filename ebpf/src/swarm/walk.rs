@@ -1,7 +1,6 @@
 //! Along the bytes of a segment: the answer to the upgrade, then frame by frame. Of a frame only the beginning is
 //! looked at; the rest is counted down. A beginning that is cut by the end of the segment is kept until the next.
 
-use core::arch::asm;
 use core::ffi::c_void;
 
 use aya_ebpf::EbpfContext as _;
@@ -14,6 +13,7 @@ use fanblade_abi::swarm::{
     Settings, Subscriber, bucket, frame,
 };
 
+use crate::forgotten;
 use crate::maps::{COUNTERS, HEADS, LATENCIES, SCRATCH, SETTINGS, SUBSCRIBERS, Scratch};
 
 /// Takes `len` new bytes from `at` on. Whether a pong is owed.
@@ -31,6 +31,23 @@ pub fn walk(ctx: &XdpContext, at: u32, len: u32, number: u32) -> bool {
 pub fn pong_len() -> u32 {
     // SAFETY: the scratch of this CPU.
     SCRATCH.get_ptr_mut(0).map_or(0, |scratch| unsafe { (*scratch).pong_len })
+}
+
+/// Prepares one pong in the place of those that are missing, so many bytes. What they said is forgotten: zeros. More
+/// than one pong can have is not sent again.
+#[inline(always)]
+pub fn prepare_pong_again(missing: u32) -> u32 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
+    let len = missing.wrapping_sub(PONG_HEADER_LEN);
+    if len > CONTROL_LEN_MAX as u32 {
+        return 0;
+    }
+    // SAFETY: the scratch of this CPU.
+    let scratch = unsafe { &mut *scratch };
+    scratch.pong = [0; crate::maps::PONG_LEN];
+    scratch.pong[0] = PONG;
+    scratch.pong[1] = MASKED | len as u8;
+    missing
 }
 
 struct Walk {
@@ -245,7 +262,7 @@ fn prepare_pong(scratch: &mut Scratch) {
         scratch.pong[6 + at] = scratch.head[2 + at];
         at += 1;
     }
-    scratch.pong_len = 6 + u32::from(len);
+    scratch.pong_len = PONG_HEADER_LEN + u32::from(len);
 }
 
 /// The rest of the stream cannot be read.
@@ -262,11 +279,8 @@ fn load(walk: &Walk, kept: u32, most: u32, scratch: &mut Scratch) -> u32 {
     let available = walk.end - walk.at;
     let room = HEAD_LEN as u32 - (kept & (HEAD_LEN as u32 - 1));
     let wanted = if most < room { most } else { room };
-    let mut len = u64::from(if available < wanted { available } else { wanted });
-    // The compiler knows that it is not zero where `at` is not `end`, and would compare those: the verifier wants to
-    // see it of `len`.
-    // SAFETY: a register is copied to itself.
-    unsafe { asm!("{0} = {0}", inout(reg) len, options(nomem, nostack, preserves_flags)) };
+    // The compiler knows that it is not zero where `at` is not `end`, and would compare those.
+    let len = forgotten(u64::from(if available < wanted { available } else { wanted }));
     if len == 0 || len > HEAD_LEN as u64 {
         return 0;
     }
@@ -287,3 +301,5 @@ const SWITCHING_PROTOCOLS: u32 = 101;
 const PONG: u8 = 0x8a;
 const MASKED: u8 = 0x80;
 const CONTROL_LEN_MAX: usize = 125;
+/// With a mask.
+const PONG_HEADER_LEN: u32 = 6;

@@ -9,6 +9,7 @@ pub(crate) mod cable;
 mod kernel;
 mod opening;
 mod packet;
+mod pongs;
 mod seen;
 mod sys;
 mod table;
@@ -32,6 +33,7 @@ use kernel::Kernel;
 use opening::Openings;
 pub(crate) use packet::Mac;
 use packet::{Ends, Wire};
+use pongs::Pongs;
 
 /// What this engine is told besides the plan.
 #[derive(Debug, Clone, Default)]
@@ -46,6 +48,7 @@ pub(crate) struct Xdp {
     plan: Arc<Plan>,
     kernel: Kernel,
     wire: Wire,
+    pongs: Option<Pongs>,
     settings: Settings,
     window_end_ns: u64,
     before: Counts,
@@ -67,9 +70,11 @@ impl Xdp {
         kernel.configure(&settings)?;
         kernel.attach(interface)?;
         let wire = Wire::open(interface, options.server_mac.unwrap_or(SERVER_MAC))?;
+        let asking = Wire::open(interface, options.server_mac.unwrap_or(SERVER_MAC))?;
+        let pongs = Some(Pongs::look_after(&settings, kernel.table(), plan.addr, asking)?);
         let plan = Arc::clone(plan);
         let before = Counts::default();
-        Ok(Xdp { plan, kernel, wire, settings, window_end_ns: 0, before, _cable: cable })
+        Ok(Xdp { plan, kernel, wire, pongs, settings, window_end_ns: 0, before, _cable: cable })
     }
 
     fn counts(&self) -> anyhow::Result<Counts> {
@@ -122,6 +127,7 @@ impl Engine for Xdp {
 
     /// By a reset, so that the same addresses and ports can be used again at once.
     fn close(&mut self) -> anyhow::Result<()> {
+        self.pongs.take().map_or(Ok(()), Pongs::end)?;
         for client in 0..self.plan.connections {
             let entry = self.kernel.table().read(client);
             self.kernel.table().clear(client);
@@ -147,8 +153,8 @@ struct Counts {
 
 /// What became of the segments: a message that was lost on its way and sent again is late, not lost.
 fn transport(after: &Counts, before: &Counts) -> Value {
-    let Counters { segments, again, ahead, dropped, strays, unanswered, pings, resets, heads_lost, .. } =
-        after.program.since(&before.program);
+    let program = after.program.since(&before.program);
+    let Counters { segments, again, ahead, dropped, strays, unanswered, pings, pongs_again, resets, .. } = program;
     json!({
         "segments": segments,
         "received_again": again,
@@ -159,7 +165,8 @@ fn transport(after: &Counts, before: &Counts) -> Value {
         "unanswered": unanswered,
         "pings": pings,
         "resets": resets,
-        "heads_lost": heads_lost,
+        "pongs_sent_again": pongs_again,
+        "heads_lost": program.heads_lost,
     })
 }
 

@@ -98,6 +98,27 @@ fn segments_that_are_lost_on_their_way_are_told_and_what_they_carried_is_only_la
     assert!(report["latency_us"]["max"].as_f64().unwrap() > report["latency_us"]["p50"].as_f64().unwrap());
 }
 
+/// Nothing else is said, so that nobody but the clients could notice.
+#[test]
+fn a_pong_that_is_lost_on_its_way_is_sent_again() {
+    if !enter_namespace() {
+        return;
+    }
+    let clients = 40;
+    let mut server = Server::start();
+    let mut swarm = swarm(&server, clients, &["--drop-per-mille", "300", "--duration", "5"]);
+    server.accept(clients, b"");
+    swarm.window();
+    server.each(|_, client| client.send(b"\x89\x01?"));
+    server.each(|at, client| {
+        let pong = client.receive(7);
+        let zeros_or_the_same = matches!(pong[..], [0x8a, 0x81, 0, 0, 0, 0, 0 | b'?']);
+        assert!(zeros_or_the_same, "{at}: {pong:?}");
+    });
+    let (report, _) = swarm.finish();
+    assert!(report["transport"]["pongs_sent_again"].as_u64().unwrap() > 0, "{report}");
+}
+
 #[test]
 fn without_sockets_all_can_come_again_and_refusals_are_told() {
     if !enter_namespace() {

@@ -1,6 +1,7 @@
 //! The program and its maps.
 
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use aya::maps::{Array, Map, MapData, PerCpuArray};
@@ -18,7 +19,7 @@ use crate::swarm::tally::Latency;
 /// It is detached when this is dropped.
 pub(super) struct Kernel {
     ebpf: Ebpf,
-    table: Table,
+    table: Arc<Table>,
     settings: Array<MapData, Plain<Settings>>,
     counters: PerCpuArray<MapData, Plain<Counters>>,
     latencies: PerCpuArray<MapData, Plain<[u64; BUCKETS]>>,
@@ -36,6 +37,7 @@ impl Kernel {
             return Err(anyhow!("SUBSCRIBERS is another kind of map"));
         };
         let table = Table::map(subscribers_map.fd().as_fd(), subscribers).context("mapping the subscribers")?;
+        let table = Arc::new(table);
         let (settings, counters) = (take("SETTINGS")?.try_into()?, take("COUNTERS")?.try_into()?);
         let latencies = take("LATENCIES")?.try_into()?;
         Ok(Kernel { ebpf, table, settings, counters, latencies })
@@ -57,7 +59,7 @@ impl Kernel {
         Ok(self.settings.set(0, Plain(*settings), 0)?)
     }
 
-    pub(super) fn table(&self) -> &Table {
+    pub(super) fn table(&self) -> &Arc<Table> {
         &self.table
     }
 

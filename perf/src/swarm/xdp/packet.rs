@@ -29,6 +29,7 @@ pub(super) const SYN: Kind = Kind(0x02);
 /// With data.
 pub(super) const DATA: Kind = Kind(0x18);
 pub(super) const RESET: Kind = Kind(0x04);
+pub(super) const ACKNOWLEDGEMENT: Kind = Kind(0x10);
 
 /// The client end of the cable.
 pub(super) struct Wire {

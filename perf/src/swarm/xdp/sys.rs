@@ -48,6 +48,8 @@ pub(super) struct Mapping {
 
 // SAFETY: all access is through atomics; the mapping belongs to no thread.
 unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Maps an array map with `BPF_F_MMAPABLE` of so many subscribers; the kernel refuses any other.
