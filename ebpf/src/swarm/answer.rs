@@ -14,7 +14,8 @@ use crate::segment::{HEADERS_LEN, Segment};
 pub struct Failed;
 
 /// Writes the answer over the packet: an acknowledgement with these flags, and the pong of the scratch with so many
-/// bytes, as the last that were sent. A veth's packet does not grow at its tail, so what is needed more is added in front.
+/// bytes, as the last that were sent. A veth's packet does not grow at its tail, so what is needed more is added in
+/// front.
 #[inline(always)]
 pub fn write(
     ctx: *mut xdp_md,

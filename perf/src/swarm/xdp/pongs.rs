@@ -1,7 +1,7 @@
-//! Pongs that get lost on their way. What a client sends besides is sent again by `opening`, and a message by the server;
-//! a pong is sent once, by the program, and the server may say nothing for longer than it waits. So we look through the
-//! entries, and where a pong is not acknowledged from one look to the next, we make the server say where it stands. The
-//! program answers that with the pong.
+//! Pongs that get lost on their way. What a client sends besides is sent again by `opening`, and a message by the
+//! server; a pong is sent once, by the program, and the server may say nothing for longer than it waits. So we look
+//! through the entries, and where a pong is not acknowledged from one look to the next, we make the server say where it
+//! stands. The program answers that with the pong.
 
 use std::collections::HashMap;
 use std::net::SocketAddrV4;
