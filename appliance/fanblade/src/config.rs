@@ -33,6 +33,7 @@ pub(crate) struct Config {
     pub(crate) ring: RingConfig,
     pub(crate) ebpf: EbpfConfig,
     pub(crate) limits: LimitsConfig,
+    pub(crate) batching: Vec<BatchingConfig>,
     pub(crate) log: LogConfig,
 }
 
@@ -124,6 +125,16 @@ pub(crate) struct LimitsConfig {
     pub(crate) pong_ms_max: Option<Spanned<Millis>>,
     pub(crate) lag_ms_max: Option<Spanned<Millis>>,
     pub(crate) control_bytes_max: Option<Spanned<Bytes>>,
+}
+
+/// An entry of `[[batching]]`: frames of these subjects may wait for more, so that one send takes them all.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BatchingConfig {
+    pub(crate) subjects: Spanned<String>,
+    pub(crate) ms_max: Spanned<Millis>,
+    #[serde(default)]
+    pub(crate) bytes_max: Option<Spanned<Bytes>>,
 }
 
 /// `[log]`.
@@ -261,6 +272,7 @@ impl Config {
             return fault(&self.admin.listen, message, "give the admin port another number");
         }
         self.ring.validate()?;
+        self.batching.iter().try_for_each(BatchingConfig::validate)?;
         self.limits.validate()
     }
 }
@@ -310,6 +322,20 @@ impl LimitsConfig {
         millis(&self.ping_interval_ms, 100)?;
         millis(&self.pong_ms_max, 100)?;
         millis(&self.lag_ms_max, 100)
+    }
+}
+
+impl BatchingConfig {
+    fn validate(&self) -> Result<(), Fault> {
+        if let Err(error) = fanblade_worker::check_subject(self.subjects.get_ref()) {
+            let message = format!("`{}` selects no subject: {error}", self.subjects.get_ref());
+            return fault(&self.subjects, message, "a subject or a pattern such as \"/NASDAQ/*/book\"");
+        }
+        in_range(&map(&self.ms_max, |millis| millis.0), 1, 1_000, "milliseconds")?;
+        match &self.bytes_max {
+            Some(bytes) => in_range(&map(bytes, |bytes| bytes.0), 1 << 10, 1 << 20, "bytes"),
+            None => Ok(()),
+        }
     }
 }
 

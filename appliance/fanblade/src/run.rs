@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use fanblade_net::{Engine, EngineConfig, ListenOptions, Listener};
 use fanblade_ring::Writer;
-use fanblade_worker::{Command, Limits, WorkerConfig, WorkerHandle};
+use fanblade_worker::{Batching, Command, Limits, WorkerConfig, WorkerHandle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::blade::{Blade, KernelView, Recent, SequencerShared, WorkerView, lock};
-use crate::config::{Config, EngineKind, FeedSource, LimitsConfig, Pace};
+use crate::config::{BatchingConfig, Config, EngineKind, FeedSource, LimitsConfig, Pace};
 use crate::sequencer::{self, SequencerConfig, SequencerHandle};
 use crate::{admin, config};
 use kernel::Kernel;
@@ -336,6 +336,7 @@ fn start_workers(
             origins: config.data.allowed_origins.get_ref().clone(),
             // A thread that shares its CPU must not burn it.
             spin_us: cpu.and_then(|_| u32::try_from(*config.data.spin_us.get_ref()).ok()).unwrap_or(0),
+            batching: batching(&config.batching),
         };
         let sessions_max = limits.sessions_max as usize;
         let reader = writer.open_reader().context("cannot map the ring")?;
@@ -415,6 +416,19 @@ pub(crate) fn limits(config: &LimitsConfig) -> Limits {
     set(&mut limits.lag_ms_max, &config.lag_ms_max, |ms| ms.0);
     set(&mut limits.control_bytes_max, &config.control_bytes_max, |bytes| bytes.0);
     limits
+}
+
+/// Ranges were checked when it was read.
+fn batching(config: &[BatchingConfig]) -> Vec<Batching> {
+    let entry = |entry: &BatchingConfig| Batching {
+        subjects: entry.subjects.get_ref().clone(),
+        ms_max: u32::try_from(entry.ms_max.get_ref().0).unwrap_or(u32::MAX),
+        bytes_max: entry
+            .bytes_max
+            .as_ref()
+            .map_or(Batching::BYTES_MAX, |bytes| u32::try_from(bytes.get_ref().0).unwrap_or(u32::MAX)),
+    };
+    config.iter().map(entry).collect()
 }
 
 /// Where to connect, and what to try. Nobody may be reading.

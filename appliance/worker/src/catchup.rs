@@ -211,9 +211,9 @@ impl Worker {
         }
         let sent = planned.unsent.map_or(total, |unsent| unsent.sent);
         self.note_delivered(pieces, sent.saturating_sub(planned.owed_len));
-        let (now_ms, cursor, cursor_seq) = (self.now_ms, self.cursor, self.cursor_seq);
+        let now_ms = self.now_ms;
         let Some(session) = self.sessions.find(index) else { return };
-        let (state, group, lane) = (session.state, session.group, session.lane);
+        let (state, lane) = (session.state, session.lane);
         if let Some(extra) = &mut session.extra {
             let beyond = extra.take_owed(sent);
             if let Some(behind) = &mut extra.behind {
@@ -244,12 +244,11 @@ impl Worker {
             let Some(session) = self.sessions.find(index) else { return };
             session.blocked = true;
             let is_open = session.state == State::Open;
-            let served = if group == NO_GROUP { 0 } else { self.directory.groups[group as usize].frames_conflatable };
             self.stats.unsent.add(1);
             self.actions.push(Action::WantWritable(SessionId(index)));
             if is_open {
-                // Had it been current, it is no longer: everything before the cursor has been given to it.
-                self.fall_behind(index, cursor, served, cursor_seq);
+                // Had it been current, it is no longer.
+                self.fall_behind_here(index);
                 self.note_slow(index);
             }
             return;

@@ -7,14 +7,15 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use fanblade_ring::{Lane, Reader};
+use fanblade_ring::{Descriptor, Lane, Reader};
 
-use crate::limits::GROUPS_DEAD_MAX;
+use crate::batching::{Batching, Window};
+use crate::limits::{GROUPS_DEAD_MAX, PASS_FRAMES_MAX};
 use crate::protocol::Mode;
 use crate::session::NO_GROUP;
 use crate::subject;
 
-/// One frame that a group is owed in this pass.
+/// One frame that a group is owed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Owed {
     /// Ring index of its descriptor.
@@ -31,20 +32,51 @@ pub(crate) struct Group {
     key: GroupKey,
     /// Sorted by subject number; the stronger mode where several filters match.
     pub(crate) subjects: Vec<(u32, Mode)>,
-    /// Sessions that are current: they get the pass's frames.
+    /// Sessions that are current: they get what the group is owed.
     pub(crate) members: Vec<u32>,
     /// All its sessions, those behind included.
     pub(crate) sessions: u32,
     /// Conflatable frames that came to the group since it was made.
     pub(crate) frames_conflatable: u64,
-    /// This pass's frames.
+    /// Frames before the worker's cursor that it has not been sent: those of this pass, and those that wait for more.
     pub(crate) owed: Vec<Owed>,
+    /// What they have in common; without meaning while there are none.
+    pub(crate) batch: Batch,
+    /// It is in the worker's list of groups that are owed something.
+    pub(crate) is_touched: bool,
+}
+
+/// Of the frames that a group is owed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Batch {
+    /// When they are sent, in microseconds that the worker has been running.
+    pub(crate) due_us: u64,
+    pub(crate) bytes: u64,
+    /// Sequence number of the newest update before the pass that brought the first.
+    pub(crate) before_seq: u64,
+    /// When the first was published, in nanoseconds since the Unix epoch.
+    pub(crate) published_ns: u64,
+    /// Some were not sent in the pass that brought them.
+    pub(crate) has_waited: bool,
+    pub(crate) is_filled: bool,
+}
+
+/// What a pass knows when it reads a frame.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) now_us: u64,
+    pub(crate) before_seq: u64,
 }
 
 impl Group {
     /// The encoding that its sessions chose.
     pub(crate) fn lane(&self) -> Lane {
         self.key.1
+    }
+
+    /// How many of the frames that it is owed a newer one may replace.
+    pub(crate) fn owed_conflatable(&self) -> u64 {
+        self.owed.iter().filter(|owed| owed.conflatable).count() as u64
     }
 }
 
@@ -56,6 +88,7 @@ pub(crate) struct Subject {
     pub(crate) newest: u64,
     /// Ring index where that frame was first published.
     pub(crate) origin: u64,
+    window: Window,
     /// Groups that want it. May name dead groups until they are swept.
     groups: Vec<(u32, Mode)>,
 }
@@ -70,6 +103,7 @@ struct Filter {
 /// The tables.
 #[derive(Default)]
 pub(crate) struct Directory {
+    batching: Vec<Batching>,
     pub(crate) subjects: Vec<Subject>,
     by_name: HashMap<Rc<str>, u32>,
     filters: Vec<Option<Filter>>,
@@ -84,13 +118,18 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
+    pub(crate) fn new(batching: Vec<Batching>) -> Self {
+        Self { batching, ..Self::default() }
+    }
+
     /// Takes in subjects that the publisher has created since the last call.
     pub(crate) fn learn(&mut self, reader: &Reader) {
         while self.subjects.len() < reader.subject_count() as usize {
             let id = u32::try_from(self.subjects.len()).unwrap_or(u32::MAX);
             let Some(entry) = reader.subject(fanblade_ring::SubjectId(id)) else { return };
             let name: Rc<str> = Rc::from(&*entry.name);
-            self.subjects.push(Subject { newest: NO_FRAME, origin: NO_FRAME, groups: Vec::new() });
+            let window = Window::of(&self.batching, &name);
+            self.subjects.push(Subject { newest: NO_FRAME, origin: NO_FRAME, window, groups: Vec::new() });
             self.by_name.insert(Rc::clone(&name), id);
             let exact = self.filter_ids.get(&name).copied();
             let by_pattern = self.patterns.iter().copied().filter(|filter| {
@@ -189,6 +228,13 @@ impl Directory {
         }
     }
 
+    /// A group is owed nothing any more.
+    pub(crate) fn settle(&mut self, group: u32) {
+        let it = &mut self.groups[group as usize];
+        it.owed.clear();
+        it.is_touched = false;
+    }
+
     fn bury(&mut self, group: u32) {
         let it = &mut self.groups[group as usize];
         self.group_ids.remove(&it.key);
@@ -205,17 +251,13 @@ impl Directory {
         self.group_ids.len()
     }
 
-    /// A frame of `subject` was published at `index`: adds it to what its groups are owed. `touched` gathers groups
-    /// that were owed nothing before. `true` when a group is now owed as much as one pass can send.
-    pub(crate) fn owe(
-        &mut self,
-        subject: u32,
-        index: u64,
-        lanes: &[fanblade_ring::FrameRef; fanblade_ring::LANES],
-        touched: &mut Vec<u32>,
-    ) -> bool {
+    /// A frame was published at `index`: adds it to what its subject's groups are owed. `touched` gathers groups that
+    /// were owed nothing before. `true` when a group is now owed as much as one pass can send.
+    pub(crate) fn owe(&mut self, index: u64, frame: &Descriptor, moment: &Moment, touched: &mut Vec<u32>) -> bool {
+        let (lanes, published_ns) = (&frame.lanes, frame.ts_publish_ns);
         let mut full = false;
-        let Some(entry) = self.subjects.get_mut(subject as usize) else { return false };
+        let Some(entry) = self.subjects.get_mut(frame.subject.0 as usize) else { return false };
+        let (window, due_us) = (entry.window, entry.window.end_us(moment.now_us));
         for (number, mode) in &entry.groups {
             let group = &mut self.groups[*number as usize];
             if group.sessions == 0 {
@@ -228,10 +270,19 @@ impl Directory {
             let conflatable = *mode == Mode::Conflate;
             group.frames_conflatable += u64::from(conflatable);
             if group.owed.is_empty() {
-                touched.push(*number);
+                let before_seq = moment.before_seq;
+                group.batch = Batch { due_us, before_seq, published_ns, ..Batch::default() };
+                if !std::mem::replace(&mut group.is_touched, true) {
+                    touched.push(*number);
+                }
             }
             group.owed.push(Owed { index, position: frame.position, length: frame.length, conflatable });
-            full |= group.owed.len() >= crate::limits::PASS_FRAMES_MAX;
+            let is_full = group.owed.len() >= PASS_FRAMES_MAX;
+            let batch = &mut group.batch;
+            batch.bytes += u64::from(frame.length);
+            batch.is_filled |= window.is_filled_by(batch.bytes);
+            batch.due_us = if is_full || batch.is_filled { moment.now_us } else { batch.due_us.min(due_us) };
+            full |= is_full;
         }
         full
     }
@@ -296,10 +347,14 @@ impl Directory {
             sessions: 0,
             frames_conflatable: 0,
             owed: Vec::new(),
+            batch: Batch::default(),
+            is_touched: false,
         };
         let id = match self.groups_free.pop() {
             Some(id) => {
-                self.groups[id as usize] = group;
+                // The worker's list may still name it, for the sake of those who had the number before.
+                let is_touched = self.groups[id as usize].is_touched;
+                self.groups[id as usize] = Group { is_touched, ..group };
                 id
             }
             None => {

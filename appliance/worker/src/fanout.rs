@@ -3,38 +3,50 @@
 //! A pass reads what the publisher has added, sorts it by group (sessions with equal subscriptions), and builds one
 //! list of slices per group. Frames of one encoding that lie end to end in the ring are one slice. Each member of the
 //! group is sent that list; a session that takes it whole is not even looked at.
+//!
+//! A group whose frames may wait for more (`batching`) keeps what it is owed from pass to pass until its turn comes.
+//! Its members then stand before its first frame, not at the worker's cursor.
 
 use std::io;
 
 use fanblade_net::{Engine, SessionId, Unsent};
 
 use crate::catchup::copy_rest;
-use crate::directory::NO_FRAME;
+use crate::directory::{Moment, NO_FRAME};
 use crate::limits::PASS_DESCRIPTORS_MAX;
 use crate::protocol;
-use crate::session::State;
+use crate::session::{NOT_MEMBER, State};
 use crate::slices::push_frame;
 use crate::worker::{Action, Worker, unix_ns};
 
 impl Worker {
-    /// Fans out what the ring holds beyond the cursor, as much as one pass takes.
+    /// Fans out what the ring holds beyond the cursor, as much as one pass takes, and what has waited long enough.
     pub(crate) fn fan_out(&mut self, engine: &mut dyn Engine) -> io::Result<()> {
         let tail = self.reader.tail();
-        if tail == self.cursor || self.begins_epoch(engine)? {
-            return Ok(());
+        if tail != self.cursor {
+            if self.begins_epoch(engine)? {
+                return Ok(());
+            }
+            self.directory.learn(&self.reader);
+            let (first, before_seq) = (self.cursor, self.cursor_seq);
+            if self.drain(tail).is_none() {
+                // What was gathered of the pass is not sent: the sessions stand where they stood before it.
+                self.forget_pass(first);
+                (self.cursor, self.cursor_seq) = (first, before_seq);
+                self.lapped();
+                return Ok(());
+            }
         }
-        self.directory.learn(&self.reader);
-        let (first, before_seq) = (self.cursor, self.cursor_seq);
-        let Some(published_ns) = self.drain(tail) else {
-            // What was gathered of the pass is not sent: the sessions stand where they stood before it.
-            self.forget_pass();
-            (self.cursor, self.cursor_seq) = (first, before_seq);
-            self.lapped();
-            return Ok(());
-        };
+        // Who is about to stop lets nothing wait.
+        self.send_due(engine, self.draining.is_some())
+    }
+
+    /// Sends to the groups whose turn it is; with `all`, to all that are owed something.
+    pub(crate) fn send_due(&mut self, engine: &mut dyn Engine, all: bool) -> io::Result<()> {
         if self.touched.is_empty() {
             return Ok(());
         }
+        let Some((first, published_ns)) = self.take_due(all) else { return Ok(()) };
         self.send_groups(engine);
         let mut unsent = std::mem::take(&mut self.unsent);
         engine.flush(&mut |it| unsent.push(it))?;
@@ -42,34 +54,68 @@ impl Worker {
         self.stats.passes.add(1);
         if self.reader.is_intact(first) {
             for it in unsent.drain(..) {
-                self.fell_short(it, before_seq);
+                self.fell_short(it);
             }
         } else {
             unsent.clear();
-            self.close_touched();
+            self.close_due();
         }
         self.unsent = unsent;
-        for group in self.touched.drain(..) {
-            self.directory.groups[group as usize].owed.clear();
+        for group in self.due_groups.drain(..) {
+            self.directory.settle(group);
         }
         Ok(())
     }
 
-    /// Moves the cursor towards `tail` and gathers what each group is owed. Returns when the oldest of these updates
-    /// was published; `None` if the publisher has overtaken this worker.
-    fn drain(&mut self, tail: u64) -> Option<u64> {
+    /// Moves the groups whose turn it is from `touched` to `due_groups`. Returns the oldest frame that they are owed,
+    /// and when the first of these frames was published; `None` if it is nobody's turn.
+    fn take_due(&mut self, all: bool) -> Option<(u64, u64)> {
+        let now_us = self.now_us();
+        let oldest = self.reader.oldest();
+        let mut touched = std::mem::take(&mut self.touched);
+        let (mut first, mut published_ns) = (u64::MAX, u64::MAX);
+        self.waiting_until_us = None;
+        touched.retain(|&number| {
+            let group = &mut self.directory.groups[number as usize];
+            let Some(owed) = group.owed.first() else {
+                // All its sessions have gone.
+                group.is_touched = false;
+                return false;
+            };
+            if owed.index < oldest {
+                // They have waited for too long.
+                self.group_falls_behind(number);
+                return false;
+            }
+            if group.batch.due_us > now_us && !all {
+                group.batch.has_waited = true;
+                let due_us = group.batch.due_us;
+                self.waiting_until_us = Some(self.waiting_until_us.map_or(due_us, |until| until.min(due_us)));
+                return true;
+            }
+            first = first.min(owed.index);
+            published_ns = published_ns.min(group.batch.published_ns);
+            self.due_groups.push(number);
+            false
+        });
+        self.touched = touched;
+        (!self.due_groups.is_empty()).then_some((first, published_ns))
+    }
+
+    /// Moves the cursor towards `tail` and gathers what each group is owed. `None` if the publisher has overtaken this
+    /// worker.
+    fn drain(&mut self, tail: u64) -> Option<()> {
         if self.cursor < self.reader.oldest() {
             return None;
         }
-        let mut oldest_ns = u64::MAX;
+        let moment = Moment { now_us: self.now_us(), before_seq: self.cursor_seq };
         let end = self.pass_end(tail);
         let first = self.cursor;
         while self.cursor < end {
             let descriptor = self.reader.descriptor(self.cursor).ok()?;
             let index = self.cursor;
             self.cursor += 1;
-            let subject = descriptor.subject.0;
-            if let Some(entry) = self.directory.subjects.get_mut(subject as usize) {
+            if let Some(entry) = self.directory.subjects.get_mut(descriptor.subject.0 as usize) {
                 entry.newest = index;
                 entry.origin = descriptor.origin;
             }
@@ -77,19 +123,20 @@ impl Worker {
                 continue;
             }
             self.cursor_seq = descriptor.seq;
-            oldest_ns = oldest_ns.min(descriptor.ts_publish_ns);
-            if self.directory.owe(subject, index, &descriptor.lanes, &mut self.touched) {
+            if self.directory.owe(index, &descriptor, &moment, &mut self.touched) {
                 break;
             }
         }
         self.stats.descriptors.add(self.cursor - first);
-        Some(oldest_ns)
+        Some(())
     }
 
-    fn forget_pass(&mut self) {
-        for number in self.touched.drain(..) {
-            let group = &mut self.directory.groups[number as usize];
-            let conflatable = group.owed.drain(..).filter(|owed| owed.conflatable).count() as u64;
+    /// Takes back what groups are owed from `first` on.
+    fn forget_pass(&mut self, first: u64) {
+        for number in &self.touched {
+            let group = &mut self.directory.groups[*number as usize];
+            let kept = group.owed.partition_point(|owed| owed.index < first);
+            let conflatable = group.owed.drain(kept..).filter(|owed| owed.conflatable).count() as u64;
             group.frames_conflatable = group.frames_conflatable.wrapping_sub(conflatable);
         }
     }
@@ -100,6 +147,8 @@ impl Worker {
         if self.reader.generation() == self.epoch_generation || self.cursor < self.reader.epoch_start() {
             return Ok(false);
         }
+        // What waits is of the old one.
+        self.send_due(engine, true)?;
         (self.epoch_generation, self.epoch) = self.reader.epoch();
         self.cursor_seq = 0;
         // Those who are behind learn it where they get there.
@@ -119,7 +168,8 @@ impl Worker {
 
     fn send_groups(&mut self, engine: &mut dyn Engine) {
         let (mut sends, mut frames, mut bytes) = (0, 0, 0);
-        for number in &self.touched {
+        let (mut batches, mut filled) = (0, 0);
+        for number in &self.due_groups {
             let group = &self.directory.groups[*number as usize];
             if group.members.is_empty() {
                 continue;
@@ -135,15 +185,19 @@ impl Worker {
             sends += members;
             frames += members * group.owed.len() as u64;
             bytes += members * self.slices.len_total() as u64;
+            batches += if group.batch.has_waited { members } else { 0 };
+            filled += if group.batch.has_waited && group.batch.is_filled { members } else { 0 };
         }
         self.stats.sends.add(sends);
         self.stats.frames_delivered.add(frames);
         self.stats.bytes_delivered.add(bytes);
+        self.stats.batches.add(batches);
+        self.stats.batches_filled.add(filled);
     }
 
     /// A session's socket did not take the whole pass: what is left of the frame that was cut is copied, and the
-    /// session is behind from the frame after it. `before_seq`: where the numbering stood before the pass.
-    fn fell_short(&mut self, unsent: Unsent, before_seq: u64) {
+    /// session is behind from the frame after it.
+    fn fell_short(&mut self, unsent: Unsent) {
         let index = unsent.session.0;
         self.stats.unsent.add(1);
         let Some(session) = self.sessions.find(index) else { return };
@@ -169,10 +223,10 @@ impl Worker {
             return self.drop_session(index);
         }
         session.blocked = true;
-        // The newest that it was given: of this pass, else from before it. Too low a number would tell a gap that is
+        // The newest that it was given: of this send, else from before it. Too low a number would tell a gap that is
         // none; too high a number would keep one quiet.
         let last = given.checked_sub(1).and_then(|last| self.reader.descriptor(group.owed[last].index).ok());
-        let after_seq = last.map_or(before_seq, |descriptor| descriptor.seq);
+        let after_seq = last.map_or(group.batch.before_seq, |descriptor| descriptor.seq);
         self.fall_behind(index, next, served, after_seq);
         self.note_slow(index);
         self.actions.push(Action::WantWritable(unsent.session));
@@ -190,16 +244,38 @@ impl Worker {
     /// the worker itself from the ring's end.
     fn lapped(&mut self) {
         self.stats.lapped.add(1);
-        let (next, after_seq) = (self.cursor, self.cursor_seq);
         for number in 0..self.directory.groups.len() {
-            let group = &self.directory.groups[number];
-            let served = group.frames_conflatable;
-            for member in group.members.clone() {
-                self.fall_behind(member, next, served, after_seq);
-                self.make_ready(member);
-            }
+            self.group_falls_behind(u32::try_from(number).unwrap_or(u32::MAX));
         }
+        self.touched.clear();
+        self.waiting_until_us = None;
         self.jump_to_tail();
+    }
+
+    /// All its members go on from the ring's history.
+    fn group_falls_behind(&mut self, number: u32) {
+        for member in self.directory.groups[number as usize].members.clone() {
+            self.fall_behind_here(member);
+            self.make_ready(member);
+        }
+        self.directory.settle(number);
+    }
+
+    /// A current session falls behind from where it stands: a member before the first frame that its group is owed,
+    /// any other at the cursor.
+    pub(crate) fn fall_behind_here(&mut self, index: u32) {
+        let Some(session) = self.sessions.find(index) else { return };
+        let Some(group) = self.directory.groups.get(session.group as usize) else {
+            return self.fall_behind(index, self.cursor, 0, self.cursor_seq);
+        };
+        let came = group.frames_conflatable;
+        match group.owed.first() {
+            Some(first) if session.member != NOT_MEMBER => {
+                let served = came.wrapping_sub(group.owed_conflatable());
+                self.fall_behind(index, first.index, served, group.batch.before_seq);
+            }
+            _ => self.fall_behind(index, self.cursor, came, self.cursor_seq),
+        }
     }
 
     /// Sets the cursor to the ring's end and takes every subject's newest frame before it from the ring's own table.
@@ -229,9 +305,9 @@ impl Worker {
     }
 
     /// Bytes may have been overwritten while the kernel copied them: no frame may be torn (I4), so these sessions end.
-    fn close_touched(&mut self) {
-        let touched = self.touched.clone();
-        for group in touched {
+    fn close_due(&mut self) {
+        let due = self.due_groups.clone();
+        for group in due {
             for member in self.directory.groups[group as usize].members.clone() {
                 self.stats.lapped_closed.add(1);
                 self.drop_session(member);

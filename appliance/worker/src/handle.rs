@@ -8,12 +8,13 @@ use std::thread::JoinHandle;
 use fanblade_net::Engine;
 use fanblade_ring::{Reader, Sleeper, Waker};
 
+use crate::batching::Batching;
 use crate::limits::Limits;
 use crate::stats::WorkerStats;
 use crate::worker::Worker;
 
 /// How a worker runs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct WorkerConfig {
     /// Its number, from 0; names its thread.
     pub index: usize,
@@ -25,6 +26,8 @@ pub struct WorkerConfig {
     pub origins: Vec<String>,
     /// Busy microseconds before it sleeps when there is nothing to do.
     pub spin_us: u32,
+    /// Which subjects' frames may wait for more; the first entry that selects a subject counts.
+    pub batching: Vec<Batching>,
 }
 
 /// What a worker can be told.

@@ -4,10 +4,12 @@
 //! of the ring, and every session that its listener accepts. It shares nothing with other workers but the ring.
 //!
 //! The files, in the order of the data path:
-//! `fanout` (ring → groups → sends), `directory` (subjects, filters, groups), `session` (the slab), `catchup` (sessions
-//! that are behind), `replay` (snapshots and history after a subscription), `requests` and `protocol` (what clients
-//! ask), `upgrade` (opening handshake), `lifecycle` (sessions begin, fall behind, close), `timers`, `stats`, `limits`.
+//! `fanout` (ring → groups → sends), `batching` (frames that wait for each other), `directory` (subjects, filters,
+//! groups), `session` (the slab), `catchup` (sessions that are behind), `replay` (snapshots and history after a
+//! subscription), `requests` and `protocol` (what clients ask), `upgrade` (opening handshake), `lifecycle` (sessions
+//! begin, fall behind, close), `timers`, `stats`, `limits`.
 
+mod batching;
 mod catchup;
 mod directory;
 mod fanout;
@@ -25,6 +27,7 @@ mod timers;
 mod upgrade;
 mod worker;
 
+pub use batching::Batching;
 pub use handle::{Command, WorkerConfig, WorkerHandle, spawn};
 pub use limits::Limits;
 pub use protocol::Mode;

@@ -138,6 +138,8 @@ impl Worker {
     /// Sends a text message to every session that has subscriptions and is current; where `behind_too`, those who are
     /// behind get it after what they are owed.
     pub(crate) fn tell_all(&mut self, engine: &mut dyn Engine, text: &str, behind_too: bool) -> io::Result<()> {
+        // What waits goes before it.
+        self.send_due(engine, true)?;
         let mut bytes = Vec::new();
         frame::write_frame(&mut bytes, Opcode::Text, text.as_bytes());
         let mut current = self.sessions.indices();
@@ -185,8 +187,7 @@ impl Worker {
         }
         let Some(session) = self.sessions.find(index) else { return };
         session.blocked = true;
-        let served = self.directory.groups.get(session.group as usize).map_or(0, |group| group.frames_conflatable);
-        self.fall_behind(index, self.cursor, served, self.cursor_seq);
+        self.fall_behind_here(index);
         self.note_slow(index);
         if let Some(extra) = self.sessions.extra(index) {
             extra.out.extend_from_slice(bytes.get(unsent.sent..).unwrap_or_default());
@@ -266,13 +267,11 @@ impl Worker {
         if session.state != State::Open || session.is_behind() {
             return;
         }
-        let group = session.group;
         if session.extra.as_ref().is_none_or(|extra| extra.owed().is_empty()) {
             self.join_members(index);
             self.sessions.tidy(index);
-        } else if group != NO_GROUP {
-            let served = self.directory.groups[group as usize].frames_conflatable;
-            self.fall_behind(index, self.cursor, served, self.cursor_seq);
+        } else if session.group != NO_GROUP {
+            self.fall_behind_here(index);
         }
     }
 
@@ -399,12 +398,19 @@ impl Worker {
         self.change_group(index, NO_GROUP);
     }
 
+    /// A group that waits for more is made not to, since the session has what the others have not yet.
     fn join_members(&mut self, index: u32) {
         let Some(session) = self.sessions.find(index) else { return };
         if session.group == NO_GROUP || session.member != NOT_MEMBER {
             return;
         }
-        let members = &mut self.directory.groups[session.group as usize].members;
+        let group = &mut self.directory.groups[session.group as usize];
+        if !group.owed.is_empty() {
+            group.batch.due_us = 0;
+            self.fall_behind_here(index);
+            return self.make_ready(index);
+        }
+        let members = &mut group.members;
         session.member = u32::try_from(members.len()).unwrap_or(NOT_MEMBER);
         members.push(index);
     }

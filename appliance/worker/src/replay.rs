@@ -15,9 +15,7 @@ use crate::worker::Worker;
 impl Worker {
     /// Begins the answer to a subscription.
     pub(crate) fn begin_replay(&mut self, index: u32, replay: Replay) {
-        let Some(session) = self.sessions.find(index) else { return };
-        let served = self.directory.groups.get(session.group as usize).map_or(0, |group| group.frames_conflatable);
-        self.fall_behind(index, self.cursor, served, self.cursor_seq);
+        self.fall_behind_here(index);
         if let Some(extra) = self.sessions.extra(index) {
             extra.replay = Some(Box::new(replay));
         }

@@ -4,7 +4,7 @@ use fanblade_wire::frame::{self, Opcode};
 use fanblade_wire::{Event, Flow, close};
 
 use crate::protocol::{self, Mode, Op, Refusal, Request, Resume, SubjectsReply};
-use crate::session::{NO_GROUP, Replay, State};
+use crate::session::{NO_GROUP, NOT_MEMBER, Replay, State};
 use crate::worker::Worker;
 
 impl Worker {
@@ -85,6 +85,7 @@ impl Worker {
             Err(refusal) => self.refuse(index, &refusal),
             Ok(request) => {
                 let deferred_max = self.config.limits.requests_deferred_max;
+                self.step_out_of_batch(index);
                 let Some(session) = self.sessions.find(index) else { return };
                 if !session.must_defer() {
                     return self.obey(index, request);
@@ -97,6 +98,15 @@ impl Worker {
                     self.begin_close(index, close::TOO_MANY_REQUESTS, "too many requests while behind");
                 }
             }
+        }
+    }
+
+    /// A session whose frames wait is given them first, apart from its group.
+    fn step_out_of_batch(&mut self, index: u32) {
+        let Some(session) = self.sessions.find(index) else { return };
+        if session.member != NOT_MEMBER && !self.directory.groups[session.group as usize].owed.is_empty() {
+            self.fall_behind_here(index);
+            self.make_ready(index);
         }
     }
 

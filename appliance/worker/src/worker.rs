@@ -40,6 +40,9 @@ pub(crate) struct Worker {
     /// Milliseconds that the worker has been running, its stalls not counted.
     pub(crate) now_ms: u64,
     clock: Clock,
+    started: Instant,
+    /// Until when frames wait at most that wait for more.
+    pub(crate) waiting_until_us: Option<u64>,
     /// Sessions that have something to be sent now, or that may catch up.
     pub(crate) ready: VecDeque<u32>,
     /// What to tell the engine once it has returned from `poll`.
@@ -47,7 +50,10 @@ pub(crate) struct Worker {
     pub(crate) draining: Option<Draining>,
     // Scratch, kept so that no pass allocates.
     pub(crate) slices: IoSlices,
+    /// Groups that are owed something.
     pub(crate) touched: Vec<u32>,
+    /// Those of them whose turn it is.
+    pub(crate) due_groups: Vec<u32>,
     pub(crate) unsent: Vec<Unsent>,
     pub(crate) plan: Plan,
     pub(crate) text: String,
@@ -75,7 +81,7 @@ pub(crate) struct Draining {
 
 impl Worker {
     pub(crate) fn new(
-        config: WorkerConfig,
+        mut config: WorkerConfig,
         reader: Reader,
         sleeper: Sleeper,
         stats: Arc<WorkerStats>,
@@ -86,6 +92,7 @@ impl Worker {
             message_len_max: config.limits.message_len_max,
             fragments_max: config.limits.fragments_max,
         };
+        let batching = std::mem::take(&mut config.batching);
         let mut worker = Self {
             config,
             inbound_limits,
@@ -94,7 +101,7 @@ impl Worker {
             sleeper,
             inbox,
             commands: VecDeque::new(),
-            directory: Directory::default(),
+            directory: Directory::new(batching),
             sessions: Sessions::default(),
             wheel: Wheel::new(),
             cursor: 0,
@@ -103,11 +110,14 @@ impl Worker {
             epoch_generation,
             now_ms: 0,
             clock: Clock::start(),
+            started: Instant::now(),
+            waiting_until_us: None,
             ready: VecDeque::new(),
             actions: Vec::new(),
             draining: None,
             slices: IoSlices::new(),
             touched: Vec::new(),
+            due_groups: Vec::new(),
             unsent: Vec::new(),
             plan: Plan::default(),
             text: String::new(),
@@ -147,7 +157,10 @@ impl Worker {
     /// How long the next poll may wait: not at all while there is work; else until the next tick of the timers, with
     /// the publisher told to wake us.
     fn timeout(&mut self) -> Duration {
-        let is_busy = |worker: &Self| !worker.ready.is_empty() || worker.reader.tail() > worker.cursor;
+        let wait_max = self.waiting_until_us.map(|until| Duration::from_micros(until.saturating_sub(self.now_us())));
+        let is_busy = |worker: &Self| {
+            !worker.ready.is_empty() || worker.reader.tail() > worker.cursor || wait_max == Some(Duration::ZERO)
+        };
         if is_busy(self) {
             return Duration::ZERO;
         }
@@ -169,7 +182,13 @@ impl Worker {
         if self.sessions.open() == 0 && self.draining.is_none() {
             return IDLE_WAIT;
         }
-        Duration::from_millis(self.wheel.next_tick_in_ms(self.now_ms))
+        let tick = Duration::from_millis(self.wheel.next_tick_in_ms(self.now_ms));
+        wait_max.map_or(tick, |wait_max| tick.min(wait_max))
+    }
+
+    /// Microseconds that the worker has been running, its stalls counted.
+    pub(crate) fn now_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Moves the clock on. A worker that stood still (a debugger, a stopped process, a starved machine) does not hold
@@ -237,6 +256,7 @@ impl Worker {
     fn is_drained(&mut self) -> bool {
         let Some(draining) = &self.draining else { return false };
         let over = self.now_ms >= draining.deadline_ms;
+        // The fan-out lets nothing wait any more.
         if !draining.announced && (self.reader.tail() == self.cursor || over) {
             self.announce_drain();
         }

@@ -31,7 +31,7 @@ pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
         ping_interval_ms: 3_600_000,
         ..Limits::default()
     };
-    let config = WorkerConfig { index: 0, cpu: Some(args.cpu), limits, origins: Vec::new(), spin_us: args.spin_us };
+    let config = WorkerConfig { cpu: Some(args.cpu), limits, spin_us: args.spin_us, ..WorkerConfig::default() };
     let (engine, sessions_max) = (args.engine, args.subscribers);
     let worker = fanblade_worker::spawn(config, writer.open_reader()?, sleeper, waker.clone(), move |sleeper| {
         let config = EngineConfig { sessions_max, waker: Some(sleeper.fd()) };

@@ -59,7 +59,7 @@ pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
     // The first deadline of a session is the one for its first subscription, which comes with its upgrade here.
     let ping_interval_ms = args.ping_interval_ms;
     let limits = Limits { ping_interval_ms, subscribe_ms_max: ping_interval_ms, ..Limits::default() };
-    let config = WorkerConfig { index: 0, cpu: None, limits, origins: Vec::new(), spin_us: 0 };
+    let config = WorkerConfig { limits, ..WorkerConfig::default() };
     let (engine, sessions_max) = (args.engine, args.connections);
     let (predicted, prediction) = channel();
     let worker = fanblade_worker::spawn(config, writer.open_reader()?, sleeper, waker.clone(), move |sleeper| {

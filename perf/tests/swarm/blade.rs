@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use fanblade_net::{EngineConfig, ListenOptions};
 use fanblade_ring::{LANES, Lane, RingConfig, SubjectId, Update, Writer};
-use fanblade_worker::{Limits, WorkerConfig, WorkerHandle};
+use fanblade_worker::{WorkerConfig, WorkerHandle};
 
 pub(crate) struct Blade {
     writer: Writer,
@@ -27,7 +27,7 @@ impl Blade {
         writer.add_waker(waker.clone());
         let listener = fanblade_net::listen("127.0.0.1:0".parse().unwrap(), &ListenOptions::default()).unwrap();
         let addr = listener.local_addr();
-        let config = WorkerConfig { index: 0, cpu: None, limits: Limits::default(), origins: Vec::new(), spin_us: 0 };
+        let config = WorkerConfig::default();
         let reader = writer.open_reader().unwrap();
         let worker = fanblade_worker::spawn(config, reader, sleeper, waker, move |sleeper| {
             let config = EngineConfig { sessions_max: 40_000, waker: Some(sleeper.fd()) };

@@ -47,6 +47,15 @@ fn mistakes_are_told_with_place_text_and_hint() {
             "f.toml:2:22: 0 requests a second\n  2 | requests_per_s_max = 0\n    |                      ^\n  hint: from 1 to 65535",
         ),
         (
+            "[[batching]]\nsubjects = \"book\"\nms_max = 50\n",
+            "f.toml:2:12: `book` selects no subject: a subject begins with '/'\n  2 | subjects = \"book\"\n    \
+             |            ^^^^^^\n  hint: a subject or a pattern such as \"/NASDAQ/*/book\"",
+        ),
+        (
+            "[[batching]]\nsubjects = \"/**\"\nms_max = \"2s\"\n",
+            "f.toml:3:10: 2000 milliseconds\n  3 | ms_max = \"2s\"\n    |          ^^^^\n  hint: from 1 to 1000",
+        ),
+        (
             "[feed]\nsource = \"simm\"\n",
             "f.toml:2:10: `simm` is not a feed; there are `sim`, `file:PATH`, `moldudp64`, `soupbintcp`, `publisher` and `websocket`\n  2 | source = \"simm\"\n    |          ^^^^^^",
         ),
@@ -165,9 +174,10 @@ fn the_example_lists_every_key_with_its_default() {
         .lines()
         .map(|line| match line.strip_prefix("# ") {
             Some(rest)
-                if rest
-                    .split_once(" = ")
-                    .is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')) =>
+                if rest.starts_with("[[")
+                    || rest
+                        .split_once(" = ")
+                        .is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')) =>
             {
                 rest
             }
@@ -188,6 +198,7 @@ fn the_example_lists_every_key_with_its_default() {
         out + rest
     };
     assert_eq!(strip(&parsed), strip(&Config::default()), "uncommented keys hold the defaults");
+    assert_eq!(full.batching.len(), 1);
     assert!(full.limits.lag_ms_max.is_some() && full.feed.date.is_some() && full.ebpf.interface.is_some());
     let defaults = fanblade_worker::Limits::default();
     assert_eq!(super::super::run::limits(&full.limits), defaults, "the limits shown are the defaults");

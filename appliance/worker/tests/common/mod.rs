@@ -10,7 +10,7 @@ use fanblade_net::{EngineConfig, ListenOptions, listen};
 use fanblade_ring::{LANES, RingConfig, SubjectId, Update, Writer};
 use fanblade_wire::client::{self, ServerFrames, UpgradeRequest};
 use fanblade_wire::frame::Opcode;
-use fanblade_worker::{Limits, WorkerConfig, WorkerHandle, spawn};
+use fanblade_worker::{Batching, Limits, WorkerConfig, WorkerHandle, spawn};
 use serde_json::Value;
 
 pub(crate) const ENGINES: [&str; 2] = ["epoll", "uring"];
@@ -29,11 +29,13 @@ pub(crate) struct BladeConfig {
     pub(crate) index_len: usize,
     pub(crate) lane_len: usize,
     pub(crate) origins: Vec<String>,
+    pub(crate) batching: Vec<Batching>,
 }
 
 impl Default for BladeConfig {
     fn default() -> Self {
-        Self { limits: Limits::default(), index_len: 1 << 17, lane_len: 1 << 26, origins: Vec::new() }
+        let (origins, batching) = (Vec::new(), Vec::new());
+        Self { limits: Limits::default(), index_len: 1 << 17, lane_len: 1 << 26, origins, batching }
     }
 }
 
@@ -55,8 +57,12 @@ impl Blade {
         let options = ListenOptions { sndbuf_bytes: Some(64 * 1024), ..ListenOptions::default() };
         let listener = listen("127.0.0.1:0".parse().unwrap(), &options).unwrap();
         let address = listener.local_addr();
-        let worker_config =
-            WorkerConfig { index: 0, cpu: None, limits: config.limits, origins: config.origins, spin_us: 0 };
+        let worker_config = WorkerConfig {
+            limits: config.limits,
+            origins: config.origins,
+            batching: config.batching,
+            ..Default::default()
+        };
         let is_uring = engine == "uring";
         let worker = spawn(worker_config, writer.open_reader().unwrap(), sleeper, waker, move |sleeper| {
             let config = EngineConfig { sessions_max: 20_000, waker: Some(sleeper.fd()) };

@@ -48,7 +48,7 @@ pub(crate) fn run(args: &DatapathArgs) -> anyhow::Result<()> {
     let addr = listener.local_addr();
     let limits = Limits { ping_interval_ms: args.ping_interval_ms, ..Limits::default() };
     let sessions_max = limits.sessions_max as usize;
-    let config = WorkerConfig { index: 0, cpu: None, limits, origins: Vec::new(), spin_us: 0 };
+    let config = WorkerConfig { limits, ..WorkerConfig::default() };
     let worker = fanblade_worker::spawn(config, writer.open_reader()?, sleeper, waker.clone(), move |sleeper| {
         let config = EngineConfig { sessions_max, waker: Some(sleeper.fd()) };
         fanblade_net::uring(listener, &config).map_err(std::io::Error::other)

@@ -31,6 +31,9 @@ impl Cable {
         for end in [SERVER_END, CLIENT_END] {
             ip(&["link", "set", end, "addrgenmode", "none"])?;
             ip(&["link", "set", end, "up"])?;
+            // A veth takes 256 packets at a time. A queue before it lets the sender's burst wait; without one, what is
+            // too much is dropped, and sent again by a timer, in a burst (Linux 6.16 and later).
+            run("tc", &["qdisc", "add", "dev", end, "root", "pfifo", "limit", QUEUE_PACKETS])?;
         }
         let gateway = GATEWAY.to_string();
         ip(&["addr", "add", &format!("{server}/32"), "dev", SERVER_END])?;
@@ -74,9 +77,14 @@ pub(super) fn segments_retransmitted() -> anyhow::Result<u64> {
 }
 
 fn ip(arguments: &[&str]) -> anyhow::Result<()> {
+    run("ip", arguments)
+}
+
+fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
     let line = arguments.join(" ");
-    let output = Command::new("ip").args(arguments).output().context("there is no `ip` (iproute2)")?;
-    ensure!(output.status.success(), "ip {line}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    let output = Command::new(program).args(arguments).output();
+    let output = output.with_context(|| format!("there is no `{program}` (iproute2)"))?;
+    ensure!(output.status.success(), "{program} {line}: {}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(())
 }
 
@@ -86,6 +94,7 @@ pub(crate) const SERVER_END: &str = "fanblade0";
 pub(crate) const CLIENT_END: &str = "fanblade1";
 pub(super) const SERVER_MAC: Mac = Mac([0x02, 0xfa, 0, 0, 0, 1]);
 pub(super) const CLIENT_MAC: Mac = Mac([0x02, 0xfa, 0, 0, 0, 2]);
+const QUEUE_PACKETS: &str = "1000000";
 /// Four million addresses.
 pub(super) const CLIENTS_FIRST: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 0);
 const CLIENTS_PREFIX: u32 = 10;
