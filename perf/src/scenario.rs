@@ -46,7 +46,7 @@ pub(crate) struct RunArgs {
     /// Payload of a message
     #[arg(long)]
     payload_bytes: Option<u32>,
-    /// The server [default: datapath; from wire to wire, blade]
+    /// The server [default: datapath; from wire to wire and batched, blade]
     #[arg(long)]
     server: Option<ServerKind>,
     /// A server of your own, for `--server uwebsockets`
@@ -90,8 +90,11 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     scenario.check()?;
     room::check(&scenario).with_context(|| format!("this machine is too small for {name}"))?;
     let cpus = cpus(args, &scenario)?;
-    let usual = if scenario.kind == Kind::WireToWire { ServerKind::Blade } else { ServerKind::Datapath };
+    let wants_blade = scenario.kind == Kind::WireToWire || scenario.is_batched();
+    let usual = if wants_blade { ServerKind::Blade } else { ServerKind::Datapath };
     let server = args.server.unwrap_or(usual);
+    let has_windows = server != ServerKind::Datapath || !scenario.is_batched();
+    ensure!(has_windows, "{name} is about [[batching]], which the data path alone has not: it takes --server blade");
     // Before anything else is started, so that it is in the same network namespace.
     let _cable = match args.engine {
         EngineKind::Sockets => None,

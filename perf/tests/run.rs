@@ -143,6 +143,8 @@ fn what_cannot_be_is_refused_in_a_sentence() {
     assert!(unknown.contains("there is no scenario `kafkorama`; there are burst, c10m-ladder"), "{unknown}");
     let same = refusal(&["burst", "--server-cpus", "0", "--client-cpus", "0"]);
     assert!(same.contains("would disturb each other"), "{same}");
+    let windows = refusal(&["caplin-50-batching", "--subscribers", "10", "--server", "datapath"]);
+    assert!(windows.contains("it takes --server blade"), "{windows}");
 }
 
 /// What `cargo xtask bench report` makes of perf/results.

@@ -111,6 +111,11 @@ pub(crate) struct Published {
 }
 
 impl Scenario {
+    /// May messages wait for each other in the blade?
+    pub(crate) fn is_batched(&self) -> bool {
+        self.blade.contains_key("batching")
+    }
+
     /// Reads perf/scenarios/NAME.toml.
     pub(crate) fn load(name: &str) -> anyhow::Result<Scenario> {
         let path = PathBuf::from(format!("perf/scenarios/{name}.toml"));
