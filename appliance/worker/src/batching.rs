@@ -40,8 +40,13 @@ impl Window {
         now_us + u64::from(self.ms_max) * 1_000
     }
 
+    /// Is there one?
+    pub(crate) fn is_open(self) -> bool {
+        self.ms_max > 0
+    }
+
     /// Are so many bytes enough for a send?
     pub(crate) fn is_filled_by(self, bytes: u64) -> bool {
-        self.ms_max > 0 && bytes >= self.bytes_max.into()
+        self.is_open() && bytes >= self.bytes_max.into()
     }
 }

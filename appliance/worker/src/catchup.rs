@@ -151,7 +151,8 @@ impl Worker {
 
     /// Adds one session's send to the plan.
     fn plan_session(&mut self, plan: &mut Plan, index: u32) {
-        let oldest = self.reader.oldest();
+        // In this order: what the ring keeps of older updates lies before the tail.
+        let (oldest, tail) = (self.reader.oldest(), self.reader.tail());
         let Some(session) = self.sessions.find(index) else { return };
         let (group, lane) = (session.group, session.lane);
         let from = plan.pieces.len();
@@ -178,6 +179,7 @@ impl Worker {
                         lane,
                         group,
                         oldest,
+                        tail,
                         cursor: self.cursor,
                         cursor_seq: self.cursor_seq,
                         epoch: &self.epoch,
@@ -269,7 +271,7 @@ impl Worker {
             return self.step_replay(index);
         }
         match &extra.behind {
-            Some(behind) if behind.next < cursor => self.make_ready(index),
+            Some(behind) if behind.next < cursor || behind.kept_until > cursor => self.make_ready(index),
             Some(_) => {
                 if let Some((code, reason)) = extra.close_when_current {
                     return self.begin_close(index, code, reason);
@@ -347,6 +349,7 @@ struct View<'a> {
     group: u32,
     /// Older updates are not pointed at.
     oldest: u64,
+    tail: u64,
     cursor: u64,
     cursor_seq: u64,
     epoch: &'a str,
@@ -402,7 +405,7 @@ impl View<'_> {
 
     /// Every update since, subject by subject as its mode wants.
     fn plan_history(&self, plan: &mut Plan, behind: &mut Behind, text: &mut String) -> Standing {
-        behind.note_lost(self.oldest, self.generation);
+        behind.note_lost(self.oldest, self.tail, self.generation);
         let subjects = &self.directory.groups[self.group as usize].subjects;
         let first = plan.pieces.len();
         let end = self.cursor.min(behind.next + CATCHUP_DESCRIPTORS_MAX);
@@ -471,11 +474,13 @@ impl View<'_> {
 }
 
 impl Behind {
-    /// The ring's history begins at `oldest`: what the session lacked before that is lost.
-    fn note_lost(&mut self, oldest: u64, generation: u32) {
+    /// The ring's history begins at `oldest`: what the session lacked before that is lost, but for what the ring has kept
+    /// of it before `tail`.
+    fn note_lost(&mut self, oldest: u64, tail: u64, generation: u32) {
         if self.next >= oldest {
             return;
         }
+        self.kept_until = tail;
         if self.lost.len() == LOST_STRETCHES_MAX {
             // Two become one: a subject is settled only if it was in both, so that nothing goes untold.
             let last = self.lost.remove(LOST_STRETCHES_MAX - 1);

@@ -44,6 +44,8 @@ pub(crate) struct Group {
     pub(crate) batch: Batch,
     /// It is in the worker's list of groups that are owed something.
     pub(crate) is_touched: bool,
+    /// Sessions that have what waits, and become members once the others have it, too.
+    pub(crate) joiners: Vec<u32>,
 }
 
 /// Of the frames that a group is owed.
@@ -56,8 +58,8 @@ pub(crate) struct Batch {
     pub(crate) before_seq: u64,
     /// When the first was published, in nanoseconds since the Unix epoch.
     pub(crate) published_ns: u64,
-    /// Some were not sent in the pass that brought them.
-    pub(crate) has_waited: bool,
+    /// All of them may wait for more.
+    pub(crate) may_wait: bool,
     pub(crate) is_filled: bool,
 }
 
@@ -104,6 +106,8 @@ struct Filter {
 #[derive(Default)]
 pub(crate) struct Directory {
     batching: Vec<Batching>,
+    /// The earliest turn of the groups that are owed something.
+    pub(crate) due_us: u64,
     pub(crate) subjects: Vec<Subject>,
     by_name: HashMap<Rc<str>, u32>,
     filters: Vec<Option<Filter>>,
@@ -119,7 +123,7 @@ pub(crate) struct Directory {
 
 impl Directory {
     pub(crate) fn new(batching: Vec<Batching>) -> Self {
-        Self { batching, ..Self::default() }
+        Self { batching, due_us: u64::MAX, ..Self::default() }
     }
 
     /// Takes in subjects that the publisher has created since the last call.
@@ -228,18 +232,12 @@ impl Directory {
         }
     }
 
-    /// A group is owed nothing any more.
-    pub(crate) fn settle(&mut self, group: u32) {
-        let it = &mut self.groups[group as usize];
-        it.owed.clear();
-        it.is_touched = false;
-    }
-
     fn bury(&mut self, group: u32) {
         let it = &mut self.groups[group as usize];
         self.group_ids.remove(&it.key);
         it.owed = Vec::new();
         it.members = Vec::new();
+        it.joiners = Vec::new();
         self.groups_dead.push(group);
         if self.groups_dead.len() > GROUPS_DEAD_MAX.max(self.groups_live() / 4) {
             self.sweep();
@@ -271,7 +269,7 @@ impl Directory {
             group.frames_conflatable += u64::from(conflatable);
             if group.owed.is_empty() {
                 let before_seq = moment.before_seq;
-                group.batch = Batch { due_us, before_seq, published_ns, ..Batch::default() };
+                group.batch = Batch { due_us, before_seq, published_ns, may_wait: true, ..Batch::default() };
                 if !std::mem::replace(&mut group.is_touched, true) {
                     touched.push(*number);
                 }
@@ -280,8 +278,10 @@ impl Directory {
             let is_full = group.owed.len() >= PASS_FRAMES_MAX;
             let batch = &mut group.batch;
             batch.bytes += u64::from(frame.length);
+            batch.may_wait &= window.is_open();
             batch.is_filled |= window.is_filled_by(batch.bytes);
             batch.due_us = if is_full || batch.is_filled { moment.now_us } else { batch.due_us.min(due_us) };
+            self.due_us = self.due_us.min(batch.due_us);
             full |= is_full;
         }
         full
@@ -349,6 +349,7 @@ impl Directory {
             owed: Vec::new(),
             batch: Batch::default(),
             is_touched: false,
+            joiners: Vec::new(),
         };
         let id = match self.groups_free.pop() {
             Some(id) => {

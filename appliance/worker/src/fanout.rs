@@ -12,7 +12,7 @@ use std::io;
 use fanblade_net::{Engine, SessionId, Unsent};
 
 use crate::catchup::copy_rest;
-use crate::directory::{Moment, NO_FRAME};
+use crate::directory::{Group, Moment, NO_FRAME};
 use crate::limits::PASS_DESCRIPTORS_MAX;
 use crate::protocol;
 use crate::session::{NOT_MEMBER, State};
@@ -41,29 +41,27 @@ impl Worker {
         self.send_due(engine, self.draining.is_some())
     }
 
-    /// Sends to the groups whose turn it is; with `all`, to all that are owed something.
+    /// Sends to the groups whose turn it is; with `all`, to all that are owed something. No member may owe bytes of its
+    /// own: `serve` comes first.
     pub(crate) fn send_due(&mut self, engine: &mut dyn Engine, all: bool) -> io::Result<()> {
-        if self.touched.is_empty() {
-            return Ok(());
-        }
         let Some((first, published_ns)) = self.take_due(all) else { return Ok(()) };
         self.send_groups(engine);
         let mut unsent = std::mem::take(&mut self.unsent);
         engine.flush(&mut |it| unsent.push(it))?;
         self.stats.latency.record(unix_ns().saturating_sub(published_ns));
         self.stats.passes.add(1);
-        if self.reader.is_intact(first) {
-            for it in unsent.drain(..) {
-                self.fell_short(it);
-            }
-        } else {
-            unsent.clear();
-            self.close_due();
+        if !self.reader.is_intact(first) {
+            self.close_torn();
+        }
+        for it in unsent.drain(..) {
+            self.fell_short(it);
         }
         self.unsent = unsent;
-        for group in self.due_groups.drain(..) {
-            self.directory.settle(group);
+        let mut due = std::mem::take(&mut self.due_groups);
+        for group in due.drain(..) {
+            self.settle_group(group);
         }
+        self.due_groups = due;
         Ok(())
     }
 
@@ -71,35 +69,45 @@ impl Worker {
     /// and when the first of these frames was published; `None` if it is nobody's turn.
     fn take_due(&mut self, all: bool) -> Option<(u64, u64)> {
         let now_us = self.now_us();
+        if self.touched.is_empty() || (self.directory.due_us > now_us && !all) {
+            return None;
+        }
         let oldest = self.reader.oldest();
         let mut touched = std::mem::take(&mut self.touched);
         let (mut first, mut published_ns) = (u64::MAX, u64::MAX);
-        self.waiting_until_us = None;
+        self.directory.due_us = u64::MAX;
         touched.retain(|&number| {
-            let group = &mut self.directory.groups[number as usize];
-            let Some(owed) = group.owed.first() else {
-                // All its sessions have gone.
-                group.is_touched = false;
+            let Group { owed, batch, members, .. } = &self.directory.groups[number as usize];
+            let Some(owed) = owed.first().filter(|_| !members.is_empty()) else {
+                self.settle_group(number);
                 return false;
             };
+            if batch.due_us > now_us && !all {
+                self.directory.due_us = self.directory.due_us.min(batch.due_us);
+                return true;
+            }
             if owed.index < oldest {
                 // They have waited for too long.
                 self.group_falls_behind(number);
                 return false;
             }
-            if group.batch.due_us > now_us && !all {
-                group.batch.has_waited = true;
-                let due_us = group.batch.due_us;
-                self.waiting_until_us = Some(self.waiting_until_us.map_or(due_us, |until| until.min(due_us)));
-                return true;
-            }
             first = first.min(owed.index);
-            published_ns = published_ns.min(group.batch.published_ns);
+            published_ns = published_ns.min(batch.published_ns);
             self.due_groups.push(number);
             false
         });
         self.touched = touched;
         (!self.due_groups.is_empty()).then_some((first, published_ns))
+    }
+
+    /// The group is owed nothing any more, and who waits for that may become a member.
+    fn settle_group(&mut self, number: u32) {
+        let group = &mut self.directory.groups[number as usize];
+        group.owed.clear();
+        group.is_touched = false;
+        for joiner in std::mem::take(&mut group.joiners) {
+            self.make_ready(joiner);
+        }
     }
 
     /// Moves the cursor towards `tail` and gathers what each group is owed. `None` if the publisher has overtaken this
@@ -171,9 +179,6 @@ impl Worker {
         let (mut batches, mut filled) = (0, 0);
         for number in &self.due_groups {
             let group = &self.directory.groups[*number as usize];
-            if group.members.is_empty() {
-                continue;
-            }
             self.slices.clear();
             for owed in &group.owed {
                 push_frame(&mut self.slices, &self.reader, group.lane(), owed.position, owed.length);
@@ -185,8 +190,8 @@ impl Worker {
             sends += members;
             frames += members * group.owed.len() as u64;
             bytes += members * self.slices.len_total() as u64;
-            batches += if group.batch.has_waited { members } else { 0 };
-            filled += if group.batch.has_waited && group.batch.is_filled { members } else { 0 };
+            batches += if group.batch.may_wait { members } else { 0 };
+            filled += if group.batch.may_wait && group.batch.is_filled { members } else { 0 };
         }
         self.stats.sends.add(sends);
         self.stats.frames_delivered.add(frames);
@@ -248,7 +253,7 @@ impl Worker {
             self.group_falls_behind(u32::try_from(number).unwrap_or(u32::MAX));
         }
         self.touched.clear();
-        self.waiting_until_us = None;
+        self.directory.due_us = u64::MAX;
         self.jump_to_tail();
     }
 
@@ -258,7 +263,7 @@ impl Worker {
             self.fall_behind_here(member);
             self.make_ready(member);
         }
-        self.directory.settle(number);
+        self.settle_group(number);
     }
 
     /// A current session falls behind from where it stands: a member before the first frame that its group is owed,
@@ -305,10 +310,13 @@ impl Worker {
     }
 
     /// Bytes may have been overwritten while the kernel copied them: no frame may be torn (I4), so these sessions end.
-    fn close_due(&mut self) {
-        let due = self.due_groups.clone();
-        for group in due {
-            for member in self.directory.groups[group as usize].members.clone() {
+    fn close_torn(&mut self) {
+        for number in self.due_groups.clone() {
+            let group = &self.directory.groups[number as usize];
+            if group.owed.first().is_some_and(|owed| self.reader.is_intact(owed.index)) {
+                continue;
+            }
+            for member in group.members.clone() {
                 self.stats.lapped_closed.add(1);
                 self.drop_session(member);
             }

@@ -398,7 +398,7 @@ impl Worker {
         self.change_group(index, NO_GROUP);
     }
 
-    /// A group that waits for more is made not to, since the session has what the others have not yet.
+    /// While the group waits for more, the session cannot: it has what the others have not yet.
     fn join_members(&mut self, index: u32) {
         let Some(session) = self.sessions.find(index) else { return };
         if session.group == NO_GROUP || session.member != NOT_MEMBER {
@@ -406,9 +406,8 @@ impl Worker {
         }
         let group = &mut self.directory.groups[session.group as usize];
         if !group.owed.is_empty() {
-            group.batch.due_us = 0;
-            self.fall_behind_here(index);
-            return self.make_ready(index);
+            group.joiners.push(index);
+            return self.fall_behind_here(index);
         }
         let members = &mut group.members;
         session.member = u32::try_from(members.len()).unwrap_or(NOT_MEMBER);

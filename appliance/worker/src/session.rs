@@ -86,6 +86,8 @@ pub(crate) struct Behind {
     pub(crate) after_seq: u64,
     /// Stretches of the ring that it never got and that have left the ring's history.
     pub(crate) lost: Vec<Lost>,
+    /// Up to here the ring may hold what it has kept of them: copies of newest frames.
+    pub(crate) kept_until: u64,
     /// Frames that a newer one replaced, not told yet (sessions with both modes; the others count by `served`).
     pub(crate) dropped: u64,
     /// The generation of the epoch that its client knows.

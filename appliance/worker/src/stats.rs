@@ -79,8 +79,8 @@ worker_stats! {
     frames_delivered: Counter, "Frames handed whole to the kernel, all sessions.";
     bytes_delivered: Counter, "Bytes of frames handed to the kernel, all sessions.";
     sends: Counter, "Sends of frames queued to the kernel.";
-    batches: Counter, "Sends of frames of which some had waited for others: [[batching]].";
-    batches_filled: Counter, "Those that were sent before their time, at bytes_max.";
+    batches: Counter, "Sends of frames that may wait for each other: [[batching]].";
+    batches_filled: Counter, "Those of them that were due at bytes_max.";
     unsent: Counter, "Sends that the kernel did not take whole.";
     caught_up: Counter, "Times that a session that was behind became current again.";
     frames_conflated: Counter, "Frames replaced by a newer one of their subject, told in a lagging notice.";

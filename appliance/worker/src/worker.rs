@@ -41,8 +41,6 @@ pub(crate) struct Worker {
     pub(crate) now_ms: u64,
     clock: Clock,
     started: Instant,
-    /// Until when frames wait at most that wait for more.
-    pub(crate) waiting_until_us: Option<u64>,
     /// Sessions that have something to be sent now, or that may catch up.
     pub(crate) ready: VecDeque<u32>,
     /// What to tell the engine once it has returned from `poll`.
@@ -111,7 +109,6 @@ impl Worker {
             now_ms: 0,
             clock: Clock::start(),
             started: Instant::now(),
-            waiting_until_us: None,
             ready: VecDeque::new(),
             actions: Vec::new(),
             draining: None,
@@ -157,7 +154,9 @@ impl Worker {
     /// How long the next poll may wait: not at all while there is work; else until the next tick of the timers, with
     /// the publisher told to wake us.
     fn timeout(&mut self) -> Duration {
-        let wait_max = self.waiting_until_us.map(|until| Duration::from_micros(until.saturating_sub(self.now_us())));
+        let is_waited_for = !self.touched.is_empty();
+        let wait_max =
+            is_waited_for.then(|| Duration::from_micros(self.directory.due_us.saturating_sub(self.now_us())));
         let is_busy = |worker: &Self| {
             !worker.ready.is_empty() || worker.reader.tail() > worker.cursor || wait_max == Some(Duration::ZERO)
         };
@@ -206,7 +205,11 @@ impl Worker {
         while let Some(command) = self.commands.pop_front() {
             match command {
                 Command::Stop => return Ok(true),
-                Command::Notice(text) => self.tell_all(engine, &text, true)?,
+                Command::Notice(text) => {
+                    // Replies first: the notice is behind what the sessions' groups are owed.
+                    self.serve(engine)?;
+                    self.tell_all(engine, &text, true)?;
+                }
                 Command::Drain { close_code, reconnect_ms_max, deadline_ms } => {
                     engine.pause_accepting();
                     let deadline_ms = self.now_ms + u64::from(deadline_ms);
