@@ -474,8 +474,8 @@ impl View<'_> {
 }
 
 impl Behind {
-    /// The ring's history begins at `oldest`: what the session lacked before that is lost, but for what the ring has kept
-    /// of it before `tail`.
+    /// The ring's history begins at `oldest`: what the session lacked before that is lost, but for what the ring has
+    /// kept of it before `tail`.
     fn note_lost(&mut self, oldest: u64, tail: u64, generation: u32) {
         if self.next >= oldest {
             return;
