@@ -75,11 +75,11 @@ impl Group {
     pub(crate) fn lane(&self) -> Lane {
         self.key.1
     }
+}
 
-    /// How many of the frames that it is owed a newer one may replace.
-    pub(crate) fn owed_conflatable(&self) -> u64 {
-        self.owed.iter().filter(|owed| owed.conflatable).count() as u64
-    }
+/// How many of these frames a newer one may replace.
+pub(crate) fn conflatable(owed: &[Owed]) -> u64 {
+    owed.iter().filter(|owed| owed.conflatable).count() as u64
 }
 
 type GroupKey = (Rc<[(u32, Mode)]>, Lane);

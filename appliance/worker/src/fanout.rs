@@ -12,7 +12,7 @@ use std::io;
 use fanblade_net::{Engine, SessionId, Unsent};
 
 use crate::catchup::copy_rest;
-use crate::directory::{Group, Moment, NO_FRAME};
+use crate::directory::{Group, Moment, NO_FRAME, conflatable};
 use crate::limits::PASS_DESCRIPTORS_MAX;
 use crate::protocol;
 use crate::session::{NOT_MEMBER, State};
@@ -144,8 +144,8 @@ impl Worker {
         for number in &self.touched {
             let group = &mut self.directory.groups[*number as usize];
             let kept = group.owed.partition_point(|owed| owed.index < first);
-            let conflatable = group.owed.drain(kept..).filter(|owed| owed.conflatable).count() as u64;
-            group.frames_conflatable = group.frames_conflatable.wrapping_sub(conflatable);
+            group.frames_conflatable = group.frames_conflatable.wrapping_sub(conflatable(&group.owed[kept..]));
+            group.owed.truncate(kept);
         }
     }
 
@@ -219,8 +219,7 @@ impl Worker {
         let given = whole + usize::from(cut.is_some());
         let missing = &group.owed[given..];
         let next = missing.first().map_or(self.cursor, |owed| owed.index);
-        let conflatable = missing.iter().filter(|owed| owed.conflatable).count() as u64;
-        let served = group.frames_conflatable.wrapping_sub(conflatable);
+        let served = group.frames_conflatable.wrapping_sub(conflatable(missing));
         // The frame that was cut counts as delivered: its rest goes first.
         self.stats.frames_delivered.sub(missing.len() as u64);
         self.stats.bytes_delivered.sub(missing.iter().map(|owed| u64::from(owed.length)).sum());
@@ -276,7 +275,7 @@ impl Worker {
         let came = group.frames_conflatable;
         match group.owed.first() {
             Some(first) if session.member != NOT_MEMBER => {
-                let served = came.wrapping_sub(group.owed_conflatable());
+                let served = came.wrapping_sub(conflatable(&group.owed));
                 self.fall_behind(index, first.index, served, group.batch.before_seq);
             }
             _ => self.fall_behind(index, self.cursor, came, self.cursor_seq),
