@@ -18,11 +18,11 @@ use crate::{child, conformance, ebpf, repository, setup, tidy};
 ///   format        cargo fmt --check
 ///   tidy          cargo xtask tidy
 ///   lint          cargo clippy, no warning allowed
+///   docs          cargo doc, no warning allowed
 ///   ebpf          ebpf/prebuilt is what ebpf/src makes, where the BPF toolchain is installed
 ///   tests         cargo test: units, end to end, and as root network namespaces and eBPF
 ///   loom          the ring's model, every interleaving
 ///   conformance   the Autobahn cases over both engines
-///   docs          cargo doc, no warning allowed
 ///   leftovers     no process, namespace, interface, pin, mount, temporary file or change in the checkout stays
 ///
 /// Ends with a table of the steps, a line for each thing skipped, and `N passed, N failed, N skipped`: tests where a
@@ -44,11 +44,11 @@ enum Step {
     Format,
     Tidy,
     Lint,
+    Docs,
     Ebpf,
     Tests,
     Loom,
     Conformance,
-    Docs,
 }
 
 impl Step {
@@ -58,11 +58,11 @@ impl Step {
         Step::Format,
         Step::Tidy,
         Step::Lint,
+        Step::Docs,
         Step::Ebpf,
         Step::Tests,
         Step::Loom,
         Step::Conformance,
-        Step::Docs,
     ];
 
     fn name(self) -> &'static str {
@@ -71,11 +71,11 @@ impl Step {
             Step::Format => "format",
             Step::Tidy => "tidy",
             Step::Lint => "lint",
+            Step::Docs => "docs",
             Step::Ebpf => "ebpf",
             Step::Tests => "tests",
             Step::Loom => "loom",
             Step::Conformance => "conformance",
-            Step::Docs => "docs",
         }
     }
 }
@@ -227,6 +227,11 @@ impl Run {
                 &[],
                 BUILD_TIME_MAX,
             )),
+            Step::Docs => Found::one(self.cargo(
+                &["doc", "--workspace", "--no-deps"],
+                &[("RUSTDOCFLAGS", "-D warnings")],
+                BUILD_TIME_MAX,
+            )),
             Step::Ebpf => match ebpf::build(true) {
                 Ok(ebpf::Outcome::Built | ebpf::Outcome::Unchanged) => Found::one(Ok(())),
                 Ok(ebpf::Outcome::Differs(difference)) => Found::faults(vec![format!("ebpf/prebuilt: {difference}")]),
@@ -244,11 +249,6 @@ impl Run {
             }
             Step::Loom => self.loom(),
             Step::Conformance => self.conformance(),
-            Step::Docs => Found::one(self.cargo(
-                &["doc", "--workspace", "--no-deps"],
-                &[("RUSTDOCFLAGS", "-D warnings")],
-                BUILD_TIME_MAX,
-            )),
         }
     }
 

@@ -79,7 +79,7 @@ worker_stats! {
     frames_delivered: Counter, "Frames handed whole to the kernel, all sessions.";
     bytes_delivered: Counter, "Bytes of frames handed to the kernel, all sessions.";
     sends: Counter, "Sends of frames queued to the kernel.";
-    batches: Counter, "Sends of frames that may wait for each other: [[batching]].";
+    batches: Counter, "Sends of frames that may wait for each other (batching windows).";
     batches_filled: Counter, "Those of them that were due at bytes_max.";
     unsent: Counter, "Sends that the kernel did not take whole.";
     caught_up: Counter, "Times that a session that was behind became current again.";
