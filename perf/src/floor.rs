@@ -3,8 +3,8 @@
 //!
 //! The server is a process of its own, pinned to one core; the clients spin in this process on another, because a
 //! client that sleeps would charge the server for waking it. On loopback the receiving side's TCP work up to the
-//! socket is charged to the sender, for both servers alike. Runs alternate between the servers, so that a machine
-//! that changes its speed changes it for both.
+//! socket is charged to the sender, for both servers alike. Both are there at once and take turns, a round of messages
+//! each, so that a machine that changes its speed changes it for both.
 //!
 //! Every byte that a client receives is checked. A message counts as delivered when all clients have all of it; the
 //! next is published only then, either one at a time or eight at once, which a server may deliver with one send.
@@ -142,64 +142,87 @@ pub(crate) fn run(args: &FloorArgs) -> anyhow::Result<()> {
     let mut samples = Vec::new();
     for run in 1..=args.runs {
         for &engine in &args.engines {
-            for &server in &args.servers {
-                let measured = measure(&args.measured, engine, server)
-                    .with_context(|| format!("run {run}, {} on {}", server.name(), engine.name()))?;
-                for sample in measured {
-                    eprintln!(
-                        "run {run}  {:5} on {:5}  backlog {:2}  {:6.0} ns of server CPU per message",
-                        server.name(),
-                        engine.name(),
-                        sample.backlog,
-                        sample.cpu_ns_per_message,
-                    );
-                    samples.push(sample);
-                }
+            let measured = measure(&args.measured, engine, &args.servers)
+                .with_context(|| format!("run {run} on {}", engine.name()))?;
+            for sample in measured {
+                eprintln!(
+                    "run {run}  {:5} on {:5}  backlog {:2}  {:6.0} ns of server CPU per message",
+                    sample.server.name(),
+                    engine.name(),
+                    sample.backlog,
+                    sample.cpu_ns_per_message,
+                );
+                samples.push(sample);
             }
         }
     }
     report::write(args, &samples)
 }
 
-/// One run of a server, in each mode. This thread's CPU is the clients'.
-pub(crate) fn measure(args: &Measured, engine: EngineKind, kind: ServerKind) -> anyhow::Result<Vec<Sample>> {
-    let program = Command::new(std::env::current_exe()?);
-    let wanted = ServerArgs {
-        engine,
-        subscribers: args.subscribers as usize,
-        payload_bytes: args.payload_bytes.into(),
-        cpu: args.server_cpu,
-        spin_us: args.spin_us,
-    };
-    let mut server = Server::start(program, kind, &wanted)?;
-    let mut crowd = server.crowd(args.subscribers)?;
-    let mut number = 0;
+/// One run of these servers, in each mode. They are all there at once and take turns, a round each: what disturbs the
+/// machine for a second disturbs them alike. This thread's CPU is the clients'.
+pub(crate) fn measure(args: &Measured, engine: EngineKind, kinds: &[ServerKind]) -> anyhow::Result<Vec<Sample>> {
+    let mut contestants =
+        kinds.iter().map(|&kind| Contestant::start(args, engine, kind)).collect::<anyhow::Result<Vec<_>>>()?;
     let mut samples = Vec::new();
     for &backlog in &args.backlogs {
-        let mut round = |server: &mut Server| {
-            server.publish(backlog)?;
-            number += u64::from(backlog);
-            crowd.await_messages(number, PATIENCE)
-        };
         for _ in 0..args.warmup_rounds {
-            round(&mut server)?;
+            contestants.iter_mut().try_for_each(|it| it.round(backlog))?;
         }
-        let (cpu, wall) = (server.cpu()?, Instant::now());
+        let before = contestants.iter().map(|it| it.server.cpu()).collect::<anyhow::Result<Vec<_>>>()?;
+        let mut walls = vec![Duration::ZERO; contestants.len()];
         for _ in 0..args.rounds {
-            round(&mut server)?;
+            for (it, wall) in contestants.iter_mut().zip(&mut walls) {
+                let started = Instant::now();
+                it.round(backlog)?;
+                *wall += started.elapsed();
+            }
         }
-        let (cpu, wall) = (server.cpu()? - cpu, wall.elapsed());
         let messages = f64::from(args.rounds) * f64::from(backlog) * f64::from(args.subscribers);
-        samples.push(Sample {
-            engine,
-            server: kind,
-            backlog,
-            cpu_ns_per_message: cpu.as_nanos() as f64 / messages,
-            wall_ns_per_message: wall.as_nanos() as f64 / messages,
-        });
+        for ((it, before), wall) in contestants.iter().zip(before).zip(walls) {
+            samples.push(Sample {
+                engine,
+                server: it.server.kind,
+                backlog,
+                cpu_ns_per_message: (it.server.cpu()? - before).as_nanos() as f64 / messages,
+                wall_ns_per_message: wall.as_nanos() as f64 / messages,
+            });
+        }
     }
-    server.stop()?;
+    contestants.into_iter().try_for_each(|it| it.server.stop())?;
     Ok(samples)
+}
+
+/// A server and its subscribers, who are all there.
+struct Contestant {
+    server: Server,
+    crowd: Crowd,
+    /// Messages that were published.
+    number: u64,
+}
+
+impl Contestant {
+    fn start(args: &Measured, engine: EngineKind, kind: ServerKind) -> anyhow::Result<Contestant> {
+        let program = Command::new(std::env::current_exe()?);
+        let wanted = ServerArgs {
+            engine,
+            subscribers: args.subscribers as usize,
+            payload_bytes: args.payload_bytes.into(),
+            cpu: args.server_cpu,
+            spin_us: args.spin_us,
+        };
+        let named = || format!("{} on {}", kind.name(), engine.name());
+        let server = Server::start(program, kind, &wanted).with_context(named)?;
+        let crowd = server.crowd(args.subscribers).with_context(named)?;
+        Ok(Contestant { server, crowd, number: 0 })
+    }
+
+    /// So many messages, at once; returns when every client has all of them.
+    fn round(&mut self, backlog: u8) -> anyhow::Result<()> {
+        self.server.publish(backlog)?;
+        self.number += u64::from(backlog);
+        self.crowd.await_messages(self.number, PATIENCE).with_context(|| self.server.kind.name())
+    }
 }
 
 /// A server's process. It listens on an address that it prints, publishes as many messages as each byte on its standard

@@ -225,7 +225,7 @@ fn bare(args: &PeersArgs, payload_bytes: u16) -> anyhow::Result<Sample> {
         client_cpu: args.client_cpu,
         spin_us: 0,
     };
-    let samples = floor::measure(&measured, EngineKind::Uring, floor::ServerKind::Bare)?;
+    let samples = floor::measure(&measured, EngineKind::Uring, &[floor::ServerKind::Bare])?;
     Ok(Sample {
         contestant: Contestant::Bare,
         payload_bytes,

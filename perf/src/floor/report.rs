@@ -29,7 +29,7 @@ pub(super) fn write(args: &FloorArgs, samples: &[Sample]) -> anyhow::Result<()> 
     report::save(&report, args.out.as_deref(), "floor")
 }
 
-/// `{"bare": {"one": {…}, "backlog_8": {…}}, "blade": {…}, "blade_to_bare": {"one": 1.04, …}}`
+/// `{"bare": {"one": {…}, "backlog_8": {…}}, "blade": {…}, "blade_to_bare": {"one": {"median": 1.04, …}, …}}`
 fn results(args: &FloorArgs, samples: &[&Sample]) -> Value {
     let mut results = Map::new();
     for &server in &args.servers {
@@ -40,17 +40,22 @@ fn results(args: &FloorArgs, samples: &[&Sample]) -> Value {
         });
         results.insert(server.name().into(), modes.collect::<Map<_, _>>().into());
     }
-    let median = |server: ServerKind, mode: &str| results[server.name()][mode]["cpu_ns"].as_f64();
-    if let [ServerKind::Bare, ServerKind::Blade] | [ServerKind::Blade, ServerKind::Bare] = args.servers[..] {
-        let ratios = args.measured.backlogs.iter().filter_map(|&backlog| {
-            let mode = mode(backlog);
-            let ratio = median(ServerKind::Blade, &mode)? / median(ServerKind::Bare, &mode)?;
-            Some((mode, rounded(ratio, 3)))
-        });
-        let ratios: Map<_, _> = ratios.collect();
-        results.insert("blade_to_bare".into(), ratios.into());
+    if args.servers.contains(&ServerKind::Bare) && args.servers.contains(&ServerKind::Blade) {
+        let ratios = args.measured.backlogs.iter().map(|&backlog| (mode(backlog), ratio(samples, backlog)));
+        results.insert("blade_to_bare".into(), ratios.collect::<Map<_, _>>().into());
     }
     results.into()
+}
+
+/// The blade's CPU time by the bare loop's, of the same run: median, least and most over the runs.
+fn ratio(samples: &[&Sample], backlog: u8) -> Value {
+    let of = |server: ServerKind| {
+        let own = move |it: &&&Sample| it.server == server && it.backlog == backlog;
+        samples.iter().filter(own).map(|it| it.cpu_ns_per_message)
+    };
+    let ratios = of(ServerKind::Blade).zip(of(ServerKind::Bare)).map(|(blade, bare)| blade / bare);
+    let Spread { median, least, most } = Spread::of(ratios).unwrap_or_default();
+    json!({"median": rounded(median, 3), "min": rounded(least, 3), "max": rounded(most, 3)})
 }
 
 /// The name of a mode in results.
@@ -84,8 +89,10 @@ fn print(args: &FloorArgs, report: &Value) {
                     it["cpu_ns"], it["cpu_ns_min"], it["cpu_ns_max"]
                 );
             }
-            if let Some(ratio) = report[engine.name()]["blade_to_bare"][&mode].as_f64() {
-                eprintln!("  {:5}  {mode:10}  blade : bare = {ratio:.3}", engine.name());
+            let ratio = &report[engine.name()]["blade_to_bare"][&mode];
+            if ratio.is_object() {
+                let [median, least, most] = ["median", "min", "max"].map(|it| &ratio[it]);
+                eprintln!("  {:5}  {mode:10}  blade : bare = {median} ({least} to {most})", engine.name());
             }
         }
     }
