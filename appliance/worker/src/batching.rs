@@ -10,7 +10,8 @@ use crate::subject;
 pub struct Batching {
     /// A subject or pattern, as in a subscription.
     pub subjects: String,
-    /// From the moment that the worker sees a group's first frame until the group is sent all that has come.
+    /// From the moment that the worker sees a group's first frame until the group is sent all that has come, at most:
+    /// windows follow each other without a gap.
     pub ms_max: u32,
     /// Bytes for one session; with so many, the group is sent them at once; `batches_filled`.
     pub bytes_max: u32,
@@ -35,9 +36,16 @@ impl Window {
         found.map_or(Window::default(), |it| Window { ms_max: it.ms_max, bytes_max: it.bytes_max })
     }
 
-    /// Until when a frame may wait that has come now.
-    pub(crate) fn end_us(self, now_us: u64) -> u64 {
-        now_us + u64::from(self.ms_max) * 1_000
+    /// Until when a frame may wait that has come now for this group. A group's windows follow each other. Those of all
+    /// groups end in turn, so that no burst of sends holds everything up, nor does each wake the worker by itself.
+    pub(crate) fn end_us(self, now_us: u64, group: u32) -> u64 {
+        if !self.is_open() {
+            return now_us;
+        }
+        let len = u64::from(self.ms_max) * 1_000;
+        // Fibonacci hashing: neighbours lie far apart.
+        let turn = u64::from(group.wrapping_mul(0x9E37_79B9) >> (u32::BITS - TURNS.ilog2()));
+        now_us + len - (now_us + len - len * turn / u64::from(TURNS)) % len
     }
 
     /// Is there one?
@@ -48,5 +56,34 @@ impl Window {
     /// Are so many bytes enough for a send?
     pub(crate) fn is_filled_by(self, bytes: u64) -> bool {
         self.is_open() && bytes >= self.bytes_max.into()
+    }
+}
+
+/// Ends in each length of a window, over all groups.
+const TURNS: u32 = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn windows_of_a_group_follow_each_other_and_groups_take_turns() {
+        let window = Window { ms_max: 100, bytes_max: 1 };
+        let ends = |group| {
+            let ends: Vec<u64> = (5_000_000..5_300_000).step_by(777).map(|now| window.end_us(now, group)).collect();
+            assert!((5_000_000..).step_by(777).zip(&ends).all(|(now, end)| now < *end && *end <= now + 100_000));
+            BTreeSet::from_iter(ends).into_iter().collect::<Vec<u64>>()
+        };
+        let first: Vec<Vec<u64>> = (0..1_000).map(ends).collect();
+        assert!(first.iter().all(|ends| ends.windows(2).all(|pair| pair[1] - pair[0] == 100_000)));
+        let turns = BTreeSet::from_iter(first.iter().map(|ends| ends[0]));
+        assert_eq!(turns.len(), 16);
+        for turn in turns {
+            let in_turn = first.iter().filter(|ends| ends[0] == turn).count();
+            assert!((50..80).contains(&in_turn), "{in_turn} of a thousand groups in one of sixteen turns");
+        }
+        assert_eq!(Window::default().end_us(5, 1), 5, "no window, no waiting");
     }
 }

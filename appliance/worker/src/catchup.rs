@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     owed: Vec<(u64, u64)>,
     /// Scratch: subjects of which the plan has a frame already, where the session has lost some. Sorted.
     seen: Vec<u32>,
+    /// Scratch: ring indices that a session's history is looked for at.
+    candidates: Vec<u64>,
 }
 
 /// One session's send.
@@ -189,6 +191,7 @@ impl Worker {
                     let standing = view.plan(plan, behind, &mut self.text);
                     (planned.next, planned.after_seq) = (standing.next, standing.after_seq);
                     planned.dropped = standing.dropped;
+                    self.stats.catchup_descriptors.add(plan.candidates.len() as u64);
                 } else if group == NO_GROUP {
                     (planned.next, planned.after_seq) = (self.cursor, self.cursor_seq);
                 }
@@ -360,6 +363,7 @@ struct View<'a> {
 impl View<'_> {
     /// Plans frames for a session that is behind.
     fn plan(&self, plan: &mut Plan, behind: &mut Behind, text: &mut String) -> Standing {
+        plan.candidates.clear();
         let subjects = &self.directory.groups[self.group as usize].subjects;
         if subjects.iter().all(|(_, mode)| *mode == Mode::Conflate) {
             self.plan_newest(plan, behind, text)
@@ -408,15 +412,18 @@ impl View<'_> {
         behind.note_lost(self.oldest, self.tail, self.generation);
         let subjects = &self.directory.groups[self.group as usize].subjects;
         let first = plan.pieces.len();
-        let end = self.cursor.min(behind.next + CATCHUP_DESCRIPTORS_MAX);
         let mut standing =
             Standing { next: behind.next, after_seq: behind.after_seq, dropped: 0, generation: behind.generation };
         plan.seen.clear();
-        while standing.next < end && plan.pieces.len() - first < PASS_FRAMES_MAX - 1 {
-            let index = standing.next;
+        let mut candidates = std::mem::take(&mut plan.candidates);
+        let mut end = self.candidates(behind, &mut candidates);
+        for &index in &candidates {
             // Lapped in this very moment: the next pass finds the ring's new beginning.
-            let Ok(descriptor) = self.reader.descriptor(index) else { break };
-            standing.next += 1;
+            let descriptor = self.reader.descriptor(index).ok();
+            let Some(descriptor) = descriptor.filter(|_| plan.pieces.len() - first < PASS_FRAMES_MAX - 1) else {
+                end = index;
+                break;
+            };
             let is_refresh = descriptor.is_refresh();
             let before = Standing { next: index, ..standing };
             if !is_refresh {
@@ -453,10 +460,49 @@ impl View<'_> {
             plan.frame(&descriptor, index, self.lane, &standing, 0);
             standing.dropped = 0;
         }
-        if standing.next < self.cursor {
-            return standing;
+        plan.candidates = candidates;
+        if end < self.cursor {
+            return Standing { next: end, ..standing };
         }
         Standing { dropped: standing.dropped, ..self.current(standing.generation) }
+    }
+
+    /// Where in the ring to look for what a session lacks: indices, oldest first. Returns up to where they are all.
+    ///
+    /// A subject's frames are linked. Who has a few of ten thousand subjects is owed little of what has come, and finds
+    /// it by the links; else every update is looked at, as many as one pass allows.
+    fn candidates(&self, behind: &Behind, found: &mut Vec<u64>) -> u64 {
+        found.clear();
+        let subjects = &self.directory.groups[self.group as usize].subjects;
+        let end = self.cursor.min(behind.next + CATCHUP_DESCRIPTORS_MAX);
+        let came = self.cursor.saturating_sub(behind.next);
+        // No link leads from one numbering to another.
+        let from = behind.lost.first().map_or(behind.next, |lost| lost.from);
+        if from >= self.epoch_start && (subjects.len() as u64) < came && self.walk_back(behind.next, found) {
+            return self.cursor;
+        }
+        found.clear();
+        found.extend(behind.next..end);
+        end
+    }
+
+    /// The frames of the group's subjects from ring index `from` on, by their links. `false`: more than a pass may look
+    /// at.
+    fn walk_back(&self, from: u64, found: &mut Vec<u64>) -> bool {
+        for (subject, _) in &self.directory.groups[self.group as usize].subjects {
+            let mut index = self.directory.subjects[*subject as usize].newest;
+            while index != NO_FRAME && index >= from {
+                if found.len() as u64 == CATCHUP_DESCRIPTORS_MAX {
+                    return false;
+                }
+                found.push(index);
+                // Lapped in this very moment: older ones are gone, too.
+                let Ok(descriptor) = self.reader.descriptor(index) else { break };
+                index = descriptor.prev_index;
+            }
+        }
+        found.sort_unstable();
+        true
     }
 
     fn current(&self, generation: u32) -> Standing {

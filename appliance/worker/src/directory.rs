@@ -255,7 +255,7 @@ impl Directory {
         let (lanes, published_ns) = (&frame.lanes, frame.ts_publish_ns);
         let mut full = false;
         let Some(entry) = self.subjects.get_mut(frame.subject.0 as usize) else { return false };
-        let (window, due_us) = (entry.window, entry.window.end_us(moment.now_us));
+        let window = entry.window;
         for (number, mode) in &entry.groups {
             let group = &mut self.groups[*number as usize];
             if group.sessions == 0 {
@@ -267,6 +267,7 @@ impl Directory {
             }
             let conflatable = *mode == Mode::Conflate;
             group.frames_conflatable += u64::from(conflatable);
+            let due_us = window.end_us(moment.now_us, *number);
             if group.owed.is_empty() {
                 let before_seq = moment.before_seq;
                 group.batch = Batch { due_us, before_seq, published_ns, may_wait: true, ..Batch::default() };

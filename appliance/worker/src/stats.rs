@@ -83,6 +83,7 @@ worker_stats! {
     batches_filled: Counter, "Those of them that were due at bytes_max.";
     unsent: Counter, "Sends that the kernel did not take whole.";
     caught_up: Counter, "Times that a session that was behind became current again.";
+    catchup_descriptors: Counter, "Updates looked at for sessions that are behind and get every one.";
     frames_conflated: Counter, "Frames replaced by a newer one of their subject, told in a lagging notice.";
     gap_notices: Counter, "Gap notices sent: frames that had left the ring's history.";
     lapped: Counter, "Times that the publisher overtook this worker.";

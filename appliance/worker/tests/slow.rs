@@ -103,6 +103,31 @@ fn modes_mix_in_one_session() {
 }
 
 #[test]
+fn a_reader_of_one_subject_is_not_charged_for_the_others() {
+    for engine in ENGINES {
+        let mut blade = Blade::start(engine);
+        let mut slow = blade.subscriber(&["/X/S0/book"], "all");
+        let book = format!("\"{}\"", "x".repeat(50_000));
+        // 8 MB for the one that does not read, among a hundred times as many updates of others.
+        for n in 0..16_000u64 {
+            match n % 100 {
+                0 => blade.publish("/X/S0/book", &book),
+                other => blade.publish(&format!("/X/S{other}/bbo"), "0"),
+            };
+        }
+        blade.wait_stat("sessions_behind", |n| n == 1);
+        let mut checker = Checker::default();
+        while checker.frames < 160 {
+            checker.take(&slow.message(), true);
+        }
+        assert_eq!(checker.gap_notices, 0, "{engine}");
+        blade.wait_stat("sessions_behind", |n| n == 0);
+        let looked_at = blade.stat("catchup_descriptors");
+        assert!(looked_at < 16_000, "{engine}: {looked_at} updates were looked at for at most 160 that it was owed");
+    }
+}
+
+#[test]
 fn what_the_ring_no_longer_holds_is_a_gap_and_told() {
     for engine in ENGINES {
         // Room for about 2,000 frames.
