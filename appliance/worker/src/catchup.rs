@@ -32,6 +32,8 @@ pub(crate) struct Plan {
     seen: Vec<u32>,
     /// Scratch: ring indices that a session's history is looked for at.
     candidates: Vec<u64>,
+    /// Descriptors that this took.
+    looked_at: u64,
 }
 
 /// One session's send.
@@ -191,7 +193,7 @@ impl Worker {
                     let standing = view.plan(plan, behind, &mut self.text);
                     (planned.next, planned.after_seq) = (standing.next, standing.after_seq);
                     planned.dropped = standing.dropped;
-                    self.stats.catchup_descriptors.add(plan.candidates.len() as u64);
+                    self.stats.catchup_descriptors.add(plan.looked_at);
                 } else if group == NO_GROUP {
                     (planned.next, planned.after_seq) = (self.cursor, self.cursor_seq);
                 }
@@ -363,7 +365,7 @@ struct View<'a> {
 impl View<'_> {
     /// Plans frames for a session that is behind.
     fn plan(&self, plan: &mut Plan, behind: &mut Behind, text: &mut String) -> Standing {
-        plan.candidates.clear();
+        plan.looked_at = 0;
         let subjects = &self.directory.groups[self.group as usize].subjects;
         if subjects.iter().all(|(_, mode)| *mode == Mode::Conflate) {
             self.plan_newest(plan, behind, text)
@@ -416,14 +418,17 @@ impl View<'_> {
             Standing { next: behind.next, after_seq: behind.after_seq, dropped: 0, generation: behind.generation };
         plan.seen.clear();
         let mut candidates = std::mem::take(&mut plan.candidates);
-        let mut end = self.candidates(behind, &mut candidates);
+        let mut end = self.candidates(behind, &mut candidates, &mut plan.looked_at);
+        let mut reached = behind.next;
         for &index in &candidates {
+            plan.looked_at += 1;
             // Lapped in this very moment: the next pass finds the ring's new beginning.
             let descriptor = self.reader.descriptor(index).ok();
             let Some(descriptor) = descriptor.filter(|_| plan.pieces.len() - first < PASS_FRAMES_MAX - 1) else {
-                end = index;
+                end = reached;
                 break;
             };
+            reached = index + 1;
             let is_refresh = descriptor.is_refresh();
             let before = Standing { next: index, ..standing };
             if !is_refresh {
@@ -436,9 +441,7 @@ impl View<'_> {
             let is_first =
                 behind.lost.iter().any(|lost| lost.settled.binary_search(&subject).is_err()) && plan.see(subject);
             // The frame itself was lost, but it was its subject's newest, so that the ring kept it.
-            let is_kept = is_refresh
-                && is_first
-                && behind.lost.iter().any(|lost| (lost.from..lost.to).contains(&descriptor.origin));
+            let is_kept = is_refresh && is_first && behind.lost.iter().any(|lost| lost.holds(&descriptor));
             if is_refresh && !is_kept {
                 continue;
             }
@@ -471,37 +474,46 @@ impl View<'_> {
     ///
     /// A subject's frames are linked. Who has a few of ten thousand subjects is owed little of what has come, and finds
     /// it by the links; else every update is looked at, as many as one pass allows.
-    fn candidates(&self, behind: &Behind, found: &mut Vec<u64>) -> u64 {
+    fn candidates(&self, behind: &Behind, found: &mut Vec<u64>, looked_at: &mut u64) -> u64 {
         found.clear();
-        let subjects = &self.directory.groups[self.group as usize].subjects;
-        let end = self.cursor.min(behind.next + CATCHUP_DESCRIPTORS_MAX);
-        let came = self.cursor.saturating_sub(behind.next);
-        // No link leads from one numbering to another.
-        let from = behind.lost.first().map_or(behind.next, |lost| lost.from);
-        if from >= self.epoch_start && (subjects.len() as u64) < came && self.walk_back(behind.next, found) {
+        // Links lead all over the ring: worth it for a small part only.
+        let links_max = (self.cursor.saturating_sub(behind.next) / LINKS_DIVISOR).min(PASS_FRAMES_MAX as u64);
+        // No link leads from one numbering to another, and gaps are told by every number that has passed.
+        if behind.lost.is_empty()
+            && behind.next >= self.epoch_start
+            && self.walk_back(behind.next, links_max, found, looked_at)
+        {
             return self.cursor;
         }
+        let end = self.cursor.min(behind.next + CATCHUP_DESCRIPTORS_MAX);
         found.clear();
         found.extend(behind.next..end);
         end
     }
 
-    /// The frames of the group's subjects from ring index `from` on, by their links. `false`: more than a pass may look
-    /// at.
-    fn walk_back(&self, from: u64, found: &mut Vec<u64>) -> bool {
-        for (subject, _) in &self.directory.groups[self.group as usize].subjects {
+    /// The frames of the group's subjects from ring index `from` on, by their links. `false`: there are too many.
+    fn walk_back(&self, from: u64, links_max: u64, found: &mut Vec<u64>, looked_at: &mut u64) -> bool {
+        let subjects = &self.directory.groups[self.group as usize].subjects;
+        if subjects.len() as u64 > links_max {
+            return false;
+        }
+        // While the oldest of all is being refreshed, both it and its copy are there, and the copy's link leads past it.
+        found.push(from);
+        for (subject, _) in subjects {
             let mut index = self.directory.subjects[*subject as usize].newest;
             while index != NO_FRAME && index >= from {
-                if found.len() as u64 == CATCHUP_DESCRIPTORS_MAX {
+                if found.len() as u64 > links_max {
                     return false;
                 }
                 found.push(index);
+                *looked_at += 1;
                 // Lapped in this very moment: older ones are gone, too.
                 let Ok(descriptor) = self.reader.descriptor(index) else { break };
                 index = descriptor.prev_index;
             }
         }
         found.sort_unstable();
+        found.dedup();
         true
     }
 
@@ -549,6 +561,11 @@ impl Lost {
         if let Err(place) = self.settled.binary_search(&subject) {
             self.settled.insert(place, subject);
         }
+    }
+
+    /// Was the copied frame lost here, and the session has had none of its subject since?
+    fn holds(&self, copy: &Descriptor) -> bool {
+        (self.from..self.to).contains(&copy.origin) && self.settled.binary_search(&copy.subject.0).is_err()
     }
 
     /// Did the frame before this one lie in the lost stretch? Sequence numbers grow along the ring; updates of one
@@ -619,6 +636,8 @@ pub(crate) fn copy_rest(reader: &Reader, index: u64, lane: Lane, taken: usize, o
     reader.descriptor(index).is_ok_and(|descriptor| reader.copy_frame_from(&descriptor, lane, taken, out).is_ok())
 }
 
+/// A sixteenth of what has come, at most, is looked for by links.
+const LINKS_DIVISOR: u64 = 16;
 /// Lost stretches that one session remembers apart; older ones are merged.
 const LOST_STRETCHES_MAX: usize = 8;
 /// A piece that is no frame of a subject.

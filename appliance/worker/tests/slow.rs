@@ -162,6 +162,41 @@ fn what_the_ring_no_longer_holds_is_a_gap_and_told() {
 }
 
 #[test]
+fn what_the_ring_kept_comes_once_however_often_its_reader_is_left_behind() {
+    for engine in ENGINES {
+        let config = BladeConfig { index_len: 4_096, lane_len: 1 << 20, ..BladeConfig::default() };
+        let mut blade = Blade::start_with(engine, config);
+        let mut slow = blade.subscriber(&["/X/**"], "all");
+        let mut checker = Checker::default();
+        for round in 0..3u64 {
+            for n in 1..=20_000u64 {
+                blade.publish(&format!("/X/S{}/bbo", n % 7), &data(n));
+                if round == 0 && n == 12_000 {
+                    blade.publish("/X/ONCE/bbo", &data(n));
+                }
+                if n % 100 == 0 {
+                    let published = blade.writer.stats().published + blade.writer.stats().refreshed;
+                    blade.wait_stat("descriptors", |read| read + 1 >= published);
+                }
+            }
+            // It reads as far as to that frame, or a little further, and is left behind again.
+            for _ in 0..if round == 0 { usize::MAX } else { 300 } {
+                if checker.newest.contains_key("/X/ONCE/bbo") && round == 0 {
+                    break;
+                }
+                checker.take(&slow.message(), true);
+            }
+            assert_eq!(blade.stat("sessions_behind"), 1, "{engine}: it has caught up in round {round}");
+        }
+        blade.publish("/X/LAST/bbo", "0");
+        while !checker.newest.contains_key("/X/LAST/bbo") {
+            checker.take(&slow.message(), true);
+        }
+        assert!(checker.gap_notices >= 14, "{engine}: {} gaps", checker.gap_notices);
+    }
+}
+
+#[test]
 fn a_worker_that_was_overtaken_says_so_and_goes_on() {
     for engine in ENGINES {
         let config = BladeConfig { index_len: 1_024, lane_len: 1 << 20, ..BladeConfig::default() };
