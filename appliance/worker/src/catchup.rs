@@ -497,7 +497,7 @@ impl View<'_> {
         if subjects.len() as u64 > links_max {
             return false;
         }
-        // While the oldest of all is being refreshed, both it and its copy are there, and the copy's link leads past it.
+        // While the oldest of all is being refreshed, both it and its copy are there; the copy's link leads past it.
         found.push(from);
         for (subject, _) in subjects {
             let mut index = self.directory.subjects[*subject as usize].newest;

@@ -123,7 +123,8 @@ fn a_reader_of_one_subject_is_not_charged_for_the_others() {
         assert_eq!(checker.gap_notices, 0, "{engine}");
         blade.wait_stat("sessions_behind", |n| n == 0);
         let looked_at = blade.stat("catchup_descriptors");
-        assert!(looked_at < 16_000, "{engine}: {looked_at} updates were looked at for at most 160 that it was owed");
+        // Some eighty sends, before each of which what is still owed is looked for; 200,000 with all others' updates.
+        assert!(looked_at < 50_000, "{engine}: {looked_at} updates were looked at for the 160 that it was owed");
     }
 }
 
