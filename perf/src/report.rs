@@ -41,6 +41,12 @@ impl Spread {
         values.sort_by(f64::total_cmp);
         Some(Spread { median: *values.get(values.len() / 2)?, least: *values.first()?, most: *values.last()? })
     }
+
+    /// `{median_name: …, "min": …, "max": …}`
+    pub(crate) fn json(self, median_name: &str, digits: i32) -> Value {
+        let Spread { median, least, most } = self;
+        json!({median_name: rounded(median, digits), "min": rounded(least, digits), "max": rounded(most, digits)})
+    }
 }
 
 pub(crate) fn rounded(number: f64, digits: i32) -> Value {

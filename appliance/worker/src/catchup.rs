@@ -17,6 +17,7 @@ use crate::limits::{CATCHUP_DESCRIPTORS_MAX, PASS_CATCHUPS_MAX, PASS_FRAMES_MAX}
 use crate::protocol::{self, Mode};
 use crate::session::{Behind, Lost, NO_GROUP, State};
 use crate::slices::{push_bytes, push_frame};
+use crate::stats::WorkerStats;
 use crate::worker::{Action, Worker};
 
 /// What one call of `serve` is about to send: pieces of many sessions, one after the other.
@@ -32,8 +33,6 @@ pub(crate) struct Plan {
     seen: Vec<u32>,
     /// Scratch: ring indices that a session's history is looked for at.
     candidates: Vec<u64>,
-    /// Descriptors that this took.
-    looked_at: u64,
 }
 
 /// One session's send.
@@ -178,6 +177,7 @@ impl Worker {
                 planned.after_seq = behind.after_seq;
                 if extra.replay.is_none() && group != NO_GROUP {
                     let view = View {
+                        stats: &self.stats,
                         reader: &self.reader,
                         directory: &self.directory,
                         lane,
@@ -193,7 +193,6 @@ impl Worker {
                     let standing = view.plan(plan, behind, &mut self.text);
                     (planned.next, planned.after_seq) = (standing.next, standing.after_seq);
                     planned.dropped = standing.dropped;
-                    self.stats.catchup_descriptors.add(plan.looked_at);
                 } else if group == NO_GROUP {
                     (planned.next, planned.after_seq) = (self.cursor, self.cursor_seq);
                 }
@@ -348,6 +347,7 @@ impl Behind {
 
 /// What planning looks at.
 struct View<'a> {
+    stats: &'a WorkerStats,
     reader: &'a Reader,
     directory: &'a Directory,
     lane: Lane,
@@ -365,7 +365,6 @@ struct View<'a> {
 impl View<'_> {
     /// Plans frames for a session that is behind.
     fn plan(&self, plan: &mut Plan, behind: &mut Behind, text: &mut String) -> Standing {
-        plan.looked_at = 0;
         let subjects = &self.directory.groups[self.group as usize].subjects;
         if subjects.iter().all(|(_, mode)| *mode == Mode::Conflate) {
             self.plan_newest(plan, behind, text)
@@ -418,10 +417,10 @@ impl View<'_> {
             Standing { next: behind.next, after_seq: behind.after_seq, dropped: 0, generation: behind.generation };
         plan.seen.clear();
         let mut candidates = std::mem::take(&mut plan.candidates);
-        let mut end = self.candidates(behind, &mut candidates, &mut plan.looked_at);
+        let mut end = self.candidates(behind, &mut candidates);
         let mut reached = behind.next;
         for &index in &candidates {
-            plan.looked_at += 1;
+            self.stats.catchup_descriptors.add(1);
             // Lapped in this very moment: the next pass finds the ring's new beginning.
             let descriptor = self.reader.descriptor(index).ok();
             let Some(descriptor) = descriptor.filter(|_| plan.pieces.len() - first < PASS_FRAMES_MAX - 1) else {
@@ -474,15 +473,13 @@ impl View<'_> {
     ///
     /// A subject's frames are linked. Who has a few of ten thousand subjects is owed little of what has come, and finds
     /// it by the links; else every update is looked at, as many as one pass allows.
-    fn candidates(&self, behind: &Behind, found: &mut Vec<u64>, looked_at: &mut u64) -> u64 {
+    fn candidates(&self, behind: &Behind, found: &mut Vec<u64>) -> u64 {
         found.clear();
         // Links lead all over the ring: worth it for a small part only.
         let links_max = (self.cursor.saturating_sub(behind.next) / LINKS_DIVISOR).min(PASS_FRAMES_MAX as u64);
         // No link leads from one numbering to another, and gaps are told by every number that has passed.
-        if behind.lost.is_empty()
-            && behind.next >= self.epoch_start
-            && self.walk_back(behind.next, links_max, found, looked_at)
-        {
+        let is_linked = behind.lost.is_empty() && behind.next >= self.epoch_start;
+        if is_linked && self.walk_back(behind.next, links_max, found) {
             return self.cursor;
         }
         let end = self.cursor.min(behind.next + CATCHUP_DESCRIPTORS_MAX);
@@ -492,7 +489,7 @@ impl View<'_> {
     }
 
     /// The frames of the group's subjects from ring index `from` on, by their links. `false`: there are too many.
-    fn walk_back(&self, from: u64, links_max: u64, found: &mut Vec<u64>, looked_at: &mut u64) -> bool {
+    fn walk_back(&self, from: u64, links_max: u64, found: &mut Vec<u64>) -> bool {
         let subjects = &self.directory.groups[self.group as usize].subjects;
         if subjects.len() as u64 > links_max {
             return false;
@@ -506,7 +503,7 @@ impl View<'_> {
                     return false;
                 }
                 found.push(index);
-                *looked_at += 1;
+                self.stats.catchup_descriptors.add(1);
                 // Lapped in this very moment: older ones are gone, too.
                 let Ok(descriptor) = self.reader.descriptor(index) else { break };
                 index = descriptor.prev_index;

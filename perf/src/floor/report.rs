@@ -54,8 +54,7 @@ fn ratio(samples: &[&Sample], backlog: u8) -> Value {
         samples.iter().filter(own).map(|it| it.cpu_ns_per_message)
     };
     let ratios = of(ServerKind::Blade).zip(of(ServerKind::Bare)).map(|(blade, bare)| blade / bare);
-    let Spread { median, least, most } = Spread::of(ratios).unwrap_or_default();
-    json!({"median": rounded(median, 3), "min": rounded(least, 3), "max": rounded(most, 3)})
+    Spread::of(ratios).unwrap_or_default().json("median", 3)
 }
 
 /// The name of a mode in results.

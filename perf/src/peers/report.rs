@@ -81,8 +81,7 @@ fn server(args: &PeersArgs, contestant: Contestant, samples: &[Sample]) -> Value
 
 /// Median, least and most.
 fn spread(values: impl IntoIterator<Item = f64>, name: &str, digits: i32) -> Value {
-    let Some(Spread { median, least, most }) = Spread::of(values) else { return Value::Null };
-    json!({name: rounded(median, digits), "min": rounded(least, digits), "max": rounded(most, digits)})
+    Spread::of(values).map_or(Value::Null, |spread| spread.json(name, digits))
 }
 
 struct Verdict {
