@@ -4,7 +4,8 @@
 //! - [`Inbound`] turns a client's bytes into events, unmasking them in place (sections 5, 6.2, 7.4 and 8.1);
 //! - [`frame`] writes what a server sends (section 5.2): never masked, hence the same bytes for every subscriber;
 //! - [`close`] names the close codes (section 7.4, and our own);
-//! - [`client`] is the other end, for our own clients, load generators and tests.
+//! - [`client`] is the other end, for our own clients, load generators and tests;
+//! - [`json`] is what all that read JSON from outside have in common.
 //!
 //! Origins, tokens and paths are the worker's business: here they are parsed, not judged. Nothing that a peer sends
 //! panics, allocates beyond the limits of [`InboundLimits`], or costs more than time linear in its length.
@@ -15,6 +16,7 @@ pub mod close;
 pub mod frame;
 pub mod handshake;
 mod inbound;
+pub mod json;
 pub mod limits;
 mod mask;
 

@@ -1,5 +1,6 @@
 //! The subscriber protocol (docs/PROTOCOL.md): requests parsed, replies and notices written. No sessions, no sockets.
 
+use fanblade_wire::json::Object;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -72,7 +73,7 @@ pub(crate) struct Refusal {
 
 /// Parses one request.
 pub(crate) fn parse(text: &str) -> Result<Request, Refusal> {
-    let fields: Fields<'_> =
+    let Object(fields): Object<Fields<'_>> =
         serde_json::from_str(text).map_err(|error| Refusal::new(None, "bad_request", error.to_string()))?;
     let id = checked_id(fields.id)?;
     let refuse = |code, message: String| Refusal::new(id.clone(), code, message);
@@ -99,7 +100,9 @@ pub(crate) fn parse(text: &str) -> Result<Request, Refusal> {
                 subjects: checked_subjects(fields.subjects, &id)?,
                 mode,
                 snapshot: fields.snapshot.unwrap_or(true),
-                resume: fields.resume.map(|resume| Resume { epoch: resume.epoch.into_owned(), seq: resume.seq }),
+                resume: fields
+                    .resume
+                    .map(|Object(resume)| Resume { epoch: resume.epoch.into_owned(), seq: resume.seq }),
             }
         }
         "unsubscribe" => {
@@ -118,7 +121,7 @@ pub(crate) fn parse(text: &str) -> Result<Request, Refusal> {
 
 /// The id of a request that is not even parsed otherwise; `None` where that cannot be told.
 pub(crate) fn request_id(text: &str) -> Option<String> {
-    let fields: Fields<'_> = serde_json::from_str(text).ok()?;
+    let Object(fields): Object<Fields<'_>> = serde_json::from_str(text).ok()?;
     checked_id(fields.id).ok()?
 }
 
@@ -302,7 +305,7 @@ struct Fields<'a> {
     #[serde(default)]
     snapshot: Option<bool>,
     #[serde(borrow, default)]
-    resume: Option<ResumeFields<'a>>,
+    resume: Option<Object<ResumeFields<'a>>>,
     /// Named in the protocol for `sampled`, which this version refuses by its mode.
     #[serde(default, rename = "interval_ms")]
     _interval_ms: Option<u64>,
@@ -342,7 +345,16 @@ mod tests {
     fn wrong_requests_are_refused_with_the_reason() {
         for (text, code, part) in [
             ("", "bad_request", "EOF"),
-            ("[]", "bad_request", ""),
+            ("[]", "bad_request", "expected an object"),
+            (r#"["ping",5]"#, "bad_request", "expected an object"),
+            (r#"["list"]"#, "bad_request", "expected an object"),
+            (r#"["subscribe",1,["/X/a/v"]]"#, "bad_request", "expected an object"),
+            (r#"["subscribe",2,["/X/a/v"],"all",false,["e",1]]"#, "bad_request", "expected an object"),
+            (r#"{"op":"subscribe","subjects":["/a/b"],"resume":["e",1]}"#, "bad_request", "expected an object"),
+            (r#"{"op":"subscribe","subjects":{"0":"/a/b"}}"#, "bad_request", "expected a sequence"),
+            (r#"{"op":"ping","op":"list"}"#, "bad_request", "duplicate field `op`"),
+            (r#"{"op":"subscribe","subjects":["/a/b"],"subjects":["/a/c"]}"#, "bad_request", "duplicate field"),
+            (r#"{"op":"ping","id":1,"id":2}"#, "bad_request", "duplicate field `id`"),
             (r#"{"op":"subscribe","subjects":["/a/b"],"snapshoot":true}"#, "bad_request", "unknown field `snapshoot`"),
             (r#"{"op":"subscribe"}"#, "bad_request", "`subjects` is missing"),
             (r#"{"op":"subscribe","subjects":["a"]}"#, "bad_subject", "subjects[0] `a`: a subject begins with '/'"),
