@@ -121,7 +121,7 @@ fn kraken_books_are_verified_and_trades_are_counted() {
         kraken_checksum(&[("600102", "100000"), ("600101", "10000000"), ("600090", "154582015")]),
     );
     upstream.send(&snapshot);
-    let value = subscriber.value("/KRAKEN/BTC-USD/book");
+    let value = subscriber.value("/KRAKEN/BTC~2FUSD/book");
     assert_eq!(value["bids"], json!([["60010.1", "0.10000000"], ["60009.0", "1.54582015"]]), "quantities as written");
     let update = |qty: &str, checksum: u32| {
         format!(
@@ -131,20 +131,20 @@ fn kraken_books_are_verified_and_trades_are_counted() {
     };
     let checksum = kraken_checksum(&[("600102", "100000"), ("600103", "20000000"), ("600090", "154582015")]);
     upstream.send(&update("0.20000000", checksum));
-    let value = subscriber.value("/KRAKEN/BTC-USD/book");
+    let value = subscriber.value("/KRAKEN/BTC~2FUSD/book");
     assert_eq!(value["asks"], json!([["60010.2", "0.00100000"], ["60010.3", "0.20000000"]]));
     assert_eq!(value["checksum"], checksum);
 
     // A message was lost: the checksum is of a book that we do not have.
     upstream.send(&update("0.30000000", 7));
-    let gap = json!({"op": "notice", "kind": "gap", "subject": "/KRAKEN/BTC-USD/book", "from": 1, "to": 2});
+    let gap = json!({"op": "notice", "kind": "gap", "subject": "/KRAKEN/BTC~2FUSD/book", "from": 1, "to": 2});
     assert_eq!(subscriber.notice("gap"), gap);
     upstream.expect(&book("unsubscribe", &["BTC/USD"]));
     upstream.expect(&book("subscribe", &["BTC/USD"]));
     // What is still on its way changes a book that nobody has.
     upstream.send(&update("0.20000000", checksum));
     upstream.send(&snapshot);
-    assert_eq!(subscriber.value("/KRAKEN/BTC-USD/book")["asks"], json!([["60010.2", "0.00100000"]]));
+    assert_eq!(subscriber.value("/KRAKEN/BTC~2FUSD/book")["asks"], json!([["60010.2", "0.00100000"]]));
 
     let trade = |kind: &str, ids: &[u64]| {
         let trades: Vec<String> = ids
@@ -160,11 +160,10 @@ fn kraken_books_are_verified_and_trades_are_counted() {
     };
     upstream.send(&trade("snapshot", &[4_665_846, 4_665_847]));
     upstream.send(&trade("update", &[4_665_848, 4_665_850]));
-    let ids = [(); 4].map(|()| subscriber.value("/KRAKEN/ETH-USD/trade")["trade_id"].take());
+    let ids = [(); 4].map(|()| subscriber.value("/KRAKEN/ETH~2FUSD/trade")["trade_id"].take());
     assert_eq!(ids, [4_665_846, 4_665_847, 4_665_848, 4_665_850].map(Value::from));
     assert!(subscriber.newest_text().contains(r#""price":1285.10,"qty":6.42300000,"#), "{}", subscriber.newest_text());
-    let gap =
-        json!({"op": "notice", "kind": "gap", "subject": "/KRAKEN/ETH-USD/trade", "from": 4_665_848, "to": 4_665_849});
+    let gap = json!({"op": "notice", "kind": "gap", "subject": "/KRAKEN/ETH~2FUSD/trade", "from": 4_665_848, "to": 4_665_849});
     assert_eq!(subscriber.notice("gap"), gap);
 
     upstream.send(

@@ -167,6 +167,7 @@ mod tests {
         assert_eq!(name(2, "AAPL"), Err(Skipped::SymbolMismatch));
         assert_eq!(name(0, "MSFT"), Err(Skipped::LocateZero));
         assert_eq!(name(u16::MAX, "MSFT"), Ok("MSFT".to_owned()));
-        assert_eq!(instruments.iter().map(|(locate, _)| locate).collect::<Vec<_>>(), [1, u16::MAX]);
+        assert_eq!(name(7, "Msft"), Ok("Msft".to_owned()), "another instrument");
+        assert_eq!(instruments.iter().map(|(locate, _)| locate).collect::<Vec<_>>(), [1, 7, u16::MAX]);
     }
 }

@@ -9,6 +9,13 @@ pub(super) const MESSAGE_DEPTH_MAX: usize = 64;
 /// of one more are dropped, and counted as the trouble `too_many_subjects`.
 pub(super) const SUBJECTS_MAX: usize = 1 << 16;
 
+/// Names that make no subject, each told once as the trouble `bad_name`; what further ones make is only counted as
+/// malformed.
+pub(super) const REFUSED_NAMES_MAX: usize = 1_024;
+
+/// Bytes of such a name that are remembered, so that it is not told again. Longer ones that begin alike are told once.
+pub(super) const REFUSED_NAME_LEN_MAX: usize = 1_024;
+
 /// So many messages in a row with numbers that have been there are dropped as duplicates; with the next one the venue
 /// is believed to have begun to count anew: the trouble `sequence_restart`, and a gap. Replays after a reconnection are
 /// shorter: Kraken sends 50 trades.

@@ -94,8 +94,16 @@ impl Mapper {
     }
 
     pub(super) fn totals(&self) -> Totals {
-        let Counts { duplicates, without_book } = self.subjects.counts;
-        Totals { duplicates: self.totals.duplicates + duplicates, without_book, ..self.totals }
+        let Counts { duplicates, without_book, bad_names } = self.subjects.counts;
+        let Totals { messages, bytes, unmatched, .. } = self.totals;
+        Totals {
+            messages,
+            bytes,
+            unmatched,
+            malformed: self.totals.malformed + bad_names,
+            duplicates: self.totals.duplicates + duplicates,
+            without_book,
+        }
     }
 
     fn read(&mut self, text: &str, arrival: Arrival, out: &mut Batch, faults: &mut Faults) {

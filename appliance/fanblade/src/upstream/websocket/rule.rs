@@ -7,7 +7,7 @@ use super::extract::{Found, Plan, Slot, elements};
 use super::pattern::{Expected, Pattern};
 use super::pointer::{Place, Pointer};
 use super::sequence::Numbers;
-use super::template::{Part, Template, push_segment};
+use super::template::{Part, SubjectPart, Template, push_segment};
 use super::value::{self, TimeFormat};
 
 /// What becomes of a kind of message.
@@ -16,7 +16,7 @@ pub(super) struct Rule {
     matches: Matcher,
     /// From the message down to the elements: the array in what was read before, and how its elements are read.
     levels: Vec<(Slot, Plan)>,
-    subject: Filling,
+    subject: Vec<SubjectPiece>,
     data: Option<Source>,
     ts: Option<(Source, TimeFormat)>,
     sequence: Option<Sequence>,
@@ -73,6 +73,12 @@ enum Piece {
     Value(Source),
 }
 
+#[derive(Debug)]
+enum SubjectPiece {
+    Literal(String),
+    Value { source: Source, separators: String },
+}
+
 impl Matcher {
     pub(super) fn new(pattern: &Pattern, plan: &mut Plan) -> Matcher {
         Matcher(pattern.0.iter().map(|(pointer, expected)| (plan.add(pointer), expected.clone())).collect())
@@ -99,6 +105,13 @@ impl Rule {
             }
             _ => Source { place: place.clone(), slot: plan.add(&place.pointer), is_outer: true },
         };
+        let subject_piece = |part: &SubjectPart| match part {
+            SubjectPart::Literal(text) => SubjectPiece::Literal(text.clone()),
+            SubjectPart::Value { place, separators } => {
+                SubjectPiece::Value { source: source(place), separators: separators.clone() }
+            }
+        };
+        let subject = config.subject.0.iter().map(subject_piece).collect();
         let mut filling = |template: &Template| {
             let piece = |part: &Part| match part {
                 Part::Literal(text) => Piece::Literal(text.clone()),
@@ -106,7 +119,6 @@ impl Rule {
             };
             Filling(template.0.iter().map(piece).collect())
         };
-        let subject = filling(&config.subject.0);
         let resubscribe = config.resubscribe.iter().map(|template| filling(template.get_ref())).collect();
         let sequence = config.sequence.as_ref().map(|last| Sequence {
             last: source(last),
@@ -150,23 +162,21 @@ impl Rule {
         descend(&self.levels, outer, outer, text, sink, fault);
     }
 
+    /// The element's subject, whether or not it is one in the end: its names may be too long.
     pub(super) fn subject(&self, element: Element<'_, '_>, out: &mut String) -> Result<(), String> {
         out.clear();
-        for piece in &self.subject.0 {
+        for piece in &self.subject {
             match piece {
-                Piece::Literal(text) => out.push_str(text),
-                Piece::Value(source) => {
+                SubjectPiece::Literal(text) => out.push_str(text),
+                SubjectPiece::Value { source, separators } => {
                     let text = value::text(source.find(element)?).ok_or_else(|| source.is_no("text"))?;
-                    if !push_segment(out, &text) {
+                    if !push_segment(out, &text, separators) {
                         return Err(source.is_no("part of a subject: it is empty"));
                     }
                 }
             }
         }
-        match fanblade_worker::check_subject(out) {
-            Ok(()) => Ok(()),
-            Err(error) => Err(format!("`{}` is no subject: {error}", value::excerpt(out, 140))),
-        }
+        Ok(())
     }
 
     pub(super) fn data<'a>(&self, element: Element<'_, 'a>) -> Result<&'a str, String> {

@@ -1,15 +1,20 @@
 //! What has to be remembered of each subject: how far its numbers have got, and its book.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
+
+use fanblade_worker::SubjectError;
 
 use crate::config::{OnGap, Scope};
 
 use super::batch::Batch;
 use super::book::{Book, BookFault};
-use super::limits::{BOOK_LEVELS_MAX, RESUBSCRIBE_MS_MIN, SUBJECTS_MAX};
+use super::limits::{
+    BOOK_LEVELS_MAX, REFUSED_NAME_LEN_MAX, REFUSED_NAMES_MAX, RESUBSCRIBE_MS_MIN, SUBJECTS_MAX, TEXT_LEN_MAX,
+};
 use super::rule::{BookRule, Element, Rule};
 use super::sequence::{Tracker, Verdict};
+use super::value;
 
 /// All subjects that have anything to remember.
 #[derive(Debug, Default)]
@@ -19,6 +24,8 @@ pub(super) struct Subjects {
     levels: usize,
     /// Subjects' names are made here.
     name: String,
+    /// Those that make no subject, as far as they were told.
+    refused: HashSet<Box<str>>,
     pub(super) counts: Counts,
 }
 
@@ -29,6 +36,8 @@ pub(super) struct Counts {
     pub(super) duplicates: u64,
     /// Changes of a book whose whole is not known.
     pub(super) without_book: u64,
+    /// Their names make no subject.
+    pub(super) bad_names: u64,
 }
 
 /// When a message came.
@@ -73,8 +82,13 @@ impl Subjects {
         arrival: Arrival,
         out: &mut Batch,
     ) -> Result<(), String> {
-        let Self { known, levels, name, counts } = self;
+        let Self { known, levels, name, refused, counts } = self;
         rule.subject(element, name)?;
+        if let Err(error) = fanblade_worker::check_subject(name) {
+            counts.bad_names += 1;
+            tell_once(refused, name, error, out);
+            return Ok(());
+        }
         let numbers = rule.numbers(element)?;
         if numbers.is_none() && rule.book.is_none() {
             return publish(rule, element, name, rule.data(element)?, seq, arrival, out);
@@ -128,6 +142,18 @@ impl Subjects {
                 }
             }
         }
+    }
+}
+
+/// Nothing is cut to make a subject of it: two instruments could become one.
+fn tell_once(refused: &mut HashSet<Box<str>>, name: &str, error: SubjectError, out: &mut Batch) {
+    let mut end = name.len().min(REFUSED_NAME_LEN_MAX);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    if refused.len() < REFUSED_NAMES_MAX && refused.insert(name[..end].into()) {
+        let name = value::excerpt(name, TEXT_LEN_MAX);
+        out.trouble("bad_name", &format!("`{name}` is no subject, so that its values are dropped: {error}"));
     }
 }
 

@@ -1,5 +1,6 @@
 //! Texts with holes that values of a message fill: `/KRAKEN/{/symbol}/trade`.
 
+use std::fmt::Write as _;
 use std::str::FromStr;
 
 use super::pointer::Place;
@@ -39,9 +40,20 @@ impl FromStr for Template {
     }
 }
 
-/// A subject's template: what it makes is a subject, whatever fills its holes.
+/// A subject's template: what it makes is a subject, whatever fills its holes, and no two fillings make the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SubjectTemplate(pub(super) Template);
+pub(crate) struct SubjectTemplate(pub(super) Vec<SubjectPart>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum SubjectPart {
+    Literal(String),
+    /// `separators`: what ends a hole of this segment. Within the values it is escaped, so that `A-B` and `C` do not
+    /// make what `A` and `B-C` make.
+    Value {
+        place: Place,
+        separators: String,
+    },
+}
 
 impl FromStr for SubjectTemplate {
     type Err = String;
@@ -57,19 +69,76 @@ impl FromStr for SubjectTemplate {
             })
             .collect();
         match fanblade_worker::check_subject(&filled) {
-            Ok(()) if !fanblade_worker::is_pattern(&filled) => Ok(SubjectTemplate(template)),
+            Ok(()) if !fanblade_worker::is_pattern(&filled) => separated(text, template.0).map(SubjectTemplate),
             Ok(()) => Err(format!("`{text}` would make a pattern; a segment cannot be `*` or `**`")),
             Err(error) => Err(format!("`{text}` makes no subject: {error}, as in \"/VENUE/{{/symbol}}/trade\"")),
         }
     }
 }
 
-/// Adds a value's text to a subject, within one segment: what cannot stand there becomes `-`, as in `BTC-USD` for
-/// `BTC/USD`. Nothing to add: false.
-pub(super) fn push_segment(out: &mut String, text: &str) -> bool {
-    out.extend(text.chars().map(|c| if c.is_ascii_graphic() && c != '/' && c != '*' { c } else { '-' }));
+/// Finds what separates the holes of each segment. There has to be something.
+fn separated(text: &str, parts: Vec<Part>) -> Result<Vec<SubjectPart>, String> {
+    let mut subject: Vec<SubjectPart> = Vec::new();
+    // Of the segment at hand: its holes in `subject`, and what separates them.
+    let (mut holes, mut separators) = (Vec::<usize>::new(), String::new());
+    let mut between = String::new();
+    for part in parts {
+        match part {
+            Part::Literal(literal) => {
+                if literal.contains('/') {
+                    settle(&mut subject, &mut holes, &mut separators);
+                }
+                between = literal.rsplit('/').next().unwrap_or_default().to_owned();
+                subject.push(SubjectPart::Literal(literal));
+            }
+            Part::Value(place) => {
+                if !holes.is_empty() {
+                    let first = between.chars().next().filter(|first| *first != ESCAPE).ok_or_else(|| {
+                        format!(
+                            "`{text}`: between two holes of one segment there must be something that is no `{ESCAPE}`, \
+                             so that no two values make one subject, as in {{/base}}-{{/quote}}"
+                        )
+                    })?;
+                    separators.push(first);
+                }
+                between.clear();
+                holes.push(subject.len());
+                subject.push(SubjectPart::Value { place, separators: String::new() });
+            }
+        }
+    }
+    settle(&mut subject, &mut holes, &mut separators);
+    Ok(subject)
+}
+
+fn settle(subject: &mut [SubjectPart], holes: &mut Vec<usize>, found: &mut String) {
+    for hole in holes.drain(..) {
+        if let Some(SubjectPart::Value { separators, .. }) = subject.get_mut(hole) {
+            separators.clone_from(found);
+        }
+    }
+    found.clear();
+}
+
+/// Adds a value's text to a subject, within one segment, so that the text can be had back: `~` and the two digits of
+/// each byte in UTF-8 stand for what cannot be there, `BTC~2FUSD` for `BTC/USD`. `%` is escaped as well, so that a
+/// decoder of percent escapes reads it with `%` in place of `~`. Nothing to add: false.
+pub(super) fn push_segment(out: &mut String, text: &str, separators: &str) -> bool {
+    for char in text.chars() {
+        let is_itself = char.is_ascii_graphic() && !matches!(char, '/' | '*' | '%' | ESCAPE);
+        if is_itself && !separators.contains(char) {
+            out.push(char);
+            continue;
+        }
+        for byte in char.encode_utf8(&mut [0; 4]).bytes() {
+            let _ = write!(out, "{ESCAPE}{byte:02X}");
+        }
+    }
     !text.is_empty()
 }
+
+/// Of RFC 3986's unreserved characters, so that a subject can stand in an address as it is.
+const ESCAPE: char = '~';
 
 #[cfg(test)]
 mod tests {
@@ -101,11 +170,65 @@ mod tests {
         }
     }
 
+    /// The subject that a template makes of these values.
+    fn fill(template: &str, values: &[&str]) -> String {
+        let mut values = values.iter();
+        let mut out = String::new();
+        for part in &template.parse::<SubjectTemplate>().unwrap().0 {
+            match part {
+                SubjectPart::Literal(text) => out.push_str(text),
+                SubjectPart::Value { separators, .. } => {
+                    assert!(push_segment(&mut out, values.next().unwrap(), separators));
+                }
+            }
+        }
+        out
+    }
+
     #[test]
-    fn a_value_stays_within_its_segment() {
-        let mut out = "/V/".to_owned();
-        assert!(push_segment(&mut out, "BTC/USD *ü\n"));
-        assert_eq!(out, "/V/BTC-USD----");
-        assert!(!push_segment(&mut out, ""));
+    fn a_value_stays_within_its_segment_and_can_be_had_back() {
+        for (value, expected) in [
+            ("BTC/USD", "/V/BTC~2FUSD/t"),
+            ("BTC-USD", "/V/BTC-USD/t"),
+            ("BTC USD", "/V/BTC~20USD/t"),
+            ("BTC~2FUSD", "/V/BTC~7E2FUSD/t"),
+            ("btc%2Fusd", "/V/btc~252Fusd/t"),
+            ("*", "/V/~2A/t"),
+            (" A\n", "/V/~20A~0A/t"),
+            ("币", "/V/~E5~B8~81/t"),
+            ("\0ü", "/V/~00~C3~BC/t"),
+        ] {
+            assert_eq!(fill("/V/{/s}/t", &[value]), expected);
+        }
+        assert!(!push_segment(&mut String::new(), "", ""));
+    }
+
+    #[test]
+    fn holes_of_one_segment_are_kept_apart() {
+        let template = "/V/{/base}-{/quote}/{/kind}";
+        assert_eq!(fill(template, &["A-B", "C", "d-e"]), "/V/A~2DB-C/d-e");
+        assert_eq!(fill(template, &["A", "B-C", "d-e"]), "/V/A-B~2DC/d-e");
+        assert_ne!(
+            fill("/V/{/a}A{/b}", &["/", "x"]),
+            fill("/V/{/a}A{/b}", &["", "x"].map(|a| if a.is_empty() { "Ax" } else { a }))
+        );
+        for wrong in ["/V/{/a}{/b}", "/V/{/a}~{/b}", "/V/x{/a}y/{/a}{/b}"] {
+            assert!(wrong.parse::<SubjectTemplate>().unwrap_err().contains("between two holes"), "{wrong}");
+        }
+        assert!("/V/{/a}/{/b}/x~{/c}".parse::<SubjectTemplate>().is_ok());
+    }
+
+    proptest::proptest! {
+        /// Different values never make the same subject.
+        #[test]
+        fn different_values_make_different_subjects(
+            a in ["[A-C~*/ü -]{1,3}", "[A-C~*/ü -]{1,3}", "[A-C~*/ü -]{1,3}"],
+            b in ["[A-C~*/ü -]{1,3}", "[A-C~*/ü -]{1,3}", "[A-C~*/ü -]{1,3}"],
+        ) {
+            let (a, b) = (a.each_ref().map(String::as_str), b.each_ref().map(String::as_str));
+            for template in ["/V/{/a}/{/b}/{/c}", "/V/{/a}-{/b}/{/c}", "/V/{/a}A{/b}B{/c}", "/V/{/a}-A{/b}-{/c}"] {
+                proptest::prop_assert_eq!(fill(template, &a) == fill(template, &b), a == b);
+            }
+        }
     }
 }

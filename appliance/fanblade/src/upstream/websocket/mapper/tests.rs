@@ -48,7 +48,7 @@ fn the_first_rule_that_matches_takes_a_message_as_it_stands() {
     );
     let mut mapper = mapper(&rules);
     let message = " {\"type\":\"t\",\n \"s\":\"BTC/USD\",\r\n\"at\":5,\"px\":1.10} ";
-    let expected = "/V/BTC-USD/t at 5000000: {\"type\":\"t\",  \"s\":\"BTC/USD\",  \"at\":5,\"px\":1.10}";
+    let expected = "/V/BTC~2FUSD/t at 5000000: {\"type\":\"t\",  \"s\":\"BTC/USD\",  \"at\":5,\"px\":1.10}";
     assert_eq!(steps(&mut mapper, message), [expected]);
     assert_eq!(steps(&mut mapper, r#"{"n":1.0,"v":[0.10]}"#), ["/V/n at 7: [0.10]"]);
     assert_eq!(steps(&mut mapper, r#"{"n":2,"v":[0.10]}"#), [""; 0]);
@@ -83,7 +83,13 @@ fn what_is_wrong_is_told_once_for_a_message_and_counted() {
         assert_eq!(take(message), [expected], "for {message}");
     }
     let long = format!(r#"{{"type":"t","data":[{{"s":"{}","id":1}}]}}"#, "x".repeat(200));
-    assert!(take(&long)[0].contains("is no subject: a subject has at most 128 bytes"));
+    let told = take(&long);
+    assert!(
+        told[0].starts_with("bad_name: `/V/xxx") && told[0].contains("a subject has at most 128 bytes"),
+        "{told:?}"
+    );
+    assert_eq!(take(&long), [""; 0], "each name is told once");
+    assert!(take(&long.replace('x', "y"))[0].contains("/V/yyy"));
     let deep = format!("{}{}", "[".repeat(65), "]".repeat(65));
     assert!(take(&deep)[0].starts_with("malformed: nested more than 64 deep"));
     // A time that cannot be read does not cost the value.
@@ -91,7 +97,7 @@ fn what_is_wrong_is_told_once_for_a_message_and_counted() {
     assert_eq!(steps.len(), 3);
     assert_eq!(steps[0], r#"/V/a/t at 7: {"s":"a","id":1,"at":"noon"}"#);
     assert!(steps[2].starts_with("malformed: /at is no time (Rfc3339) (and 1 more in it)"), "{}", steps[2]);
-    assert_eq!(mapper.totals().malformed, 12);
+    assert_eq!(mapper.totals().malformed, 14);
 }
 
 #[test]
