@@ -195,14 +195,28 @@ impl IoSlices {
         self.stamp = next_stamp();
     }
 
+    /// Forgets the slices and begins with `len` bytes at `start`, for which there always is room.
+    ///
+    /// # Safety
+    /// As for [`Self::push`].
+    #[expect(unsafe_code, reason = "the promise about the pointers is the caller's to make")]
+    pub unsafe fn begin(&mut self, start: *const u8, len: usize) {
+        self.clear();
+        // SAFETY: the caller's promise is the same.
+        let fits = unsafe { self.push(start, len) };
+        debug_assert!(fits, "no room in an empty list");
+    }
+
     /// Adds `len` bytes at `start`; where they adjoin the last slice, that one grows. `false`: there are
-    /// [`Self::SLICES_MAX`] already and nothing was added.
+    /// [`Self::SLICES_MAX`] already and nothing was added. The send will not have these bytes: the caller owes them
+    /// still, and must not count them as sent.
     ///
     /// # Safety
     /// The bytes must stay readable until the [`Engine::flush`] that follows the last [`Engine::send`] of these
     /// slices has returned, or until the slices are cleared or dropped without having been sent. They may change
     /// meanwhile: nobody but the kernel reads them.
     #[expect(unsafe_code, reason = "the promise about the pointers is the caller's to make")]
+    #[must_use = "bytes that were refused are not sent"]
     pub unsafe fn push(&mut self, start: *const u8, len: usize) -> bool {
         if len == 0 {
             return true;

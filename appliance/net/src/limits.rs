@@ -46,6 +46,7 @@ pub const URING_BUFFER_LEN: usize = 2048;
 /// Slices that a batch of vectored sends holds in all its lists; when they are used up the batch is submitted. At least
 /// [`crate::IoSlices::SLICES_MAX`].
 pub const URING_SLICES_MAX: usize = 4096;
+const _: () = assert!(URING_SLICES_MAX >= crate::IoSlices::SLICES_MAX);
 
 /// Packets of one `recvmmsg`: enough that the call's own cost no longer shows, few enough that what a poll of a feed
 /// does with them stays well below a millisecond. The rest comes with the next.

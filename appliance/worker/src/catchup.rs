@@ -13,10 +13,10 @@ use fanblade_ring::{Descriptor, Lane, Reader};
 use fanblade_wire::frame::{self, Opcode};
 
 use crate::directory::{Directory, NO_FRAME};
-use crate::limits::{CATCHUP_DESCRIPTORS_MAX, PASS_CATCHUPS_MAX, PASS_FRAMES_MAX};
+use crate::limits::{CATCHUP_DESCRIPTORS_MAX, PASS_CATCHUPS_MAX, PLAN_PIECES_MAX, UPDATE_PIECES_MAX};
 use crate::protocol::{self, Mode};
 use crate::session::{Behind, Lost, NO_GROUP, State};
-use crate::slices::{push_bytes, push_frame};
+use crate::slices::{begin_with, push_bytes, push_frame};
 use crate::stats::WorkerStats;
 use crate::worker::{Action, Worker};
 
@@ -25,6 +25,8 @@ use crate::worker::{Action, Worker};
 pub(crate) struct Plan {
     sends: Vec<Planned>,
     pieces: Vec<Piece>,
+    /// Where the pieces of the session begin that is being planned for.
+    first: usize,
     /// Frames of notices.
     notices: Vec<u8>,
     /// Scratch: `(origin, ring index)` of the frames that a conflated session is owed.
@@ -45,11 +47,8 @@ struct Planned {
     owed_len: usize,
     /// Bytes of the pieces.
     pieces_len: usize,
-    /// Where it stands once all of it is sent.
-    next: u64,
-    after_seq: u64,
-    /// Frames passed over as replaced, after the last piece.
-    dropped: u64,
+    /// Where it stands once all of it is sent; `None` where that is what its last piece says.
+    end: Option<Standing>,
     unsent: Option<Unsent>,
 }
 
@@ -116,20 +115,18 @@ impl Worker {
             self.plan_session(&mut plan, index);
         }
         let Plan { sends, pieces, notices, .. } = &mut plan;
-        for planned in sends.iter() {
-            self.slices.clear();
+        for planned in sends.iter_mut() {
             let Some(session) = self.sessions.find(planned.index) else { continue };
             let lane = session.lane;
-            if let Some(extra) = &session.extra {
-                push_bytes(&mut self.slices, extra.owed());
-            }
-            for piece in &pieces[planned.from..planned.to] {
-                match piece.source {
-                    Source::Notice { at, .. } => push_bytes(&mut self.slices, &notices[at..at + piece.len as usize]),
-                    Source::Ring { position, .. } => {
-                        push_frame(&mut self.slices, &self.reader, lane, position, piece.len)
-                    }
-                };
+            begin_with(&mut self.slices, session.extra.as_ref().map_or(&[], |extra| extra.owed()));
+            let pieces = &pieces[planned.from..planned.to];
+            let refused = pieces.iter().position(|piece| !match piece.source {
+                Source::Notice { at, .. } => push_bytes(&mut self.slices, &notices[at..at + piece.len as usize]),
+                Source::Ring { position, .. } => push_frame(&mut self.slices, &self.reader, lane, position, piece.len),
+            });
+            if let Some(refused) = refused {
+                // `PLAN_PIECES_MAX` rules this out; were it not so, the rest would still be owed.
+                planned.cut(refused, pieces);
             }
             if !self.slices.is_empty() {
                 engine.send(SessionId(planned.index), &self.slices);
@@ -159,22 +156,11 @@ impl Worker {
         let Some(session) = self.sessions.find(index) else { return };
         let (group, lane) = (session.group, session.lane);
         let from = plan.pieces.len();
-        let mut planned = Planned {
-            index,
-            from,
-            to: from,
-            owed_len: 0,
-            pieces_len: 0,
-            next: self.cursor,
-            after_seq: self.cursor_seq,
-            dropped: 0,
-            unsent: None,
-        };
+        plan.first = from;
+        let mut planned = Planned { index, from, to: from, owed_len: 0, pieces_len: 0, end: None, unsent: None };
         if let Some(extra) = &mut session.extra {
             planned.owed_len = extra.owed().len();
             if let Some(behind) = &mut extra.behind {
-                planned.next = behind.next;
-                planned.after_seq = behind.after_seq;
                 if extra.replay.is_none() && group != NO_GROUP {
                     let view = View {
                         stats: &self.stats,
@@ -190,11 +176,10 @@ impl Worker {
                         epoch_start: self.reader.epoch_start(),
                         generation: self.epoch_generation,
                     };
-                    let standing = view.plan(plan, behind, &mut self.text);
-                    (planned.next, planned.after_seq) = (standing.next, standing.after_seq);
-                    planned.dropped = standing.dropped;
+                    planned.end = Some(view.plan(plan, behind, &mut self.text));
                 } else if group == NO_GROUP {
-                    (planned.next, planned.after_seq) = (self.cursor, self.cursor_seq);
+                    let (next, after_seq) = (self.cursor, self.cursor_seq);
+                    planned.end = Some(Standing { next, after_seq, dropped: 0, generation: behind.generation });
                 }
             }
         }
@@ -227,9 +212,11 @@ impl Worker {
                     behind.progress_ms = now_ms;
                 }
                 let cut = behind.advance(pieces, beyond);
-                if planned.unsent.is_none() {
-                    (behind.next, behind.after_seq) = (planned.next, planned.after_seq);
-                    behind.dropped += planned.dropped;
+                if planned.unsent.is_none()
+                    && let Some(end) = planned.end
+                {
+                    (behind.next, behind.after_seq) = (end.next, end.after_seq);
+                    behind.dropped += end.dropped;
                 }
                 if let Some((piece, taken)) = cut {
                     let copied = match piece.source {
@@ -319,6 +306,15 @@ impl Worker {
     }
 }
 
+impl Planned {
+    /// Only so many of its `pieces` are sent: the others are owed still.
+    fn cut(&mut self, kept: usize, pieces: &[Piece]) {
+        self.to = self.from + kept;
+        self.pieces_len = pieces[..kept].iter().map(|piece| piece.len as usize).sum();
+        self.end = None;
+    }
+}
+
 impl Behind {
     /// `sent` bytes of `pieces` were taken: moves on behind those that went whole. Returns the piece that was cut in
     /// two and how much of it went; it counts as given, its rest being copied.
@@ -393,10 +389,11 @@ impl View<'_> {
             protocol::write_lagging(text, dropped);
             plan.notice(text, &standing, dropped);
         }
-        let mut is_complete = owed.len() < PASS_FRAMES_MAX;
-        for (origin, index) in owed.iter().take(PASS_FRAMES_MAX - 1) {
-            let Ok(descriptor) = self.reader.descriptor(*index) else {
-                // Its bytes have moved in this very moment; the ring will tell where to.
+        let mut is_complete = true;
+        for (origin, index) in &owed {
+            // Its bytes may have moved in this very moment; the ring will tell where to.
+            let descriptor = self.reader.descriptor(*index).ok();
+            let Some(descriptor) = descriptor.filter(|_| plan.has_room()) else {
                 is_complete = false;
                 break;
             };
@@ -412,7 +409,6 @@ impl View<'_> {
     fn plan_history(&self, plan: &mut Plan, behind: &mut Behind, text: &mut String) -> Standing {
         behind.note_lost(self.oldest, self.tail, self.generation);
         let subjects = &self.directory.groups[self.group as usize].subjects;
-        let first = plan.pieces.len();
         let mut standing =
             Standing { next: behind.next, after_seq: behind.after_seq, dropped: 0, generation: behind.generation };
         plan.seen.clear();
@@ -423,7 +419,7 @@ impl View<'_> {
             self.stats.catchup_descriptors.add(1);
             // Lapped in this very moment: the next pass finds the ring's new beginning.
             let descriptor = self.reader.descriptor(index).ok();
-            let Some(descriptor) = descriptor.filter(|_| plan.pieces.len() - first < PASS_FRAMES_MAX - 1) else {
+            let Some(descriptor) = descriptor.filter(|_| plan.has_room()) else {
                 end = reached;
                 break;
             };
@@ -476,7 +472,7 @@ impl View<'_> {
     fn candidates(&self, behind: &Behind, found: &mut Vec<u64>) -> u64 {
         found.clear();
         // Links lead all over the ring: worth it for a small part only.
-        let links_max = (self.cursor.saturating_sub(behind.next) / LINKS_DIVISOR).min(PASS_FRAMES_MAX as u64);
+        let links_max = (self.cursor.saturating_sub(behind.next) / LINKS_DIVISOR).min(PLAN_PIECES_MAX as u64);
         // No link leads from one numbering to another, and gaps are told by every number that has passed.
         let is_linked = behind.lost.is_empty() && behind.next >= self.epoch_start;
         if is_linked && self.walk_back(behind.next, links_max, found) {
@@ -579,6 +575,11 @@ impl Plan {
         self.sends.clear();
         self.pieces.clear();
         self.notices.clear();
+    }
+
+    /// Do all the pieces of one more update fit this session's send?
+    fn has_room(&self) -> bool {
+        self.pieces.len() - self.first + UPDATE_PIECES_MAX <= PLAN_PIECES_MAX
     }
 
     /// `true` the first time in this session's plan.

@@ -177,11 +177,17 @@ impl Worker {
     fn send_groups(&mut self, engine: &mut dyn Engine) {
         let (mut sends, mut frames, mut bytes) = (0, 0, 0);
         let (mut batches, mut filled) = (0, 0);
-        for number in &self.due_groups {
+        let mut due = std::mem::take(&mut self.due_groups);
+        due.retain(|number| {
             let group = &self.directory.groups[*number as usize];
+            let lane = group.lane();
             self.slices.clear();
-            for owed in &group.owed {
-                push_frame(&mut self.slices, &self.reader, group.lane(), owed.position, owed.length);
+            let fits =
+                group.owed.iter().all(|it| push_frame(&mut self.slices, &self.reader, lane, it.position, it.length));
+            if !fits {
+                // More than one send takes, which `PASS_FRAMES_MAX` rules out: nothing of it is sent, nothing is lost.
+                self.group_falls_behind(*number);
+                return false;
             }
             for member in &group.members {
                 engine.send(SessionId(*member), &self.slices);
@@ -192,7 +198,9 @@ impl Worker {
             bytes += members * self.slices.len_total() as u64;
             batches += if group.batch.may_wait { members } else { 0 };
             filled += if group.batch.may_wait && group.batch.is_filled { members } else { 0 };
-        }
+            true
+        });
+        self.due_groups = due;
         self.stats.sends.add(sends);
         self.stats.frames_delivered.add(frames);
         self.stats.bytes_delivered.add(bytes);

@@ -9,7 +9,7 @@ use fanblade_wire::frame::{self, Opcode};
 
 use crate::protocol;
 use crate::session::{Behind, Extra, NO_GROUP, NOT_MEMBER, State};
-use crate::slices::push_bytes;
+use crate::slices::begin_with;
 use crate::worker::{Action, Worker};
 
 impl Worker {
@@ -164,8 +164,7 @@ impl Worker {
         if sessions.is_empty() {
             return Ok(());
         }
-        self.slices.clear();
-        push_bytes(&mut self.slices, bytes);
+        begin_with(&mut self.slices, bytes);
         for index in sessions {
             engine.send(SessionId(*index), &self.slices);
         }

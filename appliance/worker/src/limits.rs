@@ -1,5 +1,7 @@
 //! What a session, and a worker, may use. Every limit has a unit in its name, an effect and a counter.
 
+use fanblade_net::IoSlices;
+
 /// Limits of one worker and of each of its sessions. The counters named here are fields of [`crate::WorkerStats`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -59,8 +61,17 @@ impl Default for Limits {
 /// each of ten thousand subjects, or there is nothing to join, and the lag grows until the publisher overtakes the
 /// worker.
 pub(crate) const PASS_DESCRIPTORS_MAX: usize = 32_768;
-/// Frames of one group in one pass: with every frame an iovec of its own this is IOV_MAX (sendmsg(2)).
-pub(crate) const PASS_FRAMES_MAX: usize = 1_024;
+/// Frames of one group in one pass: with every frame a slice of its own they just fit one send.
+pub(crate) const PASS_FRAMES_MAX: usize = IoSlices::SLICES_MAX;
+/// Pieces (frames and notices) that one catching-up session is sent in one pass. The slice that is left is for what it
+/// owes from before: the rest of a cut frame, replies.
+pub(crate) const PLAN_PIECES_MAX: usize = IoSlices::SLICES_MAX - 1;
+/// Pieces that one update may bring: the notice of a new numbering, that of a gap, and the frame. A plan ends where
+/// there is no room for so many, and what was left out is owed still.
+pub(crate) const UPDATE_PIECES_MAX: usize = 3;
+// A session's own bytes and its plan fit one send, and a plan holds at least one update beside a `lagging` notice.
+const _: () = assert!(1 + PLAN_PIECES_MAX <= IoSlices::SLICES_MAX && 1 + UPDATE_PIECES_MAX <= PLAN_PIECES_MAX);
+const _: () = assert!(PASS_FRAMES_MAX <= IoSlices::SLICES_MAX);
 /// Sessions that one pass helps to catch up, so that those who are not behind do not wait for them.
 pub(crate) const PASS_CATCHUPS_MAX: usize = 256;
 /// Descriptors that one catching-up session may look at in one pass.

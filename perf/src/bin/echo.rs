@@ -111,10 +111,9 @@ impl Echo {
             if owed.is_empty() || session.is_blocked || session.is_lost {
                 continue;
             }
-            slices.clear();
             // SAFETY: the bytes must stay readable until `flush` returns: they are the session's own buffer, and
             // neither it nor the session is touched before that. The slices are cleared before they are filled again.
-            unsafe { slices.push(owed.as_ptr(), owed.len()) };
+            unsafe { slices.begin(owed.as_ptr(), owed.len()) };
             engine.send(*id, slices);
             session.in_flight = owed.len();
         }

@@ -30,12 +30,14 @@ pub(crate) struct BladeConfig {
     pub(crate) lane_len: usize,
     pub(crate) origins: Vec<String>,
     pub(crate) batching: Vec<Batching>,
+    pub(crate) listen: ListenOptions,
 }
 
 impl Default for BladeConfig {
     fn default() -> Self {
         let (origins, batching) = (Vec::new(), Vec::new());
-        Self { limits: Limits::default(), index_len: 1 << 17, lane_len: 1 << 26, origins, batching }
+        let listen = ListenOptions { sndbuf_bytes: Some(64 * 1024), ..ListenOptions::default() };
+        Self { limits: Limits::default(), index_len: 1 << 17, lane_len: 1 << 26, origins, batching, listen }
     }
 }
 
@@ -54,8 +56,7 @@ impl Blade {
         let mut writer = Writer::create(&ring, "test-1").unwrap();
         let (waker, sleeper) = fanblade_ring::pair().unwrap();
         writer.add_waker(waker.clone());
-        let options = ListenOptions { sndbuf_bytes: Some(64 * 1024), ..ListenOptions::default() };
-        let listener = listen("127.0.0.1:0".parse().unwrap(), &options).unwrap();
+        let listener = listen("127.0.0.1:0".parse().unwrap(), &config.listen).unwrap();
         let address = listener.local_addr();
         let worker_config = WorkerConfig {
             limits: config.limits,
@@ -110,6 +111,13 @@ impl Blade {
             }
         });
         found.unwrap_or_else(|| panic!("no counter {name}"))
+    }
+
+    /// Waits until the worker has read all that was published, if there was a client before any of it: a worker does
+    /// not read what was there before it.
+    pub(crate) fn wait_read(&self) {
+        let published = self.writer.stats().published + self.writer.stats().refreshed;
+        self.wait_stat("descriptors", |read| read + 1 >= published);
     }
 
     /// Waits until a counter has a value.
