@@ -70,7 +70,7 @@ pub(crate) const PLAN_PIECES_MAX: usize = IoSlices::SLICES_MAX - 1;
 /// there is no room for so many, and what was left out is owed still.
 pub(crate) const UPDATE_PIECES_MAX: usize = 3;
 // A session's own bytes and its plan fit one send, and a plan holds at least one update beside a `lagging` notice.
-const _: () = assert!(1 + PLAN_PIECES_MAX <= IoSlices::SLICES_MAX && 1 + UPDATE_PIECES_MAX <= PLAN_PIECES_MAX);
+const _: () = assert!(PLAN_PIECES_MAX < IoSlices::SLICES_MAX && UPDATE_PIECES_MAX < PLAN_PIECES_MAX);
 const _: () = assert!(PASS_FRAMES_MAX <= IoSlices::SLICES_MAX);
 /// Sessions that one pass helps to catch up, so that those who are not behind do not wait for them.
 pub(crate) const PASS_CATCHUPS_MAX: usize = 256;
