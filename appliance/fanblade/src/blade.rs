@@ -9,6 +9,8 @@ use fanblade_feed::Condition;
 use fanblade_market::Counters as MarketCounters;
 use fanblade_worker::{LatencyHistogram, LatencySnapshot, WorkerStats};
 
+use crate::run::log::Log;
+
 /// A running blade, as seen from outside.
 #[derive(Debug)]
 pub(crate) struct Blade {
@@ -30,6 +32,7 @@ pub(crate) struct Blade {
     pub(crate) stopping: AtomicBool,
     /// Set when a thread has ended that should not have.
     pub(crate) broken: AtomicBool,
+    pub(crate) log: Log,
 }
 
 /// One worker.

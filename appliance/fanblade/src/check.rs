@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::config::Config;
+use crate::out;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -14,7 +15,7 @@ pub(crate) struct Args {
 pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args.file)?;
     let feed = &config.feed.source;
-    println!("{}: good", args.file.display());
-    println!("  {feed} to {}, admin on {}", config.data.listen, config.admin.listen.get_ref());
+    let (file, data, admin) = (args.file.display(), config.data.listen, config.admin.listen.get_ref());
+    out::say(format_args!("{file}: good\n  {feed} to {data}, admin on {admin}"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,8 @@ mod kernel_limits;
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::out;
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Exit with 1 at warnings too, not only when a feature is missing
@@ -70,9 +72,9 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     findings.extend(kernel_limits::findings()?);
     let worst = findings.iter().map(|finding| finding.state).max().unwrap_or(State::Ok);
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&findings)?);
+        out::say(serde_json::to_string_pretty(&findings)?)?;
     } else {
-        print!("{}", Table(&findings));
+        out::print(Table(&findings))?;
     }
     let failed = worst == State::Missing || (args.strict && worst == State::Warn);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })

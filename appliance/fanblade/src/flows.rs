@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use fanblade_steer::{DEFAULT_PIN_DIR, Flow, View};
 
+use crate::out;
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Where the maps are pinned
@@ -52,13 +54,9 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     if args.top > 0 {
         flows.truncate(args.top);
     }
-    let mut out = io::stdout().lock();
-    match print(&mut out, args, &view, &flows, all) {
-        // `fanblade flows | head` ends here, as it should.
-        Err(error)
-            if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) => {}
-        result => result?,
-    }
+    let mut out = io::BufWriter::new(out::stdout());
+    print(&mut out, args, &view, &flows, all)?;
+    io::Write::flush(&mut out)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,4 +1,5 @@
 //! The blade: one binary, one file per command.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 mod admin;
 mod blade;
@@ -10,6 +11,7 @@ mod figures;
 mod flows;
 mod interrupt;
 mod metrics;
+mod out;
 mod publish;
 mod replay;
 mod run;
@@ -54,7 +56,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return out::usage(&error),
+    };
+    let result = match cli.command {
         Command::Run(args) => run::main(args),
         Command::Subscribe(args) => subscribe::main(args),
         Command::Replay(args) => replay::main(&args),
@@ -65,9 +71,5 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::main(&args),
         Command::Check(args) => check::main(&args),
     };
-    result.unwrap_or_else(|error| {
-        // `{:#}` joins the causes: what failed, because of what, because of what.
-        eprintln!("fanblade: {error:#}");
-        ExitCode::FAILURE
-    })
+    result.unwrap_or_else(|error| out::failed(&error))
 }

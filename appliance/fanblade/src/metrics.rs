@@ -32,6 +32,9 @@ impl Collector for Everything {
         out.gauge("build_info", "Version of this program.", &[("version", env!("CARGO_PKG_VERSION"))], 1)?;
         out.gauge("uptime_seconds", "Since the start.", &[], self.0.started.elapsed().as_secs())?;
         out.gauge("ready", "1: serving, and not about to stop.", &[], u64::from(self.0.is_ready()))?;
+        let (lines, lost) = self.0.log.counts();
+        out.counter("log_lines", "Lines of the log.", lines)?;
+        out.counter("log_lost", "Lines of the log that found no room to wait, or could not be written.", lost)?;
         self.feed(&mut out)?;
         self.workers(&mut out)?;
         self.kernel(&mut out)

@@ -14,6 +14,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::out;
 use client::Writing;
 use replies::Outcome;
 use source::{Generator, Source};
@@ -77,14 +78,14 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     // Standard input may be in the middle of a line that never ends.
     runtime.shutdown_background();
     if args.json {
-        println!("{}", serde_json::to_string(&summary).context("the summary as JSON")?);
+        out::say(serde_json::to_string(&summary).context("the summary as JSON")?)?;
     } else {
         let Summary { epoch, sent, acknowledged, refused, unreadable, seq, seconds } = &summary;
         let per_s = *acknowledged as f64 / seconds.max(1e-9);
-        eprintln!(
+        out::conclude(format_args!(
             "{sent} records sent, {acknowledged} acknowledged, {refused} of them refused, {unreadable} lines unreadable; the \
-             newest is {seq} of {epoch}\n{seconds:.3} s, {per_s:.0} records a second"
-        );
+             newest is {seq} of {epoch}\n{seconds:.3} s, {per_s:.0} records a second\n"
+        ))?;
     }
     let is_whole = summary.acknowledged == summary.sent && summary.refused == 0 && summary.unreadable == 0;
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -113,7 +114,8 @@ async fn publish(args: &Args, token: &str) -> anyhow::Result<Summary> {
                 _ = tokio::signal::ctrl_c() => break,
                 _ = ticker.tick(), if !args.json => {
                     let (sent, acknowledged) = (sent.get(), outcome.borrow().acknowledged);
-                    eprintln!("{} a second sent, {} acknowledged", sent - sent_before, acknowledged - acknowledged_before);
+                    let (sent_now, acknowledged_now) = (sent - sent_before, acknowledged - acknowledged_before);
+                    out::tell(format_args!("{sent_now} a second sent, {acknowledged_now} acknowledged"));
                     (sent_before, acknowledged_before) = (sent, acknowledged);
                 }
             }
@@ -127,7 +129,7 @@ async fn publish(args: &Args, token: &str) -> anyhow::Result<Summary> {
     let _ = timeout(QUIET_MAX, writing.close()).await;
     let Outcome { acknowledged, refused, seq, complaint } = outcome.borrow().clone();
     if let Some(complaint) = complaint {
-        eprintln!("fanblade: {}: {complaint}", args.address);
+        out::tell(format_args!("fanblade: {}: {complaint}", args.address));
     }
     Ok(Summary { epoch, sent: sent.get(), acknowledged, refused, unreadable: source.unreadable(), seq, seconds })
 }

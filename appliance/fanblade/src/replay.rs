@@ -30,6 +30,7 @@ use fanblade_feed::soupbintcp::padded;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{self, Millis};
+use crate::out;
 use faults::{Faults, Odds, Percent};
 use line::Line;
 use pace::{Pace, Rate};
@@ -145,9 +146,9 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let report = runtime.block_on(run(args))?;
     if args.json {
-        println!("{}", serde_json::to_string(&report).context("the summary as JSON")?);
+        out::say(serde_json::to_string(&report).context("the summary as JSON")?)?;
     } else {
-        print!("{report}");
+        out::print(report)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -165,7 +166,7 @@ async fn run(args: &Args) -> anyhow::Result<Report> {
     let lines = args.lines()?;
     let servers = Servers::bind(args, session, &store).await?;
     let ready = servers.in_words()?;
-    println!("ready session={} {}{ready}", in_words(session), args.targets());
+    out::say(format_args!("ready session={} {}{ready}", in_words(session), args.targets()))?;
 
     let started = Instant::now();
     let orders = Arc::new(Orders::default());

@@ -3,7 +3,7 @@
 pub(crate) mod feed;
 pub(crate) mod interfaces;
 mod kernel;
-mod log;
+pub(crate) mod log;
 mod ports;
 mod threads;
 
@@ -27,6 +27,7 @@ use crate::config::{BatchingConfig, Config, EngineKind, FeedSource, LimitsConfig
 use crate::sequencer::{self, SequencerConfig, SequencerHandle};
 use crate::{admin, config};
 use kernel::Kernel;
+use log::Log;
 pub(crate) use ports::refused as refused_port;
 use threads::Plan;
 
@@ -69,15 +70,24 @@ pub(crate) struct Args {
 
 pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
     let config = args.into_config()?;
-    log::init(&config.log);
+    let log = Log::start(&config.log).context("the log's thread")?;
+    let ended = serve(&config, &log);
+    if let Err(error) = &ended {
+        // By the same thread: standard error may be stuck.
+        log.add(format!("fanblade: {error:#}\n").as_bytes());
+    }
+    log.finish();
+    Ok(if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn serve(config: &Config, log: &Log) -> anyhow::Result<()> {
     let descriptors = fanblade_net::rlimit::raise_descriptors().context("RLIMIT_NOFILE")?;
     tracing::debug!("{descriptors} descriptors");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ended = runtime.block_on(run(&config));
+    let ended = runtime.block_on(run(config, log));
     // A look-up of a name may take long, and nobody waits for it any more.
     runtime.shutdown_background();
-    ended?;
-    Ok(ExitCode::SUCCESS)
+    ended
 }
 
 impl Args {
@@ -107,7 +117,7 @@ impl Args {
     }
 }
 
-async fn run(config: &Config) -> anyhow::Result<()> {
+async fn run(config: &Config, log: &Log) -> anyhow::Result<()> {
     // What can be wrong about the request is found out before anything is started.
     let feed = feed::open(config)?;
     if let Some(interface) = config.ebpf.interface.as_deref().filter(|_| config.ebpf.enabled) {
@@ -140,6 +150,7 @@ async fn run(config: &Config) -> anyhow::Result<()> {
         recent: Mutex::new(Recent::default()),
         stopping: AtomicBool::new(false),
         broken: AtomicBool::new(false),
+        log: log.clone(),
     });
     kernel.refresh(&blade);
     let (notices, mut noticed) = mpsc::channel(NOTICES_MAX);
@@ -161,7 +172,7 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     let admin = tokio::spawn(admin::serve(admin_listener, Arc::clone(&blade), async move {
         let _ = admin_closed.await;
     }));
-    banner(&blade, admin_address);
+    banner(&blade, admin_address)?;
 
     let mut signals = Signals::new()?;
     let mut control = Control { blade: &blade, kernel, workers, sequencer: Some(sequencer), history: Vec::new() };
@@ -431,8 +442,8 @@ fn batching(config: &[BatchingConfig]) -> Vec<Batching> {
     config.iter().map(entry).collect()
 }
 
-/// Where to connect, and what to try. Nobody may be reading.
-fn banner(blade: &Blade, admin: SocketAddr) {
+/// Where to connect, and what to try. Nobody may be reading, and a pipe may be full: so a thread of its own writes it.
+fn banner(blade: &Blade, admin: SocketAddr) -> std::io::Result<()> {
     let reachable = |address: SocketAddr| match address.ip().is_unspecified() {
         true => format!("localhost:{}", address.port()),
         false => address.to_string(),
@@ -450,7 +461,10 @@ fn banner(blade: &Blade, admin: SocketAddr) {
         blade.engine,
         blade.venue,
     );
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    std::thread::Builder::new().name("banner".to_owned()).spawn(move || {
+        let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    })?;
+    Ok(())
 }
 
 /// How often the load of the workers is published to the kernel, and the threads are looked after.

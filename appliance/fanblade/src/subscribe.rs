@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use crate::out;
 use client::Plan;
 use report::Totals;
 
@@ -72,11 +73,11 @@ pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
 
 fn summary(totals: &Totals, print: bool, json: bool) -> anyhow::Result<()> {
     if json {
-        println!("{}", serde_json::to_string(totals).context("the summary as JSON")?);
+        out::say(serde_json::to_string(totals).context("the summary as JSON")?)?;
     } else if print {
-        eprint!("{totals}");
+        out::conclude(totals)?;
     } else {
-        print!("{totals}");
+        out::print(totals)?;
     }
     Ok(())
 }

@@ -12,11 +12,12 @@ pub(crate) mod meter;
 mod subjects;
 mod walk;
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 
+use crate::out;
 use find::{Choice, Tapped};
 
 /// Without a command: the busiest subjects and their rates, renewed each second.
@@ -45,30 +46,18 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         bail!("options of the table do not go together with a command; the command's own stand behind its name");
     }
     let tapped = find::open(&args.choice)?;
-    let result = match &args.command {
+    match &args.command {
         None => busiest::main(&args.table, tapped),
         Some(Command::Subjects(args)) => subjects::main(args, &tapped),
         Some(Command::Follow(args)) => follow::main(args, tapped),
         Some(Command::Info(args)) => info::main(args, &tapped),
-    };
-    match result {
-        // `fanblade tap … | head` ends here, as it should.
-        Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
-        result => result,
     }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// The process is gone. What it had published was still shown.
 fn ended(tapped: &Tapped) -> ExitCode {
-    eprintln!(
-        "fanblade: the blade (process {}) has ended; its ring ends at index {}",
-        tapped.pid,
-        tapped.reader.tail()
-    );
+    let (pid, tail) = (tapped.pid, tapped.reader.tail());
+    out::tell(format_args!("fanblade: the blade (process {pid}) has ended; its ring ends at index {tail}"));
     ExitCode::from(EXIT_ENDED)
 }
 

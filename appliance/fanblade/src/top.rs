@@ -11,7 +11,7 @@ mod screen;
 mod state;
 mod view;
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -23,6 +23,7 @@ use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{self, Event};
 
 use crate::interrupt::Interrupt;
+use crate::out;
 use collect::{News, Plan};
 use screen::Screen;
 use state::{Reaction, State};
@@ -87,10 +88,8 @@ fn once(mut state: State, news: &Receiver<News>) -> anyhow::Result<ExitCode> {
     let mut terminal = Terminal::new(TestBackend::new(width, height))?;
     terminal.draw(|frame| view::draw(frame, &state, Instant::now()))?;
     let text = view::text(terminal.backend().buffer());
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(ExitCode::SUCCESS),
-    }
+    out::print(text)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Time passes on the screen, too.

@@ -34,6 +34,8 @@ pub(crate) struct Status {
     pub(crate) uptime_ms: u64,
     pub(crate) ready: bool,
     pub(crate) stopping: bool,
+    /// Lines of the log.
+    pub(crate) log_lost: u64,
     pub(crate) epoch: String,
     pub(crate) data: Data,
     pub(crate) feed: Feed,
@@ -200,6 +202,7 @@ impl Status {
             uptime_ms: u64::try_from(blade.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             ready: blade.is_ready(),
             stopping: blade.stopping.load(Relaxed),
+            log_lost: blade.log.counts().1,
             epoch: report.epoch,
             data: Data { address: blade.data.to_string(), host, port: blade.data.port(), engine: blade.engine.into() },
             feed: Feed {

@@ -11,6 +11,8 @@ use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
+use crate::out;
+
 /// The reading half.
 pub(super) enum Replies {
     Frames(Box<dyn AsyncRead + Send + Unpin>, Frames),
@@ -58,7 +60,7 @@ impl Replies {
                     outcome.complaint = Some(format!("{message} ({code})"));
                 }),
                 Ok(Some(Said::Error { record, code, message, .. })) => {
-                    eprintln!("fanblade: record {record}: {message} ({code})");
+                    out::tell(format_args!("fanblade: record {record}: {message} ({code})"));
                     outcome.send_modify(|outcome| outcome.refused += 1);
                 }
                 Ok(Some(Said::Welcome { .. })) => {}

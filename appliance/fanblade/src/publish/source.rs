@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use fanblade_feed::publisher::{Record, Request, Value};
 use tokio::sync::mpsc;
 
+use crate::out;
 use crate::upstream::publisher::json;
 
 /// Records as frames, end to end.
@@ -70,7 +71,7 @@ impl Source {
                     Ok(0) => break,
                     Ok(_) => {}
                     Err(error) => {
-                        eprintln!("fanblade: standard input: {error}");
+                        out::tell(format_args!("fanblade: standard input: {error}"));
                         wrong.fetch_add(1, Relaxed);
                         break;
                     }
@@ -80,7 +81,7 @@ impl Source {
                 if !text.is_empty()
                     && let Err(fault) = push_line(&mut chunk, text, subject.as_deref(), opaque)
                 {
-                    eprintln!("fanblade: line {number}: {fault}");
+                    out::tell(format_args!("fanblade: line {number}: {fault}"));
                     wrong.fetch_add(1, Relaxed);
                 }
                 let is_last_for_now = !input.buffer().contains(&b'\n');

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::faults::{Fate, Faults};
 use super::limits::SEND_ERRORS_SHOWN_MAX;
 use super::target::Target;
+use crate::out;
 
 /// A multicast group, and what goes wrong on the way to it.
 #[derive(Debug)]
@@ -95,7 +96,7 @@ impl Line {
         if let Err(error) = self.socket.send(packet) {
             self.counters.send_errors += 1;
             if self.counters.send_errors <= SEND_ERRORS_SHOWN_MAX {
-                eprintln!("fanblade: cannot send to {}: {error}", self.target);
+                out::tell(format_args!("fanblade: cannot send to {}: {error}", self.target));
             }
         }
     }

@@ -14,6 +14,7 @@ use super::soup::{Counters, Credentials, Gate, Service, SoupCounts, SoupServer};
 use super::state::State;
 use super::store::Store;
 use crate::blade::lock;
+use crate::out;
 
 /// The servers that were asked for.
 #[derive(Debug)]
@@ -103,7 +104,7 @@ impl Servers {
         orders.stop.store(true, Relaxed);
         let left_out = follower.and_then(|thread| thread.join().ok()).unwrap_or(0);
         if left_out > 0 {
-            eprintln!("fanblade: the snapshots lacked {left_out} orders: there is no room for more");
+            out::tell(format_args!("fanblade: the snapshots lacked {left_out} orders: there is no room for more"));
         }
         let served = Served {
             requests: requests.and_then(|thread| thread.join().ok()),

@@ -12,6 +12,7 @@ use fanblade_feed::{CaptureFeed, Event, Feed as _, FileFeed, Poll, Session, itch
 use zerocopy::FromBytes as _;
 
 use super::store::{self, Store};
+use crate::out;
 use crate::run::feed::{capture, explain};
 
 /// A source of messages, and one look ahead.
@@ -39,7 +40,7 @@ impl Source {
         if let Some(feed) = capture::open(path, Pace::Unpaced)? {
             let flow = feed.flow();
             if !flow.alternatives.is_empty() {
-                eprintln!("fanblade: {}", capture::choice(&feed));
+                out::tell(format_args!("fanblade: {}", capture::choice(&feed)));
             }
             let session = flow.session;
             return Ok((Self::new(Origin::Capture(Box::new(feed)), messages_max), spilling()?, session));
@@ -100,7 +101,8 @@ impl Origin {
                 }
                 Ok(Item::EndOfSession | Item::EndOfFile) => Ok(false),
                 Ok(Item::Malformed { offset, fault }) => {
-                    eprintln!("fanblade: {}: {fault}, at byte {offset}; the session ends there", path.display());
+                    let file = path.display();
+                    out::tell(format_args!("fanblade: {file}: {fault}, at byte {offset}; the session ends there"));
                     Ok(false)
                 }
                 Err(error) => bail!("cannot read {}: {error}", path.display()),
@@ -117,8 +119,10 @@ impl Origin {
             Origin::Capture(feed) => {
                 let poll = feed.poll(0, &mut |event| match event {
                     Event::Message { bytes, .. } => frame(bytes, framed),
-                    Event::Malformed { offset, reason } => eprintln!("fanblade: {reason}, at byte {offset}"),
-                    Event::Trouble(trouble) => eprintln!("fanblade: {trouble}"),
+                    Event::Malformed { offset, reason } => {
+                        out::tell(format_args!("fanblade: {reason}, at byte {offset}"));
+                    }
+                    Event::Trouble(trouble) => out::tell(format_args!("fanblade: {trouble}")),
                     _ => {}
                 });
                 if poll? == Poll::Busy || !framed.is_empty() {
@@ -126,9 +130,9 @@ impl Origin {
                 }
                 let missing = feed.counters().gap_messages;
                 if missing > 0 {
-                    eprintln!(
+                    out::tell(format_args!(
                         "fanblade: {missing} messages are missing in the capture: it was played as if they had never been"
-                    );
+                    ));
                 }
                 Ok(false)
             }

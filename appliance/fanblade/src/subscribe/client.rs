@@ -1,6 +1,6 @@
 //! The connections of `fanblade subscribe`.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -13,6 +13,8 @@ use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{self, Message};
+
+use crate::out;
 
 use super::Mode;
 use super::checker::{Checker, Control, Frame};
@@ -88,7 +90,7 @@ pub(super) async fn run(plan: Arc<Plan>, connections: u32, quiet: bool) -> anyho
             },
             _ = ticker.tick(), if show_rates => {
                 let now = frames.load(Relaxed);
-                eprintln!("{} frames a second on {} connections", now - counted, tasks.len());
+                out::tell(format_args!("{} frames a second on {} connections", now - counted, tasks.len()));
                 counted = now;
             }
             _ = tokio::signal::ctrl_c() => { let _ = stop.send(true); }
@@ -128,7 +130,7 @@ async fn connection(
                 let code = frame.as_ref().map_or(1005, |frame| u16::from(frame.code));
                 *seen.totals.closes.entry(code).or_default() += 1;
                 if let Some(frame) = frame.filter(|_| plan.print) {
-                    eprintln!("closed by the blade: {} {}", frame.code, frame.reason);
+                    out::tell(format_args!("closed by the blade: {} {}", frame.code, frame.reason));
                 }
                 break;
             }
@@ -140,7 +142,7 @@ async fn connection(
             None => break,
         };
         if plan.print {
-            print_line(&text)?;
+            out::say(&text)?;
         }
         if is_data(&text) {
             let now = Instant::now();
@@ -231,15 +233,6 @@ fn request(plan: &Plan) -> String {
 /// Data frames begin with their subject, everything else with `op`.
 fn is_data(text: &str) -> bool {
     text.starts_with("{\"s\":")
-}
-
-fn print_line(text: &str) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    match writeln!(out, "{text}") {
-        // `fanblade subscribe … | head` ends here, as it should.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-        result => result.context("standard output"),
-    }
 }
 
 /// What stands in the way of a connection, in words that help.

@@ -9,7 +9,7 @@ use ratatui::crossterm::terminal;
 use super::find::Tapped;
 use super::meter::{Meter, Rates};
 use super::{ended, print_json};
-use crate::figures;
+use crate::{figures, out};
 
 #[derive(Debug, Default, PartialEq, Eq, clap::Args)]
 pub(super) struct Table {
@@ -25,8 +25,8 @@ pub(super) struct Table {
 }
 
 pub(super) fn main(args: &Table, mut tapped: Tapped) -> anyhow::Result<ExitCode> {
-    let mut out = io::stdout().lock();
-    let is_live = out.is_terminal() && !args.json && !args.once;
+    let mut out = out::stdout();
+    let is_live = io::stdout().is_terminal() && !args.json && !args.once;
     // A table that is printed again and again into a file would be no use to anybody.
     let is_once = args.once || !(is_live || args.json);
     let mut meter = Meter::new(&tapped.reader);

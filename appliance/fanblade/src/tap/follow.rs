@@ -14,6 +14,7 @@ use super::find::Tapped;
 use super::walk::Walk;
 use super::{ended, pattern};
 use crate::interrupt::Interrupt;
+use crate::out;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -50,9 +51,14 @@ pub(super) fn main(args: &Args, mut tapped: Tapped) -> anyhow::Result<ExitCode> 
     }
     let interrupt = Interrupt::watch().context("signals")?;
     let deadline = args.limit.and_then(|limit| Instant::now().checked_add(limit));
-    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut out = io::BufWriter::new(out::stdout());
     let mut follower = Follower::new(&tapped.reader, args, lane);
-    eprintln!("following {} from index {}, epoch {}", args.subject, follower.walk.next(), tapped.reader.epoch().1);
+    out::tell(format_args!(
+        "following {} from index {}, epoch {}",
+        args.subject,
+        follower.walk.next(),
+        tapped.reader.epoch().1
+    ));
     let mut is_over = false;
     let code = loop {
         follower.pass(&tapped.reader, &mut out)?;
@@ -67,7 +73,7 @@ pub(super) fn main(args: &Args, mut tapped: Tapped) -> anyhow::Result<ExitCode> 
         is_over = tapped.life.is_over();
         std::thread::sleep(STEP);
     };
-    eprintln!("{}", follower.counts);
+    out::tell(format_args!("{}", follower.counts));
     Ok(if follower.counts.damaged > 0 { ExitCode::FAILURE } else { code })
 }
 
@@ -111,7 +117,7 @@ impl Follower {
         // Who asks for a name that is wrong should not wait for it in vain.
         let known = |id| reader.subject(SubjectId(id)).is_some_and(|known| *known.name == args.subject);
         if !fanblade_worker::is_pattern(&args.subject) && !(0..reader.subject_count()).any(known) {
-            eprintln!("{} does not exist yet; `fanblade tap subjects` lists what does", args.subject);
+            out::tell(format_args!("{} does not exist yet; `fanblade tap subjects` lists what does", args.subject));
         }
         Follower {
             pattern: args.subject.clone(),
@@ -136,7 +142,7 @@ impl Follower {
         }
         if reader.generation() != self.generation {
             let (generation, epoch) = reader.epoch();
-            eprintln!("a new epoch: {epoch}, from index {}", reader.epoch_start());
+            out::tell(format_args!("a new epoch: {epoch}, from index {}", reader.epoch_start()));
             self.generation = generation;
         }
         let mut walk = self.walk;
@@ -153,7 +159,9 @@ impl Follower {
     fn overtaken(&mut self, entries: u64) {
         if entries > 0 {
             self.counts.overtaken += entries;
-            eprintln!("overtaken by the writer: {entries} entries of the ring, of whatever subjects, were not read");
+            out::tell(format_args!(
+                "overtaken by the writer: {entries} entries of the ring, of whatever subjects, were not read"
+            ));
         }
     }
 
@@ -184,14 +192,14 @@ impl Follower {
         let Descriptor { seq, prev, index, .. } = descriptor;
         if is_gap {
             self.counts.gaps += 1;
-            eprintln!("{}: a gap between {last_seq} and {prev}, the number before {seq}", subject.name);
+            out::tell(format_args!("{}: a gap between {last_seq} and {prev}, the number before {seq}", subject.name));
         }
         if !reader.checksum_agrees(descriptor, self.lane, &self.frame) {
             self.counts.damaged += 1;
-            eprintln!(
+            out::tell(format_args!(
                 "{}: the frame with number {seq} at index {index} is damaged: its checksum does not agree",
                 subject.name
-            );
+            ));
         }
         if self.frame.is_empty() {
             return Ok(());
@@ -201,7 +209,10 @@ impl Follower {
             true => Ok(()),
             false => {
                 self.counts.damaged += 1;
-                eprintln!("{}: the entry with number {seq} at index {index} is no WebSocket frame", subject.name);
+                out::tell(format_args!(
+                    "{}: the entry with number {seq} at index {index} is no WebSocket frame",
+                    subject.name
+                ));
                 Ok(())
             }
         }

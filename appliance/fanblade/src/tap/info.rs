@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::find::Tapped;
 use super::{age_ns, print_json, subjects};
-use crate::figures;
+use crate::{figures, out};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -59,7 +59,7 @@ struct LaneInfo {
 
 pub(super) fn main(args: &Args, tapped: &Tapped) -> anyhow::Result<ExitCode> {
     let info = Info::of(tapped);
-    let mut out = io::stdout().lock();
+    let mut out = out::stdout();
     if args.json {
         print_json(&mut out, &info)?;
     } else {

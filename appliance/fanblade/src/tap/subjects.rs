@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::find::Tapped;
 use super::{age_ns, pattern, print_json};
-use crate::figures;
+use crate::{figures, out};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -49,7 +49,7 @@ pub(super) fn main(args: &Args, tapped: &Tapped) -> anyhow::Result<ExitCode> {
         })
         .collect();
     rows.sort_by(|a, b| a.subject.cmp(&b.subject));
-    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut out = io::BufWriter::new(out::stdout());
     if args.json {
         for row in &rows {
             print_json(&mut out, row)?;

@@ -47,14 +47,22 @@ impl Blade {
     }
 
     /// Starts one by a command that has everything but the ports.
-    pub fn spawn(mut command: Command) -> Blade {
+    pub fn spawn(command: Command) -> Blade {
+        Blade::spawn_logging_to(command, Stdio::piped())
+    }
+
+    /// The same, with its log where the test wants it; [`Blade::log`] is empty then.
+    pub fn spawn_logging_to(mut command: Command, stderr: Stdio) -> Blade {
         command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
+        // What it was given of the test's own descriptors is closed here, or a pipe would never end.
+        drop(command);
         let log = Arc::new(Mutex::new(String::new()));
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let log_reader = std::thread::spawn({
-            let log = Arc::clone(&log);
-            move || stderr.lines().map_while(Result::ok).for_each(|line| *log.lock().unwrap() += &format!("{line}\n"))
+        let log_reader = child.stderr.take().map(|stderr| {
+            let (log, stderr) = (Arc::clone(&log), BufReader::new(stderr));
+            std::thread::spawn(move || {
+                stderr.lines().map_while(Result::ok).for_each(|line| *log.lock().unwrap() += &format!("{line}\n"));
+            })
         });
         // What it prints at its start is its interface to people and to this.
         let (mut data, mut admin) = (None, None);
@@ -71,7 +79,7 @@ impl Blade {
             let status = child.wait();
             panic!("the blade did not start ({status:?}):\n{}", log.lock().unwrap());
         };
-        Blade { child, data, admin, log, log_reader: Some(log_reader) }
+        Blade { child, data, admin, log, log_reader }
     }
 
     pub fn pid(&self) -> u32 {
