@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use fanblade_feed::limits::{SIMULATOR_MESSAGES_PER_S_MAX, SIMULATOR_SYMBOLS_MAX};
+use fanblade_worker::Limits;
 use serde::{Deserialize, Deserializer};
 use serde_spanned::Spanned;
 
@@ -313,15 +314,33 @@ impl LimitsConfig {
             None => Ok(()),
         };
         number(&self.sessions_max, 1 << 24, "sessions of one worker")?;
-        number(&self.subscriptions_max, 1 << 20, "subscriptions of one session")?;
+        number(&self.subscriptions_max, 1 << 16, "subscriptions of one session")?;
         number(&self.requests_per_s_max, 65_535, "requests a second")?;
-        bytes(&self.message_len_max, 256, 16 << 20)?;
+        bytes(&self.message_len_max, 256, fanblade_worker::REQUEST_SKIPPED_LEN_MAX)?;
         bytes(&self.control_bytes_max, 4_096, 1 << 30)?;
         millis(&self.handshake_ms_max, 100)?;
         millis(&self.subscribe_ms_max, 0)?;
         millis(&self.ping_interval_ms, 100)?;
         millis(&self.pong_ms_max, 100)?;
-        millis(&self.lag_ms_max, 100)
+        millis(&self.lag_ms_max, 100)?;
+        self.check_requests_fit()
+    }
+
+    /// A client can ask for as many subjects as it may have, and can be told them.
+    fn check_requests_fit(&self) -> Result<(), Fault> {
+        let defaults = Limits::default();
+        let subscriptions = self.subscriptions_max.as_ref().map_or(defaults.subscriptions_max.into(), |n| *n.get_ref());
+        let needed = fanblade_worker::request_len(subscriptions);
+        for (limit, what) in [(&self.message_len_max, "request"), (&self.control_bytes_max, "reply")] {
+            if let Some(limit) = limit.as_ref().filter(|limit| limit.get_ref().0 < needed) {
+                let message = format!(
+                    "{} are too few for a {what} with {subscriptions} subjects (`subscriptions_max`)",
+                    limit.get_ref()
+                );
+                return fault(limit, message, format!("at least {needed} bytes; or fewer `subscriptions_max`"));
+            }
+        }
+        Ok(())
     }
 }
 

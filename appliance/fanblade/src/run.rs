@@ -426,6 +426,10 @@ pub(crate) fn limits(config: &LimitsConfig) -> Limits {
     set(&mut limits.pong_ms_max, &config.pong_ms_max, |ms| ms.0);
     set(&mut limits.lag_ms_max, &config.lag_ms_max, |ms| ms.0);
     set(&mut limits.control_bytes_max, &config.control_bytes_max, |bytes| bytes.0);
+    // Where only the number of subscriptions was raised, what they need rises with it.
+    let needed = usize::try_from(fanblade_worker::request_len(limits.subscriptions_max.into())).unwrap_or(usize::MAX);
+    limits.message_len_max = limits.message_len_max.max(needed);
+    limits.control_bytes_max = limits.control_bytes_max.max(needed);
     limits
 }
 

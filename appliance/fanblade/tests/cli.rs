@@ -134,6 +134,15 @@ fn a_subscriber_is_told_what_is_wrong() {
 }
 
 #[test]
+fn patterns_with_a_star_within_a_segment_are_refused() {
+    let blade = Blade::start(&["--feed", "sim"]);
+    let told = "'*' stands for a whole segment";
+    fails(&["subscribe", &blade.data.to_string(), "/NASDAQ/AA*/bbo"], &["bad_subject", "subjects[0]", told]);
+    fails(&["tap", "subjects", "/NASDAQ/AA*/bbo"], &["/NASDAQ/AA*/bbo", told]);
+    fails(&["tap", "follow", "/NASDAQ/**/bbo"], &["/NASDAQ/**/bbo", "'**' may only be the last segment"]);
+}
+
+#[test]
 fn doctor_says_what_is_missing_and_what_mends_it() {
     let (code, stdout, stderr) = fanblade(&["doctor", "--json"]);
     let findings: Vec<serde_json::Value> =

@@ -67,13 +67,24 @@ pub struct Update<'a> {
 }
 
 impl Update<'_> {
-    /// Puts the subject into `out`: `/NASDAQ/AAPL/bbo`.
+    /// Puts the subject into `out`: `/NASDAQ/AAPL/bbo`. What cannot stand in a subject is escaped, so that two symbols
+    /// never share one: `/NASDAQ/C-L~2A/bbo` for `C-L*`.
     pub fn subject(&self, out: &mut String) {
         out.clear();
-        for segment in [self.venue, self.symbol, self.channel.name()] {
-            out.push('/');
-            out.push_str(segment);
+        out.push('/');
+        out.push_str(self.venue);
+        out.push('/');
+        for char in self.symbol.chars() {
+            // A subscriber could not ask for it: there a star is a pattern, and `%` begins an escape of addresses.
+            match char {
+                '*' => out.push_str("~2A"),
+                '%' => out.push_str("~25"),
+                '~' => out.push_str("~7E"),
+                char => out.push(char),
+            }
         }
+        out.push('/');
+        out.push_str(self.channel.name());
     }
 }
 

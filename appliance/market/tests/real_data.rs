@@ -46,8 +46,8 @@ fn head_of_a_day_gives_all_instruments_and_their_states() {
     let expected = [(Some(TradingState::Trading as u8), 8706), (Some(TradingState::Halted as u8), 1), (None, 6)];
     assert_eq!(states, HashMap::from(expected));
     assert_eq!(published["/NASDAQ/AAPL/status"], 1);
-    // Symbols that hold a pattern's letter are still subjects.
-    assert_eq!(published["/NASDAQ/C-L*/status"], 1);
+    // Symbols that hold a pattern's letter are still subjects, which can be asked for by name.
+    assert_eq!(published["/NASDAQ/C-L~2A/status"], 1);
 }
 
 #[test]

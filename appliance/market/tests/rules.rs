@@ -396,3 +396,14 @@ fn checksum_is_the_documented_one() {
     let instrument = bench.market.instrument(InstrumentId(5)).expect("named");
     assert_eq!(fanblade_market::encode::crc(&instrument.book()), crc32("[[[1000,300,1]],[]]"));
 }
+
+#[test]
+fn symbols_that_look_like_patterns_or_escapes_have_subjects_of_their_own() {
+    let mut bench = Bench::new();
+    for (locate, (symbol, segment)) in
+        (1..).zip([("C-L*", "C-L~2A"), ("*", "~2A"), ("C-L~2A", "C-L~7E2A"), ("A%", "A~25"), ("A+", "A+")])
+    {
+        let [status] = &bench.apply(action(locate, symbol, b'T', *b"    "))[..] else { panic!("{symbol}") };
+        assert_eq!(status.subject, format!("/X/{segment}/status"));
+    }
+}

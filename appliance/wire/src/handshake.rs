@@ -110,6 +110,8 @@ fn try_parse(bytes: &[u8], scanned: usize) -> Result<Option<Upgrade<'_>>, Reject
     let Some(head_len) = head_len(bytes, scanned) else {
         return if bytes.len() < HEAD_LEN_MAX {
             Ok(None)
+        } else if memchr::memchr(b'\n', bytes.get(..HEAD_LEN_MAX).unwrap_or(bytes)).is_none() {
+            Err(Rejection::new(414, "The address is longer than 8 KiB; what does not fit is asked for in a message."))
         } else {
             Err(Rejection::new(431, "The request's head is longer than 8 KiB."))
         };

@@ -23,6 +23,13 @@ pub enum Event<'a> {
     Text(&'a str),
     /// A message of bytes.
     Binary(&'a [u8]),
+    /// A message longer than [`InboundLimits::message_len_max`], which was not kept. Whether it was UTF-8 is not known.
+    TooLong {
+        /// It was text.
+        is_text: bool,
+        /// Its payload, over all fragments.
+        len: u64,
+    },
     /// To be answered with a pong of the same payload, the latest suffices (section 5.5.3).
     Ping(&'a [u8]),
     /// An answer to a ping of ours, or unsolicited.
@@ -84,8 +91,8 @@ pub enum InboundError {
     /// A text message that is not UTF-8 (section 8.1).
     #[error("the text message is not UTF-8")]
     InvalidUtf8,
-    /// A message longer than [`InboundLimits::message_len_max`].
-    #[error("the message is longer than this server takes")]
+    /// A message longer than [`InboundLimits::skipped_len_max`].
+    #[error("the message is longer than this server takes, even to refuse it")]
     TooBig,
     /// A message in more frames than [`InboundLimits::fragments_max`].
     #[error("the message has too many fragments")]
@@ -205,24 +212,32 @@ impl Inbound {
         // Section 5.5: control frames "can be interjected in the middle of a fragmented message".
         if !header.opcode.is_control() {
             let message = self.partial.as_mut().and_then(|partial| partial.message.as_mut());
-            let message_len = match (message, header.opcode) {
+            let message_len = match (&message, header.opcode) {
                 (None, Opcode::Continuation) => return Err(InboundError::UnexpectedContinuation),
                 (None, _) => 0,
-                (Some(message), Opcode::Continuation) => {
-                    message.fragments += 1;
-                    if message.fragments > limits.fragments_max {
-                        return Err(InboundError::TooManyFragments);
-                    }
-                    message.payload.len()
-                }
+                (Some(message), Opcode::Continuation) => message.len,
                 // Section 5.4: "fragments of one message MUST NOT be interleaved between the fragments of another".
                 (Some(_), _) => return Err(InboundError::ExpectedContinuation),
             };
             // Section 10.4 asks for limits on frame size and on the size of a message after reassembly. No memory is
             // reserved on the strength of a header: buffers grow with what arrived.
-            let left = limits.message_len_max.saturating_sub(message_len);
-            if header.payload_len > left as u64 {
+            let len = message_len.saturating_add(header.payload_len);
+            let is_too_long = len > limits.message_len_max as u64;
+            if is_too_long && len > limits.skipped_len_max {
                 return Err(InboundError::TooBig);
+            }
+            if let Some(message) = message {
+                message.fragments += 1;
+                if message.fragments > limits.fragments_max {
+                    return Err(InboundError::TooManyFragments);
+                }
+                message.len = len;
+                if is_too_long {
+                    message.skip();
+                }
+            } else if is_too_long {
+                let message = self.partial.get_or_insert_default().message.insert(Message::new(header));
+                message.skip();
             }
         }
         Ok(Frame { header, received: 0 })
@@ -242,13 +257,16 @@ impl Inbound {
             return deliver(frame.header.opcode, payload, sink);
         }
         let partial = self.partial.get_or_insert_default();
-        let message = partial.message.get_or_insert_with(|| Message::new(frame.header.opcode));
+        let message = partial.message.get_or_insert_with(|| Message::new(frame.header));
         message.append(payload)?;
         partial.frame = (!frame.is_whole()).then_some(frame);
         if !is_last {
             return Ok(Flow::Continue);
         }
         match self.partial.take().and_then(|partial| partial.message) {
+            Some(Message { opcode, len, is_skipped: true, .. }) => {
+                Ok(sink(Event::TooLong { is_text: opcode == Opcode::Text, len }))
+            }
             Some(message) => deliver(message.opcode, &message.payload, sink),
             None => Ok(Flow::Continue),
         }
@@ -352,18 +370,33 @@ impl Frame {
 struct Message {
     opcode: Opcode,
     fragments: u32,
+    /// Payload bytes that the headers so far have announced.
+    len: u64,
+    /// Longer than is kept: what comes of it is dropped.
+    is_skipped: bool,
     payload: Vec<u8>,
     /// So many bytes of text are whole characters, known to be valid.
     valid_len: usize,
 }
 
 impl Message {
-    fn new(opcode: Opcode) -> Message {
-        Message { opcode, fragments: 1, payload: Vec::new(), valid_len: 0 }
+    /// Of this first frame.
+    fn new(header: ClientHeader) -> Message {
+        let ClientHeader { opcode, payload_len: len, .. } = header;
+        Message { opcode, fragments: 1, len, is_skipped: false, payload: Vec::new(), valid_len: 0 }
+    }
+
+    /// Keeps nothing of it from here on.
+    fn skip(&mut self) {
+        self.is_skipped = true;
+        self.payload = Vec::new();
     }
 
     /// Appends, and fails as soon as text cannot become valid UTF-8 any more, not only when it is whole.
     fn append(&mut self, payload: &[u8]) -> Result<(), InboundError> {
+        if self.is_skipped {
+            return Ok(());
+        }
         self.payload.extend_from_slice(payload);
         if self.opcode == Opcode::Text {
             let fresh = self.payload.get(self.valid_len..).unwrap_or_default();

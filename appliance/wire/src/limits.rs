@@ -16,8 +16,11 @@ pub const CLOSE_REASON_LEN_MAX: usize = CONTROL_LEN_MAX - 2;
 /// What one session may send as one message. The worker chooses; 16 KiB of request in a handful of fragments is plenty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InboundLimits {
-    /// Payload bytes of one message over all its fragments. More: close 1009, as soon as a frame header announces it.
+    /// Payload bytes of one message over all its fragments that are kept. A longer one is dropped as it comes, and told
+    /// as [`TooLong`](crate::Event::TooLong) when it is over.
     pub message_len_max: usize,
+    /// Payload bytes of one message that is dropped so. More: close 1009, as soon as a frame header announces it.
+    pub skipped_len_max: u64,
     /// Frames of one message. Empty fragments cost the sender 6 bytes and would never end otherwise. More: close 1008.
     pub fragments_max: u32,
 }

@@ -6,9 +6,10 @@
 //! The files, in the order of the data path:
 //! `fanout` (ring → groups → sends), `batching` (frames that wait for each other), `directory` (subjects, filters,
 //! groups), `session` (the slab), `catchup` (sessions that are behind), `replay` (snapshots and history after a
-//! subscription), `requests` and `protocol` (what clients ask), `upgrade` (opening handshake), `lifecycle` (sessions
-//! begin, fall behind, close), `timers`, `stats`, `limits`.
+//! subscription), `requests` and `protocol` (what clients ask), `upgrade` and `address` (opening handshake),
+//! `lifecycle` (sessions begin, fall behind, close), `timers`, `stats`, `limits`.
 
+mod address;
 mod batching;
 mod catchup;
 mod directory;
@@ -29,7 +30,7 @@ mod worker;
 
 pub use batching::Batching;
 pub use handle::{Command, WorkerConfig, WorkerHandle, spawn};
-pub use limits::Limits;
+pub use limits::{Limits, REQUEST_SKIPPED_LEN_MAX, request_len};
 pub use protocol::Mode;
 pub use session::{bytes_in_group, bytes_in_slab, bytes_per_idle_session};
 pub use stats::{Kind, LatencyHistogram, LatencySnapshot, Word, WorkerStats};

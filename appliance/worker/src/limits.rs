@@ -2,12 +2,15 @@
 
 use fanblade_net::IoSlices;
 
+use crate::subject::SUBJECT_LEN_MAX;
+
 /// Limits of one worker and of each of its sessions. The counters named here are fields of [`crate::WorkerStats`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Sessions of one worker. One more is answered 503 before any of its bytes are read; `refused_capacity`.
     pub sessions_max: u32,
-    /// Payload of one request. A longer one closes the session with 1009; `closed_by_server`.
+    /// Payload of one request; at least [`request_len`] of `subscriptions_max`. A longer one is dropped as it comes,
+    /// and refused with `too_long`; `requests_too_long`. Beyond [`REQUEST_SKIPPED_LEN_MAX`]: 1009; `protocol_errors`.
     pub message_len_max: usize,
     /// Frames that one request may be fragmented into. More close the session with 1008; `temper_closed`.
     pub fragments_max: u32,
@@ -16,7 +19,9 @@ pub struct Limits {
     pub subscriptions_max: u32,
     /// Requests and pings of one session in a second; twice that closes the session with 4029; `temper_closed`.
     pub requests_per_s_max: u16,
-    /// Requests that wait while their session is behind; one more closes it with 4029; `temper_closed`.
+    /// Requests that wait while their session is behind; one more closes it with 4029; `temper_closed`. So does more
+    /// than twice `subscriptions_max` of subjects in all of them: what a session may have, to be taken back and asked
+    /// for again.
     pub requests_deferred_max: usize,
     /// From accept to a whole upgrade request. Then the socket is closed; `handshake_timeouts`.
     pub handshake_ms_max: u32,
@@ -40,9 +45,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             sessions_max: 4_000_000,
-            message_len_max: 16 * 1024,
+            message_len_max: 160 * 1024,
             fragments_max: 64,
-            subscriptions_max: 1_000,
+            subscriptions_max: SUBSCRIPTIONS_MAX,
             requests_per_s_max: 50,
             requests_deferred_max: 64,
             handshake_ms_max: 5_000,
@@ -56,6 +61,25 @@ impl Default for Limits {
     }
 }
 
+/// The longest request that `subscriptions` subjects need, each as long as it may be, in JSON as programs write it
+/// (with a space after each comma; a few characters escaped), in bytes. `message_len_max` lies above, or a client that
+/// may have so many could not ask for them.
+pub const fn request_len(subscriptions: u64) -> u64 {
+    REQUEST_FRAME_LEN + subscriptions * (SUBJECT_LEN_MAX as u64 + SUBJECT_MARKS_LEN)
+}
+
+/// `message_len_max` of [`Limits::default`] holds `subscriptions_max` of it.
+const _: () = assert!(request_len(SUBSCRIPTIONS_MAX as u64) <= 160 * 1024);
+
+/// Default of `subscriptions_max`.
+const SUBSCRIPTIONS_MAX: u32 = 1_000;
+/// Of a request, without its subjects: names of fields, `id`, `resume` with an epoch.
+const REQUEST_FRAME_LEN: u64 = 512;
+/// Quotes, comma and space around a subject, and some backslashes within.
+const SUBJECT_MARKS_LEN: u64 = 8;
+/// Bytes of a request that is too long, up to which it is dropped and told. A longer one is no mistake of somebody who
+/// subscribes to much, and closes the session with 1009.
+pub const REQUEST_SKIPPED_LEN_MAX: u64 = 16 * 1024 * 1024;
 /// Descriptors that one pass takes from the ring. A pass is at most one send for each session, however many there are;
 /// but a worker that lags sends the less, the more of its backlog one pass joins. It must reach over several frames of
 /// each of ten thousand subjects, or there is nothing to join, and the lag grows until the publisher overtakes the

@@ -51,6 +51,16 @@ pub(crate) enum Op {
     Ping,
 }
 
+impl Op {
+    /// Those that it names.
+    pub(crate) fn subjects(&self) -> &[String] {
+        match self {
+            Op::Subscribe { subjects, .. } | Op::Unsubscribe { subjects } => subjects,
+            Op::List | Op::Ping => &[],
+        }
+    }
+}
+
 /// A request with the client's own name for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
@@ -144,7 +154,8 @@ pub(crate) fn checked_subjects(
     if subjects.is_empty() {
         return Err(Refusal::new(id.clone(), "bad_request", "`subjects` is missing or empty".to_owned()));
     }
-    let mut checked = Vec::with_capacity(subjects.len());
+    // Room for what is right, as it is found: a list of nothing but commas costs nothing.
+    let mut checked = Vec::new();
     for (position, text) in subjects.into_iter().enumerate() {
         subject::check(&text).map_err(|error: SubjectError| {
             let shown = printable(&text);
@@ -274,7 +285,7 @@ fn write_json_string(out: &mut String, text: &str) {
 }
 
 /// What a client wrote, cut and cleaned for an error message.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().take(SHOWN_CHARS_MAX).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
@@ -359,6 +370,13 @@ mod tests {
             (r#"{"op":"subscribe"}"#, "bad_request", "`subjects` is missing"),
             (r#"{"op":"subscribe","subjects":["a"]}"#, "bad_subject", "subjects[0] `a`: a subject begins with '/'"),
             (r#"{"op":"subscribe","subjects":["/a/b"],"mode":"sampled","interval_ms":250}"#, "bad_request", "sampled"),
+            (
+                r#"{"op":"subscribe","subjects":["/a/b","/a/AA*/b"]}"#,
+                "bad_subject",
+                "subjects[1] `/a/AA*/b`: '*' stands for",
+            ),
+            (r#"{"op":"unsubscribe","subjects":["/a/**/b"]}"#, "bad_subject", "subjects[0] `/a/**/b`: '**' may only"),
+            (r#"{"op":"unsubscribe","subjects":["/a/b*"]}"#, "bad_subject", "subjects[0] `/a/b*`: '*' stands for"),
             (r#"{"op":"list","subjects":["/a/b"]}"#, "bad_request", "`subjects` does not belong to `list`"),
             (r#"{"op":"fly","id":3}"#, "unknown_op", "`fly`"),
             (r#"{"op":"ping","id":[1]}"#, "bad_request", "`id`"),

@@ -43,7 +43,18 @@ impl Worker {
                 }
             }
             Event::Pong(_) => {}
-            Event::Binary(_) => {
+            Event::TooLong { is_text: true, len } => {
+                self.stats.requests.add(1);
+                self.stats.requests_too_long.add(1);
+                if self.is_within_temper(index, "") {
+                    let len_max = self.config.limits.message_len_max;
+                    let message = format!(
+                        "the request has {len} bytes; at most {len_max} are taken, so it was not read: ask in parts"
+                    );
+                    self.refuse(index, &Refusal::new(None, "too_long", message));
+                }
+            }
+            Event::Binary(_) | Event::TooLong { is_text: false, .. } => {
                 self.begin_close(index, close::UNSUPPORTED, "requests are JSON text");
             }
             Event::Close { code, .. } => {
@@ -85,13 +96,16 @@ impl Worker {
             Err(refusal) => self.refuse(index, &refusal),
             Ok(request) => {
                 let deferred_max = self.config.limits.requests_deferred_max;
+                let subjects_max = 2 * self.config.limits.subscriptions_max as usize;
                 self.step_out_of_batch(index);
                 let Some(session) = self.sessions.find(index) else { return };
                 if !session.must_defer() {
                     return self.obey(index, request);
                 }
                 let Some(extra) = self.sessions.extra(index) else { return };
-                if extra.deferred.len() < deferred_max {
+                let subjects: usize =
+                    extra.deferred.iter().chain([&request]).map(|request| request.op.subjects().len()).sum();
+                if extra.deferred.len() < deferred_max && subjects <= subjects_max {
                     extra.deferred.push_back(request);
                 } else {
                     self.stats.temper_closed.add(1);

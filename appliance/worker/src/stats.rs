@@ -69,6 +69,7 @@ worker_stats! {
     pings: Counter, "Pings sent.";
     requests: Counter, "Requests received.";
     requests_refused: Counter, "Requests answered with an error.";
+    requests_too_long: Counter, "Requests dropped unread: message_len_max.";
     temper_closed: Counter, "Sessions closed for too many requests, pings or fragments.";
     protocol_errors: Counter, "Sessions closed for breaking RFC 6455.";
     slow_evicted: Counter, "Sessions closed with 4008: lag_ms_max or control_bytes_max.";

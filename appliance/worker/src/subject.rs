@@ -21,6 +21,9 @@ pub enum SubjectError {
     /// `**` elsewhere than in the last place.
     #[error("'**' may only be the last segment")]
     RestNotLast,
+    /// A star beside other characters, which would look like a pattern and select nothing.
+    #[error("'*' stands for a whole segment, and cannot be a part of one")]
+    StarWithin,
 }
 
 /// Is `text` a subject or pattern? A pattern's `**` stands for one or more segments.
@@ -40,6 +43,9 @@ pub fn check(text: &str) -> Result<(), SubjectError> {
         }
         if rest_seen {
             return Err(SubjectError::RestNotLast);
+        }
+        if segment.contains('*') && !matches!(segment, "*" | "**") {
+            return Err(SubjectError::StarWithin);
         }
         rest_seen = segment == "**";
         count += 1;
@@ -81,9 +87,16 @@ mod tests {
 
     #[test]
     fn subjects_are_checked() {
-        for good in
-            ["/NASDAQ/AAPL/bbo", "/a/b", "/NASDAQ/*/trade", "/NASDAQ/**", "/**", "/a/b/c/d/e/f/g/h", "/X/A.B=*#/q"]
-        {
+        for good in [
+            "/NASDAQ/AAPL/bbo",
+            "/a/b",
+            "/NASDAQ/*/trade",
+            "/NASDAQ/**",
+            "/**",
+            "/a/b/c/d/e/f/g/h",
+            "/X/A.B=#/q",
+            "/*/*",
+        ] {
             assert_eq!(check(good), Ok(()), "{good}");
         }
         for (bad, why) in [
@@ -95,6 +108,14 @@ mod tests {
             ("/a/b/", SubjectError::EmptySegment),
             ("/a/b/c/d/e/f/g/h/i", SubjectError::Segments),
             ("/a/**/b", SubjectError::RestNotLast),
+            ("/a/**/**", SubjectError::RestNotLast),
+            ("/**/b", SubjectError::RestNotLast),
+            ("/a/AA*/b", SubjectError::StarWithin),
+            ("/a/*AA/b", SubjectError::StarWithin),
+            ("/a/A*A", SubjectError::StarWithin),
+            ("/a/b**", SubjectError::StarWithin),
+            ("/a/***", SubjectError::StarWithin),
+            ("/a*/b", SubjectError::StarWithin),
             ("/a/b\u{7f}", SubjectError::NotPrintable),
             ("/a/é", SubjectError::NotPrintable),
         ] {
@@ -114,7 +135,6 @@ mod tests {
             ("/NASDAQ/**", "/NASDAQ/AAPL/trade", true),
             ("/NASDAQ/**", "/NASDAQ", false),
             ("/**", "/x/y", true),
-            ("/NASDAQ/AA*/bbo", "/NASDAQ/AAPL/bbo", false),
         ] {
             assert_eq!(matches(pattern, subject), selected, "{pattern} {subject}");
         }

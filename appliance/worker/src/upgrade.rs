@@ -1,11 +1,10 @@
-//! The opening handshake of a session, and the subscription that its address may carry.
-
-use std::borrow::Cow;
+//! The opening handshake of a session.
 
 use fanblade_ring::Lane;
 use fanblade_wire::handshake::{self, Head, Rejection, Upgrade};
 
-use crate::protocol::{self, Mode, Op, Refusal, Request};
+use crate::address;
+use crate::protocol::{Refusal, Request};
 use crate::session::State;
 use crate::worker::Worker;
 
@@ -89,7 +88,7 @@ impl Worker {
             (Lane::Json, None)
         };
         upgrade.response(protocol, response);
-        Ok(Admitted { lane, head_len: upgrade.head_len, subscription: upgrade.query.and_then(query_subscription) })
+        Ok(Admitted { lane, head_len: upgrade.head_len, subscription: upgrade.query.and_then(address::subscription) })
     }
 
     fn first_deadline_ms(&self) -> u64 {
@@ -105,52 +104,6 @@ struct Admitted {
     subscription: Option<Result<Request, Refusal>>,
 }
 
-/// `?subjects=/NASDAQ/AAPL/bbo,/NASDAQ/MSFT/trade&mode=all&snapshot=false`; `None` where there are no subjects.
-fn query_subscription(query: &str) -> Option<Result<Request, Refusal>> {
-    let mut subjects = None;
-    let (mut mode, mut snapshot) = (Ok(Mode::Conflate), true);
-    for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
-        let value = percent_decoded(value);
-        match name {
-            "subjects" => {
-                subjects =
-                    Some(value.split(',').map(|text| Cow::Owned(text.to_owned())).collect::<Vec<Cow<'_, str>>>());
-            }
-            "mode" => mode = protocol::mode(&value),
-            "snapshot" => snapshot = value != "false",
-            _ => {}
-        }
-    }
-    subjects.as_ref()?;
-    let request = || {
-        let mode = mode.map_err(|message| Refusal::new(None, "bad_request", message))?;
-        let subjects = protocol::checked_subjects(subjects, &None)?;
-        Ok(Request { id: None, op: Op::Subscribe { subjects, mode, snapshot, resume: None } })
-    };
-    Some(request())
-}
-
-/// RFC 3986, 2.1. What is not valid stays as it is, and then is no subject.
-fn percent_decoded(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(byte) = bytes.get(at) {
-        let hex = bytes.get(at + 1..at + 3).and_then(|hex| std::str::from_utf8(hex).ok());
-        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(value) if *byte == b'%' => {
-                decoded.push(value);
-                at += 3;
-            }
-            _ => {
-                decoded.push(*byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
-}
-
 /// What a connection beyond the limit gets.
 pub(crate) const AT_CAPACITY: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\n\
     Content-Length: 45\r\nRetry-After: 5\r\nConnection: close\r\n\r\nThis blade is at capacity or about to stop.\r\n";
@@ -161,17 +114,6 @@ const PROTOCOL_BINARY: &str = "fanblade.v1.binary";
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_short_cut_is_a_subscription() {
-        assert!(query_subscription("token=x").is_none());
-        let request = query_subscription("subjects=/NASDAQ/AAPL/bbo,%2FNASDAQ%2f*%2Ftrade&mode=all").unwrap().unwrap();
-        let subjects = vec!["/NASDAQ/AAPL/bbo".to_owned(), "/NASDAQ/*/trade".to_owned()];
-        assert_eq!(request.op, Op::Subscribe { subjects, mode: Mode::All, snapshot: true, resume: None });
-        assert_eq!(query_subscription("subjects=AAPL").unwrap().unwrap_err().code, "bad_subject");
-        assert_eq!(query_subscription("subjects=/a/b&mode=al").unwrap().unwrap_err().code, "bad_request");
-        assert_eq!(percent_decoded("100%/%zz%"), "100%/%zz%");
-    }
 
     #[test]
     fn the_refusal_is_whole() {

@@ -14,6 +14,7 @@ use crate::catchup::Plan;
 use crate::directory::Directory;
 use crate::handle::{Command, WorkerConfig};
 use crate::lifecycle::PING;
+use crate::limits::REQUEST_SKIPPED_LEN_MAX;
 use crate::session::Sessions;
 use crate::stats::WorkerStats;
 use crate::timers::{TICK_MS, Wheel};
@@ -88,6 +89,7 @@ impl Worker {
         let (epoch_generation, epoch) = reader.epoch();
         let inbound_limits = InboundLimits {
             message_len_max: config.limits.message_len_max,
+            skipped_len_max: REQUEST_SKIPPED_LEN_MAX,
             fragments_max: config.limits.fragments_max,
         };
         let batching = std::mem::take(&mut config.batching);

@@ -249,7 +249,8 @@ impl Session {
                 fanblade_wire::Event::Text(text) => write_frame(out, Opcode::Text, text.as_bytes()),
                 fanblade_wire::Event::Binary(bytes) => write_frame(out, Opcode::Binary, bytes),
                 fanblade_wire::Event::Ping(bytes) => write_frame(out, Opcode::Pong, bytes),
-                fanblade_wire::Event::Pong(_) => {}
+                // Nothing is dropped for its length: LIMITS.skipped_len_max.
+                fanblade_wire::Event::Pong(_) | fanblade_wire::Event::TooLong { .. } => {}
                 fanblade_wire::Event::Close { code: None, .. } => write_frame(out, Opcode::Close, b""),
                 // RFC 6455 section 5.5.1: "the endpoint typically echos the status code it received".
                 fanblade_wire::Event::Close { code: Some(code), .. } => write_close(out, code, ""),
@@ -290,7 +291,7 @@ impl Session {
 /// Autobahn opens one connection per case and runs a handful at once.
 const SESSIONS_MAX: usize = 1024;
 /// Autobahn's section 9: messages of 16 MiB, and one of 4 MiB in fragments of 64 bytes.
-const LIMITS: InboundLimits = InboundLimits { message_len_max: 16 << 20, fragments_max: 1 << 20 };
+const LIMITS: InboundLimits = InboundLimits { message_len_max: 16 << 20, skipped_len_max: 0, fragments_max: 1 << 20 };
 /// Bytes owed to one session beyond which it is not read from: two messages of the longest.
 const OWED_LEN_MAX: usize = 2 * LIMITS.message_len_max;
 /// How long a client may take to end its side after we have ended ours, looked at each `SWEEP_INTERVAL`.

@@ -47,6 +47,24 @@ fn mistakes_are_told_with_place_text_and_hint() {
             "f.toml:2:22: 0 requests a second\n  2 | requests_per_s_max = 0\n    |                      ^\n  hint: from 1 to 65535",
         ),
         (
+            "[limits]\nmessage_len_max = \"16KiB\"\n",
+            "f.toml:2:19: 16 KiB are too few for a request with 1000 subjects (`subscriptions_max`)\n  \
+             2 | message_len_max = \"16KiB\"\n    |                   ^^^^^^^\n  \
+             hint: at least 136512 bytes; or fewer `subscriptions_max`",
+        ),
+        (
+            "[limits]\nsubscriptions_max = 10000\ncontrol_bytes_max = \"1MiB\"\n",
+            "f.toml:3:21: 1 MiB are too few for a reply with 10000 subjects (`subscriptions_max`)\n  \
+             3 | control_bytes_max = \"1MiB\"\n    |                     ^^^^^^\n  \
+             hint: at least 1360512 bytes; or fewer `subscriptions_max`",
+        ),
+        (
+            "[[batching]]\nsubjects = \"/NASDAQ/A*/book\"\nms_max = 50\n",
+            "f.toml:2:12: `/NASDAQ/A*/book` selects no subject: '*' stands for a whole segment, and cannot be a part of one\n  \
+             2 | subjects = \"/NASDAQ/A*/book\"\n    |            ^^^^^^^^^^^^^^^^^\n  \
+             hint: a subject or a pattern such as \"/NASDAQ/*/book\"",
+        ),
+        (
             "[[batching]]\nsubjects = \"book\"\nms_max = 50\n",
             "f.toml:2:12: `book` selects no subject: a subject begins with '/'\n  2 | subjects = \"book\"\n    \
              |            ^^^^^^\n  hint: a subject or a pattern such as \"/NASDAQ/*/book\"",

@@ -41,6 +41,7 @@ impl Rejection {
             404 => ("Not Found", ""),
             405 => ("Method Not Allowed", "Allow: GET\r\n"),
             // RFC 9110 section 15.5.22: it must name the protocol; RFC 6455 section 4.4: and its version.
+            414 => ("URI Too Long", ""),
             426 => ("Upgrade Required", "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"),
             429 => ("Too Many Requests", ""),
             431 => ("Request Header Fields Too Large", ""),

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::client;
 
-const LIMITS: InboundLimits = InboundLimits { message_len_max: 70_000, fragments_max: 8 };
+const LIMITS: InboundLimits = InboundLimits { message_len_max: 70_000, skipped_len_max: 0, fragments_max: 8 };
 
 /// An event that outlives the call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,7 @@ enum Owned {
     Ping(Vec<u8>),
     Pong(Vec<u8>),
     Close(Option<u16>, String),
+    TooLong(bool, u64),
 }
 
 impl From<Event<'_>> for Owned {
@@ -25,6 +26,7 @@ impl From<Event<'_>> for Owned {
             Event::Ping(bytes) => Owned::Ping(bytes.into()),
             Event::Pong(bytes) => Owned::Pong(bytes.into()),
             Event::Close { code, reason } => Owned::Close(code, reason.into()),
+            Event::TooLong { is_text, len } => Owned::TooLong(is_text, len),
         }
     }
 }
@@ -202,7 +204,7 @@ fn a_flood_of_empty_fragments_ends() {
 
 #[test]
 fn too_big_is_known_from_the_header_alone() {
-    let limits = InboundLimits { message_len_max: 10, fragments_max: 8 };
+    let limits = InboundLimits { message_len_max: 10, ..LIMITS };
     let header_only = |stream: &[u8]| receive_cut(stream, [], &limits).1.1;
     assert_eq!(header_only(&frame(true, Opcode::Binary, &[0; 10])), Ok(()));
     assert_eq!(header_only(&frame(true, Opcode::Binary, &[0; 11])[..6]), Err(InboundError::TooBig));
@@ -211,6 +213,65 @@ fn too_big_is_known_from_the_header_alone() {
     let exabytes = [0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4];
     assert_eq!(header_only(&exabytes), Err(InboundError::TooBig));
     assert_eq!(InboundError::TooBig.close_code(), close::TOO_BIG);
+}
+
+#[test]
+fn what_is_too_long_is_dropped_as_it_comes_told_at_its_end_and_the_next_message_is_whole() {
+    let limits = InboundLimits { message_len_max: 10, skipped_len_max: 100, fragments_max: 8 };
+    let (text, more) = (Opcode::Text, Opcode::Continuation);
+    let long = [b'x'; 60];
+    let stream = [
+        frame(true, text, b"0123456789"),
+        // In one frame; of bytes; in fragments, of which only the last is too much, with a ping within.
+        frame(true, text, &long),
+        frame(true, Opcode::Binary, &long[..11]),
+        frame(false, text, b"01234"),
+        frame(true, Opcode::Ping, b"p"),
+        frame(false, more, b"56789"),
+        frame(false, more, b""),
+        frame(true, more, b"a"),
+        frame(true, text, b"next"),
+        // What is not kept is not judged either.
+        frame(true, text, &[0xff; 20]),
+        frame(true, text, b""),
+    ]
+    .concat();
+    let expected = vec![
+        Owned::Text("0123456789".into()),
+        Owned::TooLong(true, 60),
+        Owned::TooLong(false, 11),
+        Owned::Ping(b"p".to_vec()),
+        Owned::TooLong(true, 11),
+        Owned::Text("next".into()),
+        Owned::TooLong(true, 20),
+        Owned::Text(String::new()),
+    ];
+    for step in 1..stream.len() {
+        let (inbound, outcome) = receive_cut(&stream, (step..stream.len()).step_by(step), &limits);
+        assert_eq!(outcome, (expected.clone(), Ok(())), "in pieces of {step}");
+        assert!(inbound.partial.is_none(), "in pieces of {step}");
+    }
+    // Nothing of it is held meanwhile, whether or not its beginning was.
+    let halves = [frame(false, text, b"0123456789"), frame(true, more, &long)].concat();
+    let (inbound, outcome) = receive_cut(&halves[..halves.len() - 1], [], &limits);
+    assert_eq!(outcome, (vec![], Ok(())));
+    assert_eq!(inbound.partial.unwrap().message.unwrap().payload.capacity(), 0);
+}
+
+#[test]
+fn what_is_dropped_has_its_limits_too() {
+    let limits = InboundLimits { message_len_max: 10, skipped_len_max: 100, fragments_max: 8 };
+    let outcome = |stream: &[u8]| receive_cut(stream, [], &limits).1;
+    assert_eq!(outcome(&frame(true, Opcode::Text, &[b'x'; 100])).1, Ok(()));
+    assert_eq!(outcome(&frame(true, Opcode::Text, &[b'x'; 101])[..6]).1, Err(InboundError::TooBig));
+    let mut fragments = frame(false, Opcode::Text, &[b'x'; 60]);
+    fragments.extend(&frame(false, Opcode::Continuation, &[b'x'; 41])[..6]);
+    assert_eq!(outcome(&fragments), (vec![], Err(InboundError::TooBig)));
+    let mut flood = frame(false, Opcode::Text, &[b'x'; 60]);
+    for _ in 1..=limits.fragments_max {
+        flood.extend(frame(false, Opcode::Continuation, b""));
+    }
+    assert_eq!(outcome(&flood).1, Err(InboundError::TooManyFragments));
 }
 
 /// Autobahn's section 6: the position at which each of these is beyond repair.
