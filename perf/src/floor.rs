@@ -308,4 +308,4 @@ pub(crate) fn pin(cpu: usize) -> anyhow::Result<()> {
 }
 
 /// For one round.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);

@@ -73,7 +73,7 @@ fn plays_exactly(file: &Path) {
 
         // Who comes late gets the last value of every subject.
         let subjects: BTreeSet<&str> = expected.iter().map(|frame| frame.split('"').nth(3).unwrap()).collect();
-        let late = summary(&blade.subscribe(&["/NASDAQ/**", "--check", "--json", "--idle", "1", "--for", "20"]));
+        let late = summary(&blade.subscribe(&["/NASDAQ/**", "--check", "--json", "--idle", "4", "--for", "60"]));
         assert_eq!((&late["subjects"], &late["frames"]), (&subjects.len().into(), &subjects.len().into()), "{late:#}");
     }
 }
@@ -96,7 +96,7 @@ fn a_truncated_file_serves_its_instruments_and_tells_where_it_breaks_off() {
     let blade = Blade::start(&["--workers", "1", "--feed", &format!("file:{}", file.display())]);
     let status = blade.until("the file's end", |status| status["feed"]["state"] == "finished");
     assert_eq!((&status["feed"]["instruments"], &status["feed"]["malformed"]), (&8713.into(), &1.into()));
-    let states = summary(&blade.subscribe(&["/NASDAQ/*/status", "--check", "--json", "--idle", "1", "--for", "30"]));
+    let states = summary(&blade.subscribe(&["/NASDAQ/*/status", "--check", "--json", "--idle", "4", "--for", "60"]));
     // Six of the instruments have no trading action in this part of the file.
     assert_eq!((&states["subjects"], &states["violations"]), (&8707.into(), &0.into()), "{states:#}");
     let log = blade.log();
@@ -222,7 +222,7 @@ async fn a_stopped_blade_says_goodbye() {
 async fn a_blade_that_stood_still_closes_nobody_for_its_own_pause() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("blade.toml");
-    std::fs::write(&file, "[limits]\nping_interval_ms = \"200ms\"\npong_ms_max = \"1s\"\n").unwrap();
+    std::fs::write(&file, "[limits]\nping_interval_ms = \"200ms\"\npong_ms_max = \"4s\"\n").unwrap();
     for engine in ENGINES {
         let blade = Blade::start(&["--config", file.to_str().unwrap(), "--engine", engine, "--workers", "1"]);
         // Quiet subjects, so that pings are due all the time.
@@ -231,7 +231,7 @@ async fn a_blade_that_stood_still_closes_nobody_for_its_own_pause() {
         assert!(socket.next().await.unwrap().unwrap().to_text().unwrap().contains("subscribed"));
         pinged(&mut socket, 3).await;
         blade.signal(Signal::SIGSTOP);
-        tokio::time::sleep(Duration::from_secs(4)).await;
+        tokio::time::sleep(Duration::from_secs(6)).await;
         blade.signal(Signal::SIGCONT);
         pinged(&mut socket, 5).await;
         assert_eq!(blade.metric("fanblade_worker_pong_timeouts_total{worker=\"0\"}"), 0.0, "{engine}");
@@ -246,7 +246,7 @@ where
 {
     let mut seen = 0;
     while seen < count {
-        match tokio::time::timeout(Duration::from_secs(20), socket.next()).await.unwrap() {
+        match tokio::time::timeout(common::PATIENCE, socket.next()).await.unwrap() {
             Some(Ok(Message::Ping(_))) => seen += 1,
             // The market's session begins.
             Some(Ok(Message::Text(text))) if text.contains("notice") => {}
@@ -270,7 +270,7 @@ async fn requests_that_are_wrong_are_refused_and_the_session_lives_on() {
             (r#"{"op":"subscribe","id":3,"subjects":["/NASDAQ/**"],"mod":"all"}"#, "bad_request"),
         ] {
             socket.send(Message::text(request)).await.unwrap();
-            let answer = tokio::time::timeout(Duration::from_secs(20), socket.next()).await.unwrap().unwrap().unwrap();
+            let answer = tokio::time::timeout(common::PATIENCE, socket.next()).await.unwrap().unwrap().unwrap();
             let answer: serde_json::Value = serde_json::from_str(answer.to_text().unwrap()).unwrap();
             assert_eq!((&answer["op"], &answer["code"]), (&"error".into(), &code.into()), "{request}");
         }

@@ -198,7 +198,7 @@ fn agree(section: &str, serving: &[&str], strays_max: usize) {
     let file = common::simulated_file(&directory, 60_000);
     let file = file.to_str().unwrap();
     let early = blade(&directory, section);
-    let sending = ["--speed", "max", "--rate", "6000", "--linger", "30"];
+    let sending = ["--speed", "max", "--rate", "4000", "--linger", "60"];
     let replay = network.replay(&[&[file], &TO[..], &FAULTS, &sending, serving].concat());
     wait_for_messages(&early, 5_000);
     drop(early);
@@ -273,7 +273,7 @@ fn what_was_lost_for_good_is_mended_by_snapshots() {
         state
     };
     let expected = state(&expected_frames(&file));
-    let output = blade.subscribe(&["/NASDAQ/**", "--idle", "1", "--for", "30"]);
+    let output = blade.subscribe(&["/NASDAQ/**", "--idle", "4", "--for", "60"]);
     let lines: Vec<String> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
     let mut got = state(&lines);
     // A snapshot has instruments of which the file says nothing but their names.
@@ -285,7 +285,8 @@ fn what_was_lost_for_good_is_mended_by_snapshots() {
 fn who_comes_late_and_gets_no_snapshot_says_that_books_are_incomplete() {
     let Some(network) = Network::new() else { return };
     let directory = tempfile::tempdir().unwrap();
-    let file = common::simulated_file(&directory, 30_000);
+    // It goes on for much longer than the blade needs to come and to give up.
+    let file = common::simulated_file(&directory, 90_000);
     let mut replay = network.replay(
         &[&[file.to_str().unwrap()], &TO[..], &["--speed", "max", "--rate", "3000", "--linger", "60"]].concat(),
     );

@@ -108,7 +108,7 @@ fn a_snapshot_and_what_follows_are_the_whole_day() {
     let all: Vec<_> = file_messages(&path).into_iter().map(|(_, bytes)| bytes).collect();
     let group = loopback_group();
     let receiver = receive_until_end(join(&group));
-    let args = ["--to", &group, "--glimpse", "127.0.0.1:0", "--speed", "max", "--rate", "6000", "--linger", "60"];
+    let args = ["--to", &group, "--glimpse", "127.0.0.1:0", "--speed", "max", "--rate", "1500", "--linger", "60"];
     let mut exchange = Exchange::start(&[&[path.to_str().unwrap(), "--wait-for", "stdin"], &args[..]].concat());
     let server = exchange.address("glimpse");
     assert_eq!(login(server, 1).snapshot(), (vec![], 1), "before the first message");

@@ -150,11 +150,11 @@ fn a_snapshot_that_does_not_end_is_given_up() {
     });
     let mut config = config(&server);
     config.timing.heartbeat = Duration::from_millis(20);
-    config.duration_max = Duration::from_secs(1);
+    config.duration_max = Duration::from_secs(3);
     let (messages, end) = fetch(&config);
     assert_eq!(
         (messages.len(), end.unwrap_err().to_string()),
-        (4, "the snapshot is not complete after 1000 ms: 4 messages have come".to_owned())
+        (4, "the snapshot is not complete after 3000 ms: 4 messages have come".to_owned())
     );
     // One that says nothing at all is noticed before.
     config.duration_max = PATIENCE;

@@ -197,9 +197,23 @@ fn tells_exactly_what_was_not_sent(make: Make) {
         break unsent.sent;
     };
     sent += short;
-    assert_eq!(server.send(session, &stream[sent..sent + 1]).map(|unsent| unsent.sent), Some(0));
-    server.engine.want_writable(session);
-    assert_eq!(server.poll_for(Duration::from_millis(50)), [], "writable without room");
+    // A busy kernel may still be moving bytes to the peer's socket, which makes room.
+    let end = Instant::now() + PATIENCE;
+    loop {
+        while let more @ 1.. = server.send(session, &stream[sent..sent + 1]).map_or(1, |unsent| unsent.sent) {
+            sent += more;
+        }
+        server.engine.want_writable(session);
+        let got = server.poll_for(Duration::from_millis(50));
+        if got.is_empty() {
+            break;
+        }
+        assert_eq!(got, [Got::Writable(session)]);
+        let more = server.send(session, &stream[sent..sent + 1]).map_or(1, |unsent| unsent.sent);
+        assert!(more > 0, "writable without room");
+        sent += more;
+        assert!(Instant::now() < end, "the kernel takes it all");
+    }
     let len = stream.len();
     let reader = std::thread::spawn(move || read_exactly(&mut client, len));
     while sent < stream.len() {
@@ -357,8 +371,7 @@ fn a_half_closed_peer_can_still_be_sent_to(make: Make) {
         client.read_to_end(&mut rest).unwrap();
         rest
     });
-    server.poll_for(Duration::from_millis(50));
-    assert_eq!(reader.join().unwrap(), b"farewell");
+    assert_eq!(server.poll_until_end(reader), b"farewell");
 }
 
 fn shuts_its_own_half(make: Make) {
@@ -366,9 +379,12 @@ fn shuts_its_own_half(make: Make) {
     let (session, mut client) = server.pair();
     assert_eq!(server.send(session, b"close frame"), None);
     server.engine.shutdown_write(session);
-    server.poll_for(Duration::from_millis(50));
-    assert_eq!(read_exactly(&mut client, 11), b"close frame");
-    assert_eq!(client.read(&mut [0; 8]).unwrap(), 0, "no FIN");
+    let reader = std::thread::spawn(move || {
+        assert_eq!(read_exactly(&mut client, 11), b"close frame");
+        assert_eq!(client.read(&mut [0; 8]).unwrap(), 0, "no FIN");
+        client
+    });
+    let mut client = server.poll_until_end(reader);
     client.write_all(b"close frame too").unwrap();
     drop(client);
     let mut got = Vec::new();
@@ -464,7 +480,7 @@ fn keeps_time(make: Make) {
         assert_eq!(server.poll(Duration::from_millis(ms)), []);
         let elapsed = start.elapsed();
         assert!(elapsed >= Duration::from_millis(ms), "{elapsed:?} instead of {ms} ms");
-        assert!(elapsed < Duration::from_millis(ms + 2000), "{elapsed:?} instead of {ms} ms");
+        assert!(elapsed < Duration::from_millis(ms) + PATIENCE / 10, "{elapsed:?} instead of {ms} ms");
     }
 }
 
@@ -486,6 +502,7 @@ fn a_flood_starves_nobody(make: Make) {
     }
     for _ in 0..50 {
         other.write_all(b"me too").unwrap();
+        until_delivered(std::slice::from_ref(&other));
         // The flood's share of each poll is bounded, so that few go by.
         let (mut polls, mut heard) = (0, false);
         while !heard {
@@ -512,6 +529,7 @@ fn one_poll_takes_what_many_have_said(make: Make) {
     // Again, as what has been received must give back what it took.
     for _ in 0..3 {
         clients.iter_mut().for_each(|client| client.write_all(b"pong").unwrap());
+        until_delivered(&clients);
         let heard = server.poll(PATIENCE).iter().filter(|got| matches!(got, Got::Received(..))).count();
         assert_eq!(heard, CLIENTS);
     }

@@ -154,7 +154,7 @@ fn a_task_writes_the_log_as_it_comes() {
     tracing::subscriber::with_default(subscriber, || {
         runtime.block_on(async {
             steer.spawn_log().unwrap();
-            let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+            let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
             while warnings(&lines) == 0 && tokio::time::Instant::now() < deadline {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }

@@ -114,29 +114,35 @@ fn a_close_is_answered_with_its_code() {
 
 #[test]
 fn deadlines_end_silent_peers() {
-    for engine in ENGINES {
+    // Each deadline on a blade of its own, so that nobody else has to be in time.
+    let with = |engine: &str, set: fn(&mut fanblade_worker::Limits)| {
         let mut config = BladeConfig::default();
-        config.limits.handshake_ms_max = 200;
-        config.limits.subscribe_ms_max = 300;
-        config.limits.ping_interval_ms = 200;
-        config.limits.pong_ms_max = 300;
-        let blade = Blade::start_with(engine, config);
+        set(&mut config.limits);
+        Blade::start_with(engine, config)
+    };
+    for engine in ENGINES {
+        let blade = with(engine, |limits| limits.handshake_ms_max = 200);
         let mut lorris = connect_small(blade.address);
         lorris.write_all(b"GET /v1/stream HTTP/1.1\r\nHost: x\r\n").unwrap();
+        assert_eq!(lorris.read(&mut [0; 100]).unwrap(), 0, "{engine}");
+        assert_eq!(blade.stat("handshake_timeouts"), 1);
+        blade.wait_stat("sessions", |n| n == 0);
+
+        let blade = with(engine, |limits| limits.subscribe_ms_max = 200);
         let mut idle = blade.client();
+        assert_eq!(idle.close_code(), 1008, "{engine}: subscribed to nothing");
+        assert_eq!(blade.stat("subscribe_timeouts"), 1);
+
+        let blade = with(engine, |limits| (limits.ping_interval_ms, limits.pong_ms_max) = (100, 3_000));
         let mut lively = blade.subscriber(&["/X/**"], "all");
         let mut deaf = blade.subscriber(&["/X/**"], "all");
-        assert_eq!(lorris.read(&mut [0; 100]).unwrap(), 0, "{engine}");
-        assert_eq!(idle.close_code(), 1008, "{engine}: subscribed to nothing");
-        for _ in 0..4 {
+        while blade.stat("pong_timeouts") == 0 {
             assert_eq!(lively.receive(), Received::Ping, "{engine}");
             lively.send_frame(Opcode::Pong, b"");
         }
         assert_eq!(deaf.receive(), Received::Ping);
         while deaf.receive() != Received::End {}
         assert_eq!(blade.stat("pong_timeouts"), 1);
-        assert_eq!(blade.stat("handshake_timeouts"), 1);
-        assert_eq!(blade.stat("subscribe_timeouts"), 1);
         assert_eq!(blade.wait_stat("sessions", |n| n == 1), 1);
     }
 }
@@ -206,17 +212,16 @@ fn pings_come_at_their_interval_whatever_the_other_deadlines() {
     for engine in ENGINES {
         let mut config = BladeConfig::default();
         config.limits.ping_interval_ms = 200;
-        // Longer than the interval: the first subscription's deadline, and the pong's.
-        config.limits.subscribe_ms_max = 30_000;
-        config.limits.pong_ms_max = 10_000;
+        // Longer than the interval, and than anybody waits here: the first subscription's deadline, and the pong's.
+        config.limits.subscribe_ms_max = 600_000;
+        config.limits.pong_ms_max = 600_000;
         let blade = Blade::start_with(engine, config);
-        let mut client = blade.subscriber(&["/X/**"], "all");
         let started = std::time::Instant::now();
+        let mut client = blade.subscriber(&["/X/**"], "all");
         for _ in 0..5 {
             assert_eq!(client.receive(), Received::Ping, "{engine}");
             client.send_frame(Opcode::Pong, b"");
         }
-        assert!(started.elapsed() < Duration::from_secs(5), "{engine}: {:?}", started.elapsed());
         assert!(started.elapsed() > Duration::from_millis(900), "{engine}: {:?}", started.elapsed());
     }
 }

@@ -35,7 +35,7 @@ impl Server {
         for _ in 0..count {
             let mut client = Client(self.listener.accept().unwrap().0);
             client.0.set_nodelay(true).unwrap();
-            client.0.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+            client.0.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
             let mut request = Vec::new();
             let mut answer = Vec::new();
             while answer.is_empty() {

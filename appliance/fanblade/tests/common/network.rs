@@ -15,9 +15,11 @@
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns, unshare};
 
+use super::PATIENCE;
 use super::exchange::Exchange;
 
 /// The blade's side is the thread that made this, and every process that it starts.
@@ -54,6 +56,8 @@ impl Network {
                 ip(&["link", "set", &far, "up"]);
             }
         });
+        ["lina", "linb"].iter().for_each(|near| until_up(near));
+        network.at_exchange(|| ["exa", "exb"].iter().for_each(|far| until_up(far)));
         Some(network)
     }
 
@@ -77,7 +81,23 @@ impl Network {
     }
 }
 
-fn ip(arguments: &[&str]) {
+/// Waits until an interface takes packets. The kernel drops them in silence from the moment that an interface is set
+/// up until a worker of its own has seen the carrier and made the queue, which takes a busy machine some time. Asking by
+/// netlink waits for that worker's lock: what says UP has its queue.
+fn until_up(interface: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let shown = ip(&["-o", "link", "show", "dev", interface]);
+        if shown.contains(" state UP ") {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{shown}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn ip(arguments: &[&str]) -> String {
     let output = Command::new("ip").args(arguments).output().expect("`ip` of iproute2");
     assert!(output.status.success(), "ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -17,7 +17,7 @@ use fanblade_feed::Session;
 use fanblade_feed::soupbintcp::{Inbound, LoginAccepted, LoginRequest, Packet};
 
 /// The machine may be busy with other tests.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A listening server. It serves one connection after the other until it is dropped.
 pub struct Server {

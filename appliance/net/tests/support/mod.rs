@@ -2,7 +2,7 @@
 
 #![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses its own part of this")]
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::BorrowedFd;
@@ -13,7 +13,7 @@ use fanblade_net::{
 };
 
 /// Every wait of a test ends here.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) type Make = fn(Listener, &EngineConfig<'_>) -> Result<Box<dyn Engine>, NetError>;
 
@@ -62,14 +62,24 @@ impl Server {
         got
     }
 
-    /// All that comes in some time.
+    /// All that comes in some time; at least one poll, and so all requests are under way.
     pub(crate) fn poll_for(&mut self, time: Duration) -> Vec<Got> {
         let end = Instant::now() + time;
-        let mut got = Vec::new();
+        let mut got = self.poll(time);
         while let Some(left) = end.checked_duration_since(Instant::now()) {
             got.extend(self.poll(left));
         }
         got
+    }
+
+    /// Polls until this thread has ended; what it returns. Nothing may come meanwhile.
+    pub(crate) fn poll_until_end<T>(&mut self, thread: std::thread::JoinHandle<T>) -> T {
+        let end = Instant::now() + PATIENCE;
+        while !thread.is_finished() {
+            assert_eq!(self.poll(Duration::from_millis(5)), []);
+            assert!(Instant::now() < end, "the client waits in vain");
+        }
+        thread.join().unwrap()
     }
 
     /// Polls until `done` says so of an event.
@@ -167,6 +177,23 @@ pub(crate) fn read_exactly(client: &mut TcpStream, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     client.read_exact(&mut bytes).unwrap();
     bytes
+}
+
+/// Waits until what these have written is at the server's sockets: a busy kernel may bring it later.
+pub(crate) fn until_delivered(clients: &[TcpStream]) {
+    let end = Instant::now() + PATIENCE;
+    let ports: HashSet<u16> = clients.iter().map(|client| client.local_addr().unwrap().port()).collect();
+    // "SL LOCAL REMOTE STATE TX_QUEUE:RX_QUEUE …"; what is in TX_QUEUE has not been acknowledged.
+    let is_under_way = |line: &str| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().take(5).collect();
+        let [_, local, _, _, queues] = fields[..] else { return false };
+        let port = local.split_once(':').and_then(|(_, port)| u16::from_str_radix(port, 16).ok());
+        port.is_some_and(|port| ports.contains(&port)) && !queues.starts_with("00000000:")
+    };
+    while std::fs::read_to_string("/proc/thread-self/net/tcp").unwrap().lines().any(is_under_way) {
+        assert!(Instant::now() < end, "the kernel keeps what the clients have written");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Ends with RST.

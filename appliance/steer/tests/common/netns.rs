@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd as _;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
@@ -31,6 +32,21 @@ impl Netns {
     /// Runs `ip` within.
     pub fn ip(&self, arguments: &[&str]) {
         ip(&[&["-n", &self.name], arguments].concat());
+    }
+
+    /// Waits until an interface takes packets. The kernel drops them in silence from the moment that an interface is
+    /// set up until a worker of its own has seen the carrier and made the queue, which takes a busy machine some time.
+    /// Asking by netlink waits for that worker's lock: what says UP has its queue.
+    pub fn until_up(&self, interface: &str) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let shown = ip(&["-n", &self.name, "-o", "link", "show", "dev", interface]);
+            if shown.contains(" state UP ") {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{shown}");
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Runs a closure on a thread that has entered the namespace: its sockets and interfaces are those within.
@@ -76,6 +92,9 @@ pub fn pair(segment_offload: bool) -> (Netns, Netns) {
         // A busy machine may send something twice; then selective acknowledgements would make some headers longer.
         end.run(|| std::fs::write("/proc/sys/net/ipv4/tcp_sack", "0").unwrap());
         end.ip(&["neigh", "add", other, "lladdr", mac, "dev", "veth0", "nud", "permanent"]);
+    }
+    for end in [&blade, &client] {
+        end.until_up("veth0");
     }
     (blade, client)
 }
@@ -149,9 +168,10 @@ pub fn tcp_info(stream: &TcpStream) -> TcpInfo {
     TcpInfo { segments_in: short(140), segments_out: short(136), bytes_sent: long(200), bytes_resent: long(208) }
 }
 
-fn ip(arguments: &[&str]) {
+fn ip(arguments: &[&str]) -> String {
     let output = Command::new("ip").args(arguments).output().expect("`ip` of iproute2");
     assert!(output.status.success(), "ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 const MACS: [&str; 2] = ["02:00:00:00:00:01", "02:00:00:00:00:02"];

@@ -337,4 +337,4 @@ impl Checker {
 }
 
 /// How long a test waits before it says that something does not come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

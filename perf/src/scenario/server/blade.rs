@@ -202,7 +202,7 @@ impl Outlet for Feed {
 
 const CONFIGURATION: &str = "blade.toml";
 const SOCKET: &str = "publish.sock";
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// What the blade writes around the data: subject, numbers, time.
 const ENVELOPE_LEN_MAX: u64 = 160;
 const LANE_LEN_MIN: u64 = 64 << 20;

@@ -181,6 +181,6 @@ impl Line {
 const LOG_LINES_TOLD: usize = 5;
 const LOG_LEN_TOLD: u64 = 4_096;
 /// For a start, and for an answer to the publisher.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Of programs that need a few more than one for each subscriber.
 const DESCRIPTORS_BESIDE: u64 = 100;

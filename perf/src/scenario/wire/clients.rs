@@ -129,4 +129,4 @@ fn read_some(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> anyhow::Result<()> 
 const UPDATE: &[u8] = br#"{"s":"#;
 const SEQUENCE: &str = r#"text:,"q":"#;
 const BUFFER_LEN: usize = 64 << 10;
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);

@@ -3,6 +3,7 @@
 
 use std::net::Ipv4Addr;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use nix::sched::{CloneFlags, unshare};
@@ -34,6 +35,9 @@ impl Cable {
             // A veth takes 256 packets at a time. A queue before it lets the sender's burst wait; without one, what is
             // too much is dropped, and sent again by a timer, in a burst (Linux 6.16 and later).
             run("tc", &["qdisc", "add", "dev", end, "root", "pfifo", "limit", QUEUE_PACKETS])?;
+        }
+        for end in [SERVER_END, CLIENT_END] {
+            until_up(end)?;
         }
         let gateway = GATEWAY.to_string();
         ip(&["addr", "add", &format!("{server}/32"), "dev", SERVER_END])?;
@@ -76,16 +80,31 @@ pub(super) fn segments_retransmitted() -> anyhow::Result<u64> {
     value.context("no RetransSegs in /proc/net/snmp")
 }
 
-fn ip(arguments: &[&str]) -> anyhow::Result<()> {
-    run("ip", arguments)
+/// Waits until an end takes packets. The kernel drops them in silence from the moment that an interface is set up until a
+/// worker of its own has seen the carrier and made the queue, which takes a busy machine some time. Asking by netlink
+/// waits for that worker's lock: what says UP has its queue.
+fn until_up(end: &str) -> anyhow::Result<()> {
+    let deadline = Instant::now() + UP_MAX;
+    loop {
+        let shown = run("ip", &["-o", "link", "show", "dev", end])?;
+        if shown.contains(" state UP ") {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "not up after {} s: {}", UP_MAX.as_secs(), shown.trim());
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
-fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
+fn ip(arguments: &[&str]) -> anyhow::Result<()> {
+    run("ip", arguments).map(drop)
+}
+
+fn run(program: &str, arguments: &[&str]) -> anyhow::Result<String> {
     let line = arguments.join(" ");
     let output = Command::new(program).args(arguments).output();
     let output = output.with_context(|| format!("there is no `{program}` (iproute2)"))?;
     ensure!(output.status.success(), "{program} {line}: {}", String::from_utf8_lossy(&output.stderr).trim());
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Where a server listens that a scenario starts.
@@ -95,6 +114,8 @@ pub(crate) const CLIENT_END: &str = "fanblade1";
 pub(super) const SERVER_MAC: Mac = Mac([0x02, 0xfa, 0, 0, 0, 1]);
 pub(super) const CLIENT_MAC: Mac = Mac([0x02, 0xfa, 0, 0, 0, 2]);
 const QUEUE_PACKETS: &str = "1000000";
+/// How long an end may take until it is up.
+const UP_MAX: Duration = Duration::from_secs(30);
 /// Four million addresses.
 pub(super) const CLIENTS_FIRST: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 0);
 const CLIENTS_PREFIX: u32 = 10;
