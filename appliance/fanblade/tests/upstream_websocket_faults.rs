@@ -326,7 +326,8 @@ fn the_venue_s_numbering_goes_on_over_connections_and_blades() {
 fn a_full_queue_is_felt_by_the_venue_and_nothing_is_lost() {
     let venue = Venue::new();
     // The sequencer begins when somebody has subscribed. Until then everything waits.
-    let blade = venue.blade_with(PLAIN, "idle_ms_max = 3000\nsilent_ms_max = 0", &["--workers", "1", "--wait-for", "1"]);
+    let blade =
+        venue.blade_with(PLAIN, "idle_ms_max = 3000\nsilent_ms_max = 0", &["--workers", "1", "--wait-for", "1"]);
     let mut upstream = subscribed(&venue);
     upstream.stream().set_write_timeout(Some(Duration::from_secs(4))).unwrap();
     let padding = "x".repeat(4_000);
