@@ -38,8 +38,8 @@ fn in_namespace(test: impl FnOnce() + Send) {
 }
 
 /// Waits until an interface takes packets. The kernel drops them in silence from the moment that an interface is set
-/// up until a worker of its own has seen the carrier and made the queue, which takes a busy machine some time. Asking by
-/// netlink waits for that worker's lock: what says UP has its queue.
+/// up until a worker of its own has seen the carrier and made the queue, which takes a busy machine some time.
+/// Asking by netlink waits for that worker's lock: what says UP has its queue.
 fn until_up(interface: &str) {
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -80,8 +80,8 @@ pub(super) fn segments_retransmitted() -> anyhow::Result<u64> {
     value.context("no RetransSegs in /proc/net/snmp")
 }
 
-/// Waits until an end takes packets. The kernel drops them in silence from the moment that an interface is set up until a
-/// worker of its own has seen the carrier and made the queue, which takes a busy machine some time. Asking by netlink
+/// Waits until an end takes packets. The kernel drops them in silence from the moment that an interface is set up until
+/// a worker of its own has seen the carrier and made the queue, which takes a busy machine some time. Asking by netlink
 /// waits for that worker's lock: what says UP has its queue.
 fn until_up(end: &str) -> anyhow::Result<()> {
     let deadline = Instant::now() + UP_MAX;
