@@ -125,6 +125,7 @@ pub(crate) struct LimitsConfig {
     pub(crate) ping_interval_ms: Option<Spanned<Millis>>,
     pub(crate) pong_ms_max: Option<Spanned<Millis>>,
     pub(crate) lag_ms_max: Option<Spanned<Millis>>,
+    pub(crate) half_closed_ms_max: Option<Spanned<Millis>>,
     pub(crate) control_bytes_max: Option<Spanned<Bytes>>,
 }
 
@@ -323,6 +324,7 @@ impl LimitsConfig {
         millis(&self.ping_interval_ms, 100)?;
         millis(&self.pong_ms_max, 100)?;
         millis(&self.lag_ms_max, 100)?;
+        millis(&self.half_closed_ms_max, 100)?;
         self.check_requests_fit()
     }
 

@@ -425,6 +425,7 @@ pub(crate) fn limits(config: &LimitsConfig) -> Limits {
     set(&mut limits.ping_interval_ms, &config.ping_interval_ms, |ms| ms.0);
     set(&mut limits.pong_ms_max, &config.pong_ms_max, |ms| ms.0);
     set(&mut limits.lag_ms_max, &config.lag_ms_max, |ms| ms.0);
+    set(&mut limits.half_closed_ms_max, &config.half_closed_ms_max, |ms| ms.0);
     set(&mut limits.control_bytes_max, &config.control_bytes_max, |bytes| bytes.0);
     // Where only the number of subscriptions was raised, what they need rises with it.
     let needed = usize::try_from(fanblade_worker::request_len(limits.subscriptions_max.into())).unwrap_or(usize::MAX);

@@ -47,8 +47,9 @@ pub enum Event<'a> {
         /// Who.
         session: SessionId,
     },
-    /// The peer has ended its side, or the connection has failed. Nothing more will be received; the caller must
-    /// [`Engine::close`] the session (after an end without error it may send a last word first).
+    /// The peer has ended its side, or the connection has failed. Nothing more will be received, and all that was
+    /// before has been reported. The caller must [`Engine::close`] the session: after an error at once; after an end
+    /// without error when it has sent what it still owes, for which [`Engine::want_writable`] goes on to work.
     Closed {
         /// Who.
         session: SessionId,

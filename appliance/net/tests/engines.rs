@@ -28,6 +28,7 @@ over_both_engines!(
     reuses_ids_under_churn,
     reports_a_reset,
     a_half_closed_peer_can_still_be_sent_to,
+    a_half_closed_peer_can_still_be_waited_for,
     shuts_its_own_half,
     pauses_and_resumes_accepting,
     pauses_and_resumes_reading,
@@ -372,6 +373,28 @@ fn a_half_closed_peer_can_still_be_sent_to(make: Make) {
         rest
     });
     assert_eq!(server.poll_until_end(reader), b"farewell");
+}
+
+/// More than its socket takes, in several sends, after its own end.
+fn a_half_closed_peer_can_still_be_waited_for(make: Make) {
+    let options = ListenOptions { sndbuf_bytes: Some(32 * 1024), ..ListenOptions::default() };
+    let mut server = Server::with(make, 4, &options, None);
+    let (session, mut client) = server.pair();
+    client.shutdown(Shutdown::Write).unwrap();
+    server.poll_until("the end", |_, got| got == Got::Closed(session, None));
+    let bytes = Noise::new(5).bytes(4 << 20);
+    let len = bytes.len();
+    let reader = std::thread::spawn(move || (read_exactly(&mut client, len), client));
+    let mut sent = 0;
+    while let Some(unsent) = server.send(session, &bytes[sent..]) {
+        assert_eq!(unsent.error, None);
+        sent += unsent.sent;
+        server.engine.want_writable(session);
+        server.poll_until("room", |_, got| got == Got::Writable(session));
+    }
+    server.engine.close(session);
+    server.poll_for(Duration::from_millis(20));
+    assert!(reader.join().unwrap().0 == bytes, "the stream is not what was sent");
 }
 
 fn shuts_its_own_half(make: Make) {

@@ -261,14 +261,13 @@ impl Worker {
         if extra.replay.is_some() {
             return self.step_replay(index);
         }
-        match &extra.behind {
-            Some(behind) if behind.next < cursor || behind.kept_until > cursor => self.make_ready(index),
-            Some(_) => {
-                if let Some((code, reason)) = extra.close_when_current {
-                    return self.begin_close(index, code, reason);
-                }
-                self.become_current(index);
-            }
+        if extra.behind.as_ref().is_some_and(|behind| behind.next < cursor || behind.kept_until > cursor) {
+            return self.make_ready(index);
+        }
+        // What it asked while it was behind is answered first.
+        match extra.close_when_current.filter(|_| extra.deferred.is_empty()) {
+            Some((code, reason)) => self.begin_close(index, code, reason),
+            None if extra.behind.is_some() => self.become_current(index),
             // Requests are deferred only while it is behind.
             None => self.sessions.tidy(index),
         }

@@ -51,13 +51,37 @@ impl Worker {
         }
     }
 
-    pub(crate) fn peer_closed(&mut self, index: u32) {
-        if let Some(session) = self.sessions.find(index) {
-            if session.state == State::Open {
-                self.stats.closed_by_peer.add(1);
-            }
-            self.drop_session(index);
+    /// The peer has ended its side, or the connection `has_failed`.
+    pub(crate) fn peer_closed(&mut self, index: u32, has_failed: bool) {
+        let Some(session) = self.sessions.find(index) else { return };
+        session.has_ended = true;
+        let state = session.state;
+        if state == State::Open {
+            self.stats.closed_by_peer.add(1);
         }
+        match state {
+            // The end of its input is not the end of our output: last bytes that are on their way still go.
+            State::Closing if !has_failed => {}
+            State::Open if !has_failed => self.finish(index),
+            _ => self.drop_session(index),
+        }
+    }
+
+    /// Nothing more will be asked: the session is given what has been asked for (replies, snapshots, history), and ends
+    /// as soon as it is current.
+    fn finish(&mut self, index: u32) {
+        self.step_out_of_batch(index);
+        let now_ms = self.now_ms;
+        let Some(session) = self.sessions.find(index) else { return };
+        session.received_ms = now_ms;
+        if !session.must_defer() {
+            return self.begin_close(index, close::NORMAL, HAS_ENDED);
+        }
+        self.stats.half_closed.add(1);
+        if let Some(extra) = self.sessions.extra(index) {
+            extra.close_when_current.get_or_insert((close::NORMAL, HAS_ENDED));
+        }
+        self.arm_earlier(index, now_ms + u64::from(self.config.limits.half_closed_ms_max));
     }
 
     /// A deadline of this session has passed: which one follows from its state.
@@ -68,7 +92,11 @@ impl Worker {
             let limits = &self.config.limits;
             (u64::from(limits.pong_ms_max), u64::from(limits.lag_ms_max), u64::from(limits.subscribe_ms_max))
         };
+        let half_closed_ms_max = u64::from(self.config.limits.half_closed_ms_max);
         let Some(session) = self.sessions.find(index) else { return };
+        // From the end of its input on, if that has come.
+        let finish_ms = session.received_ms + half_closed_ms_max;
+        let has_ended = session.has_ended;
         match session.state {
             State::Free => return,
             State::Handshake => {
@@ -77,6 +105,10 @@ impl Worker {
             }
             State::Closing | State::Lingering => return self.drop_session(index),
             State::Open => {}
+        }
+        if has_ended && now_ms >= finish_ms {
+            self.stats.slow_evicted.add(1);
+            return self.begin_close(index, close::TOO_SLOW, "did not take in time what it had asked for");
         }
         if let Some(behind) = session.extra.as_ref().and_then(|extra| extra.behind.as_ref())
             && session.blocked
@@ -87,7 +119,11 @@ impl Worker {
                 self.stats.slow_evicted.add(1);
                 return self.begin_close(index, close::TOO_SLOW, "too slow");
             }
-            return self.arm(index, deadline);
+            return self.arm(index, if has_ended { deadline.min(finish_ms) } else { deadline });
+        }
+        if has_ended {
+            // It cannot answer a ping.
+            return self.arm(index, finish_ms);
         }
         if !session.subscribed_once && subscribe_ms_max > 0 {
             // Armed at the upgrade for exactly this.
@@ -266,7 +302,10 @@ impl Worker {
         if session.state != State::Open || session.is_behind() {
             return;
         }
-        if session.extra.as_ref().is_none_or(|extra| extra.owed().is_empty()) {
+        if session.extra.as_ref().is_some_and(|extra| extra.close_when_current.is_some()) {
+            // It is about to end, and gets no more than it is owed.
+            self.make_ready(index);
+        } else if session.extra.as_ref().is_none_or(|extra| extra.owed().is_empty()) {
             self.join_members(index);
             self.sessions.tidy(index);
         } else if session.group != NO_GROUP {
@@ -304,7 +343,8 @@ impl Worker {
 
     /// Sends Close and ends the session once everything that it is owed before that has gone out (RFC 6455, 7.1.2).
     pub(crate) fn begin_close(&mut self, index: u32, code: u16, reason: &str) {
-        self.stats.closed_by_server.add(1);
+        let has_ended = self.sessions.find(index).is_some_and(|session| session.has_ended);
+        self.stats.closed_by_server.add(u64::from(!has_ended));
         let mut frame = Vec::new();
         frame::write_close(&mut frame, code, reason);
         self.end_with_bytes(index, &frame);
@@ -323,12 +363,14 @@ impl Worker {
         self.arm(index, deadline_ms);
     }
 
-    /// Its last bytes are out: our side of the connection ends, and the peer's is awaited.
+    /// Its last bytes are out: our side of the connection ends, and the peer's is awaited, unless it has ended already.
     pub(crate) fn linger(&mut self, index: u32) {
-        if let Some(session) = self.sessions.find(index) {
-            session.state = State::Lingering;
-            self.actions.push(Action::ShutdownWrite(SessionId(index)));
+        let Some(session) = self.sessions.find(index) else { return };
+        if session.has_ended {
+            return self.drop_session(index);
         }
+        session.state = State::Lingering;
+        self.actions.push(Action::ShutdownWrite(SessionId(index)));
     }
 
     /// Ends a session at once.
@@ -441,6 +483,8 @@ impl Extra {
         sent.saturating_sub(owed)
     }
 }
+
+const HAS_ENDED: &str = "the client has ended its side";
 
 fn drain_reason(code: u16) -> &'static str {
     if code == close::RESTART { "the blade restarts" } else { "the blade stops" }

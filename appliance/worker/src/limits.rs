@@ -36,6 +36,9 @@ pub struct Limits {
     pub close_ms_max: u32,
     /// How long a session may stay behind without taking one byte. Then 4008; `slow_evicted`.
     pub lag_ms_max: u32,
+    /// How long a client that has ended its own side (FIN) may take for what it has asked for before that. Then 4008;
+    /// `slow_evicted`.
+    pub half_closed_ms_max: u32,
     /// Replies, notices and the rest of a torn frame that one session may be owed. More close it with 4008;
     /// `slow_evicted`.
     pub control_bytes_max: usize,
@@ -56,6 +59,7 @@ impl Default for Limits {
             pong_ms_max: 20_000,
             close_ms_max: 2_000,
             lag_ms_max: 60_000,
+            half_closed_ms_max: 30_000,
             control_bytes_max: 1024 * 1024,
         }
     }

@@ -116,7 +116,7 @@ impl Worker {
     }
 
     /// A session whose frames wait is given them first, apart from its group.
-    fn step_out_of_batch(&mut self, index: u32) {
+    pub(crate) fn step_out_of_batch(&mut self, index: u32) {
         let Some(session) = self.sessions.find(index) else { return };
         if session.member != NOT_MEMBER && !self.directory.groups[session.group as usize].owed.is_empty() {
             self.fall_behind_here(index);

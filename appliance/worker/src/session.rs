@@ -54,6 +54,8 @@ pub(crate) struct Session {
     pub(crate) blocked: bool,
     /// It is in the worker's list of sessions with control bytes to send.
     pub(crate) dirty: bool,
+    /// Its client has ended its own side: nothing more will be asked.
+    pub(crate) has_ended: bool,
 }
 
 /// What a session owes or waits for. Boxed, pooled, and present only while needed.
@@ -71,7 +73,7 @@ pub(crate) struct Extra {
     pub(crate) replay: Option<Box<Replay>>,
     /// Requests that came while the session was behind.
     pub(crate) deferred: VecDeque<Request>,
-    /// Close with this once everything owed is out (graceful stop).
+    /// Close with this once everything owed is out (graceful stop, or the client asks nothing more).
     pub(crate) close_when_current: Option<(u16, &'static str)>,
 }
 
@@ -160,6 +162,7 @@ impl Session {
             subscribed_once: false,
             blocked: false,
             dirty: false,
+            has_ended: false,
         }
     }
 
@@ -179,7 +182,7 @@ impl Session {
         self.member != NOT_MEMBER && self.extra.is_none()
     }
 
-    /// May its requests be served now, or must they wait until it is current?
+    /// Must its requests wait until it is current? It is not done with what it has asked for.
     pub(crate) fn must_defer(&self) -> bool {
         self.extra
             .as_ref()

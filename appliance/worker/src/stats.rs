@@ -75,6 +75,7 @@ worker_stats! {
     slow_evicted: Counter, "Sessions closed with 4008: lag_ms_max or control_bytes_max.";
     closed_by_server: Counter, "Close frames sent first by this side.";
     closed_by_peer: Counter, "Sessions ended by the client, with or without a Close frame.";
+    half_closed: Counter, "Clients that ended their side and were still owed what they had asked for.";
     passes: Counter, "Fan-out passes that sent something.";
     descriptors: Counter, "Updates read from the ring.";
     frames_delivered: Counter, "Frames handed whole to the kernel, all sessions.";

@@ -252,7 +252,7 @@ impl Worker {
             Event::Accepted { session, peer } => self.accepted(session.0, peer),
             Event::Received { session, bytes } => self.received(session.0, bytes),
             Event::Writable { session } => self.writable(session.0),
-            Event::Closed { session, error: _ } => self.peer_closed(session.0),
+            Event::Closed { session, error } => self.peer_closed(session.0, error.is_some()),
             Event::Woken => {}
         }
     }

@@ -415,8 +415,9 @@ impl Ring {
                 Some(Kind::Receive) => self.received(index, completion, context),
                 Some(Kind::Accept) => self.accepted(index as usize, completion, context)?,
                 Some(Kind::Writable) => {
-                    let live = self.completed(index, WAITING).is_live();
-                    if live && completion.result != -libc::ECANCELED {
+                    // Also of a session whose peer has ended its side: it may still be sent to.
+                    let is_open = self.completed(index, WAITING).has(OPEN);
+                    if is_open && completion.result != -libc::ECANCELED {
                         (context.sink)(Event::Writable { session: self.id(index) });
                     }
                 }

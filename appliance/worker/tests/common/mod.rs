@@ -169,11 +169,20 @@ pub(crate) struct Client {
 impl Client {
     /// Connects and upgrades.
     pub(crate) fn connect(address: SocketAddr, target: &str, protocol: Option<&str>) -> Self {
+        Self::open(address, target, protocol, &[], false)
+    }
+
+    /// The same, with `more` right behind the upgrade request, in the same segment; with `ends`, then the end of input.
+    pub(crate) fn open(address: SocketAddr, target: &str, protocol: Option<&str>, more: &[u8], ends: bool) -> Self {
         let mut stream = connect_small(address);
         let mut request = Vec::new();
         let host = address.to_string();
         UpgradeRequest { host: &host, target, key: client::KEY, protocol, token: None }.write(&mut request);
+        request.extend_from_slice(more);
         stream.write_all(&request).unwrap();
+        if ends {
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+        }
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut bytes = Vec::new();
         let mut buffer = [0; 4096];
@@ -197,9 +206,12 @@ impl Client {
     }
 
     pub(crate) fn send_frame(&mut self, opcode: Opcode, payload: &[u8]) {
-        let mut out = Vec::new();
-        client::write_frame(&mut out, opcode, [1, 2, 3, 4], payload);
-        self.stream.write_all(&out).unwrap();
+        self.stream.write_all(&client_frame(opcode, payload)).unwrap();
+    }
+
+    /// Nothing more will be sent.
+    pub(crate) fn end(&self) {
+        self.stream.shutdown(std::net::Shutdown::Write).unwrap();
     }
 
     pub(crate) fn subscribe(&mut self, subjects: &[&str], mode: &str) {
@@ -269,6 +281,13 @@ impl Client {
             })
             .expect("the server's frames are whole");
     }
+}
+
+/// A frame as a client sends it.
+pub(crate) fn client_frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    client::write_frame(&mut out, opcode, [1, 2, 3, 4], payload);
+    out
 }
 
 /// A connection whose receive buffer is small, so that a reader that stops is noticed soon.
