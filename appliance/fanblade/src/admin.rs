@@ -1,6 +1,9 @@
 //! The admin port: metrics, health, status, and the live page. It has no password and changes nothing.
 
 pub(crate) mod status;
+mod thread;
+
+pub(crate) use thread::AdminThread;
 
 use std::sync::Arc;
 
@@ -53,7 +56,10 @@ async fn prometheus(State(admin): State<Admin>) -> Response {
 }
 
 async fn healthz(State(admin): State<Admin>) -> Response {
-    said(admin.blade.is_healthy(), "ok", "a thread has ended; the log says which\n")
+    match admin.blade.ailment() {
+        None => (StatusCode::OK, "ok\n").into_response(),
+        Some(ailment) => (StatusCode::SERVICE_UNAVAILABLE, format!("{ailment}\n")).into_response(),
+    }
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {

@@ -10,6 +10,7 @@ use fanblade_market::Counters as MarketCounters;
 use fanblade_worker::{LatencyHistogram, LatencySnapshot, WorkerStats};
 
 use crate::run::log::Log;
+use crate::vitals::{Pulse, Vital};
 
 /// A running blade, as seen from outside.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub(crate) struct Blade {
     /// Set when a thread has ended that should not have.
     pub(crate) broken: AtomicBool,
     pub(crate) log: Log,
+    /// Every thread that the others count on.
+    pub(crate) vitals: Vec<Vital>,
 }
 
 /// One worker.
@@ -45,6 +48,7 @@ pub(crate) struct WorkerView {
 /// What the sequencer tells.
 #[derive(Debug, Default)]
 pub(crate) struct SequencerShared {
+    pub(crate) pulse: Pulse,
     /// From the poll that took a message in to the publication of a frame of it, nanoseconds.
     pub(crate) latency: LatencyHistogram,
     /// The counts, copied here now and then. The sequencer never waits for this lock.
@@ -183,7 +187,22 @@ impl Blade {
     }
 
     pub(crate) fn is_healthy(&self) -> bool {
-        !self.broken.load(Relaxed)
+        self.ailment().is_none()
+    }
+
+    /// What is wrong with a thread, in words.
+    pub(crate) fn ailment(&self) -> Option<String> {
+        if self.broken.load(Relaxed) {
+            return Some("a thread has ended; the log says which".to_owned());
+        }
+        let still: Vec<String> = self
+            .vitals
+            .iter()
+            .map(Vital::seen)
+            .filter(|thread| thread.stalled)
+            .map(|thread| format!("the thread {} has not moved for {} ms", thread.name, thread.heartbeat_age_ms))
+            .collect();
+        (!still.is_empty()).then(|| still.join("; "))
     }
 
     /// The sequencer's counts.

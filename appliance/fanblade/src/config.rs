@@ -89,6 +89,8 @@ pub(crate) struct DataConfig {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct AdminConfig {
     pub(crate) listen: Spanned<SocketAddr>,
+    /// How long a thread may stand still before `/healthz` says so.
+    pub(crate) stalled_ms: Spanned<Millis>,
 }
 
 /// `[ring]`: the history that all sessions share.
@@ -269,6 +271,8 @@ impl Config {
         in_range(&self.data.backlog, 1, 1 << 20, "waiting connections")?;
         // Its sockets wait meanwhile.
         in_range(&self.data.spin_us, 0, 1_000, "microseconds")?;
+        // Healthy threads rest for up to a second, and a machine may be busy.
+        in_range(&map(&self.admin.stalled_ms, |millis| millis.0), 2_000, 3_600_000, "milliseconds")?;
         if *self.admin.listen.get_ref() == self.data.listen && self.data.listen.port() != 0 {
             let message = format!("{} is the data address already", self.data.listen);
             return fault(&self.admin.listen, message, "give the admin port another number");
@@ -565,7 +569,7 @@ impl Default for DataConfig {
 
 impl Default for AdminConfig {
     fn default() -> Self {
-        Self { listen: unplaced(SocketAddr::from((Ipv4Addr::LOCALHOST, 7401))) }
+        Self { listen: unplaced(SocketAddr::from((Ipv4Addr::LOCALHOST, 7401))), stalled_ms: unplaced(Millis(5_000)) }
     }
 }
 

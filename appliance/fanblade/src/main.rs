@@ -20,6 +20,7 @@ mod subscribe;
 mod tap;
 mod top;
 mod upstream;
+mod vitals;
 
 use std::process::ExitCode;
 

@@ -15,6 +15,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::blade::{Blade, FeedState, SequencerReport, lock};
+use crate::vitals::Vital;
 
 /// The registry behind `/metrics`.
 pub(crate) fn registry(blade: Arc<Blade>) -> Registry {
@@ -35,6 +36,7 @@ impl Collector for Everything {
         let (lines, lost) = self.0.log.counts();
         out.counter("log_lines", "Lines of the log.", lines)?;
         out.counter("log_lost", "Lines of the log that found no room to wait, or could not be written.", lost)?;
+        self.threads(&mut out)?;
         self.feed(&mut out)?;
         self.workers(&mut out)?;
         self.kernel(&mut out)
@@ -42,6 +44,18 @@ impl Collector for Everything {
 }
 
 impl Everything {
+    fn threads(&self, out: &mut Out<'_>) -> fmt::Result {
+        let threads: Vec<_> = self.0.vitals.iter().map(Vital::seen).collect();
+        let mut ages =
+            out.0.encode_descriptor("heartbeat_age_seconds", "Since a thread last moved.", None, MetricType::Gauge)?;
+        for thread in &threads {
+            let age_s = thread.heartbeat_age_ms as f64 / 1e3;
+            ConstGauge::new(age_s).encode(ages.encode_family(&[("thread", thread.name.as_str())])?)?;
+        }
+        let stalls: Vec<_> = threads.into_iter().map(|thread| (thread.name, thread.stalls)).collect();
+        out.counters("thread_stalls", "Times that a thread has stood still for stalled_ms.", "thread", &stalls)
+    }
+
     fn feed(&self, out: &mut Out<'_>) -> fmt::Result {
         let report = self.0.report();
         let states = FeedState::ALL.map(|state| (state.name(), u64::from(state == report.state)));

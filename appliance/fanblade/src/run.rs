@@ -22,10 +22,12 @@ use fanblade_worker::{Batching, Command, Limits, WorkerConfig, WorkerHandle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::admin::AdminThread;
 use crate::blade::{Blade, KernelView, Recent, SequencerShared, WorkerView, lock};
+use crate::config;
 use crate::config::{BatchingConfig, Config, EngineKind, FeedSource, LimitsConfig, Pace};
 use crate::sequencer::{self, SequencerConfig, SequencerHandle};
-use crate::{admin, config};
+use crate::vitals::{Pulse, Turns, Vital};
 use kernel::Kernel;
 use log::Log;
 pub(crate) use ports::refused as refused_port;
@@ -127,20 +129,22 @@ async fn run(config: &Config, log: &Log) -> anyhow::Result<()> {
     let engine = usable_engine(config.data.engine);
     let listeners = listen(config, plan.workers.len())?;
     let data = listeners.first().context("no worker")?.local_addr();
-    let admin_listener = ports::admin(*config.admin.listen.get_ref()).await?;
-    let admin_address = admin_listener.local_addr()?;
+    let admin_listener = ports::admin(*config.admin.listen.get_ref()).await?.into_std()?;
 
     let mut writer = Writer::create(&ring_config(config), &feed.calendar.epoch(sequencer::unix_ns(), 0, ""))
         .context("cannot make the ring")?;
     let mut kernel = Kernel::start(&config.ebpf, data, &listeners)?;
     let workers = start_workers(config, &plan, engine, listeners, &mut writer)?;
+    let sequencer_shared = Arc::new(SequencerShared::default());
+    let pulse = Pulse::default();
+    let vitals = vitals(&pulse, &sequencer_shared, &workers, feed.thread);
     let blade = Arc::new(Blade {
         started: Instant::now(),
         data,
         engine: engine_name(engine),
         feed: feed.description.clone(),
         venue: config.feed.venue.get_ref().clone(),
-        sequencer: Arc::new(SequencerShared::default()),
+        sequencer: sequencer_shared,
         workers: workers
             .iter()
             .zip(&plan.workers)
@@ -151,6 +155,7 @@ async fn run(config: &Config, log: &Log) -> anyhow::Result<()> {
         stopping: AtomicBool::new(false),
         broken: AtomicBool::new(false),
         log: log.clone(),
+        vitals,
     });
     kernel.refresh(&blade);
     let (notices, mut noticed) = mpsc::channel(NOTICES_MAX);
@@ -168,14 +173,13 @@ async fn run(config: &Config, log: &Log) -> anyhow::Result<()> {
         Arc::clone(&blade.sequencer),
     )
     .context("the sequencer's thread")?;
-    let (close_admin, admin_closed) = tokio::sync::oneshot::channel::<()>();
-    let admin = tokio::spawn(admin::serve(admin_listener, Arc::clone(&blade), async move {
-        let _ = admin_closed.await;
-    }));
-    banner(&blade, admin_address)?;
+    let stalled = Duration::from_millis(config.admin.stalled_ms.get_ref().0);
+    let admin = AdminThread::start(admin_listener, Arc::clone(&blade), stalled).context("the admin port's thread")?;
+    banner(&blade, admin.address())?;
 
     let mut signals = Signals::new()?;
-    let mut control = Control { blade: &blade, kernel, workers, sequencer: Some(sequencer), history: Vec::new() };
+    let mut control =
+        Control { blade: &blade, kernel, workers, sequencer: Some(sequencer), history: Vec::new(), pulse };
     let mut ticker = tokio::time::interval(TICK);
     let stop = loop {
         tokio::select! {
@@ -185,11 +189,26 @@ async fn run(config: &Config, log: &Log) -> anyhow::Result<()> {
         }
     };
     control.stop(stop, &mut signals).await;
-    // Readers of the admin port see the end as the end of their connection.
-    let _ = close_admin.send(());
-    let _ = tokio::time::timeout(ADMIN_CLOSE_MAX, admin).await;
+    admin.stop().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Every thread that the others count on. The admin port has its own, which does not answer if it stands still.
+fn vitals(
+    control: &Pulse,
+    sequencer: &SequencerShared,
+    workers: &[WorkerHandle],
+    feed: Option<(&'static str, Pulse)>,
+) -> Vec<Vital> {
+    let mut vitals = vec![
+        Vital::new("control", Turns::Pulse(control.clone())),
+        Vital::new("sequencer", Turns::Pulse(sequencer.pulse.clone())),
+    ];
+    vitals.extend(feed.map(|(name, pulse)| Vital::new(name, Turns::Pulse(pulse))));
+    let workers = workers.iter().map(|worker| Turns::Worker(Arc::clone(worker.stats())));
+    vitals.extend(workers.enumerate().map(|(index, turns)| Vital::new(format!("worker-{index}"), turns)));
+    vitals
 }
 
 /// Everything that runs, in the hands of the control thread.
@@ -200,10 +219,12 @@ struct Control<'a> {
     sequencer: Option<SequencerHandle>,
     /// Cumulative latencies, one entry a second, the oldest first.
     history: Vec<(Instant, Recent)>,
+    pulse: Pulse,
 }
 
 impl Control<'_> {
     fn tick(&mut self) {
+        self.pulse.beat();
         let is_ended = self.workers.iter().any(WorkerHandle::is_finished)
             || self.sequencer.as_ref().is_some_and(SequencerHandle::is_finished);
         if is_ended && !self.blade.broken.swap(true, Relaxed) {
@@ -484,4 +505,3 @@ const DRAIN_MS_MAX: u32 = 10_000;
 const DRAIN_STEP: Duration = Duration::from_millis(5);
 /// Over which time clients spread their return after a restart.
 const RECONNECT_MS_MAX: u32 = 5_000;
-const ADMIN_CLOSE_MAX: Duration = Duration::from_millis(500);

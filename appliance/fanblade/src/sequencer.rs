@@ -157,6 +157,7 @@ impl Sequencer {
         self.publish_report();
         tracing::info!("the feed waits for {wanted} subscribed sessions");
         while !stop.load(Relaxed) {
+            self.shared.pulse.beat();
             let subscribed: u64 = self.config.workers.iter().map(|stats| stats.sessions_subscribed.value()).sum();
             if subscribed >= wanted {
                 tracing::info!("{subscribed} sessions have subscribed: the feed begins");
@@ -169,6 +170,7 @@ impl Sequencer {
     fn run(&mut self, mut feed: Box<dyn Feed>, stop: &AtomicBool) {
         self.follow(feed.condition());
         while !stop.load(Relaxed) {
+            self.shared.pulse.beat();
             let now_ns = unix_ns();
             let polled = feed.poll(now_ns, &mut |event| self.take(&event, now_ns));
             self.desk.writer.wake();
@@ -202,7 +204,8 @@ impl Sequencer {
         }
         // The ring stays open for as long as its writer lives.
         while !stop.load(Relaxed) {
-            std::thread::park();
+            self.shared.pulse.beat();
+            std::thread::park_timeout(REST);
         }
     }
 
@@ -405,3 +408,5 @@ pub(crate) fn unix_ns() -> u64 {
 const REPORT_INTERVAL_NS: u64 = 50_000_000;
 const SLEEP_NS_MAX: u64 = 50_000_000;
 const WAIT_STEP: Duration = Duration::from_millis(2);
+/// How long the thread sleeps at a time when its feed has ended.
+const REST: Duration = Duration::from_millis(200);

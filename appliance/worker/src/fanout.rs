@@ -13,7 +13,7 @@ use fanblade_net::{Engine, SessionId, Unsent};
 
 use crate::catchup::copy_rest;
 use crate::directory::{Group, Moment, NO_FRAME, conflatable};
-use crate::limits::PASS_DESCRIPTORS_MAX;
+use crate::limits::{PASS_DESCRIPTORS_MAX, TURN_SENDS};
 use crate::protocol;
 use crate::session::{NOT_MEMBER, State};
 use crate::slices::push_frame;
@@ -189,8 +189,9 @@ impl Worker {
                 self.group_falls_behind(*number);
                 return false;
             }
-            for member in &group.members {
-                engine.send(SessionId(*member), &self.slices);
+            for part in group.members.chunks(TURN_SENDS) {
+                part.iter().for_each(|member| engine.send(SessionId(*member), &self.slices));
+                self.stats.turns.add(1);
             }
             let members = group.members.len() as u64;
             sends += members;

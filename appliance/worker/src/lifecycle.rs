@@ -7,6 +7,7 @@ use fanblade_net::{Engine, SessionId, Unsent};
 use fanblade_wire::close;
 use fanblade_wire::frame::{self, Opcode};
 
+use crate::limits::TURN_SENDS;
 use crate::protocol;
 use crate::session::{Behind, Extra, NO_GROUP, NOT_MEMBER, State};
 use crate::slices::begin_with;
@@ -201,8 +202,9 @@ impl Worker {
             return Ok(());
         }
         begin_with(&mut self.slices, bytes);
-        for index in sessions {
-            engine.send(SessionId(*index), &self.slices);
+        for part in sessions.chunks(TURN_SENDS) {
+            part.iter().for_each(|index| engine.send(SessionId(*index), &self.slices));
+            self.stats.turns.add(1);
         }
         let mut unsent = std::mem::take(&mut self.unsent);
         engine.flush(&mut |it| unsent.push(it))?;

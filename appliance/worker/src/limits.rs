@@ -100,6 +100,8 @@ pub(crate) const UPDATE_PIECES_MAX: usize = 3;
 // A session's own bytes and its plan fit one send, and a plan holds at least one update beside a `lagging` notice.
 const _: () = assert!(PLAN_PIECES_MAX < IoSlices::SLICES_MAX && UPDATE_PIECES_MAX < PLAN_PIECES_MAX);
 const _: () = assert!(PASS_FRAMES_MAX <= IoSlices::SLICES_MAX);
+/// Sends after which a pass shows that the worker moves (`turns`): a pass over a million sessions takes seconds.
+pub(crate) const TURN_SENDS: usize = 4_096;
 /// Sessions that one pass helps to catch up, so that those who are not behind do not wait for them.
 pub(crate) const PASS_CATCHUPS_MAX: usize = 256;
 /// Descriptors that one catching-up session may look at in one pass.

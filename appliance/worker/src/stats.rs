@@ -76,6 +76,7 @@ worker_stats! {
     closed_by_server: Counter, "Close frames sent first by this side.";
     closed_by_peer: Counter, "Sessions ended by the client, with or without a Close frame.";
     half_closed: Counter, "Clients that ended their side and were still owed what they had asked for.";
+    turns: Counter, "Turns of the worker's loop, and parts of a long one: it grows as long as the worker moves.";
     passes: Counter, "Fan-out passes that sent something.";
     descriptors: Counter, "Updates read from the ring.";
     frames_delivered: Counter, "Frames handed whole to the kernel, all sessions.";

@@ -131,6 +131,7 @@ impl Worker {
     pub(crate) fn run(mut self, mut engine: Box<dyn Engine>) -> io::Result<()> {
         let engine = engine.as_mut();
         loop {
+            self.stats.turns.add(1);
             let timeout = self.timeout();
             let slept = timeout > Duration::ZERO;
             engine.poll(timeout.into(), &mut |event| self.on_event(event))?;

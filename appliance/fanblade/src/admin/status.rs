@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Admin;
 use crate::blade::{Blade, lock};
+use crate::vitals::{Thread, Vital};
 
 pub(super) async fn status(State(admin): State<Admin>) -> Response {
     ([(header::CACHE_CONTROL, "no-store")], Json(Status::of(&admin.blade))).into_response()
@@ -33,6 +34,8 @@ pub(crate) struct Status {
     pub(crate) pid: u32,
     pub(crate) uptime_ms: u64,
     pub(crate) ready: bool,
+    /// What `/healthz` says is wrong; empty: nothing.
+    pub(crate) ailment: String,
     pub(crate) stopping: bool,
     /// Lines of the log.
     pub(crate) log_lost: u64,
@@ -43,6 +46,7 @@ pub(crate) struct Status {
     pub(crate) totals: Totals,
     pub(crate) latency_ns: Latencies,
     pub(crate) workers: Vec<Worker>,
+    pub(crate) threads: Vec<Thread>,
     pub(crate) ebpf: Ebpf,
 }
 
@@ -201,6 +205,7 @@ impl Status {
             pid: std::process::id(),
             uptime_ms: u64::try_from(blade.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             ready: blade.is_ready(),
+            ailment: blade.ailment().unwrap_or_default(),
             stopping: blade.stopping.load(Relaxed),
             log_lost: blade.log.counts().1,
             epoch: report.epoch,
@@ -237,6 +242,7 @@ impl Status {
                 publish_to_send: Quantiles::of(&all),
             },
             workers,
+            threads: blade.vitals.iter().map(Vital::seen).collect(),
             ebpf: Ebpf {
                 active: kernel.is_active(),
                 mode: kernel.mode().into(),

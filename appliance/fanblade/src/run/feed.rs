@@ -17,6 +17,7 @@ use jiff::civil::Date;
 
 use crate::calendar::{Calendar, Day};
 use crate::config::{Config, FeedConfig, FeedSource, Pace};
+use crate::vitals::Pulse;
 
 /// A feed that is ready to be polled, and the days that its timestamps count from.
 pub(super) struct OpenFeed {
@@ -24,6 +25,15 @@ pub(super) struct OpenFeed {
     /// In words.
     pub(super) description: String,
     pub(super) calendar: Calendar,
+    /// The thread that the feed has of its own.
+    pub(super) thread: Option<(&'static str, Pulse)>,
+}
+
+impl OpenFeed {
+    /// One without a thread of its own.
+    fn new(feed: Box<dyn Feed>, description: String, calendar: Calendar) -> OpenFeed {
+        OpenFeed { feed, description, calendar, thread: None }
+    }
 }
 
 pub(super) fn open(whole: &Config) -> anyhow::Result<OpenFeed> {
@@ -57,7 +67,7 @@ fn simulator(config: &FeedConfig, configured: Option<Day>) -> anyhow::Result<Ope
         ),
     };
     let description = format!("a simulated market of {symbols} symbols");
-    Ok(OpenFeed { feed: Box::new(feed), description, calendar })
+    Ok(OpenFeed::new(Box::new(feed), description, calendar))
 }
 
 fn file(config: &FeedConfig, path: &Path, configured: Option<Day>) -> anyhow::Result<OpenFeed> {
@@ -86,7 +96,7 @@ fn file(config: &FeedConfig, path: &Path, configured: Option<Day>) -> anyhow::Re
         }
     };
     let description = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-    Ok(OpenFeed { feed: Box::new(feed), description, calendar: Calendar::Recorded(day) })
+    Ok(OpenFeed::new(Box::new(feed), description, Calendar::Recorded(day)))
 }
 
 /// A wrong file is recognised, if it can be.

@@ -114,6 +114,9 @@ fn summary(state: &State, now: Instant) -> Line<'static> {
         return Line::styled(format!("{}; trying again, for {since}", lost.error), ALARM);
     }
     let Some(status) = &state.status else { return Line::styled("waiting for the first answer", QUIET) };
+    if !status.ailment.is_empty() {
+        return Line::styled(status.ailment.clone(), ALARM);
+    }
     let (frames, bits) = (per_second(state.rates.frames), per_second(state.rates.bits));
     let behind = match status.totals.sessions_behind {
         0 => String::new(),

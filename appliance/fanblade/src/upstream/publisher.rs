@@ -30,6 +30,7 @@ use fanblade_feed::Feed;
 use fanblade_feed::queue::{QueueConfig, queue};
 
 use crate::config::{PublisherConfig, RingConfig};
+use crate::vitals::Pulse;
 use feed::PublisherFeed;
 use listener::Listener;
 use server::{Settings, Shared};
@@ -42,6 +43,8 @@ pub(crate) struct Opened {
     pub(crate) epoch: String,
     /// Where publishers connect, in words.
     pub(crate) addresses: String,
+    /// Of the publishers' thread.
+    pub(crate) pulse: Pulse,
 }
 
 /// Listens, reserves numbers, and starts the thread.
@@ -86,6 +89,8 @@ pub(crate) fn open(config: &PublisherConfig, ring: &RingConfig) -> anyhow::Resul
         greeting_max: milliseconds(config.handshake_ms_max.get_ref()),
     };
     let shared = Arc::new(Shared::new(settings, sender));
-    let feed = PublisherFeed::start(queue, listeners, shared, state, seq_end).context("the publishers' thread")?;
-    Ok(Opened { feed: Box::new(feed), epoch, addresses })
+    let pulse = Pulse::default();
+    let feed = PublisherFeed::start(queue, listeners, shared, state, seq_end, pulse.clone())
+        .context("the publishers' thread")?;
+    Ok(Opened { feed: Box::new(feed), epoch, addresses, pulse })
 }

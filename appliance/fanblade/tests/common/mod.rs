@@ -9,6 +9,7 @@
 pub mod exchange;
 pub mod network;
 pub mod soup;
+pub mod still;
 
 pub mod terminal;
 

@@ -29,7 +29,7 @@ pub(super) fn feed(path: &Path, pace: Pace, configured: Option<Day>) -> anyhow::
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     let description = format!("{} to {}", name.split('#').next().unwrap_or_default(), flow.destination);
     let day = configured.unwrap_or_else(|| Day::at(flow.first_ns));
-    Ok(Some(OpenFeed { feed: Box::new(feed), description, calendar: Calendar::Recorded(day) }))
+    Ok(Some(OpenFeed::new(Box::new(feed), description, Calendar::Recorded(day))))
 }
 
 /// What is played of a capture and what is not, in words.

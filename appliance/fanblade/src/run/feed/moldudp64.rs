@@ -81,11 +81,11 @@ pub(super) fn open(
         is_busy: settings.busy,
     })?;
     let named: Vec<String> = lines.iter().zip(&names).map(|(line, name)| format!("{line} ({name})")).collect();
-    Ok(OpenFeed {
-        feed: Box::new(feed),
-        description: format!("MoldUDP64 from {}", named.join(", ")),
-        calendar: configured.map_or(Calendar::Live, Calendar::LiveOf),
-    })
+    Ok(OpenFeed::new(
+        Box::new(feed),
+        format!("MoldUDP64 from {}", named.join(", ")),
+        configured.map_or(Calendar::Live, Calendar::LiveOf),
+    ))
 }
 
 /// The GLIMPSE server, if there is one.

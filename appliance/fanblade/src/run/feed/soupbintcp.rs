@@ -53,11 +53,11 @@ pub(super) fn open(config: &FeedConfig, server: Option<&str>, configured: Option
             refused: milliseconds(&settings.refused_ms),
         },
     });
-    Ok(OpenFeed {
-        feed: Box::new(feed),
-        description: format!("SoupBinTCP from {}", names.join(", ")),
-        calendar: configured.map_or(Calendar::Live, Calendar::LiveOf),
-    })
+    Ok(OpenFeed::new(
+        Box::new(feed),
+        format!("SoupBinTCP from {}", names.join(", ")),
+        configured.map_or(Calendar::Live, Calendar::LiveOf),
+    ))
 }
 
 fn resolve(server: &str) -> anyhow::Result<Vec<SocketAddr>> {

@@ -18,5 +18,5 @@ pub(super) fn open(config: &FeedConfig) -> anyhow::Result<OpenFeed> {
     let description = format!("what {} sends", feed.lines().first().map_or("", |line| &line.name));
     // A numbering that outlives connections outlives days, too.
     let calendar = if websocket.epoch.is_some() { Calendar::Named } else { Calendar::Live };
-    Ok(OpenFeed { feed, description, calendar })
+    Ok(OpenFeed::new(feed, description, calendar))
 }

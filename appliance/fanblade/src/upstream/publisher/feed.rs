@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::listener::Listener;
 use super::server::{self, Shared};
 use super::state::StateFile;
+use crate::vitals::Pulse;
 
 /// What publishers publish. Its end is the end of the thread, which then writes down where the numbering stopped.
 pub(super) struct PublisherFeed {
@@ -27,6 +28,7 @@ impl PublisherFeed {
         shared: Arc<Shared>,
         state: StateFile,
         seq_end: u64,
+        pulse: Pulse,
     ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let accepting = {
@@ -36,6 +38,7 @@ impl PublisherFeed {
         let (stop, stopped) = watch::channel(false);
         let thread = std::thread::Builder::new().name("publishers".to_owned()).spawn({
             let shared = Arc::clone(&shared);
+            runtime.spawn(pulse.keep_beating());
             move || runtime.block_on(server::serve(accepting, shared, Arc::new(state), seq_end, stopped))
         })?;
         Ok(Self { queue: Some(queue), stop: Some(stop), thread: Some(thread), shared })

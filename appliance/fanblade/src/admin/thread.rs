@@ -1,0 +1,57 @@
+//! The admin port's thread. It waits for no other thread, so that it can tell which of them stands still.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::blade::Blade;
+use crate::vitals::Watch;
+
+/// The thread that serves the admin port.
+pub(crate) struct AdminThread {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl AdminThread {
+    /// `stalled`: how long another thread may stand still before the blade is not healthy any more.
+    pub(crate) fn start(listener: TcpListener, blade: Arc<Blade>, stalled: Duration) -> io::Result<AdminThread> {
+        let address = listener.local_addr()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let listener = {
+            let _context = runtime.enter();
+            tokio::net::TcpListener::from_std(listener)?
+        };
+        let (stop, stopped) = oneshot::channel();
+        let (done, ended) = oneshot::channel();
+        std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
+            runtime.spawn(Watch::new(Arc::clone(&blade), stalled).run());
+            let stopped = async {
+                let _ = stopped.await;
+            };
+            if let Err(error) = runtime.block_on(super::serve(listener, blade, stopped)) {
+                tracing::error!("the admin port has ended: {error}");
+            }
+            runtime.shutdown_background();
+            let _ = done.send(());
+        })?;
+        Ok(AdminThread { address, stop, ended })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Lets it answer what it has been asked, for a while. Readers see the end as the end of their connection.
+    pub(crate) async fn stop(self) {
+        let _ = self.stop.send(());
+        let _ = timeout(CLOSE_MAX, self.ended).await;
+    }
+}
+
+const CLOSE_MAX: Duration = Duration::from_millis(500);

@@ -1,0 +1,59 @@
+//! One thread of another process, made to stand still: as a lock, a file or the scheduler would, and to be let go.
+
+#![expect(unsafe_code, reason = "ptrace is the one way to stop a single thread")]
+
+use std::time::{Duration, Instant};
+
+use super::PATIENCE;
+
+/// A thread that stands still until this is dropped. All calls are the test's own thread's.
+pub struct Still(libc::pid_t);
+
+impl Still {
+    /// Stops the thread of this name of a child of ours; the first of a process is called as the program.
+    pub fn new(pid: u32, name: &str) -> Still {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        let comm = |tid: &str| std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm")).unwrap_or_default();
+        let mut tids = tasks.map(|task| task.unwrap().file_name().into_string().unwrap());
+        let tid = tids.find(|tid| comm(tid).trim_end() == name).unwrap_or_else(|| panic!("no thread {name}"));
+        let tid: libc::pid_t = tid.parse().unwrap();
+        let null = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: neither request takes or gives an address.
+        let seized = unsafe { libc::ptrace(libc::PTRACE_SEIZE, tid, null, null) };
+        assert_eq!(seized, 0, "{}", std::io::Error::last_os_error());
+        // SAFETY: as above.
+        let interrupted = unsafe { libc::ptrace(libc::PTRACE_INTERRUPT, tid, null, null) };
+        assert_eq!(interrupted, 0, "{}", std::io::Error::last_os_error());
+        let deadline = Instant::now() + PATIENCE;
+        let mut status = 0;
+        // SAFETY: `status` lives.
+        while unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL | libc::WNOHANG) } != tid {
+            assert!(Instant::now() < deadline, "{name} does not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Still(tid)
+    }
+}
+
+impl Drop for Still {
+    fn drop(&mut self) {
+        let null = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: no address is taken or given. Where the thread has gone meanwhile there is nothing to let go.
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.0, null, null) };
+    }
+}
+
+/// May this process stop threads of its children?
+pub fn can_trace() -> bool {
+    let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let tid = libc::pid_t::try_from(child.id()).unwrap();
+    let null = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: no address is taken or given.
+    let is_allowed = unsafe { libc::ptrace(libc::PTRACE_SEIZE, tid, null, null) } == 0;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    if !is_allowed {
+        println!("skipped: this process may not trace its children");
+    }
+    is_allowed
+}
