@@ -1,5 +1,9 @@
 //! The admin port: metrics, health, status, and the live page. It has no password and changes nothing.
 
+mod door;
+mod hosts;
+mod limits;
+mod reserve;
 pub(crate) mod status;
 mod thread;
 
@@ -9,32 +13,43 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::registry::Registry;
 
 use crate::blade::Blade;
-use crate::metrics;
+use crate::config::AdminConfig;
+use crate::metrics::{self, Format};
+use door::Door;
+use hosts::Hosts;
+
+pub(crate) use door::AdminStats;
 
 /// What the handlers share.
 #[derive(Clone)]
 struct Admin {
     blade: Arc<Blade>,
     registry: Arc<Registry>,
+    hosts: Arc<Hosts>,
 }
 
 /// Serves until `stopped` resolves.
 pub(crate) async fn serve(
     listener: tokio::net::TcpListener,
     blade: Arc<Blade>,
+    config: AdminConfig,
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router(blade)).with_graceful_shutdown(stopped).await
+    let stats = Arc::clone(&blade.admin);
+    Door::new(listener, router(blade, &config), stats, *config.connections_max.get_ref())?.serve(stopped).await;
+    Ok(())
 }
 
-fn router(blade: Arc<Blade>) -> Router {
+fn router(blade: Arc<Blade>, config: &AdminConfig) -> Router {
     let registry = Arc::new(metrics::registry(Arc::clone(&blade)));
+    let hosts = Arc::new(Hosts::new(config.allowed_hosts.get_ref()));
+    let admin = Admin { blade, registry, hosts };
     let mut router = Router::new()
         .route("/metrics", get(prometheus))
         .route("/healthz", get(healthz))
@@ -44,13 +59,22 @@ fn router(blade: Arc<Blade>) -> Router {
         router =
             router.route(path, get(move |State(admin): State<Admin>| async move { asset(&admin, content_type, body) }));
     }
-    router.fallback(unknown).with_state(Admin { blade, registry })
+    let check = axum::middleware::from_fn_with_state(admin.clone(), hosts::check);
+    router.fallback(unknown).layer(check).with_state(admin)
 }
 
-async fn prometheus(State(admin): State<Admin>) -> Response {
+async fn prometheus(State(admin): State<Admin>, headers: HeaderMap) -> Response {
+    let format = Format::wanted(&headers);
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &admin.registry) {
-        Ok(()) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
+        Ok(()) => {
+            let headers = [
+                (header::CONTENT_TYPE, format.content_type()),
+                (header::VARY, "Accept"),
+                (header::CACHE_CONTROL, "no-store"),
+            ];
+            (headers, format.of(text)).into_response()
+        }
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
@@ -129,5 +153,3 @@ const FIXED_HEADERS: [(HeaderName, &str); 4] = [
     (header::CACHE_CONTROL, "no-cache"),
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
 ];
-
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

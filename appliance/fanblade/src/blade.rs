@@ -9,6 +9,7 @@ use fanblade_feed::Condition;
 use fanblade_market::Counters as MarketCounters;
 use fanblade_worker::{LatencyHistogram, LatencySnapshot, WorkerStats};
 
+use crate::admin::AdminStats;
 use crate::run::log::Log;
 use crate::vitals::{Pulse, Vital};
 
@@ -29,6 +30,7 @@ pub(crate) struct Blade {
     pub(crate) kernel: Mutex<KernelView>,
     /// Latencies of the last seconds, written by the control thread.
     pub(crate) recent: Mutex<Recent>,
+    pub(crate) admin: Arc<AdminStats>,
     /// Set once a stop has begun.
     pub(crate) stopping: AtomicBool,
     /// Set when a thread has ended that should not have.

@@ -91,6 +91,12 @@ pub(crate) struct AdminConfig {
     pub(crate) listen: Spanned<SocketAddr>,
     /// How long a thread may stand still before `/healthz` says so.
     pub(crate) stalled_ms: Spanned<Millis>,
+    /// Names, besides addresses and `localhost`, by which requests may call this port.
+    pub(crate) allowed_hosts: Spanned<Vec<String>>,
+    /// Connections at once.
+    pub(crate) connections_max: Spanned<u64>,
+    /// Where the live page finds the data port. Empty: at the page's own host.
+    pub(crate) stream_url: Spanned<String>,
 }
 
 /// `[ring]`: the history that all sessions share.
@@ -277,10 +283,39 @@ impl Config {
             let message = format!("{} is the data address already", self.data.listen);
             return fault(&self.admin.listen, message, "give the admin port another number");
         }
+        self.admin.validate()?;
         self.ring.validate()?;
         self.batching.iter().try_for_each(BatchingConfig::validate)?;
         self.limits.validate()
     }
+}
+
+impl AdminConfig {
+    fn validate(&self) -> Result<(), Fault> {
+        let is_name = |name: &str| {
+            let is_label = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+            !name.is_empty() && name.bytes().all(is_label)
+        };
+        if let Some(name) = self.allowed_hosts.get_ref().iter().find(|name| !is_name(name)) {
+            let hint = "a name without scheme and port, such as \"blade-1.example.com\"; addresses are always allowed";
+            return fault(&self.allowed_hosts, format!("`{name}` is not the name of a host"), hint);
+        }
+        in_range(&self.connections_max, 4, 65_536, "connections")?;
+        let url = self.stream_url.get_ref();
+        let is_stream = ["ws://", "wss://"].iter().any(|scheme| url.strip_prefix(scheme).is_some_and(is_place));
+        if !url.is_empty() && !is_stream {
+            let hint = "such as \"wss://data.example.com/v1/stream\"";
+            return fault(&self.stream_url, format!("`{url}` is not the address of a WebSocket"), hint);
+        }
+        Ok(())
+    }
+}
+
+/// Host, port and path, as far as they could break out of the header that they are copied to.
+fn is_place(text: &str) -> bool {
+    !text.is_empty()
+        && !text.starts_with('/')
+        && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"',;*".contains(&byte))
 }
 
 impl RingConfig {
@@ -569,7 +604,13 @@ impl Default for DataConfig {
 
 impl Default for AdminConfig {
     fn default() -> Self {
-        Self { listen: unplaced(SocketAddr::from((Ipv4Addr::LOCALHOST, 7401))), stalled_ms: unplaced(Millis(5_000)) }
+        Self {
+            listen: unplaced(SocketAddr::from((Ipv4Addr::LOCALHOST, 7401))),
+            stalled_ms: unplaced(Millis(5_000)),
+            allowed_hosts: unplaced(Vec::new()),
+            connections_max: unplaced(256),
+            stream_url: unplaced(String::new()),
+        }
     }
 }
 

@@ -19,6 +19,7 @@ mod sequencer;
 mod subscribe;
 mod tap;
 mod top;
+mod troubles;
 mod upstream;
 mod vitals;
 

@@ -1,8 +1,14 @@
-//! `/metrics`: everything that a blade counts, in the OpenMetrics text format, read when it is asked for.
+//! `/metrics`: everything that a blade counts, read when it is asked for. Names follow the rules of Prometheus: base
+//! units, `_total` behind counters, every set of labels there from the start.
+
+mod process;
+mod text;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
+use fanblade_abi::Verdict;
 use fanblade_feed::Line;
 use fanblade_market::{Channel, SYSTEM_EVENTS, Skipped};
 use fanblade_ring::Lane;
@@ -14,13 +20,19 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::admin::AdminStats;
 use crate::blade::{Blade, FeedState, SequencerReport, lock};
+use crate::troubles;
 use crate::vitals::Vital;
+
+pub(crate) use text::Format;
 
 /// The registry behind `/metrics`.
 pub(crate) fn registry(blade: Arc<Blade>) -> Registry {
-    let mut registry = Registry::with_prefix("fanblade");
-    registry.register_collector(Box::new(Everything(blade)));
+    let mut registry = Registry::default();
+    // Its names are the same for whatever is watched, and have no prefix.
+    registry.register_collector(Box::new(process::Process));
+    registry.sub_registry_with_prefix("fanblade").register_collector(Box::new(Everything(blade)));
     registry
 }
 
@@ -39,7 +51,8 @@ impl Collector for Everything {
         self.threads(&mut out)?;
         self.feed(&mut out)?;
         self.workers(&mut out)?;
-        self.kernel(&mut out)
+        self.kernel(&mut out)?;
+        self.admin(&mut out)
     }
 }
 
@@ -93,10 +106,8 @@ impl Everything {
             out.counter(name, help, value)?;
         }
         self.lines(out, &report)?;
-        let kinds: Vec<(String, u64)> = (0..=u8::MAX)
-            .map(|kind| (char::from(kind).to_string(), report.market.messages(kind)))
-            .filter(|(_, count)| *count > 0)
-            .collect();
+        let kinds: Vec<(String, u64)> =
+            ITCH_TYPES.iter().map(|kind| (char::from(*kind).to_string(), report.market.messages(*kind))).collect();
         out.counters("market_messages", "Messages applied, by type.", "type", &kinds)?;
         let skipped = Skipped::ALL.map(|reason| (reason.name(), report.market.skipped(reason)));
         out.counters("market_skipped", "Valid messages that were left out.", "reason", &skipped)?;
@@ -117,7 +128,8 @@ impl Everything {
     }
 
     fn lines(&self, out: &mut Out<'_>, report: &SequencerReport) -> fmt::Result {
-        out.counters("feed_troubles", "What went wrong upstream, by kind.", "kind", &report.troubles)?;
+        let troubles: Vec<_> = troubles::counts(&report.troubles).into_iter().collect();
+        out.counters("feed_troubles", "What went wrong upstream, by kind.", "kind", &troubles)?;
         let of = |value: fn(&Line) -> u64| -> Vec<(&str, u64)> {
             report.lines.iter().map(|line| (line.name.as_str(), value(line))).collect()
         };
@@ -130,12 +142,14 @@ impl Everything {
         ] {
             out.counters(name, help, "line", &values)?;
         }
-        out.gauges(
-            "feed_line_lead_mean_ns",
-            "How far a line is ahead of the next.",
-            "line",
-            &of(|line| line.lead_ns_mean),
-        )
+        for (name, help, of) in [
+            ("feed_line_lead_mean_seconds", "How far a line is ahead of the next.", lead_seconds as fn(&Line) -> _),
+            ("feed_line_silent_seconds", "Since the last packet of a line.", silent_seconds),
+        ] {
+            let values: Vec<_> = report.lines.iter().filter_map(|line| Some((line.name.as_str(), of(line)?))).collect();
+            out.gauges_f64(name, help, "line", &values)?;
+        }
+        Ok(())
     }
 
     fn workers(&self, out: &mut Out<'_>) -> fmt::Result {
@@ -159,6 +173,7 @@ impl Everything {
                 Kind::Gauge => out.gauges(&name, help, "worker", &values)?,
             }
         }
+        self.closes(out)?;
         let help = "From publication to the return of the send, worst frame of each pass. The sum is made of the upper edges \
                     of buckets 19 % wide.";
         let latencies: Vec<_> = self
@@ -171,8 +186,29 @@ impl Everything {
         out.histograms("publish_to_send_seconds", help, &latencies)
     }
 
+    fn closes(&self, out: &mut Out<'_>) -> fmt::Result {
+        let help = "Ends of sessions, by who sent the first Close frame and its code; 1005: it had none, 1006: there was no \
+                    frame.";
+        let mut family = out.0.encode_descriptor("worker_closes", help, None, MetricType::Counter)?;
+        for (index, worker) in self.0.workers.iter().enumerate() {
+            let index = index.to_string();
+            let mut result = Ok(());
+            worker.stats.closes.for_each(&mut |by, code, count| {
+                let labels = [("worker", index.as_str()), ("by", by), ("code", code)];
+                result = result.and_then(|()| ConstCounter::new(count).encode(family.encode_family(&labels)?));
+            });
+            result?;
+        }
+        Ok(())
+    }
+
     fn kernel(&self, out: &mut Out<'_>) -> fmt::Result {
-        let kernel = lock(&self.0.kernel).clone();
+        let mut kernel = lock(&self.0.kernel).clone();
+        // Without the programs nothing is counted, but an alert on it need not know that.
+        if kernel.verdicts.is_empty() {
+            kernel.verdicts = Verdict::ALL.map(|verdict| (verdict.name(), 0)).to_vec();
+        }
+        kernel.steered.resize(self.0.workers.len(), 0);
         out.gauge(
             "ebpf_active",
             "1: at least one kernel program is at work; 0: served without.",
@@ -195,6 +231,27 @@ impl Everything {
         let steered: Vec<_> =
             kernel.steered.iter().enumerate().map(|(worker, count)| (worker.to_string(), *count)).collect();
         out.counters("steer_connections", "Connections given to each worker by the kernel program.", "worker", &steered)
+    }
+}
+
+impl Everything {
+    fn admin(&self, out: &mut Out<'_>) -> fmt::Result {
+        let AdminStats { connections, accepted, shed, timeouts, host_refused, accept_failures } = &*self.0.admin;
+        out.gauge("admin_connections", "Connections to the admin port now.", &[], connections.load(Relaxed))?;
+        for (name, help, count) in [
+            ("admin_accepted", "Connections to the admin port.", accepted),
+            ("admin_shed", "Of them, closed to make room for others: those that waited longest.", shed),
+            ("admin_timeouts", "Of them, closed for being too slow to ask or to read.", timeouts),
+            ("admin_host_refused", "Requests answered 421: the Host is none of allowed_hosts.", host_refused),
+            (
+                "admin_accept_failures",
+                "Times that a connection could not be taken, for want of descriptors.",
+                accept_failures,
+            ),
+        ] {
+            out.counter(name, help, count.load(Relaxed))?;
+        }
+        Ok(())
     }
 }
 
@@ -226,6 +283,23 @@ impl Out<'_> {
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (text, value) in values {
             ConstCounter::new(*value).encode(family.encode_family(&[(label, text.as_ref())])?)?;
+        }
+        Ok(())
+    }
+
+    fn counter_f64(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+        let counter = ConstCounter::new(value);
+        counter.encode(self.0.encode_descriptor(name, help, None, counter.metric_type())?)
+    }
+
+    fn gauge_f64(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+        ConstGauge::new(value).encode(self.0.encode_descriptor(name, help, None, MetricType::Gauge)?)
+    }
+
+    fn gauges_f64(&mut self, name: &str, help: &str, label: &'static str, values: &[(&str, f64)]) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (text, value) in values {
+            ConstGauge::new(*value).encode(family.encode_family(&[(label, *text)])?)?;
         }
         Ok(())
     }
@@ -280,9 +354,21 @@ fn histogram(mut encoder: MetricEncoder<'_>, snapshot: &LatencySnapshot) -> fmt:
     encoder.encode_histogram::<NoLabelSet>(sum_ns * 1e-9, snapshot.count(), &buckets, None)
 }
 
+fn lead_seconds(line: &Line) -> Option<f64> {
+    Some(line.lead_ns_mean as f64 / 1e9)
+}
+
+/// None: it has had no packet yet.
+fn silent_seconds(line: &Line) -> Option<f64> {
+    Some(line.silent_ns? as f64 / 1e9)
+}
+
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
+
+/// The types of messages that ITCH 5.0 has.
+const ITCH_TYPES: &[u8] = b"SRHYLVWKJhAFECXDUPQBINO";
 
 /// Those that the sequencer writes.
 const LANES: [Lane; 2] = [Lane::Json, Lane::Binary];

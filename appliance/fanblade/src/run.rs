@@ -152,6 +152,7 @@ async fn run(config: &Config, log: &Log) -> anyhow::Result<()> {
             .collect(),
         kernel: Mutex::new(KernelView::default()),
         recent: Mutex::new(Recent::default()),
+        admin: Arc::default(),
         stopping: AtomicBool::new(false),
         broken: AtomicBool::new(false),
         log: log.clone(),
@@ -173,8 +174,8 @@ async fn run(config: &Config, log: &Log) -> anyhow::Result<()> {
         Arc::clone(&blade.sequencer),
     )
     .context("the sequencer's thread")?;
-    let stalled = Duration::from_millis(config.admin.stalled_ms.get_ref().0);
-    let admin = AdminThread::start(admin_listener, Arc::clone(&blade), stalled).context("the admin port's thread")?;
+    let admin =
+        AdminThread::start(admin_listener, Arc::clone(&blade), &config.admin).context("the admin port's thread")?;
     banner(&blade, admin.address())?;
 
     let mut signals = Signals::new()?;

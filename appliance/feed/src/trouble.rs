@@ -231,6 +231,30 @@ pub enum Trouble<'a> {
 }
 
 impl Trouble<'_> {
+    /// What troubles of this crate's feeds are counted under: each of them is nought at the start.
+    pub const KINDS: [&'static str; 20] = [
+        "capture_skipped",
+        "clock_stepped",
+        "disconnected",
+        "gave_up",
+        "kernel_dropped",
+        "line_back",
+        "line_failed",
+        "line_silent",
+        "login_refused",
+        "no_snapshot",
+        "packets_too_long",
+        "receive_buffer_short",
+        "request_not_sent",
+        "request_server_back",
+        "request_server_silent",
+        "sequence_back",
+        "snapshot_failed",
+        "stranger",
+        "window_full",
+        "wrong_session",
+    ];
+
     /// Its name in metrics.
     pub fn kind(&self) -> &'static str {
         match self {

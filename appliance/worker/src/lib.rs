@@ -7,11 +7,12 @@
 //! `fanout` (ring → groups → sends), `batching` (frames that wait for each other), `directory` (subjects, filters,
 //! groups), `session` (the slab), `catchup` (sessions that are behind), `replay` (snapshots and history after a
 //! subscription), `requests` and `protocol` (what clients ask), `upgrade` and `address` (opening handshake),
-//! `lifecycle` (sessions begin, fall behind, close), `timers`, `stats`, `limits`.
+//! `lifecycle` (sessions begin, fall behind, close), `timers`, `stats`, `closes`, `limits`.
 
 mod address;
 mod batching;
 mod catchup;
+mod closes;
 mod directory;
 mod fanout;
 mod handle;
@@ -29,6 +30,7 @@ mod upgrade;
 mod worker;
 
 pub use batching::Batching;
+pub use closes::Closes;
 pub use handle::{Command, WorkerConfig, WorkerHandle, spawn};
 pub use limits::{Limits, REQUEST_SKIPPED_LEN_MAX, request_len};
 pub use protocol::Mode;

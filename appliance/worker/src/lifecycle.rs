@@ -7,6 +7,7 @@ use fanblade_net::{Engine, SessionId, Unsent};
 use fanblade_wire::close;
 use fanblade_wire::frame::{self, Opcode};
 
+use crate::closes::NO_FRAME;
 use crate::limits::TURN_SENDS;
 use crate::protocol;
 use crate::session::{Behind, Extra, NO_GROUP, NOT_MEMBER, State};
@@ -59,11 +60,16 @@ impl Worker {
         let state = session.state;
         if state == State::Open {
             self.stats.closed_by_peer.add(1);
+            self.stats.closes.count_peers(NO_FRAME);
         }
         match state {
             // The end of its input is not the end of our output: last bytes that are on their way still go.
             State::Closing if !has_failed => {}
             State::Open if !has_failed => self.finish(index),
+            State::Handshake => {
+                self.stats.left_without_request.add(1);
+                self.drop_session(index);
+            }
             _ => self.drop_session(index),
         }
     }
@@ -346,7 +352,10 @@ impl Worker {
     /// Sends Close and ends the session once everything that it is owed before that has gone out (RFC 6455, 7.1.2).
     pub(crate) fn begin_close(&mut self, index: u32, code: u16, reason: &str) {
         let has_ended = self.sessions.find(index).is_some_and(|session| session.has_ended);
-        self.stats.closed_by_server.add(u64::from(!has_ended));
+        if !has_ended {
+            self.stats.closed_by_server.add(1);
+            self.stats.closes.count_ours(code);
+        }
         let mut frame = Vec::new();
         frame::write_close(&mut frame, code, reason);
         self.end_with_bytes(index, &frame);
@@ -377,8 +386,9 @@ impl Worker {
 
     /// Ends a session at once.
     pub(crate) fn drop_session(&mut self, index: u32) {
-        if self.sessions.find(index).is_none() {
-            return;
+        let Some(session) = self.sessions.find(index) else { return };
+        if session.state == State::Open && !session.has_ended {
+            self.stats.closes.count_ours(NO_FRAME);
         }
         self.leave_group(index);
         self.wheel.disarm(&mut self.sessions, index);

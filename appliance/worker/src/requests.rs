@@ -3,6 +3,7 @@
 use fanblade_wire::frame::{self, Opcode};
 use fanblade_wire::{Event, Flow, close};
 
+use crate::closes::NO_CODE;
 use crate::protocol::{self, Mode, Op, Refusal, Request, Resume, SubjectsReply};
 use crate::session::{NO_GROUP, NOT_MEMBER, Replay, State};
 use crate::worker::Worker;
@@ -59,6 +60,7 @@ impl Worker {
             }
             Event::Close { code, .. } => {
                 self.stats.closed_by_peer.add(1);
+                self.stats.closes.count_peers(code.unwrap_or(NO_CODE));
                 let mut reply = Vec::new();
                 match code {
                     Some(code) => frame::write_close(&mut reply, code, ""),

@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::closes::Closes;
+
 /// Is a figure a count since the start, or a level that goes up and down?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -39,6 +41,8 @@ macro_rules! worker_stats {
         #[derive(Debug, Default)]
         pub struct WorkerStats {
             $(#[doc = $help] pub $name: Word,)*
+            /// How sessions ended.
+            pub closes: Closes,
             /// Nanoseconds from the frame's publication to the return of the send that carried it, one sample a pass
             /// (its oldest frame, after its last send: the worst of the pass).
             pub latency: LatencyHistogram,
@@ -62,6 +66,7 @@ worker_stats! {
     upgraded: Counter, "Connections that became WebSocket sessions.";
     refused_capacity: Counter, "Connections answered 503: sessions_max.";
     handshake_rejected: Counter, "Upgrade requests refused, plain HTTP included.";
+    left_without_request: Counter, "Connections ended by the client before an upgrade request was whole.";
     handshake_timeouts: Counter, "Connections closed at handshake_ms_max.";
     origin_refused: Counter, "Upgrade requests answered 403: Origin not allowed.";
     subscribe_timeouts: Counter, "Sessions closed at subscribe_ms_max.";

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::blade::Blade;
+use crate::config::AdminConfig;
 use crate::vitals::Watch;
 
 /// The thread that serves the admin port.
@@ -19,8 +20,8 @@ pub(crate) struct AdminThread {
 }
 
 impl AdminThread {
-    /// `stalled`: how long another thread may stand still before the blade is not healthy any more.
-    pub(crate) fn start(listener: TcpListener, blade: Arc<Blade>, stalled: Duration) -> io::Result<AdminThread> {
+    pub(crate) fn start(listener: TcpListener, blade: Arc<Blade>, config: &AdminConfig) -> io::Result<AdminThread> {
+        let (config, stalled) = (config.clone(), Duration::from_millis(config.stalled_ms.get_ref().0));
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = {
@@ -34,7 +35,7 @@ impl AdminThread {
             let stopped = async {
                 let _ = stopped.await;
             };
-            if let Err(error) = runtime.block_on(super::serve(listener, blade, stopped)) {
+            if let Err(error) = runtime.block_on(super::serve(listener, blade, config, stopped)) {
                 tracing::error!("the admin port has ended: {error}");
             }
             runtime.shutdown_background();

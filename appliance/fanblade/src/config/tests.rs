@@ -88,6 +88,17 @@ fn mistakes_are_told_with_place_text_and_hint() {
              hint: give the admin port another number",
         ),
         (
+            "[admin]\nallowed_hosts = [\"blade-1:7401\"]\n",
+            "f.toml:2:17: `blade-1:7401` is not the name of a host\n  2 | allowed_hosts = [\"blade-1:7401\"]\n    \
+             |                 ^^^^^^^^^^^^^^^^\n  hint: a name without scheme and port, such as \
+             \"blade-1.example.com\"; addresses are always allowed",
+        ),
+        (
+            "[admin]\nstream_url = \"https://x/v1/stream\"\n",
+            "f.toml:2:14: `https://x/v1/stream` is not the address of a WebSocket\n  2 | stream_url = \"https://x/v1/stream\"\n    \
+             |              ^^^^^^^^^^^^^^^^^^^^^\n  hint: such as \"wss://data.example.com/v1/stream\"",
+        ),
+        (
             "[data]\nworkers = 3\ncpus = [0, 1]\n",
             "f.toml:3:8: 2 CPUs for 4 threads\n  3 | cpus = [0, 1]\n    |        ^^^^^^\n  \
              hint: the first is the sequencer's, then one for each of the 3 workers",

@@ -58,7 +58,9 @@ pub(super) fn get(address: &str, path: &str, limit: Duration) -> Result<Answer, 
         _ => false,
     };
     // HTTP/1.0: the answer comes in one piece and ends with the connection.
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    // The host is said by its address, which the admin port always answers to.
+    let host = stream.peer_addr().map_err(broken)?;
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n");
     stream.set_write_timeout(Some(limit)).and_then(|()| stream.write_all(request.as_bytes())).map_err(broken)?;
     let mut bytes = Vec::new();
     let mut chunk = [0; 16 * 1024];
