@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use common::exchange::{Exchange, file_messages, join, loopback_group, messages, receive_until_end};
@@ -104,4 +105,66 @@ fn a_capture_is_published_again() {
     let expected: Vec<_> = (1..).zip(there.map(|(_, bytes)| bytes.clone())).collect();
     assert!(got == expected, "{} messages, not {}", got.len(), expected.len());
     assert_eq!(exchange.report()["messages"], 1_920);
+}
+
+/// A file, gzipped, and what follows it.
+fn gzipped(file: &Path, tail: &[u8]) -> PathBuf {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&std::fs::read(file).unwrap()).unwrap();
+    let path = PathBuf::from(format!("{}.gz", file.display()));
+    std::fs::write(&path, [&encoder.finish().unwrap()[..], tail].concat()).unwrap();
+    path
+}
+
+#[test]
+fn what_follows_gzip_is_ignored_and_no_fault() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = simulated_file(&directory, 2_000);
+    let capture = capture_of(directory.path(), &file_messages(&file), &[]);
+    for original in [file, capture] {
+        for (tail, is_told) in [(&[0; 4_096][..], false), (b"garbage", true)] {
+            let path = gzipped(&original, tail);
+            let blade = Blade::start(&["--workers", "1", "--feed", &format!("file:{}", path.display())]);
+            let status = blade.until("the end", |status| status["feed"]["state"] == "finished");
+            let feed = &status["feed"];
+            assert_eq!((&feed["messages"], &feed["malformed"]), (&2_000.into(), &0.into()), "{status:#}");
+            let log = blade.log();
+            assert_eq!(log.contains("is no gzip and is ignored"), is_told, "{log}");
+            assert!(!log.contains("corrupt") && !log.contains("truncated"), "{log}");
+            assert_eq!(blade.get("/metrics").1.contains("fanblade_feed_troubles_total{kind=\"gzip_tail\"} 1"), is_told);
+        }
+    }
+}
+
+#[test]
+fn a_capture_of_another_link_layer_is_played_and_published_or_its_link_type_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let all = file_messages(&simulated_file(&directory, 2_000));
+    let capture = capture_of(directory.path(), &all, &[]);
+    let mut bytes = std::fs::read(&capture).unwrap();
+    // "Ethernet, and 4 bytes of frame check sequence."
+    bytes[23] = 0x44;
+    std::fs::write(&capture, &bytes).unwrap();
+    let blade = Blade::start(&["--workers", "1", "--feed", &format!("file:{}", capture.display())]);
+    let status = blade.until("the end", |status| status["feed"]["state"] == "finished");
+    assert_eq!((&status["feed"]["messages"], &status["epoch"]), (&2_000.into(), &"20191230-1".into()), "{status:#}");
+    bytes[20] = 105;
+    std::fs::write(&capture, &bytes).unwrap();
+    for command in
+        [&["run", "--no-ebpf", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--feed"][..], &["replay"]]
+    {
+        let place = capture.display().to_string();
+        let place = if command.len() > 1 { format!("file:{place}") } else { place };
+        let to = ["--to", "239.192.1.1:26400@lo"];
+        let output = std::process::Command::new(common::FANBLADE)
+            .args(command)
+            .arg(place)
+            .args(if command.len() > 1 { &[][..] } else { &to })
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{error}");
+        let told = "no UDP was found among its 202 packets: 202 of link type 105 (IEEE 802.11), which is not read";
+        assert!(error.contains(told), "{error}");
+    }
 }

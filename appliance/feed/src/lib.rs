@@ -17,6 +17,7 @@
 mod condition;
 mod counters;
 mod event;
+mod gzip;
 mod trouble;
 
 pub mod binaryfile;

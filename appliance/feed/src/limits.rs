@@ -46,6 +46,10 @@ pub const SNAPSHOT_AHEAD_MESSAGES_MAX: u64 = 1_000_000;
 /// more than a millisecond.
 pub const FILE_BUFFER_LEN: usize = 256 << 10;
 
+/// The most zeros behind a gzip member that are passed over as padding, in bytes: far more than tapes and block devices
+/// pad with. What follows is ignored, and told (`gzip_tail`).
+pub const GZIP_PADDING_LEN_MAX: u64 = 16 << 20;
+
 /// The most messages that one `poll` of a feed passes on before it returns `Busy`, so that the sequencer thread gets
 /// to look at its clock, its wakers and its orders to stop. 256 messages are some 100 µs of work downstream.
 pub const POLL_MESSAGES_MAX: usize = 256;
@@ -95,6 +99,20 @@ pub const CAPTURE_FLOWS_MAX: usize = 256;
 
 /// The most of them that a message names.
 pub const CAPTURE_FLOWS_SHOWN_MAX: usize = 8;
+
+/// How much of one packet of a capture is kept, in bytes: four times what UDP allows. A longer one is no UDP, and is
+/// taken as cut.
+pub const CAPTURE_PACKET_LEN_MAX: usize = 256 << 10;
+
+/// The longest packet or block of a capture that is believed, in bytes: as much as any writer permits. A longer one is
+/// malformed, since to believe one wrong length would be to skip all that follows.
+pub const CAPTURE_BLOCK_LEN_MAX: u32 = 128 << 20;
+
+/// The most interfaces of one section of a capture. With one more it is malformed.
+pub const CAPTURE_INTERFACES_MAX: usize = 4_096;
+
+/// The most link types that are told apart when a capture cannot be used.
+pub const CAPTURE_LINKS_MAX: usize = 8;
 
 /// The longest name that a publisher may give itself, in bytes: it labels metrics. Longer: the hello is refused.
 pub const PUBLISHER_NAME_LEN_MAX: usize = 32;

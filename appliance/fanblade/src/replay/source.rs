@@ -99,7 +99,12 @@ impl Origin {
                     reader.consume();
                     Ok(true)
                 }
-                Ok(Item::EndOfSession | Item::EndOfFile) => Ok(false),
+                Ok(Item::EndOfSession | Item::EndOfFile) => {
+                    if let Some(tail) = reader.ignored_tail(path) {
+                        out::tell(format_args!("fanblade: {tail}"));
+                    }
+                    Ok(false)
+                }
                 Ok(Item::Malformed { offset, fault }) => {
                     let file = path.display();
                     out::tell(format_args!("fanblade: {file}: {fault}, at byte {offset}; the session ends there"));

@@ -3,10 +3,10 @@
 pub(crate) mod capture;
 mod moldudp64;
 mod publisher;
+mod recognise;
 mod soupbintcp;
 mod websocket;
 
-use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -104,7 +104,7 @@ pub(crate) fn explain(path: &Path, error: FileError) -> anyhow::Error {
     let what = match &error {
         FileError::Read { .. } if path.is_dir() => Some("it is a directory; name a file in it".to_owned()),
         FileError::Framing { .. } | FileError::NotItch { .. } | FileError::Empty { .. } => {
-            recognise(path).map(|kind| format!("it is {kind}"))
+            recognise::by_content(path).map(|kind| format!("it is {kind}"))
         }
         _ => None,
     };
@@ -113,29 +113,3 @@ pub(crate) fn explain(path: &Path, error: FileError) -> anyhow::Error {
         None => error.into(),
     }
 }
-
-/// What a file is by its first bytes.
-fn recognise(path: &Path) -> Option<&'static str> {
-    let mut head = Vec::new();
-    std::fs::File::open(path).ok()?.take(HEAD_LEN).read_to_end(&mut head).ok()?;
-    if let Some((_, kind)) = MAGICS.iter().find(|(magic, _)| head.starts_with(magic)) {
-        return Some(kind);
-    }
-    let is_text = !head.is_empty() && head.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace());
-    is_text.then_some("text; a BinaryFILE holds messages, each behind its length in two bytes")
-}
-
-const HEAD_LEN: u64 = 512;
-const PCAP: &str = "a packet capture (pcap) that ends within its header";
-const MAGICS: [(&[u8], &str); 10] = [
-    (b"\xd4\xc3\xb2\xa1", PCAP),
-    (b"\xa1\xb2\xc3\xd4", PCAP),
-    (b"\x4d\x3c\xb2\xa1", PCAP),
-    (b"\x0a\x0d\x0d\x0a", "a packet capture (pcapng) whose first block cannot be read"),
-    (b"PK\x03\x04", "a ZIP archive; unpack it first"),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd; only gzip is read directly: zstd -d FILE"),
-    (b"\xfd7zXZ", "compressed with xz; only gzip is read directly: xz -d FILE"),
-    (b"BZh", "compressed with bzip2; only gzip is read directly: bzip2 -d FILE"),
-    (b"\x1f\x8b", "a gzip file, but what is in it is no BinaryFILE"),
-    (b"\x7fELF", "a program"),
-];

@@ -8,7 +8,7 @@ use super::{FileFault, Item, Reader};
 use crate::itch::{self, ItchError};
 use crate::limits::POLL_MESSAGES_MAX;
 use crate::pace::{Pace, Pacer};
-use crate::{Event, Feed, FeedCounters, FeedError, Poll, Session};
+use crate::{Event, Feed, FeedCounters, FeedError, Poll, Session, Trouble};
 
 /// Plays a file of ITCH messages, numbered from 1.
 #[derive(Debug)]
@@ -141,6 +141,9 @@ impl Feed for FileFeed {
                 }
                 Err(source) => return Err(FileError::Read { path: self.path.clone(), source }.into()),
             }
+            if let Some(text) = self.reader.ignored_tail(&self.path) {
+                sink(Event::Trouble(Trouble::Told { kind: "gzip_tail", text: &text }));
+            }
             self.finished = true;
             return Ok(Poll::Finished);
         }
@@ -251,6 +254,26 @@ mod tests {
         assert!(polls[2].0[1].contains("MessageTruncated { length: 9, available: 1 }"), "{:?}", polls[2]);
         let counters = feed.counters();
         assert_eq!((counters.messages, counters.bytes, counters.malformed), (count, count * 14, 1));
+    }
+
+    #[test]
+    fn what_follows_the_compressed_data_is_ignored_and_told() {
+        for mark in [&[0, 0][..], &[]] {
+            let plain = std::fs::read(file_of(3, 1, mark).path()).unwrap();
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(&plain).unwrap();
+            let zipped = encoder.finish().unwrap();
+            for (tail, told) in [(&b""[..], false), (&[0; 9_999], false), (b"garbage", true), (b"\0\0\x1f", true)] {
+                let mut file = tempfile::NamedTempFile::new().unwrap();
+                file.write_all(&[&zipped[..], tail].concat()).unwrap();
+                let mut feed = FileFeed::open(file.path(), Pace::Unpaced).unwrap();
+                let (words, end) = poll(&mut feed, 1);
+                assert_eq!((words.len(), end), (4 + mark.len() / 2 + usize::from(told), Poll::Finished), "{words:?}");
+                assert_eq!((feed.counters().messages, feed.counters().malformed), (3, 0));
+                let last = &words[words.len() - 1];
+                assert_eq!(last.contains("kind: \"gzip_tail\"") && last.contains("is ignored"), told, "{last}");
+            }
+        }
     }
 
     #[test]

@@ -1,15 +1,14 @@
 //! From bytes to messages.
 
 use std::io::{self, ErrorKind, Read};
+use std::path::Path;
 
-use flate2::read::MultiGzDecoder;
-
+use crate::gzip::{GzipFault, Source};
 use crate::limits::FILE_BUFFER_LEN;
 
 /// Reads the messages of a BinaryFILE, one at a time, through one large buffer out of which they are lent.
 pub struct Reader {
-    source: Box<dyn Read + Send>,
-    gzipped: bool,
+    source: Source,
     /// Set once `source` has no more to give.
     exhausted: bool,
     /// Why that is, if it is not the end of the file.
@@ -74,16 +73,9 @@ impl Reader {
     ///
     /// # Errors
     /// If the first bytes cannot be read.
-    pub fn new(mut source: impl Read + Send + 'static) -> io::Result<Self> {
-        let mut magic = Vec::with_capacity(GZIP_MAGIC.len());
-        source.by_ref().take(GZIP_MAGIC.len() as u64).read_to_end(&mut magic)?;
-        let gzipped = magic == GZIP_MAGIC;
-        let whole = io::Cursor::new(magic).chain(source);
-        let source: Box<dyn Read + Send> =
-            if gzipped { Box::new(MultiGzDecoder::new(io::BufReader::new(whole))) } else { Box::new(whole) };
+    pub fn new(source: impl Read + Send + 'static) -> io::Result<Self> {
         Ok(Self {
-            source,
-            gzipped,
+            source: Source::new(source)?,
             exhausted: false,
             fault: None,
             buffer: vec![0; FILE_BUFFER_LEN].into_boxed_slice(),
@@ -110,10 +102,16 @@ impl Reader {
             }
             self.fill()?;
         };
+        if length == Some(0) {
+            // The mark comes before the end of the compressed data: a look at what follows both.
+            while !self.exhausted && self.available().len() < self.buffer.len() {
+                self.fill()?;
+            }
+            return Ok(Item::EndOfSession);
+        }
         let offset = self.buffer_offset + self.start as u64;
         let available = &self.buffer[self.start..self.end];
         let fault = match (length, available.get(2..)) {
-            (Some(0), _) => return Ok(Item::EndOfSession),
             (Some(length), Some(rest)) => match rest.get(..length.into()) {
                 Some(bytes) => {
                     self.peeked_len = 2 + bytes.len();
@@ -135,7 +133,13 @@ impl Reader {
 
     /// Whether the file is compressed, so that offsets are not its own.
     pub fn is_gzipped(&self) -> bool {
-        self.gzipped
+        self.source.is_gzipped()
+    }
+
+    /// At the end, and if something follows the compressed data that is ignored, since it is neither gzip nor
+    /// padding: that, in words.
+    pub fn ignored_tail(&self, path: &Path) -> Option<String> {
+        self.source.tail_in_words(path)
     }
 
     fn available(&self) -> &[u8] {
@@ -154,32 +158,25 @@ impl Reader {
             Ok(len) => self.end += len,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => {
-                self.fault = Some(self.gzip_fault(&error).ok_or(error)?);
+                self.fault = match self.source.fault(&error) {
+                    Some(GzipFault::Truncated) => Some(FileFault::GzipTruncated),
+                    Some(GzipFault::Corrupt) => Some(FileFault::GzipCorrupt),
+                    None => return Err(error),
+                };
                 self.exhausted = true;
             }
         }
         Ok(())
-    }
-
-    /// What an error says of the compressed data; none if it is the disk's.
-    fn gzip_fault(&self, error: &io::Error) -> Option<FileFault> {
-        match error.kind() {
-            _ if !self.gzipped => None,
-            ErrorKind::UnexpectedEof => Some(FileFault::GzipTruncated),
-            ErrorKind::InvalidInput | ErrorKind::InvalidData => Some(FileFault::GzipCorrupt),
-            _ => None,
-        }
     }
 }
 
 impl std::fmt::Debug for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let offset = self.buffer_offset + self.start as u64;
-        f.debug_struct("Reader").field("offset", &offset).field("gzipped", &self.gzipped).finish_non_exhaustive()
+        f.debug_struct("Reader").field("offset", &offset).field("gzipped", &self.is_gzipped()).finish_non_exhaustive()
     }
 }
 
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const _: () = assert!(FILE_BUFFER_LEN >= 2 + u16::MAX as usize, "any message fits the buffer");
 
 #[cfg(test)]

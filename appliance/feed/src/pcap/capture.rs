@@ -1,29 +1,27 @@
 //! From bytes to packets with their times.
 
-use std::io::{self, BufReader, Cursor, ErrorKind, Read};
+use std::io::{self, BufReader, ErrorKind, Read};
+use std::path::Path;
 
-use flate2::read::MultiGzDecoder;
-use pcap_file::pcap::PcapReader;
-use pcap_file::pcapng::PcapNgReader;
-use pcap_file::pcapng::blocks::ENHANCED_PACKET_BLOCK;
-use pcap_file::pcapng::blocks::interface_description::{InterfaceDescriptionBlock, InterfaceDescriptionOption};
-use pcap_file::{DataLink, Endianness, PcapError, TsResolution};
+use super::classic::Classic;
+use super::link::LinkType;
+use super::ng::Section;
+use crate::gzip::{GzipFault, Source};
+use crate::limits::{CAPTURE_BLOCK_LEN_MAX, CAPTURE_PACKET_LEN_MAX, FILE_BUFFER_LEN};
 
 /// Reads the packets of a capture, one at a time.
 pub struct Capture {
+    input: Input,
     format: Format,
-    /// Where in the (inflated) file the next packet or block begins.
-    offset: u64,
     /// Set once there is no more to read.
     end: Option<Item>,
 }
 
+#[derive(Debug)]
 enum Format {
-    Classic(PcapReader<Source>),
-    Ng(PcapNgReader<Source>),
+    Classic(Classic),
+    Ng(Section),
 }
-
-type Source = Box<dyn Read + Send>;
 
 /// What comes next in a capture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,10 +42,10 @@ pub enum Item {
 /// What a capture says of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame {
-    /// When it was captured, Unix nanoseconds.
-    pub ts_ns: u64,
+    /// When it was captured, Unix nanoseconds; none where its block has no room for it.
+    pub ts_ns: Option<u64>,
     /// What it begins with.
-    pub link: DataLink,
+    pub link: LinkType,
     /// Whether it was longer on the wire.
     pub is_cut: bool,
 }
@@ -61,6 +59,12 @@ pub enum CaptureFault {
     /// The compressed data contradicts itself.
     #[error("the gzip data of the capture is corrupt")]
     GzipCorrupt,
+    /// A length that no writer permits.
+    #[error("the capture is corrupt: a packet or block of {len} bytes; at most {CAPTURE_BLOCK_LEN_MAX} are believed")]
+    TooLong {
+        /// As announced.
+        len: u32,
+    },
     /// A header makes no sense.
     #[error("the capture is corrupt: {0}")]
     Corrupt(&'static str),
@@ -71,29 +75,14 @@ impl Capture {
     ///
     /// # Errors
     /// If the first bytes cannot be read.
-    pub fn new(mut file: impl Read + Send + 'static) -> io::Result<Option<Self>> {
-        let mut head = Vec::new();
-        file.by_ref().take(HEAD_LEN).read_to_end(&mut head)?;
-        let is_gzipped = head.starts_with(&GZIP_MAGIC);
-        let mut source: Source = Box::new(Cursor::new(head.clone()).chain(file));
-        if is_gzipped {
-            source = Box::new(MultiGzDecoder::new(BufReader::new(source)));
-            head.clear();
-            if source.by_ref().take(HEAD_LEN).read_to_end(&mut head).is_err() {
-                // What cannot be inflated is no capture.
-                return Ok(None);
-            }
-            source = Box::new(Cursor::new(head.clone()).chain(source));
-        }
-        let Some(offset) = first_offset(&head) else { return Ok(None) };
-        let format = match head.starts_with(&NG_MAGIC) {
-            true => PcapNgReader::new(source).map(Format::Ng),
-            false => PcapReader::new(source).map(Format::Classic),
-        };
-        match format {
-            Ok(format) => Ok(Some(Self { format, offset, end: None })),
-            Err(PcapError::IoError(error)) if !is_gzipped && error.kind() != ErrorKind::UnexpectedEof => Err(error),
-            Err(_) => Ok(None),
+    pub fn new(file: impl Read + Send + 'static) -> io::Result<Option<Self>> {
+        let source = BufReader::with_capacity(FILE_BUFFER_LEN, Source::new(file)?);
+        let mut input = Input { source, offset: 0, next: 0 };
+        match Format::of(&mut input) {
+            Ok(format) => Ok(format.map(|format| Self { input, format, end: None })),
+            // What cannot be inflated, or ends within its first header, is no capture.
+            Err(Stop::End | Stop::Fault(_)) => Ok(None),
+            Err(Stop::Disk(error)) => Err(error),
         }
     }
 
@@ -107,155 +96,148 @@ impl Capture {
         }
         bytes.clear();
         let next = match &mut self.format {
-            Format::Classic(reader) => next_classic(reader, &mut self.offset, bytes),
-            Format::Ng(reader) => next_ng(reader, &mut self.offset, bytes),
+            Format::Classic(classic) => classic.next(&mut self.input, bytes),
+            Format::Ng(section) => section.next(&mut self.input, bytes),
         };
         let end = match next {
-            Ok(Some(frame)) => return Ok(Item::Packet(frame)),
-            Ok(None) => Item::EndOfFile,
-            Err(error) => Item::Malformed { offset: self.offset, fault: fault_of(error)? },
+            Ok(frame) => return Ok(Item::Packet(frame)),
+            Err(Stop::End) => Item::EndOfFile,
+            Err(Stop::Fault(fault)) => Item::Malformed { offset: self.input.offset, fault },
+            Err(Stop::Disk(error)) => return Err(error),
         };
         self.end = Some(end);
         Ok(end)
+    }
+
+    /// At the end, and if something follows the compressed data that is ignored, since it is neither gzip nor
+    /// padding: that, in words.
+    pub fn ignored_tail(&self, path: &Path) -> Option<String> {
+        self.input.source.get_ref().tail_in_words(path)
     }
 }
 
 impl std::fmt::Debug for Capture {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Capture").field("offset", &self.offset).field("end", &self.end).finish_non_exhaustive()
+        f.debug_struct("Capture").field("format", &self.format).field("end", &self.end).finish_non_exhaustive()
     }
 }
 
-/// The library's own reading of a record refuses packets that are cut short; so it only finds them.
-fn next_classic(
-    reader: &mut PcapReader<Source>,
-    offset: &mut u64,
-    bytes: &mut Vec<u8>,
-) -> Result<Option<Frame>, PcapError> {
-    let header = reader.header();
-    let Some(record) = reader.next_raw_packet().transpose()? else { return Ok(None) };
-    let unit_ns = match header.ts_resolution {
-        TsResolution::MicroSecond => 1_000,
-        TsResolution::NanoSecond => 1,
-    };
-    bytes.extend_from_slice(&record.data);
-    *offset += RECORD_HEADER_LEN + u64::from(record.incl_len);
-    Ok(Some(Frame {
-        ts_ns: u64::from(record.ts_sec) * 1_000_000_000 + u64::from(record.ts_frac) * unit_ns,
-        link: header.datalink,
-        is_cut: record.incl_len < record.orig_len,
-    }))
+/// The bytes of a capture.
+pub(super) struct Input {
+    source: BufReader<Source>,
+    /// Where in the (inflated) file the record begins that is being read.
+    offset: u64,
+    /// Where the next byte is.
+    next: u64,
 }
 
-/// The library takes all times for nanoseconds, and refuses packets with options that it does not know the end of; so
-/// it only finds blocks and reads the interfaces.
-fn next_ng(
-    reader: &mut PcapNgReader<Source>,
-    offset: &mut u64,
-    bytes: &mut Vec<u8>,
-) -> Result<Option<Frame>, PcapError> {
-    loop {
-        let Some(block) = reader.next_raw_block().transpose()? else { return Ok(None) };
-        let (kind, len) = (block.type_, u64::from(block.initial_len));
-        if kind == ENHANCED_PACKET_BLOCK {
-            bytes.extend_from_slice(&block.body);
+/// Why there is no packet.
+#[derive(Debug)]
+pub(super) enum Stop {
+    End,
+    Fault(CaptureFault),
+    Disk(io::Error),
+}
+
+impl Stop {
+    pub(super) fn corrupt<T>(what: &'static str) -> Result<T, Self> {
+        Err(Self::Fault(CaptureFault::Corrupt(what)))
+    }
+}
+
+impl Format {
+    /// None: it is no capture.
+    fn of(input: &mut Input) -> Result<Option<Self>, Stop> {
+        let mut head = [0; 12];
+        input.read(&mut head)?;
+        if let Some(classic) = Classic::begin(&head, input)? {
+            return Ok(Some(Self::Classic(classic)));
         }
-        drop(block);
-        if kind == ENHANCED_PACKET_BLOCK {
-            let frame = enhanced_packet(reader, bytes)?;
-            *offset += len;
-            return Ok(Some(frame));
-        }
-        *offset += len;
+        Ok(Section::first(&head, input)?.map(Self::Ng))
     }
 }
 
-/// Reads an enhanced packet block, and leaves its packet in `body`.
-///
-/// ```text
-///  0 interface        u32
-///  4 time             two u32, the upper half first
-/// 12 captured length  u32
-/// 16 original length  u32
-/// 20 packet, padding, options
-/// ```
-fn enhanced_packet(reader: &PcapNgReader<Source>, body: &mut Vec<u8>) -> Result<Frame, PcapError> {
-    let word = |at: usize| {
-        let bytes = *body.get(at..)?.first_chunk()?;
-        Some(match reader.section().endianness {
-            Endianness::Big => u32::from_be_bytes(bytes),
-            Endianness::Little => u32::from_le_bytes(bytes),
-        })
-    };
-    let words = || Some((word(0)?, u64::from(word(4)?) << 32 | u64::from(word(8)?), word(12)?, word(16)?));
-    let Some((interface, units, len, original_len)) = words() else {
-        return Err(PcapError::InvalidField("a packet block is shorter than its header"));
-    };
-    let Some(interface) = reader.interfaces().get(interface as usize) else {
-        return Err(PcapError::InvalidField("a packet of an interface that was not described"));
-    };
-    if len as usize > body.len() - PACKET_HEADER_LEN {
-        return Err(PcapError::InvalidField("a packet is longer than its block"));
+impl Input {
+    /// The bytes read so far are a whole record, and the next one begins.
+    pub(super) fn begin_record(&mut self) {
+        self.offset = self.next;
     }
-    body.drain(..PACKET_HEADER_LEN);
-    body.truncate(len as usize);
-    Ok(Frame { ts_ns: unix_ns(interface, units), link: interface.linktype, is_cut: len < original_len })
-}
 
-/// A time in an interface's own units, microseconds if it does not say.
-fn unix_ns(interface: &InterfaceDescriptionBlock<'_>, units: u64) -> u64 {
-    let (mut units_per_s, mut offset_s) = (Some(1_000_000), 0);
-    for option in &interface.options {
-        match option {
-            // The uppermost bit tells powers of two from powers of ten.
-            InterfaceDescriptionOption::IfTsResol(power) => {
-                let (base, exponent) = (if power & 0x80 == 0 { 10_u64 } else { 2 }, u32::from(power & 0x7f));
-                units_per_s = base.checked_pow(exponent);
+    /// Reads as many bytes as `place` has.
+    pub(super) fn read(&mut self, place: &mut [u8]) -> Result<(), Stop> {
+        let mut len = 0;
+        while len < place.len() {
+            match self.source.read(place.get_mut(len..).unwrap_or_default()) {
+                Ok(0) if self.next == self.offset => return Err(Stop::End),
+                Ok(0) => return Err(Stop::Fault(CaptureFault::Truncated)),
+                Ok(more) => {
+                    len += more;
+                    self.next += more as u64;
+                }
+                Err(error) => self.failed(error)?,
             }
-            InterfaceDescriptionOption::IfTsOffset(seconds) => offset_s = *seconds,
-            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Reads `len` bytes, of which the first [`CAPTURE_PACKET_LEN_MAX`] are kept in `bytes`.
+    pub(super) fn read_body(&mut self, len: u32, bytes: &mut Vec<u8>) -> Result<(), Stop> {
+        bytes.resize((len as usize).min(CAPTURE_PACKET_LEN_MAX), 0);
+        self.read(bytes)?;
+        self.skip(u64::from(len) - bytes.len() as u64)
+    }
+
+    pub(super) fn skip(&mut self, len: u64) -> Result<(), Stop> {
+        match io::copy(&mut self.source.by_ref().take(len), &mut io::sink()) {
+            Ok(skipped) => {
+                self.next += skipped;
+                if skipped == len { Ok(()) } else { Err(Stop::Fault(CaptureFault::Truncated)) }
+            }
+            Err(error) => self.failed(error),
         }
     }
-    // Finer units than 64 bits can count are below a nanosecond each.
-    let ns = u128::from(units) * 1_000_000_000 / u128::from(units_per_s.unwrap_or(u64::MAX));
-    u64::try_from(ns).unwrap_or(u64::MAX).saturating_add(offset_s.saturating_mul(1_000_000_000))
-}
 
-/// What an error says of the file; the error itself if it is the disk's.
-fn fault_of(error: PcapError) -> io::Result<CaptureFault> {
-    match error {
-        PcapError::IncompleteBuffer => Ok(CaptureFault::Truncated),
-        PcapError::IoError(error) => match error.kind() {
-            ErrorKind::UnexpectedEof => Ok(CaptureFault::Truncated),
-            ErrorKind::InvalidInput | ErrorKind::InvalidData => Ok(CaptureFault::GzipCorrupt),
-            _ => Err(error),
-        },
-        PcapError::InvalidField(what) => Ok(CaptureFault::Corrupt(what)),
-        PcapError::Utf8Error(_) | PcapError::FromUtf8Error(_) => Ok(CaptureFault::Corrupt("a text is not UTF-8")),
-        PcapError::InvalidInterfaceId(_) => Ok(CaptureFault::Corrupt("an interface that was not described")),
+    /// What an error of the file means; none: it is to be tried again.
+    fn failed(&self, error: io::Error) -> Result<(), Stop> {
+        Err(match self.source.get_ref().fault(&error) {
+            _ if error.kind() == ErrorKind::Interrupted => return Ok(()),
+            Some(GzipFault::Truncated) => Stop::Fault(CaptureFault::Truncated),
+            Some(GzipFault::Corrupt) => Stop::Fault(CaptureFault::GzipCorrupt),
+            None => Stop::Disk(error),
+        })
     }
 }
 
-/// Where the first packet (or the second block) begins in a file with this head; none if it is no capture's.
-fn first_offset(head: &[u8]) -> Option<u64> {
-    let magic = head.first_chunk::<4>()?;
-    if CLASSIC_MAGICS.contains(magic) {
-        return Some(CLASSIC_HEADER_LEN);
-    }
-    let (len, order) = (*head.get(4..)?.first_chunk()?, *head.get(8..)?.first_chunk()?);
-    match (*magic == NG_MAGIC, u32::from_be_bytes(order)) {
-        (true, 0x1a2b_3c4d) => Some(u32::from_be_bytes(len).into()),
-        (true, 0x4d3c_2b1a) => Some(u32::from_le_bytes(len).into()),
-        _ => None,
-    }
+/// Refuses lengths that cannot be.
+pub(super) fn believed(len: u32) -> Result<u32, Stop> {
+    if len > CAPTURE_BLOCK_LEN_MAX { Err(Stop::Fault(CaptureFault::TooLong { len })) } else { Ok(len) }
 }
 
-const HEAD_LEN: u64 = 12;
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-const NG_MAGIC: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
-/// Microseconds and nanoseconds, big-endian and little-endian.
-const CLASSIC_MAGICS: [[u8; 4]; 4] =
-    [[0xa1, 0xb2, 0xc3, 0xd4], [0xa1, 0xb2, 0x3c, 0x4d], [0xd4, 0xc3, 0xb2, 0xa1], [0x4d, 0x3c, 0xb2, 0xa1]];
-const CLASSIC_HEADER_LEN: u64 = 24;
-const RECORD_HEADER_LEN: u64 = 16;
-const PACKET_HEADER_LEN: usize = 20;
+/// The words of a header, in its byte order.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Order {
+    pub(super) is_big: bool,
+}
+
+impl Order {
+    pub(super) fn u16(self, bytes: [u8; 2]) -> u16 {
+        if self.is_big { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) }
+    }
+
+    pub(super) fn u32(self, bytes: [u8; 4]) -> u32 {
+        if self.is_big { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
+    }
+
+    pub(super) fn i64(self, bytes: [u8; 8]) -> i64 {
+        if self.is_big { i64::from_be_bytes(bytes) } else { i64::from_le_bytes(bytes) }
+    }
+
+    /// The word at a place, if there is one.
+    pub(super) fn u32_at(self, bytes: &[u8], at: usize) -> Option<u32> {
+        Some(self.u32(*bytes.get(at..)?.first_chunk()?))
+    }
+
+    pub(super) fn u16_at(self, bytes: &[u8], at: usize) -> Option<u16> {
+        Some(self.u16(*bytes.get(at..)?.first_chunk()?))
+    }
+}

@@ -1,16 +1,15 @@
 //! The feed over a capture: its MoldUDP64 packets take the way that those of the network take.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::capture::Frame;
-use super::{Capture, Datagram, Item, Skipped};
-use crate::limits::{CAPTURE_FLOWS_MAX, CAPTURE_FLOWS_SHOWN_MAX, CAPTURE_SCAN_PACKETS_MAX, POLL_MESSAGES_MAX};
-use crate::moldudp64::{Packet, Sequencer, Start};
+use super::survey::{Tally, choose};
+use super::{Capture, Datagram, Item};
+use crate::limits::POLL_MESSAGES_MAX;
+use crate::moldudp64::{Sequencer, Start};
 use crate::pace::{Pace, Pacer};
 use crate::{Event, Feed, FeedCounters, FeedError, Poll, Session, Trouble};
 
@@ -26,9 +25,9 @@ pub struct CaptureFeed {
     /// The packet in hand, and what the capture says of it if its turn has not come.
     bytes: Vec<u8>,
     pending: Option<Frame>,
-    /// Packets that are of no interest, and those that are not whole.
+    /// Packets that are of no interest, and those that are no datagrams.
     others: u64,
-    cut: u64,
+    tally: Tally,
     malformed: u64,
     finished: bool,
 }
@@ -40,8 +39,8 @@ pub struct Flow {
     pub destination: SocketAddr,
     /// The session of the first.
     pub session: Session,
-    /// When the first was captured, Unix nanoseconds.
-    pub first_ns: u64,
+    /// When the first was captured, Unix nanoseconds; none where the capture does not tell.
+    pub first_ns: Option<u64>,
     /// In words: other destinations of MoldUDP64 packets, from which this one was chosen; empty if there are none, or
     /// it was asked for.
     pub alternatives: String,
@@ -97,7 +96,7 @@ impl CaptureFeed {
             bytes: Vec::new(),
             pending: None,
             others: 0,
-            cut: 0,
+            tally: Tally::default(),
             malformed: 0,
             finished: false,
         })
@@ -110,14 +109,21 @@ impl CaptureFeed {
 
     fn finish(&mut self, sink: &mut dyn FnMut(Event<'_>)) -> Poll {
         self.finished = true;
-        let (others, cut) = (self.others, self.cut);
-        if others + cut > 0 {
-            let text = format!(
-                "{}: {others} packets were none to {}, {cut} were not captured whole",
-                self.path.display(),
-                self.flow.destination
-            );
+        let (path, to) = (self.path.display(), self.flow.destination);
+        let Tally { cut, fragments, broken, .. } = self.tally;
+        let others = self.others + self.tally.packets() - cut - fragments - broken;
+        if others + cut + fragments + broken > 0 {
+            let mut text = format!("{path}: {others} packets were none to {to}, {cut} were not captured whole");
+            if fragments > 0 {
+                text += &format!(", {fragments} are fragments, which are not put together");
+            }
+            if broken > 0 {
+                text += &format!(", {broken} have lengths that contradict each other");
+            }
             sink(Event::Trouble(Trouble::Told { kind: "capture_skipped", text: &text }));
+        }
+        if let Some(text) = self.capture.ignored_tail(&self.path) {
+            sink(Event::Trouble(Trouble::Told { kind: "gzip_tail", text: &text }));
         }
         Poll::Finished
     }
@@ -150,15 +156,16 @@ impl Feed for CaptureFeed {
             };
             match Datagram::parse(&frame, &self.bytes) {
                 Ok(datagram) if datagram.destination == self.flow.destination => {
-                    let due_ns = self.pacer.due_ns_at(frame.ts_ns, now_ns);
+                    // What tells no time comes with what came before it.
+                    let due_ns = frame.ts_ns.map_or(now_ns, |ts_ns| self.pacer.due_ns_at(ts_ns, now_ns));
                     if due_ns > now_ns {
                         self.pending = Some(frame);
                         return Ok(Poll::IdleUntil(due_ns));
                     }
                     self.sequencer.accept(datagram.payload, now_ns, &mut *sink);
                 }
-                Ok(_) | Err(Skipped::NotUdp) => self.others += 1,
-                Err(Skipped::Cut) => self.cut += 1,
+                Ok(_) => self.others += 1,
+                Err(why) => self.tally.add(why),
             }
             if self.sequencer.counters().messages >= messages_max {
                 break;
@@ -173,94 +180,10 @@ impl Feed for CaptureFeed {
     }
 }
 
-fn open(path: &Path) -> Result<Capture, CaptureError> {
+pub(super) fn open(path: &Path) -> Result<Capture, CaptureError> {
     match File::open(path).and_then(Capture::new) {
         Ok(Some(capture)) => Ok(capture),
         Ok(None) => Err(CaptureError::NotACapture { path: path.to_owned() }),
         Err(source) => Err(CaptureError::Read { path: path.to_owned(), source }),
     }
-}
-
-/// What a look at a capture found of one destination.
-struct Seen {
-    /// Session and time of the first MoldUDP64 packet.
-    first: Option<(Session, u64)>,
-    packets: u64,
-    messages: u64,
-}
-
-/// Looks through a capture for what is to be played.
-fn choose(path: &Path, wanted: Option<SocketAddr>) -> Result<Flow, CaptureError> {
-    let mut capture = open(path)?;
-    let mut seen = BTreeMap::<SocketAddr, Seen>::new();
-    let (mut bytes, mut others, mut datagrams) = (Vec::new(), 0_u64, 0);
-    loop {
-        let frame = match capture.next(&mut bytes) {
-            Ok(Item::Packet(frame)) => frame,
-            Ok(Item::EndOfFile | Item::Malformed { .. }) => break,
-            Err(source) => return Err(CaptureError::Read { path: path.to_owned(), source }),
-        };
-        let Ok(Datagram { destination, payload }) = Datagram::parse(&frame, &bytes) else {
-            others += 1;
-            continue;
-        };
-        let mold = inspect(payload);
-        if let (true, Some((session, _))) = (wanted == Some(destination), mold) {
-            return Ok(Flow { destination, session, first_ns: frame.ts_ns, alternatives: String::new() });
-        }
-        if seen.len() < CAPTURE_FLOWS_MAX || seen.contains_key(&destination) {
-            let entry = seen.entry(destination).or_insert(Seen { first: None, packets: 0, messages: 0 });
-            entry.first = entry.first.or(mold.map(|(session, _)| (session, frame.ts_ns)));
-            entry.packets += 1;
-            entry.messages += mold.map_or(0, |(_, messages)| messages);
-        }
-        datagrams += 1;
-        if wanted.is_none() && datagrams >= CAPTURE_SCAN_PACKETS_MAX {
-            break;
-        }
-    }
-    let candidates = seen.iter().filter_map(|(&destination, seen)| Some((destination, seen.first?, seen)));
-    // Heartbeats alone make many packets.
-    let busiest = candidates.clone().max_by_key(|(_, _, seen)| (seen.messages, seen.packets));
-    let Some((destination, (session, first_ns), _)) = busiest.filter(|_| wanted.is_none()) else {
-        let seen = match seen.is_empty() {
-            true => format!("there is no UDP among its {others} packets"),
-            false => format!("its UDP packets go to {}", in_words(seen.iter().map(|(&to, seen)| (to, seen.packets)))),
-        };
-        let to = wanted.map_or(String::new(), |wanted| format!(" to {wanted}"));
-        return Err(CaptureError::NoPackets { path: path.to_owned(), to, seen });
-    };
-    let alternatives = candidates.filter(|&(other, _, _)| other != destination);
-    let alternatives = in_words(alternatives.map(|(to, _, seen)| (to, seen.packets)));
-    Ok(Flow { destination, session, first_ns, alternatives })
-}
-
-/// Session and number of messages of a MoldUDP64 packet, if it is one.
-fn inspect(payload: &[u8]) -> Option<(Session, u64)> {
-    let packet = Packet::parse(payload).ok()?;
-    let session = packet.session();
-    let mut messages = 0;
-    for message in packet.messages() {
-        message.ok()?;
-        messages += 1;
-    }
-    let is_text = session.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ');
-    is_text.then_some((session, messages))
-}
-
-/// Destinations, those with the most packets first.
-fn in_words(flows: impl Iterator<Item = (SocketAddr, u64)>) -> String {
-    let mut flows: Vec<_> = flows.collect();
-    flows.sort_by_key(|&(_, packets)| std::cmp::Reverse(packets));
-    let mut words = String::new();
-    for (number, (destination, packets)) in flows.iter().enumerate() {
-        if number == CAPTURE_FLOWS_SHOWN_MAX {
-            words += " and others";
-            break;
-        }
-        let separator = if number == 0 { "" } else { ", " };
-        // Writing to a string cannot fail.
-        let _ = write!(words, "{separator}{destination} ({packets} packets)");
-    }
-    words
 }

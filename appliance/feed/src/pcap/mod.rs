@@ -1,14 +1,20 @@
 //! Packet captures: what tcpdump, Wireshark and capture cards write, and the feed over them.
 //!
-//! Classic pcap (both byte orders, microseconds and nanoseconds) and pcapng, plain or gzipped; which, the first bytes
-//! say. Link layers: Ethernet with any VLAN tags, Linux cooked (`tcpdump -i any`), bare IP.
+//! Classic pcap (both byte orders, microseconds and nanoseconds, Linux 2.2's modified form) and pcapng, plain or
+//! gzipped; which, the first bytes say. Link layers: Ethernet with VLAN tags, Linux cooked (`tcpdump -i any`),
+//! loopback, bare IP.
 
 mod capture;
+mod classic;
 mod datagram;
 mod feed;
+mod link;
+mod ng;
+mod survey;
 #[cfg(test)]
 mod tests;
 
 pub use capture::{Capture, CaptureFault, Frame, Item};
 pub use datagram::{Datagram, Skipped};
 pub use feed::{CaptureError, CaptureFeed, Flow};
+pub use link::LinkType;

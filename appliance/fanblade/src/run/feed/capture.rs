@@ -28,7 +28,15 @@ pub(super) fn feed(path: &Path, pace: Pace, configured: Option<Day>) -> anyhow::
     }
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     let description = format!("{} to {}", name.split('#').next().unwrap_or_default(), flow.destination);
-    let day = configured.unwrap_or_else(|| Day::at(flow.first_ns));
+    let day = match (configured, flow.first_ns) {
+        (Some(day), _) => day,
+        (None, Some(first_ns)) => Day::at(first_ns),
+        (None, None) => {
+            let today = Day::today();
+            tracing::info!("{name} tells no times: its messages are taken for those of {today}");
+            today
+        }
+    };
     Ok(Some(OpenFeed::new(Box::new(feed), description, Calendar::Recorded(day))))
 }
 
