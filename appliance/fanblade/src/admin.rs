@@ -20,6 +20,7 @@ use prometheus_client::registry::Registry;
 
 use crate::blade::Blade;
 use crate::config::AdminConfig;
+use crate::injected;
 use crate::metrics::{self, Format};
 use door::Door;
 use hosts::Hosts;
@@ -80,6 +81,7 @@ async fn prometheus(State(admin): State<Admin>, headers: HeaderMap) -> Response 
 }
 
 async fn healthz(State(admin): State<Admin>) -> Response {
+    injected::panic_if_asked("admin");
     match admin.blade.ailment() {
         None => (StatusCode::OK, "ok\n").into_response(),
         Some(ailment) => (StatusCode::SERVICE_UNAVAILABLE, format!("{ailment}\n")).into_response(),

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use fanblade_feed::Condition;
@@ -33,8 +33,8 @@ pub(crate) struct Blade {
     pub(crate) admin: Arc<AdminStats>,
     /// Set once a stop has begun.
     pub(crate) stopping: AtomicBool,
-    /// Set when a thread has ended that should not have.
-    pub(crate) broken: AtomicBool,
+    /// Set, with what to say, when a thread has ended that nobody takes the place of.
+    pub(crate) broken: OnceLock<String>,
     pub(crate) log: Log,
     /// Every thread that the others count on.
     pub(crate) vitals: Vec<Vital>,
@@ -194,8 +194,8 @@ impl Blade {
 
     /// What is wrong with a thread, in words.
     pub(crate) fn ailment(&self) -> Option<String> {
-        if self.broken.load(Relaxed) {
-            return Some("a thread has ended; the log says which".to_owned());
+        if let Some(broken) = self.broken.get() {
+            return Some(broken.clone());
         }
         let still: Vec<String> = self
             .vitals

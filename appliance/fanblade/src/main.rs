@@ -9,6 +9,7 @@ mod config;
 mod doctor;
 mod figures;
 mod flows;
+mod injected;
 mod interrupt;
 mod metrics;
 mod out;

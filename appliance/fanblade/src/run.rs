@@ -4,21 +4,25 @@ pub(crate) mod feed;
 pub(crate) mod interfaces;
 mod kernel;
 pub(crate) mod log;
+mod panics;
 mod ports;
 mod threads;
+mod workers;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
-use fanblade_net::{Engine, EngineConfig, ListenOptions, Listener};
+use anyhow::{Context as _, bail};
+use fanblade_net::{ListenOptions, Listener};
 use fanblade_ring::Writer;
-use fanblade_worker::{Batching, Command, Limits, WorkerConfig, WorkerHandle};
+use fanblade_worker::{Batching, Command, Limits};
+use futures_util::FutureExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -26,12 +30,14 @@ use crate::admin::AdminThread;
 use crate::blade::{Blade, KernelView, Recent, SequencerShared, WorkerView, lock};
 use crate::config;
 use crate::config::{BatchingConfig, Config, EngineKind, FeedSource, LimitsConfig, Pace};
+use crate::injected;
 use crate::sequencer::{self, SequencerConfig, SequencerHandle};
 use crate::vitals::{Pulse, Turns, Vital};
 use kernel::Kernel;
 use log::Log;
 pub(crate) use ports::refused as refused_port;
 use threads::Plan;
+use workers::Workers;
 
 /// Options given here go before those of the configuration file.
 #[derive(Debug, clap::Args)]
@@ -73,6 +79,7 @@ pub(crate) struct Args {
 pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
     let config = args.into_config()?;
     let log = Log::start(&config.log).context("the log's thread")?;
+    panics::log_them();
     let ended = serve(&config, &log);
     if let Err(error) = &ended {
         // By the same thread: standard error may be stuck.
@@ -134,7 +141,7 @@ async fn run(config: &Config, log: &Log) -> anyhow::Result<()> {
     let mut writer = Writer::create(&ring_config(config), &feed.calendar.epoch(sequencer::unix_ns(), 0, ""))
         .context("cannot make the ring")?;
     let mut kernel = Kernel::start(&config.ebpf, data, &listeners)?;
-    let workers = start_workers(config, &plan, engine, listeners, &mut writer)?;
+    let workers = Workers::start(config, &plan, engine, listeners, &mut writer)?;
     let sequencer_shared = Arc::new(SequencerShared::default());
     let pulse = Pulse::default();
     let vitals = vitals(&pulse, &sequencer_shared, &workers, feed.thread);
@@ -146,15 +153,15 @@ async fn run(config: &Config, log: &Log) -> anyhow::Result<()> {
         venue: config.feed.venue.get_ref().clone(),
         sequencer: sequencer_shared,
         workers: workers
-            .iter()
+            .stats()
             .zip(&plan.workers)
-            .map(|(worker, cpu)| WorkerView { cpu: *cpu, stats: Arc::clone(worker.stats()) })
+            .map(|(stats, cpu)| WorkerView { cpu: *cpu, stats: Arc::clone(stats) })
             .collect(),
         kernel: Mutex::new(KernelView::default()),
         recent: Mutex::new(Recent::default()),
         admin: Arc::default(),
         stopping: AtomicBool::new(false),
-        broken: AtomicBool::new(false),
+        broken: OnceLock::new(),
         log: log.clone(),
         vitals,
     });
@@ -166,7 +173,7 @@ async fn run(config: &Config, log: &Log) -> anyhow::Result<()> {
             venue: config.feed.venue.get_ref().clone(),
             calendar: feed.calendar,
             wait_for: config.feed.wait_for,
-            workers: workers.iter().map(|worker| Arc::clone(worker.stats())).collect(),
+            workers: workers.stats().map(Arc::clone).collect(),
             notices,
         },
         feed.feed,
@@ -174,7 +181,7 @@ async fn run(config: &Config, log: &Log) -> anyhow::Result<()> {
         Arc::clone(&blade.sequencer),
     )
     .context("the sequencer's thread")?;
-    let admin =
+    let mut admin =
         AdminThread::start(admin_listener, Arc::clone(&blade), &config.admin).context("the admin port's thread")?;
     banner(&blade, admin.address())?;
 
@@ -182,24 +189,39 @@ async fn run(config: &Config, log: &Log) -> anyhow::Result<()> {
     let mut control =
         Control { blade: &blade, kernel, workers, sequencer: Some(sequencer), history: Vec::new(), pulse };
     let mut ticker = tokio::time::interval(TICK);
-    let stop = loop {
-        tokio::select! {
-            _ = ticker.tick() => control.tick(),
-            Some(text) = noticed.recv() => control.tell_all(&Command::Notice(text)),
-            stop = signals.next() => break stop,
+    let served = AssertUnwindSafe(async {
+        loop {
+            tokio::select! {
+                _ = ticker.tick() => control.tick()?,
+                Some(text) = noticed.recv() => control.workers.tell_all(&Command::Notice(text)),
+                stop = signals.next() => return Ok(stop),
+                () = admin.until_ended() => return Err("the admin port's thread has ended"),
+            }
         }
+    });
+    // Whatever breaks, sessions are told, and the process ends, so that whoever looks after it starts another.
+    let served = served.catch_unwind().await.unwrap_or(Err("the control thread has panicked"));
+    let (stop, broken) = match served {
+        Ok(stop) => (stop, None),
+        Err(broken) => (Stop::Restart, Some(broken)),
     };
+    if let Some(broken) = broken {
+        tracing::error!("{broken}: the blade cannot go on");
+    }
     control.stop(stop, &mut signals).await;
     admin.stop().await;
     tracing::info!("stopped");
-    Ok(())
+    match broken {
+        None => Ok(()),
+        Some(broken) => bail!("{broken}; sessions were told to come again (1012), and the log says why"),
+    }
 }
 
 /// Every thread that the others count on. The admin port has its own, which does not answer if it stands still.
 fn vitals(
     control: &Pulse,
     sequencer: &SequencerShared,
-    workers: &[WorkerHandle],
+    workers: &Workers,
     feed: Option<(&'static str, Pulse)>,
 ) -> Vec<Vital> {
     let mut vitals = vec![
@@ -207,7 +229,7 @@ fn vitals(
         Vital::new("sequencer", Turns::Pulse(sequencer.pulse.clone())),
     ];
     vitals.extend(feed.map(|(name, pulse)| Vital::new(name, Turns::Pulse(pulse))));
-    let workers = workers.iter().map(|worker| Turns::Worker(Arc::clone(worker.stats())));
+    let workers = workers.stats().map(|stats| Turns::Worker(Arc::clone(stats)));
     vitals.extend(workers.enumerate().map(|(index, turns)| Vital::new(format!("worker-{index}"), turns)));
     vitals
 }
@@ -216,7 +238,7 @@ fn vitals(
 struct Control<'a> {
     blade: &'a Arc<Blade>,
     kernel: Kernel,
-    workers: Vec<WorkerHandle>,
+    workers: Workers,
     sequencer: Option<SequencerHandle>,
     /// Cumulative latencies, one entry a second, the oldest first.
     history: Vec<(Instant, Recent)>,
@@ -224,24 +246,22 @@ struct Control<'a> {
 }
 
 impl Control<'_> {
-    fn tick(&mut self) {
+    /// Looks after the other threads. The error says what the blade cannot do without.
+    fn tick(&mut self) -> Result<(), &'static str> {
         self.pulse.beat();
-        let is_ended = self.workers.iter().any(WorkerHandle::is_finished)
-            || self.sequencer.as_ref().is_some_and(SequencerHandle::is_finished);
-        if is_ended && !self.blade.broken.swap(true, Relaxed) {
-            for (index, worker) in self.workers.iter().enumerate().filter(|(_, worker)| worker.is_finished()) {
-                tracing::error!("worker {index} has ended; its {} sessions are gone", worker.stats().sessions.value());
-                self.kernel.retire(index);
-            }
-            if self.sequencer.as_ref().is_some_and(SequencerHandle::is_finished) {
-                tracing::error!("the sequencer has ended; sessions are served the last values");
-            }
+        injected::panic_if_asked("control");
+        if let Some(given_up) = self.workers.look_after(&self.kernel) {
+            let _ = self.blade.broken.set(given_up);
+        }
+        if self.sequencer.as_ref().is_some_and(SequencerHandle::is_finished) {
+            return Err("the sequencer has panicked");
         }
         self.kernel.publish_load(self.blade);
         if self.history.last().is_none_or(|(then, _)| then.elapsed() >= HISTORY_STEP) {
             self.kernel.refresh(self.blade);
             self.remember_latencies();
         }
+        Ok(())
     }
 
     fn remember_latencies(&mut self) {
@@ -262,12 +282,6 @@ impl Control<'_> {
         }
     }
 
-    fn tell_all(&self, command: &Command) {
-        for worker in &self.workers {
-            worker.send(command.clone());
-        }
-    }
-
     /// Publishes no more, lets every worker send what it owes and say goodbye, and waits for all of it; a second signal
     /// ends the waiting.
     async fn stop(mut self, stop: Stop, signals: &mut Signals) {
@@ -279,23 +293,19 @@ impl Control<'_> {
             Stop::Down => (fanblade_wire::close::GOING_AWAY, 0),
             Stop::Restart => (fanblade_wire::close::RESTART, RECONNECT_MS_MAX),
         };
-        let sessions: u64 = self.workers.iter().map(|worker| worker.stats().sessions.value()).sum();
+        let sessions: u64 = self.workers.stats().map(|stats| stats.sessions.value()).sum();
         tracing::info!("stopping: {sessions} sessions are told {close_code}; once more to stop at once");
-        self.tell_all(&Command::Drain { close_code, reconnect_ms_max, deadline_ms: DRAIN_MS_MAX });
-        while !self.workers.iter().all(WorkerHandle::is_finished) {
+        self.workers.tell_all(&Command::Drain { close_code, reconnect_ms_max, deadline_ms: DRAIN_MS_MAX });
+        while !self.workers.are_finished() {
             tokio::select! {
                 () = tokio::time::sleep(DRAIN_STEP) => {}
                 _ = signals.next() => {
                     tracing::warn!("stopping at once");
-                    self.tell_all(&Command::Stop);
+                    self.workers.tell_all(&Command::Stop);
                 }
             }
         }
-        for (index, worker) in self.workers.into_iter().enumerate() {
-            if let Err(error) = worker.join() {
-                tracing::error!("worker {index}: {error}");
-            }
-        }
+        self.workers.join();
     }
 }
 
@@ -348,50 +358,6 @@ fn listen(config: &Config, count: usize) -> anyhow::Result<Vec<Listener>> {
         listeners.push(listener);
     }
     Ok(listeners)
-}
-
-fn start_workers(
-    config: &Config,
-    plan: &Plan,
-    engine: EngineKind,
-    listeners: Vec<Listener>,
-    writer: &mut Writer,
-) -> anyhow::Result<Vec<WorkerHandle>> {
-    let limits = limits(&config.limits);
-    let mut workers = Vec::with_capacity(listeners.len());
-    for (index, (listener, cpu)) in listeners.into_iter().zip(&plan.workers).enumerate() {
-        let (waker, sleeper) = fanblade_ring::pair().context("cannot make a waker")?;
-        writer.add_waker(waker.clone());
-        let worker = WorkerConfig {
-            index,
-            cpu: *cpu,
-            limits: limits.clone(),
-            origins: config.data.allowed_origins.get_ref().clone(),
-            // A thread that shares its CPU must not burn it.
-            spin_us: cpu.and_then(|_| u32::try_from(*config.data.spin_us.get_ref()).ok()).unwrap_or(0),
-            batching: batching(&config.batching),
-        };
-        let sessions_max = limits.sessions_max as usize;
-        let reader = writer.open_reader().context("cannot map the ring")?;
-        let handle = fanblade_worker::spawn(worker, reader, sleeper, waker, move |sleeper| {
-            let engine_config = EngineConfig { sessions_max, waker: Some(sleeper.fd()) };
-            make_engine(engine, listener, &engine_config).map_err(std::io::Error::other)
-        })
-        .with_context(|| format!("cannot start worker {index}"))?;
-        workers.push(handle);
-    }
-    Ok(workers)
-}
-
-fn make_engine(
-    kind: EngineKind,
-    listener: Listener,
-    config: &EngineConfig<'_>,
-) -> Result<Box<dyn Engine>, fanblade_net::NetError> {
-    match kind {
-        EngineKind::Uring => fanblade_net::uring(listener, config),
-        EngineKind::Epoll => fanblade_net::epoll(listener, config),
-    }
 }
 
 /// The engine that was asked for, or the one that works here.

@@ -10,6 +10,7 @@ mod complaints;
 mod named;
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
@@ -23,6 +24,7 @@ use tokio::sync::mpsc;
 
 use crate::blade::{FeedState, SequencerReport, SequencerShared, lock};
 use crate::calendar::Calendar;
+use crate::injected;
 use complaints::{Complaints, GAP, MALFORMED, MESSAGE, REFUSED};
 
 /// How the sequencer runs.
@@ -40,6 +42,7 @@ pub(crate) struct SequencerConfig {
 /// A running sequencer.
 pub(crate) struct SequencerHandle {
     stop: Arc<AtomicBool>,
+    has_panicked: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
@@ -49,26 +52,27 @@ impl SequencerHandle {
         self.stop.store(true, Relaxed);
         self.thread.thread().unpark();
         if self.thread.join().is_err() {
-            tracing::error!("the sequencer's thread panicked");
+            tracing::error!("the sequencer's thread panicked on its way out");
         }
     }
 
-    /// It ends by itself only if its thread has panicked.
+    /// It ends by itself only if it panics, or its feed's own thread does.
     pub(crate) fn is_finished(&self) -> bool {
-        self.thread.is_finished()
+        self.has_panicked.load(Relaxed) || self.thread.is_finished()
     }
 }
 
 /// Starts the thread. `writer` must be in the calendar's epoch number 0.
 pub(crate) fn spawn(
     config: SequencerConfig,
-    feed: Box<dyn Feed>,
+    mut feed: Box<dyn Feed>,
     writer: Writer,
     shared: Arc<SequencerShared>,
 ) -> io::Result<SequencerHandle> {
     let stop = Arc::new(AtomicBool::new(false));
+    let has_panicked = Arc::new(AtomicBool::new(false));
     let thread = std::thread::Builder::new().name("sequencer".to_owned()).spawn({
-        let stop = Arc::clone(&stop);
+        let (stop, has_panicked) = (Arc::clone(&stop), Arc::clone(&has_panicked));
         move || {
             if let Some(cpu) = config.cpu
                 && let Err(error) = fanblade_net::affinity::pin_thread(cpu)
@@ -81,11 +85,15 @@ pub(crate) fn spawn(
             }
             let mut sequencer = Sequencer::new(config, writer, shared);
             sequencer.source = feed.name();
-            sequencer.wait_for_subscribers(&stop);
-            sequencer.run(feed, &stop);
+            let ended = catch_unwind(AssertUnwindSafe(|| {
+                sequencer.wait_for_subscribers(&stop);
+                sequencer.run(&mut *feed, &stop);
+            }));
+            // Told before the feed is let go, which may wait for a thread of its own.
+            has_panicked.store(ended.is_err(), Relaxed);
         }
     })?;
-    Ok(SequencerHandle { stop, thread })
+    Ok(SequencerHandle { stop, has_panicked, thread })
 }
 
 struct Sequencer {
@@ -167,7 +175,7 @@ impl Sequencer {
         }
     }
 
-    fn run(&mut self, mut feed: Box<dyn Feed>, stop: &AtomicBool) {
+    fn run(&mut self, feed: &mut dyn Feed, stop: &AtomicBool) {
         self.follow(feed.condition());
         while !stop.load(Relaxed) {
             self.shared.pulse.beat();
@@ -178,6 +186,7 @@ impl Sequencer {
             // A clock that was set back must not end the reports.
             if now_ns.abs_diff(self.reported_ns) > REPORT_INTERVAL_NS {
                 self.reported_ns = now_ns;
+                injected::panic_if_asked("sequencer");
                 self.report.feed = feed.counters();
                 self.report.lines = feed.lines();
                 self.publish_report();
@@ -186,7 +195,7 @@ impl Sequencer {
                 Ok(Poll::Busy) => {}
                 Ok(Poll::IdleUntil(due_ns)) => feed.wait(until(due_ns)),
                 Ok(Poll::Finished) => {
-                    self.end(&*feed, FeedState::Finished);
+                    self.end(feed, FeedState::Finished);
                     let counters = feed.counters();
                     tracing::info!(
                         "the feed has ended after {} messages, {} frames; the last values stay",
@@ -196,7 +205,7 @@ impl Sequencer {
                     break;
                 }
                 Err(error) => {
-                    self.end(&*feed, FeedState::Failed);
+                    self.end(feed, FeedState::Failed);
                     tracing::error!("the feed has failed: {error}; the last values stay");
                     break;
                 }

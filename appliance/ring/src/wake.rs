@@ -32,6 +32,16 @@ impl Waker {
         self.wake_after_fence();
     }
 
+    /// Another sleeper for the same bell, of a worker that takes the place of one that has ended: who rings need not
+    /// know. Only one of them may sleep.
+    #[must_use]
+    pub fn successor(&self) -> Sleeper {
+        let sleeper = Sleeper(Arc::clone(&self.0));
+        // Whatever the other left it at.
+        sleeper.clear();
+        sleeper
+    }
+
     /// The same, where one [`publisher_fence`] serves several workers.
     pub(crate) fn wake_after_fence(&self) {
         if self.0.handshake.must_ring() {
@@ -144,5 +154,19 @@ mod tests {
         sleeper.clear();
         waker.wake();
         assert!(!rung(&sleeper));
+    }
+
+    #[test]
+    fn whoever_takes_a_sleepers_place_is_rung_by_the_same_waker() {
+        let (waker, sleeper) = pair().unwrap();
+        // It ends asleep; its bell is rung once, unheard.
+        sleeper.prepare();
+        waker.wake();
+        drop(sleeper);
+        let successor = waker.successor();
+        assert!(!rung(&successor), "what was for another is no news");
+        successor.prepare();
+        waker.wake();
+        assert!(rung(&successor));
     }
 }

@@ -115,6 +115,7 @@ impl Worker {
             self.plan_session(&mut plan, index);
         }
         let Plan { sends, pieces, notices, .. } = &mut plan;
+        self.is_sending = true;
         for planned in sends.iter_mut() {
             let Some(session) = self.sessions.find(planned.index) else { continue };
             let lane = session.lane;
@@ -134,6 +135,8 @@ impl Worker {
         }
         let mut unsent = std::mem::take(&mut self.unsent);
         engine.flush(&mut |it| unsent.push(it))?;
+        // Whoever was sent to here has an `Extra` until it is settled: that it may be within a frame can be seen.
+        self.is_sending = false;
         // Both lists are in different orders; the sessions' indices join them.
         unsent.sort_unstable_by_key(|it| it.session);
         for planned in sends.iter_mut() {

@@ -45,18 +45,20 @@ impl Worker {
     /// own: `serve` comes first.
     pub(crate) fn send_due(&mut self, engine: &mut dyn Engine, all: bool) -> io::Result<()> {
         let Some((first, published_ns)) = self.take_due(all) else { return Ok(()) };
+        self.is_sending = true;
         self.send_groups(engine);
-        let mut unsent = std::mem::take(&mut self.unsent);
+        let unsent = &mut self.unsent;
         engine.flush(&mut |it| unsent.push(it))?;
         self.stats.latency.record(unix_ns().saturating_sub(published_ns));
         self.stats.passes.add(1);
         if !self.reader.is_intact(first) {
             self.close_torn();
         }
-        for it in unsent.drain(..) {
+        self.is_sending = false;
+        while let Some(it) = self.unsent.last().copied() {
             self.fell_short(it);
+            self.unsent.pop();
         }
-        self.unsent = unsent;
         let mut due = std::mem::take(&mut self.due_groups);
         for group in due.drain(..) {
             self.settle_group(group);

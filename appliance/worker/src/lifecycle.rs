@@ -208,16 +208,18 @@ impl Worker {
             return Ok(());
         }
         begin_with(&mut self.slices, bytes);
+        self.is_sending = true;
         for part in sessions.chunks(TURN_SENDS) {
             part.iter().for_each(|index| engine.send(SessionId(*index), &self.slices));
             self.stats.turns.add(1);
         }
-        let mut unsent = std::mem::take(&mut self.unsent);
+        let unsent = &mut self.unsent;
         engine.flush(&mut |it| unsent.push(it))?;
-        for it in unsent.drain(..) {
+        self.is_sending = false;
+        while let Some(it) = self.unsent.last().copied() {
             self.said_in_part(it, bytes);
+            self.unsent.pop();
         }
-        self.unsent = unsent;
         Ok(())
     }
 

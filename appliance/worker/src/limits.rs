@@ -118,3 +118,9 @@ pub(crate) const EXTRAS_POOLED_MAX: usize = 1_024;
 pub(crate) const EXTRA_BYTES_KEPT: usize = 1_024;
 /// Groups whose sessions have all gone, before their entries are swept out of the subjects' lists.
 pub(crate) const GROUPS_DEAD_MAX: usize = 1_024;
+/// How long a worker that has panicked listens to the sessions that it has told, so that what they still send does not
+/// have their connections reset before they have read that. Its successor serves meanwhile.
+pub(crate) const LAST_WORDS_MS_MAX: u64 = 500;
+/// Over which time their clients spread their return, in this many steps.
+pub(crate) const LAST_WORDS_RECONNECT_MS_MAX: u32 = 1_000;
+pub(crate) const LAST_WORDS_STEPS: u32 = 64;

@@ -26,7 +26,8 @@ pub(crate) fn begin_with(slices: &mut IoSlices, bytes: &[u8]) {
 /// Adds a notice. `false`: there are as many slices as one send takes, and the notice stays owed.
 ///
 /// The caller flushes before it changes or drops `bytes`: `serve` touches neither the sessions' buffers nor the arena
-/// of notices between the first push and the flush's return, and `say_same` borrows them until then.
+/// of notices between the first push and the flush's return, and `say_same` borrows them until then. A panic in between
+/// may free them: `Worker::is_sending` says so, and the engine is dropped without a flush.
 #[must_use = "bytes that were refused are not sent"]
 pub(crate) fn push_bytes(slices: &mut IoSlices, bytes: &[u8]) -> bool {
     // SAFETY: see above.

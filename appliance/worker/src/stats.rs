@@ -53,6 +53,13 @@ macro_rules! worker_stats {
             pub fn for_each(&self, each: &mut dyn FnMut(&'static str, &'static str, Kind, u64)) {
                 $(each(stringify!($name), $help, Kind::$kind, self.$name.value());)*
             }
+
+            /// Levels are of a worker that has ended; counts are of its place, and stay.
+            pub(crate) fn forget_levels(&self) {
+                $(if Kind::$kind == Kind::Gauge {
+                    self.$name.0.store(0, Relaxed);
+                })*
+            }
         }
     };
 }
@@ -97,6 +104,8 @@ worker_stats! {
     lapped: Counter, "Times that the publisher overtook this worker.";
     lapped_closed: Counter, "Sessions closed because a frame may have been overwritten while it was sent.";
     snapshots: Counter, "Snapshot frames sent.";
+    panics: Counter, "Times that a worker in this place panicked.";
+    restarts: Counter, "Times that a new worker took the place of one that had panicked or failed.";
     stalls: Counter, "Times that the worker itself stood still for longer than 500 ms.";
 }
 

@@ -47,13 +47,16 @@ pub(crate) struct Worker {
     /// What to tell the engine once it has returned from `poll`.
     pub(crate) actions: Vec<Action>,
     pub(crate) draining: Option<Draining>,
+    /// Sends are queued, or done and not looked at: nobody knows which sessions are between two frames.
+    pub(crate) is_sending: bool,
+    /// Sends that were not taken whole, until they have been seen to. Between passes there are none.
+    pub(crate) unsent: Vec<Unsent>,
     // Scratch, kept so that no pass allocates.
     pub(crate) slices: IoSlices,
     /// Groups that are owed something.
     pub(crate) touched: Vec<u32>,
     /// Those of them whose turn it is.
     pub(crate) due_groups: Vec<u32>,
-    pub(crate) unsent: Vec<Unsent>,
     pub(crate) plan: Plan,
     pub(crate) text: String,
     due: Vec<u32>,
@@ -114,10 +117,11 @@ impl Worker {
             ready: VecDeque::new(),
             actions: Vec::new(),
             draining: None,
+            is_sending: false,
+            unsent: Vec::new(),
             slices: IoSlices::new(),
             touched: Vec::new(),
             due_groups: Vec::new(),
-            unsent: Vec::new(),
             plan: Plan::default(),
             text: String::new(),
             due: Vec::new(),
@@ -128,8 +132,7 @@ impl Worker {
     }
 
     /// Serves until it is told to end.
-    pub(crate) fn run(mut self, mut engine: Box<dyn Engine>) -> io::Result<()> {
-        let engine = engine.as_mut();
+    pub(crate) fn run(&mut self, engine: &mut dyn Engine) -> io::Result<()> {
         loop {
             self.stats.turns.add(1);
             let timeout = self.timeout();
@@ -208,6 +211,8 @@ impl Worker {
         while let Some(command) = self.commands.pop_front() {
             match command {
                 Command::Stop => return Ok(true),
+                #[cfg(debug_assertions)]
+                Command::Panic => panic!("told to panic"),
                 Command::Notice(text) => {
                     // Replies first: the notice is behind what the sessions' groups are owed.
                     self.serve(engine)?;

@@ -145,6 +145,8 @@ pub(crate) struct Worker {
     pub(crate) frames_delivered: u64,
     pub(crate) bytes_delivered: u64,
     pub(crate) sends: u64,
+    /// How often a new one took its place.
+    pub(crate) restarts: u64,
     pub(crate) latency_ns: Quantiles,
 }
 
@@ -193,6 +195,7 @@ impl Status {
                 frames_delivered: stats.frames_delivered.value(),
                 bytes_delivered: stats.bytes_delivered.value(),
                 sends: stats.sends.value(),
+                restarts: stats.restarts.value(),
                 latency_ns: Quantiles::of(&latency),
             });
         }

@@ -17,6 +17,7 @@ pub(crate) struct AdminThread {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
     ended: oneshot::Receiver<()>,
+    has_ended: bool,
 }
 
 impl AdminThread {
@@ -31,27 +32,41 @@ impl AdminThread {
         let (stop, stopped) = oneshot::channel();
         let (done, ended) = oneshot::channel();
         std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
-            runtime.spawn(Watch::new(Arc::clone(&blade), stalled).run());
+            let watch = runtime.spawn(Watch::new(Arc::clone(&blade), stalled).run());
             let stopped = async {
                 let _ = stopped.await;
             };
-            if let Err(error) = runtime.block_on(super::serve(listener, blade, config, stopped)) {
-                tracing::error!("the admin port has ended: {error}");
-            }
+            runtime.block_on(async {
+                tokio::select! {
+                    served = super::serve(listener, blade, config, stopped) => if let Err(error) = served {
+                        tracing::error!("the admin port has ended: {error}");
+                    },
+                    // It has panicked: without a watch this thread is of no use.
+                    _ = watch => {}
+                }
+            });
             runtime.shutdown_background();
             let _ = done.send(());
         })?;
-        Ok(AdminThread { address, stop, ended })
+        Ok(AdminThread { address, stop, ended, has_ended: false })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
+    /// Waits for its end, which comes unasked only if it fails.
+    pub(crate) async fn until_ended(&mut self) {
+        let _ = (&mut self.ended).await;
+        self.has_ended = true;
+    }
+
     /// Lets it answer what it has been asked, for a while. Readers see the end as the end of their connection.
     pub(crate) async fn stop(self) {
         let _ = self.stop.send(());
-        let _ = timeout(CLOSE_MAX, self.ended).await;
+        if !self.has_ended {
+            let _ = timeout(CLOSE_MAX, self.ended).await;
+        }
     }
 }
 

@@ -15,14 +15,12 @@ pub(super) struct Kernel {
     steer: Option<Steer>,
     /// All but the counts.
     view: KernelView,
-    /// Workers that have ended.
-    retired: Vec<usize>,
 }
 
 impl Kernel {
     /// Loads and attaches. Within the runtime: the programs' log is read by a task.
     pub(super) fn start(config: &EbpfConfig, data: SocketAddr, listeners: &[Listener]) -> anyhow::Result<Kernel> {
-        let mut kernel = Kernel { steer: None, view: KernelView::default(), retired: Vec::new() };
+        let mut kernel = Kernel { steer: None, view: KernelView::default() };
         if !config.enabled {
             kernel.view.lacking.push("switched off by configuration".to_owned());
             tracing::info!("serving without eBPF, as configured");
@@ -79,16 +77,21 @@ impl Kernel {
         }
     }
 
-    /// A worker has ended: no connection is given to it any more.
-    pub(super) fn retire(&mut self, worker: usize) {
-        if self.retired.contains(&worker) {
-            return;
-        }
-        self.retired.push(worker);
+    /// A worker has ended: no connection is given to it any more. Those that wait at its listener stay there.
+    pub(super) fn retire(&self, worker: usize) {
+        self.weigh(worker, 0);
+    }
+
+    /// Another serves in its place, at the same listener, which never left its place in the kernel's map.
+    pub(super) fn reinstate(&self, worker: usize) {
+        self.weigh(worker, Steer::WEIGHT_INITIAL);
+    }
+
+    fn weigh(&self, worker: usize, weight: u32) {
         if let Some((steer, worker)) = self.steer.as_ref().zip(u32::try_from(worker).ok())
-            && let Err(error) = steer.set_weight(worker, 0)
+            && let Err(error) = steer.set_weight(worker, weight)
         {
-            tracing::warn!("worker {worker} cannot be taken out of steering: {error}");
+            tracing::warn!("worker {worker} cannot be given the weight {weight} in steering: {error}");
         }
     }
 

@@ -56,7 +56,7 @@ pub(crate) fn open(config: &WebsocketConfig) -> Result<Box<dyn Feed>, TargetErro
         QueueConfig { condition: Condition::CatchingUp, ..QueueConfig::new("websocket", numbering.first_session()) };
     let (sender, queue) = queue(&queue_config);
     let counters = Arc::new(Counters::default());
-    let feed = WebsocketFeed::new(queue, target.address().to_owned(), Arc::clone(&counters));
-    tokio::spawn(Connection::new(config, target, numbering, sender, counters).run());
-    Ok(Box::new(feed))
+    let address = target.address().to_owned();
+    let task = tokio::spawn(Connection::new(config, target, numbering, sender, Arc::clone(&counters)).run());
+    Ok(Box::new(WebsocketFeed::new(queue, address, counters, task)))
 }

@@ -1,6 +1,7 @@
 //! The feed for the sequencer: the queue, and the thread at its other end.
 
 use std::io;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -51,11 +52,17 @@ impl Feed for PublisherFeed {
     }
 
     fn poll(&mut self, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) -> Result<Poll, FeedError> {
-        match &mut self.queue {
-            Some(queue) => queue.poll(now_ns, sink),
-            // Only while it is dropped.
-            None => Ok(Poll::Finished),
+        // Only while it is dropped.
+        let Some(queue) = &mut self.queue else { return Ok(Poll::Finished) };
+        let polled = queue.poll(now_ns, sink)?;
+        // It ends when it is told to, which is when nobody polls any more: it has panicked, and nothing will come.
+        if polled != Poll::Busy
+            && let Some(thread) = self.thread.take_if(|thread| thread.is_finished())
+            && let Err(panic) = thread.join()
+        {
+            resume_unwind(panic);
         }
+        Ok(polled)
     }
 
     fn counters(&self) -> FeedCounters {

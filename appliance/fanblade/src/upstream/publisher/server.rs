@@ -1,14 +1,16 @@
 //! The publishers' thread: who is connected, and the end of all of them.
 
 use std::collections::HashSet;
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fanblade_feed::queue::{Record, Sender};
 use fanblade_feed::{Condition, Stale};
+use futures_util::future::OptionFuture;
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::connection;
 use super::limits::{FAREWELL_MS_MAX, GREETINGS_MAX, RESERVE_NUMBERS};
@@ -17,6 +19,7 @@ use super::listener::Accepting;
 use super::numbering;
 use super::state::StateFile;
 use crate::blade::lock;
+use crate::injected;
 
 /// What publishers have to keep to.
 #[derive(Debug)]
@@ -132,24 +135,53 @@ pub(super) async fn serve(
     mut stopped: watch::Receiver<bool>,
 ) {
     let sender = shared.sender.clone();
-    let ahead = tokio::spawn(numbering::keep_ahead(Arc::clone(&state), sender.clone(), seq_end, RESERVE_NUMBERS));
+    let ahead = numbering::keep_ahead(Arc::clone(&state), sender.clone(), seq_end, RESERVE_NUMBERS);
+    let mut ahead = Some(tokio::spawn(ahead));
     let mut tasks = JoinSet::new();
     for accepting in accepting {
         tasks.spawn(accept(accepting, Arc::clone(&shared), stopped.clone()));
     }
-    until_stop(&mut stopped).await;
+    // Without numbers, or nobody who accepts, publishers would wait for ever: a panic of one is one of the thread.
+    loop {
+        tokio::select! {
+            () = until_stop(&mut stopped) => break,
+            Some(ended) = OptionFuture::from(ahead.as_mut()), if ahead.is_some() => {
+                ahead = None;
+                pass_panic_on(ended);
+            }
+            Some(ended) = tasks.join_next() => pass_panic_on(ended),
+            () = until_asked_to_panic() => {}
+        }
+    }
     let all = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(Duration::from_millis(FAREWELL_MS_MAX), all).await.is_err() {
         tracing::info!("some publishers did not listen to the end");
         tasks.shutdown().await;
     }
     // It ends with the queue, but may be writing still.
-    let _ = ahead.await;
+    if let Some(ahead) = ahead {
+        let _ = ahead.await;
+    }
     let next_seq = sender.taken() + 1;
     match state.write(next_seq) {
         Ok(()) => tracing::debug!("the numbering stops before {next_seq}"),
         Err(error) => tracing::error!("the numbering will go on with a leap: {error}"),
     }
+}
+
+fn pass_panic_on(ended: Result<(), JoinError>) {
+    if let Some(panic) = ended.err().and_then(|error| error.try_into_panic().ok()) {
+        resume_unwind(panic);
+    }
+}
+
+/// Tests only: release builds wait for ever.
+async fn until_asked_to_panic() {
+    while cfg!(debug_assertions) {
+        injected::panic_if_asked("publishers");
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Waits for the order to stop.

@@ -1,10 +1,13 @@
 //! The feed for the sequencer: the queue, and what its other end counts.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use fanblade_feed::{Condition, Event, Feed, FeedCounters, FeedError, Line, Poll, QueueFeed};
+use futures_util::FutureExt as _;
+use tokio::task::JoinHandle;
 
 use crate::sequencer::unix_ns;
 
@@ -16,6 +19,8 @@ pub(super) struct WebsocketFeed {
     queue: QueueFeed,
     name: String,
     counters: Arc<Counters>,
+    /// Whoever fills the queue; none once its end has been seen.
+    task: Option<JoinHandle<()>>,
 }
 
 /// What the connection has counted. It writes them, the sequencer's thread reads them; each is right by itself.
@@ -49,8 +54,8 @@ impl Counters {
 }
 
 impl WebsocketFeed {
-    pub(super) fn new(queue: QueueFeed, name: String, counters: Arc<Counters>) -> WebsocketFeed {
-        WebsocketFeed { queue, name, counters }
+    pub(super) fn new(queue: QueueFeed, name: String, counters: Arc<Counters>, task: JoinHandle<()>) -> WebsocketFeed {
+        WebsocketFeed { queue, name, counters, task: Some(task) }
     }
 }
 
@@ -60,7 +65,16 @@ impl Feed for WebsocketFeed {
     }
 
     fn poll(&mut self, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) -> Result<Poll, FeedError> {
-        self.queue.poll(now_ns, sink)
+        let polled = self.queue.poll(now_ns, sink)?;
+        // It ends with the queue: now it has panicked, and nothing will come.
+        if polled != Poll::Busy
+            && let Some(task) = self.task.take_if(|task| task.is_finished())
+            && let Some(Err(error)) = task.now_or_never()
+            && let Ok(panic) = error.try_into_panic()
+        {
+            resume_unwind(panic);
+        }
+        Ok(polled)
     }
 
     fn counters(&self) -> FeedCounters {

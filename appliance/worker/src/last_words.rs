@@ -1,0 +1,76 @@
+//! What a worker that has panicked still does: sessions that are between two frames are told to come again.
+//!
+//! Nothing is believed of what the panic may have left half-done. A session is told only if it owes nothing (no
+//! [`Extra`](crate::session::Extra)), none of its sends is waiting to be seen to, and no sends are on their way. All
+//! others just end: a frame on the wire is whole, or the connection is closed (I4).
+
+use std::collections::HashSet;
+use std::io;
+use std::time::{Duration, Instant};
+
+use fanblade_net::{Engine, Event, IoSlices, SessionId};
+use fanblade_wire::close;
+use fanblade_wire::frame::{self, Opcode};
+
+use crate::limits::{LAST_WORDS_MS_MAX, LAST_WORDS_RECONNECT_MS_MAX, LAST_WORDS_STEPS};
+use crate::protocol;
+use crate::session::State;
+use crate::slices::begin_with;
+use crate::worker::Worker;
+
+impl Worker {
+    /// Says 1012 to whom it can be said, and waits a little for their ends. The counters are a successor's already.
+    pub(crate) fn say_last_words(&mut self, engine: &mut dyn Engine) -> io::Result<()> {
+        if self.is_sending {
+            // What is queued may point to memory that is gone: this engine is not to be flushed any more.
+            return Ok(());
+        }
+        engine.pause_accepting();
+        let told = self.between_frames();
+        let farewells: Vec<Vec<u8>> = (0..LAST_WORDS_STEPS).map(farewell).collect();
+        // Borrowed by nothing that ends before the flush.
+        let mut slices = IoSlices::new();
+        for (session, farewell) in told.iter().zip(farewells.iter().cycle()) {
+            begin_with(&mut slices, farewell);
+            engine.send(*session, &slices);
+        }
+        let mut waited_for: HashSet<SessionId> = told.iter().copied().collect();
+        engine.flush(&mut |unsent| {
+            waited_for.remove(&unsent.session);
+        })?;
+        waited_for.iter().for_each(|session| engine.shutdown_write(*session));
+        let deadline = Instant::now() + Duration::from_millis(LAST_WORDS_MS_MAX);
+        while !waited_for.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            engine.poll(Some(left), &mut |event| {
+                if let Event::Closed { session, .. } = event {
+                    waited_for.remove(&session);
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Sessions of which nothing is on its way but what the kernel has taken whole.
+    fn between_frames(&mut self) -> Vec<SessionId> {
+        let mut sessions = self.sessions.indices();
+        sessions.retain(|&index| {
+            let is_seen_to = self.unsent.iter().all(|unsent| unsent.session != SessionId(index));
+            let session = self.sessions.find(index);
+            is_seen_to && session.is_some_and(|session| session.state == State::Open && session.extra.is_none())
+        });
+        sessions.into_iter().map(SessionId).collect()
+    }
+}
+
+/// When to come again, and the close.
+fn farewell(step: u32) -> Vec<u8> {
+    let (mut bytes, mut text) = (Vec::new(), String::new());
+    protocol::write_restart(&mut text, LAST_WORDS_RECONNECT_MS_MAX / LAST_WORDS_STEPS * step);
+    frame::write_frame(&mut bytes, Opcode::Text, text.as_bytes());
+    frame::write_close(&mut bytes, close::RESTART, "this worker has failed; come again");
+    bytes
+}
