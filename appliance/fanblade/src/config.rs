@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use fanblade_feed::limits::{SIMULATOR_MESSAGES_PER_S_MAX, SIMULATOR_SYMBOLS_MAX};
-use fanblade_worker::Limits;
+use fanblade_worker::{ClientHeader, Limits, Network};
 use serde::{Deserialize, Deserializer};
 use serde_spanned::Spanned;
 
@@ -78,6 +78,11 @@ pub(crate) struct DataConfig {
     pub(crate) cpus: Spanned<Vec<usize>>,
     pub(crate) engine: EngineKind,
     pub(crate) allowed_origins: Spanned<Vec<String>>,
+    /// Balancers whose connections begin with a PROXY protocol header.
+    pub(crate) proxy_protocol_from: Spanned<Vec<Network>>,
+    /// Proxies whose word of the client is believed, by `client_header`.
+    pub(crate) trusted_proxies: Spanned<Vec<Network>>,
+    pub(crate) client_header: ClientHeader,
     pub(crate) backlog: Spanned<u64>,
     pub(crate) notsent_lowat: Bytes,
     /// Of a worker with a CPU of its own, before it sleeps.
@@ -274,6 +279,16 @@ impl Config {
                 return fault(&self.data.allowed_origins, format!("`{origin}` is not an origin"), ORIGIN_HINT);
             }
         }
+        for networks in [&self.data.proxy_protocol_from, &self.data.trusted_proxies] {
+            if networks.get_ref().len() > NETWORKS_MAX {
+                let message = format!("{} networks", networks.get_ref().len());
+                return fault(
+                    networks,
+                    message,
+                    format!("at most {NETWORKS_MAX}; each connection is compared with all"),
+                );
+            }
+        }
         in_range(&self.data.backlog, 1, 1 << 20, "waiting connections")?;
         // Its sockets wait meanwhile.
         in_range(&self.data.spin_us, 0, 1_000, "microseconds")?;
@@ -418,6 +433,9 @@ fn is_origin(text: &str) -> bool {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     rest.is_some_and(|host| !host.is_empty() && !host.contains('/'))
 }
+
+/// Addresses and networks in one list.
+const NETWORKS_MAX: usize = 256;
 
 const ORIGIN_HINT: &str =
     "an origin is scheme and host, with the port if it is not the usual one: \"https://example.com:8443\"";
@@ -595,6 +613,9 @@ impl Default for DataConfig {
             cpus: unplaced(Vec::new()),
             engine: EngineKind::Uring,
             allowed_origins: unplaced(Vec::new()),
+            proxy_protocol_from: unplaced(Vec::new()),
+            trusted_proxies: unplaced(Vec::new()),
+            client_header: ClientHeader::Any,
             backlog: unplaced(65_535),
             notsent_lowat: Bytes(16 << 10),
             spin_us: unplaced(50),

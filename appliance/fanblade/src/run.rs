@@ -141,7 +141,8 @@ async fn run(config: &Config, log: &Log) -> anyhow::Result<()> {
     let mut writer = Writer::create(&ring_config(config), &feed.calendar.epoch(sequencer::unix_ns(), 0, ""))
         .context("cannot make the ring")?;
     let mut kernel = Kernel::start(&config.ebpf, data, &listeners)?;
-    let workers = Workers::start(config, &plan, engine, listeners, &mut writer)?;
+    let unready = Arc::new(AtomicBool::new(true));
+    let workers = Workers::start(config, &plan, engine, listeners, &mut writer, &unready)?;
     let sequencer_shared = Arc::new(SequencerShared::default());
     let pulse = Pulse::default();
     let vitals = vitals(&pulse, &sequencer_shared, &workers, feed.thread);
@@ -187,7 +188,7 @@ async fn run(config: &Config, log: &Log) -> anyhow::Result<()> {
 
     let mut signals = Signals::new()?;
     let mut control =
-        Control { blade: &blade, kernel, workers, sequencer: Some(sequencer), history: Vec::new(), pulse };
+        Control { blade: &blade, kernel, workers, sequencer: Some(sequencer), history: Vec::new(), pulse, unready };
     let mut ticker = tokio::time::interval(TICK);
     let served = AssertUnwindSafe(async {
         loop {
@@ -243,6 +244,8 @@ struct Control<'a> {
     /// Cumulative latencies, one entry a second, the oldest first.
     history: Vec<(Instant, Recent)>,
     pulse: Pulse,
+    /// What the workers answer to balancers.
+    unready: Arc<AtomicBool>,
 }
 
 impl Control<'_> {
@@ -256,6 +259,7 @@ impl Control<'_> {
         if self.sequencer.as_ref().is_some_and(SequencerHandle::is_finished) {
             return Err("the sequencer has panicked");
         }
+        self.unready.store(!self.blade.is_ready(), Relaxed);
         self.kernel.publish_load(self.blade);
         if self.history.last().is_none_or(|(then, _)| then.elapsed() >= HISTORY_STEP) {
             self.kernel.refresh(self.blade);
@@ -286,6 +290,7 @@ impl Control<'_> {
     /// ends the waiting.
     async fn stop(mut self, stop: Stop, signals: &mut Signals) {
         self.blade.stopping.store(true, Relaxed);
+        self.unready.store(true, Relaxed);
         if let Some(sequencer) = self.sequencer.take() {
             sequencer.stop();
         }

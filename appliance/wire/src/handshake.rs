@@ -11,7 +11,8 @@ use sha1::{Digest, Sha1};
 use fields::Fields;
 pub use rejection::Rejection;
 
-pub use crate::limits::{HEAD_LEN_MAX, HEADERS_MAX};
+pub use crate::limits::{HEAD_LEN_MAX, HEADERS_MAX, LEADING_LINES_MAX};
+use crate::proxy;
 
 /// What the bytes of a new connection amount to so far.
 #[derive(Debug)]
@@ -43,6 +44,10 @@ pub struct Upgrade<'a> {
     pub origin: Option<&'a str>,
     /// `Authorization`, scheme included.
     pub authorization: Option<&'a str>,
+    /// Every `X-Forwarded-For`, in their order. Anybody can have written them.
+    pub x_forwarded_for: Vec<&'a str>,
+    /// Every `Forwarded` (RFC 7239), as well.
+    pub forwarded: Vec<&'a str>,
 }
 
 /// Reads the head of a request.
@@ -97,7 +102,14 @@ pub(crate) fn head_len(bytes: &[u8], scanned: usize) -> Option<usize> {
 }
 
 fn try_parse(bytes: &[u8], scanned: usize) -> Result<Option<Upgrade<'_>>, Rejection> {
+    let lead = leading_lines(bytes);
+    let (all, bytes, scanned) = (bytes, bytes.get(lead..).unwrap_or_default(), scanned.saturating_sub(lead));
+    if proxy::is_like_header(all) || proxy::is_like_header(bytes) {
+        return Err(Rejection::new(400, UNEXPECTED_PROXY_HEADER));
+    }
     match bytes.first() {
+        // The second half of an empty line has not come.
+        Some(b'\r') if bytes.len() == 1 && lead < 2 * LEADING_LINES_MAX => return Ok(None),
         Some(0x16) => {
             return Err(Rejection::new(
                 400,
@@ -132,10 +144,19 @@ fn try_parse(bytes: &[u8], scanned: usize) -> Result<Option<Upgrade<'_>>, Reject
         return Err(Rejection::new(400, NOT_HTTP));
     };
     // Section 4.1: "The method of the request MUST be GET".
-    if method != "GET" {
-        return Err(Rejection::new(405, "A WebSocket begins with a GET request.").without_body(method == "HEAD"));
+    let not_get = Rejection::new(405, "A WebSocket begins with a GET request.");
+    let is_head = method == "HEAD";
+    if method != "GET" && !is_head {
+        return Err(not_get);
     }
     let fields = Fields::read(request.headers)?;
+    if fields.is_plain() {
+        let path = split_target(target).map_or("", |(_, path, _)| path);
+        return Err(if is_head { not_get.of_head(path) } else { fields.page(path) });
+    }
+    if is_head {
+        return Err(not_get.of_head(""));
+    }
     fields.check_upgrade()?;
     // Section 4.1: "the HTTP version MUST be at least 1.1".
     if minor == 0 {
@@ -143,7 +164,7 @@ fn try_parse(bytes: &[u8], scanned: usize) -> Result<Option<Upgrade<'_>>, Reject
     }
     let (authority, path, query) = split_target(target)?;
     Ok(Some(Upgrade {
-        head_len,
+        head_len: lead + head_len,
         path,
         query,
         host: fields.host(authority)?,
@@ -151,19 +172,27 @@ fn try_parse(bytes: &[u8], scanned: usize) -> Result<Option<Upgrade<'_>>, Reject
         protocols: fields.protocols,
         origin: fields.origin,
         authorization: fields.authorization,
+        x_forwarded_for: fields.x_forwarded_for,
+        forwarded: fields.forwarded,
     }))
+}
+
+/// Bytes of the empty lines at the beginning, as many as may be there.
+fn leading_lines(bytes: &[u8]) -> usize {
+    2 * bytes.chunks_exact(2).take(LEADING_LINES_MAX).take_while(|line| *line == b"\r\n").count()
 }
 
 /// A request target is a path, or a whole URL, which RFC 9112 section 3.2.2 wants understood: authority, path, query.
 fn split_target(target: &str) -> Result<(Option<&str>, &str, Option<&str>), Rejection> {
     let bad = Rejection::new(400, "The request's target must be a path that begins with a slash, without a fragment.");
-    let url = ["http://", "https://", "ws://", "wss://"].iter().find_map(|scheme| target.strip_prefix(scheme));
-    let (authority, target) = match url {
-        Some(url) => {
+    // RFC 3986 section 3.1: "schemes are case-insensitive".
+    let known = ["http", "https", "ws", "wss"];
+    let (authority, target) = match target.split_once("://") {
+        Some((scheme, url)) if known.iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
             let (authority, target) = url.split_at(url.find(['/', '?']).unwrap_or(url.len()));
             (Some(authority), if target.is_empty() { "/" } else { target })
         }
-        None => (None, target),
+        _ => (None, target),
     };
     // Section 3: "Fragment identifiers […] MUST NOT be used".
     if !target.starts_with('/') || target.contains('#') {
@@ -179,6 +208,8 @@ fn split_target(target: &str) -> Result<(Option<&str>, &str, Option<&str>), Reje
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const END: &[u8] = b"\r\n\r\n";
 const NOT_HTTP: &str = "This is not an HTTP request; a WebSocket begins with one.";
+const UNEXPECTED_PROXY_HEADER: &str = "This is a PROXY protocol header, but it is not taken from this address; \
+    [data] proxy_protocol_from names those from which it is.";
 const HTTP_VERSION: &str = "A WebSocket begins with HTTP/1.1.";
 
 #[cfg(test)]

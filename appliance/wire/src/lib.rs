@@ -1,6 +1,7 @@
 //! WebSocket, both directions, without a socket: bytes in, bytes out.
 //!
 //! - [`handshake`] reads the opening handshake (RFC 6455 section 4.2) and writes the answer, `101` or a refusal;
+//! - [`proxy`] reads what a balancer says before it (PROXY protocol);
 //! - [`Inbound`] turns a client's bytes into events, unmasking them in place (sections 5, 6.2, 7.4 and 8.1);
 //! - [`frame`] writes what a server sends (section 5.2): never masked, hence the same bytes for every subscriber;
 //! - [`close`] names the close codes (section 7.4, and our own);
@@ -19,6 +20,7 @@ mod inbound;
 pub mod json;
 pub mod limits;
 mod mask;
+pub mod proxy;
 
 pub use inbound::{Event, Flow, Inbound, InboundError};
 pub use limits::InboundLimits;

@@ -4,6 +4,10 @@
 /// thousand. Longer: refused with 431.
 pub const HEAD_LEN_MAX: usize = 8 * 1024;
 
+/// Empty lines before a request line. RFC 9112 section 2.2 asks for one at least, since some clients send it after a
+/// body. More: refused with 400.
+pub const LEADING_LINES_MAX: usize = 4;
+
 /// Header fields of an opening handshake. More: refused with 431.
 pub const HEADERS_MAX: usize = 64;
 

@@ -252,7 +252,7 @@ impl Worker {
         match state {
             State::Closing => self.linger(index),
             State::Open => self.served_whole(index),
-            State::Free | State::Handshake | State::Lingering => {}
+            State::Free | State::Preface | State::Handshake | State::Lingering => {}
         }
     }
 

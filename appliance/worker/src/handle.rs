@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -11,7 +12,9 @@ use fanblade_net::Engine;
 use fanblade_ring::{Reader, Sleeper, Waker};
 
 use crate::batching::Batching;
+use crate::forwarded::ClientHeader;
 use crate::limits::Limits;
+use crate::networks::Networks;
 use crate::stats::WorkerStats;
 use crate::worker::Worker;
 
@@ -26,6 +29,14 @@ pub struct WorkerConfig {
     pub limits: Limits,
     /// `Origin` values that are admitted, exactly as a browser sends them; empty: every origin.
     pub origins: Vec<String>,
+    /// Peers whose connections begin with a PROXY protocol header. There it must be; nobody else's is taken.
+    pub proxy_protocol_from: Networks,
+    /// Peers that are believed who their client is, by `client_header`.
+    pub trusted_proxies: Networks,
+    /// The header in which they say it.
+    pub client_header: ClientHeader,
+    /// Set while a balancer should send nobody here: the answer to `/healthz`. Shared with who knows.
+    pub unready: Arc<AtomicBool>,
     /// Busy microseconds before it sleeps when there is nothing to do.
     pub spin_us: u32,
     /// Which subjects' frames may wait for more; the first entry that selects a subject counts.
@@ -37,7 +48,7 @@ pub struct WorkerConfig {
 /// What a worker can be told.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Accept no more; flush what every session is owed, close each, and end.
+    /// Answer 503 to who comes; flush what every session is owed, close each, and end.
     Drain {
         /// 1001 (stop) or 1012 (restart).
         close_code: u16,

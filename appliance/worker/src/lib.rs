@@ -7,8 +7,8 @@
 //! `fanout` (ring → groups → sends), `batching` (frames that wait for each other), `directory` (subjects, filters,
 //! groups), `session` (the slab), `catchup` (sessions that are behind), `replay` (snapshots and history after a
 //! subscription), `requests` and `protocol` (what clients ask), `upgrade` and `address` (opening handshake),
-//! `lifecycle` (sessions begin, fall behind, close), `last_words` (after a panic), `timers`, `stats`, `closes`,
-//! `limits`.
+//! `forwarded` and `networks` (clients behind proxies), `lifecycle` (sessions begin, fall behind, close), `last_words`
+//! (after a panic), `timers`, `stats`, `closes`, `limits`.
 
 mod address;
 mod batching;
@@ -16,10 +16,12 @@ mod catchup;
 mod closes;
 mod directory;
 mod fanout;
+mod forwarded;
 mod handle;
 mod last_words;
 mod lifecycle;
 mod limits;
+mod networks;
 mod protocol;
 mod replay;
 mod requests;
@@ -33,8 +35,10 @@ mod worker;
 
 pub use batching::Batching;
 pub use closes::Closes;
+pub use forwarded::ClientHeader;
 pub use handle::{Command, WorkerConfig, WorkerEnd, WorkerHandle, spawn};
 pub use limits::{Limits, REQUEST_SKIPPED_LEN_MAX, request_len};
+pub use networks::{Network, Networks};
 pub use protocol::Mode;
 pub use session::{bytes_in_group, bytes_in_slab, bytes_per_idle_session};
 pub use stats::{Kind, LatencyHistogram, LatencySnapshot, Word, WorkerStats};

@@ -19,9 +19,15 @@ impl Worker {
         self.stats.accepted.add(1);
         self.stats.sessions.add(1);
         let is_full = self.sessions.open() >= self.config.limits.sessions_max || self.draining.is_some();
-        self.sessions.begin(index, peer, self.now_ms);
+        let session = self.sessions.begin(index, peer, self.now_ms);
+        if self.config.proxy_protocol_from.contains(peer.ip()) {
+            session.state = State::Preface;
+        }
         if is_full {
             self.stats.refused_capacity.add(1);
+            if let Some(draining) = &mut self.draining {
+                draining.refused.insert(index);
+            }
             self.end_with_bytes(index, crate::upgrade::AT_CAPACITY.as_bytes());
         } else {
             self.arm(index, self.now_ms + u64::from(self.config.limits.handshake_ms_max));
@@ -39,6 +45,7 @@ impl Worker {
             self.arm(index, now_ms + self.silence_ms_max(index));
         }
         match state {
+            State::Preface => self.preface(index, bytes),
             State::Handshake => self.upgrade(index, bytes),
             State::Open => self.requests(index, bytes),
             State::Free | State::Closing | State::Lingering => {}
@@ -106,7 +113,7 @@ impl Worker {
         let has_ended = session.has_ended;
         match session.state {
             State::Free => return,
-            State::Handshake => {
+            State::Preface | State::Handshake => {
                 self.stats.handshake_timeouts.add(1);
                 return self.drop_session(index);
             }
@@ -395,6 +402,9 @@ impl Worker {
         self.leave_group(index);
         self.wheel.disarm(&mut self.sessions, index);
         self.sessions.end(index);
+        if let Some(draining) = &mut self.draining {
+            draining.refused.remove(&index);
+        }
         self.stats.sessions.sub(1);
         self.actions.push(Action::Close(SessionId(index)));
     }
@@ -407,7 +417,7 @@ impl Worker {
         for index in self.sessions.indices() {
             let Some(session) = self.sessions.find(index) else { continue };
             match session.state {
-                State::Handshake => self.drop_session(index),
+                State::Preface | State::Handshake => self.drop_session(index),
                 State::Open => {
                     if code == close::RESTART {
                         let reconnect_in_ms = spread(index, self.epoch_generation, reconnect_ms_max);

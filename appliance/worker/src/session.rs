@@ -18,6 +18,8 @@ use crate::timers::{Linked, Links};
 pub(crate) enum State {
     /// No session here.
     Free,
+    /// Its PROXY header has not come whole.
+    Preface,
     /// Its upgrade request has not come whole.
     Handshake,
     /// A WebSocket session.
@@ -61,8 +63,10 @@ pub(crate) struct Session {
 /// What a session owes or waits for. Boxed, pooled, and present only while needed.
 #[derive(Default)]
 pub(crate) struct Extra {
-    /// The upgrade request so far.
+    /// The PROXY header or the upgrade request so far.
     pub(crate) head: Vec<u8>,
+    /// Bytes of a PROXY header's end that have not come, and are not looked at.
+    pub(crate) head_skip: usize,
     /// Bytes of `head` that were searched for its end.
     pub(crate) head_scanned: usize,
     /// The rest of a torn frame, replies, notices, replayed frames: owed before any frame of the ring.
@@ -166,10 +170,19 @@ impl Session {
         }
     }
 
-    /// The client's address.
+    /// The client's address, or that of the nearest proxy which does not say whom it serves.
     pub(crate) fn peer(&self) -> SocketAddr {
         let ip = Ipv6Addr::from(self.peer_ip);
         SocketAddr::new(ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4), self.peer_port)
+    }
+
+    /// It is known better now who the client is.
+    pub(crate) fn set_peer(&mut self, peer: SocketAddr) {
+        self.peer_ip = match peer.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+            IpAddr::V6(ip) => ip.octets(),
+        };
+        self.peer_port = peer.port();
     }
 
     /// Is it behind its worker's cursor?
@@ -205,6 +218,7 @@ impl Extra {
     /// Does it hold anything at all?
     fn is_idle(&self) -> bool {
         self.head.is_empty()
+            && self.head_skip == 0
             && self.out.is_empty()
             && self.behind.is_none()
             && self.replay.is_none()
@@ -220,6 +234,7 @@ impl Extra {
     fn clear(&mut self) {
         self.head.clear();
         self.head.shrink_to(EXTRA_BYTES_KEPT);
+        self.head_skip = 0;
         self.head_scanned = 0;
         self.out.clear();
         self.out.shrink_to(EXTRA_BYTES_KEPT);
@@ -262,11 +277,7 @@ impl Sessions {
         self.open += 1;
         session.state = State::Handshake;
         session.received_ms = now_ms;
-        session.peer_ip = match peer.ip() {
-            IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
-            IpAddr::V6(ip) => ip.octets(),
-        };
-        session.peer_port = peer.port();
+        session.set_peer(peer);
         session
     }
 

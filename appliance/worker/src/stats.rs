@@ -74,6 +74,10 @@ worker_stats! {
     refused_capacity: Counter, "Connections answered 503: sessions_max.";
     handshake_rejected: Counter, "Upgrade requests refused, plain HTTP included.";
     left_without_request: Counter, "Connections ended by the client before an upgrade request was whole.";
+    health_checks: Counter, "Requests for /healthz or /readyz on the data port.";
+    proxied: Counter, "Connections whose PROXY header named the client.";
+    proxy_header_errors: Counter, "Connections refused for the lack of a right PROXY header.";
+    forwarded_unclear: Counter, "Upgrades whose Forwarded or X-Forwarded-For could not be read or contradict each other.";
     handshake_timeouts: Counter, "Connections closed at handshake_ms_max.";
     origin_refused: Counter, "Upgrade requests answered 403: Origin not allowed.";
     subscribe_timeouts: Counter, "Sessions closed at subscribe_ms_max.";

@@ -1,6 +1,6 @@
 //! The worker's loop: sockets, timers, those who are behind, then the ring.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -79,6 +79,8 @@ pub(crate) struct Draining {
     pub(crate) deadline_ms: u64,
     /// Sessions have been told.
     pub(crate) announced: bool,
+    /// Connections that came since, and are about to go. Nobody waits for them.
+    pub(crate) refused: HashSet<u32>,
 }
 
 impl Worker {
@@ -219,9 +221,11 @@ impl Worker {
                     self.tell_all(engine, &text, true)?;
                 }
                 Command::Drain { close_code, reconnect_ms_max, deadline_ms } => {
-                    engine.pause_accepting();
+                    // Who comes now is answered 503: a balancer that asks learns it at once, and asks elsewhere.
                     let deadline_ms = self.now_ms + u64::from(deadline_ms);
-                    self.draining = Some(Draining { close_code, reconnect_ms_max, deadline_ms, announced: false });
+                    let refused = HashSet::new();
+                    self.draining =
+                        Some(Draining { close_code, reconnect_ms_max, deadline_ms, announced: false, refused });
                 }
             }
         }
@@ -267,11 +271,12 @@ impl Worker {
     fn is_drained(&mut self) -> bool {
         let Some(draining) = &self.draining else { return false };
         let over = self.now_ms >= draining.deadline_ms;
+        let refused = draining.refused.len();
         // The fan-out lets nothing wait any more.
         if !draining.announced && (self.reader.tail() == self.cursor || over) {
             self.announce_drain();
         }
-        self.sessions.open() == 0 || over
+        self.sessions.open() as usize <= refused || over
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -52,6 +53,7 @@ impl Workers {
         engine: EngineKind,
         listeners: Vec<Listener>,
         writer: &mut Writer,
+        unready: &Arc<AtomicBool>,
     ) -> anyhow::Result<Workers> {
         let limits = super::limits(&config.limits);
         let ring = writer.fd().try_clone_to_owned().context("the ring's descriptor")?;
@@ -64,6 +66,10 @@ impl Workers {
                 cpu: *cpu,
                 limits: limits.clone(),
                 origins: config.data.allowed_origins.get_ref().clone(),
+                proxy_protocol_from: config.data.proxy_protocol_from.get_ref().iter().copied().collect(),
+                trusted_proxies: config.data.trusted_proxies.get_ref().iter().copied().collect(),
+                client_header: config.data.client_header,
+                unready: Arc::clone(unready),
                 // A thread that shares its CPU must not burn it.
                 spin_us: cpu.and_then(|_| u32::try_from(*config.data.spin_us.get_ref()).ok()).unwrap_or(0),
                 batching: super::batching(&config.batching),

@@ -13,6 +13,8 @@ pub(super) struct Fields<'a> {
     pub(super) protocols: Vec<&'a str>,
     pub(super) origin: Option<&'a str>,
     pub(super) authorization: Option<&'a str>,
+    pub(super) x_forwarded_for: Vec<&'a str>,
+    pub(super) forwarded: Vec<&'a str>,
     host: Option<&'a str>,
     key: Option<&'a str>,
     version: Option<&'a str>,
@@ -46,6 +48,10 @@ impl<'a> Fields<'a> {
             } else if is("sec-websocket-protocol") {
                 // Section 11.3.4: it may appear several times, which is the same as one with all the values.
                 fields.add_protocols(text(header)?)?;
+            } else if is("x-forwarded-for") {
+                fields.x_forwarded_for.push(text_or_mark(header));
+            } else if is("forwarded") {
+                fields.forwarded.push(text_or_mark(header));
             } else if is("transfer-encoding") {
                 fields.has_body = true;
             } else if is("content-length") {
@@ -57,11 +63,18 @@ impl<'a> Fields<'a> {
         Ok(fields)
     }
 
+    /// Nothing of an upgrade at all: somebody with a browser or curl, or a balancer that asks how we are.
+    pub(super) fn is_plain(&self) -> bool {
+        !self.has_upgrade && self.key.is_none()
+    }
+
+    /// The answer to them.
+    pub(super) fn page(&self, path: &str) -> Rejection {
+        Rejection::page(self.host, path, self.accepts_html)
+    }
+
     /// Section 4.2.1, items 3 to 6, in the order in which the answers help most.
     pub(super) fn check_upgrade(&self) -> Result<(), Rejection> {
-        if !self.has_upgrade && self.key.is_none() {
-            return Err(Rejection::page(self.host, self.accepts_html));
-        }
         if !self.has_upgrade {
             return Err(Rejection::new(426, "The header Upgrade: websocket is missing; a proxy may have removed it."));
         }
@@ -130,6 +143,11 @@ fn once<'a>(slot: &mut Option<&'a str>, header: &Header<'a>, twice: &'static str
 
 fn text<'a>(header: &Header<'a>) -> Result<&'a str, Rejection> {
     std::str::from_utf8(header.value).map_err(|_| Rejection::new(400, "A header's value is not text."))
+}
+
+/// A value that is not ours to refuse: what is no text can be no address either.
+fn text_or_mark<'a>(header: &Header<'a>) -> &'a str {
+    std::str::from_utf8(header.value).unwrap_or("?")
 }
 
 /// The elements of a list; RFC 9110 section 5.6.1.2 has empty ones ignored.

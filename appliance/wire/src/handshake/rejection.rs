@@ -10,7 +10,9 @@ pub struct Rejection {
     /// One sentence for the log and the body: what is wrong, and where it helps, what would be right.
     pub reason: &'static str,
     page: Option<Page>,
-    is_bodiless: bool,
+    /// Of a plain GET or HEAD, which asks for no upgrade.
+    path: Option<Box<str>>,
+    is_head: bool,
 }
 
 /// How to use the port, for somebody who asked it for a page.
@@ -23,7 +25,18 @@ struct Page {
 impl Rejection {
     /// A refusal with a status and one sentence; also for the caller's own: an origin, a token, a path, no capacity.
     pub fn new(status: u16, reason: &'static str) -> Rejection {
-        Rejection { status, reason, page: None, is_bodiless: false }
+        Rejection { status, reason, page: None, path: None, is_head: false }
+    }
+
+    /// What a plain GET or HEAD asks for: somebody who serves something there answers
+    /// [`with`](Rejection::with).
+    pub fn plain_path(&self) -> Option<&str> {
+        self.path.as_deref()
+    }
+
+    /// Another answer to the same request.
+    pub fn with(self, status: u16, text: &'static str) -> Rejection {
+        Rejection { status, reason: text, page: None, ..self }
     }
 
     /// Appends the whole response.
@@ -34,6 +47,7 @@ impl Rejection {
             None => (format!("{}\n", self.reason), "text/plain"),
         };
         let (phrase, fields) = match self.status {
+            200 => ("OK", ""),
             400 => ("Bad Request", ""),
             // RFC 9110 section 15.5.2: it must say how to authenticate.
             401 => ("Unauthorized", "WWW-Authenticate: Bearer\r\n"),
@@ -59,21 +73,22 @@ impl Rejection {
             body.len(),
         );
         out.extend_from_slice(head.as_bytes());
-        if !self.is_bodiless {
+        // RFC 9110 section 9.3.2.
+        if !self.is_head {
             out.extend_from_slice(body.as_bytes());
         }
     }
 
     /// The answer to a plain GET. Its examples name the host that was asked, if that is harmless text.
-    pub(super) fn page(host: Option<&str>, is_html: bool) -> Rejection {
+    pub(super) fn page(host: Option<&str>, path: &str, is_html: bool) -> Rejection {
         let host = host.filter(|host| is_authority(host)).unwrap_or("blade.example").into();
         let reason = "This is Fanblade's WebSocket data port; the request does not ask for an upgrade.";
-        Rejection { page: Some(Page { host, is_html }), ..Rejection::new(426, reason) }
+        Rejection { page: Some(Page { host, is_html }), path: Some(path.into()), ..Rejection::new(426, reason) }
     }
 
-    /// A response to HEAD has none (RFC 9110 section 9.3.2).
-    pub(super) fn without_body(self, is_bodiless: bool) -> Rejection {
-        Rejection { is_bodiless, ..self }
+    /// The same, in answer to a HEAD of this path.
+    pub(super) fn of_head(self, path: &str) -> Rejection {
+        Rejection { path: Some(path.into()), is_head: true, ..self }
     }
 }
 

@@ -171,7 +171,7 @@ fn wrong_fields() {
 
 #[test]
 fn not_http() {
-    assert_eq!(status("\r\n\r\n"), 400);
+    assert_eq!(status(&"\r\n".repeat(LEADING_LINES_MAX + 1)), 400);
     assert_eq!(status("{\"op\":\"subscribe\"}"), 400);
     assert_eq!(status("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), 505);
     let Head::Reject(tls) = parse(&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01], 0) else { panic!() };
@@ -236,6 +236,72 @@ fn a_hostile_host_does_not_reach_the_page() {
             assert!(page.contains("ws://blade.example/v1/stream"), "{page}");
         }
     }
+}
+
+#[test]
+fn empty_lines_before_the_request_are_skipped_up_to_a_limit() {
+    for count in 0..=LEADING_LINES_MAX {
+        let head = "\r\n".repeat(count) + EXAMPLE;
+        for cut in 0..head.len() {
+            let outcome = parse(&head.as_bytes()[..cut], cut.saturating_sub(1));
+            assert!(matches!(outcome, Head::Incomplete), "{count} lines, cut at {cut}: {outcome:?}");
+        }
+        assert_eq!(upgrade(&head).head_len, head.len());
+        let Head::Upgrade(upgrade) = parse(head.as_bytes(), head.len() - 1) else { panic!("{count}") };
+        assert_eq!((upgrade.head_len, upgrade.path), (head.len(), "/chat"));
+    }
+    assert_eq!(status(&("\r\n".repeat(LEADING_LINES_MAX + 1) + EXAMPLE)), 400);
+    for wrong in ["\n", "\r\r\n", "\r\n\n", " \r\n"] {
+        assert_eq!(status(&format!("{wrong}{EXAMPLE}")), 400, "{}", wrong.escape_debug());
+    }
+}
+
+#[test]
+fn schemes_may_be_in_capitals() {
+    for target in ["HTTP://server.example.com/chat", "Ws://server.example.com/chat", "WSS://server.example.com/chat"] {
+        let head = EXAMPLE.replace("/chat", target);
+        let upgrade = upgrade(&head);
+        assert_eq!((upgrade.path, upgrade.host), ("/chat", "server.example.com"), "{target}");
+    }
+    assert_eq!(status(&EXAMPLE.replace("/chat", "FTP://server.example.com/chat")), 400);
+}
+
+#[test]
+fn a_proxy_header_that_is_not_expected_is_told_as_one() {
+    for header in ["PROXY TCP4 1.2.3.4 1.2.3.4 1 1\r\n", "\r\n\r\n\0\r\nQUIT\n!\x11\0\x0c012345678901"] {
+        let rejection = rejection(&format!("{header}{EXAMPLE}"));
+        assert!(rejection.status == 400 && rejection.reason.contains("proxy_protocol_from"), "{rejection:?}");
+    }
+}
+
+#[test]
+fn what_proxies_say_of_the_client_is_handed_on_in_its_order() {
+    let headers = "Connection: Upgrade\r\nx-forwarded-for: 1.1.1.1, 2.2.2.2\r\nForwarded: for=3.3.3.3\r\nX-Forwarded-For: 4.4.4.4";
+    let head = EXAMPLE.replace("Connection: Upgrade", headers);
+    assert_eq!(upgrade(&head).x_forwarded_for, ["1.1.1.1, 2.2.2.2", "4.4.4.4"]);
+    assert_eq!(upgrade(&head).forwarded, ["for=3.3.3.3"]);
+    assert!(upgrade(EXAMPLE).forwarded.is_empty());
+}
+
+#[test]
+fn a_plain_request_can_be_answered_by_its_path() {
+    for (request, path) in [
+        ("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", "/healthz"),
+        ("HEAD /healthz?x=1 HTTP/1.1\r\nHost: x\r\n\r\n", "/healthz"),
+        ("GET /healthz HTTP/1.0\r\n\r\n", "/healthz"),
+        ("GET http://x/healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "/healthz"),
+        ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "/"),
+    ] {
+        let plain = rejection(request);
+        assert_eq!(plain.plain_path(), Some(path), "{request}");
+        let answer = response(&plain.with(200, "ok"));
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\nConnection: close\r\n"), "{answer}");
+        assert!(answer.contains("Content-Length: 3\r\n"), "{answer}");
+        assert!(answer.ends_with(if request.starts_with("HEAD") { "\r\n\r\n" } else { "\r\n\r\nok\n" }), "{answer}");
+    }
+    let upgrade = EXAMPLE.replace("GET /chat", "HEAD /chat");
+    assert_eq!(rejection(&upgrade).status, 405);
+    assert_eq!(rejection("POST /healthz HTTP/1.1\r\nHost: x\r\n\r\n").plain_path(), None);
 }
 
 proptest! {

@@ -31,13 +31,23 @@ pub(crate) struct BladeConfig {
     pub(crate) origins: Vec<String>,
     pub(crate) batching: Vec<Batching>,
     pub(crate) listen: ListenOptions,
+    /// What else there is to be configured.
+    pub(crate) worker: WorkerConfig,
 }
 
 impl Default for BladeConfig {
     fn default() -> Self {
         let (origins, batching) = (Vec::new(), Vec::new());
         let listen = ListenOptions { sndbuf_bytes: Some(64 * 1024), ..ListenOptions::default() };
-        Self { limits: Limits::default(), index_len: 1 << 17, lane_len: 1 << 26, origins, batching, listen }
+        Self {
+            limits: Limits::default(),
+            index_len: 1 << 17,
+            lane_len: 1 << 26,
+            origins,
+            batching,
+            listen,
+            worker: WorkerConfig::default(),
+        }
     }
 }
 
@@ -58,12 +68,8 @@ impl Blade {
         writer.add_waker(waker.clone());
         let listener = listen("127.0.0.1:0".parse().unwrap(), &config.listen).unwrap();
         let address = listener.local_addr();
-        let worker_config = WorkerConfig {
-            limits: config.limits,
-            origins: config.origins,
-            batching: config.batching,
-            ..Default::default()
-        };
+        let worker_config =
+            WorkerConfig { limits: config.limits, origins: config.origins, batching: config.batching, ..config.worker };
         let is_uring = engine == "uring";
         let worker = spawn(worker_config, writer.open_reader().unwrap(), sleeper, waker, move |sleeper| {
             let config = EngineConfig { sessions_max: 20_000, waker: Some(sleeper.fd()) };
