@@ -87,6 +87,8 @@ pub(crate) struct DataConfig {
     pub(crate) notsent_lowat: Bytes,
     /// Of a worker with a CPU of its own, before it sleeps.
     pub(crate) spin_us: Spanned<u64>,
+    /// From the order to stop, which is seen in `/readyz`, to the end of the first session.
+    pub(crate) drain_delay_ms: Spanned<Millis>,
 }
 
 /// `[admin]`: metrics, health and the live page.
@@ -294,6 +296,7 @@ impl Config {
         in_range(&self.data.spin_us, 0, 1_000, "microseconds")?;
         // Healthy threads rest for up to a second, and a machine may be busy.
         in_range(&map(&self.admin.stalled_ms, |millis| millis.0), 2_000, 3_600_000, "milliseconds")?;
+        in_range(&map(&self.data.drain_delay_ms, |millis| millis.0), 0, 600_000, "milliseconds")?;
         if *self.admin.listen.get_ref() == self.data.listen && self.data.listen.port() != 0 {
             let message = format!("{} is the data address already", self.data.listen);
             return fault(&self.admin.listen, message, "give the admin port another number");
@@ -619,6 +622,7 @@ impl Default for DataConfig {
             backlog: unplaced(65_535),
             notsent_lowat: Bytes(16 << 10),
             spin_us: unplaced(50),
+            drain_delay_ms: unplaced(Millis(0)),
         }
     }
 }

@@ -16,8 +16,8 @@ impl Interrupt {
         let flag = Arc::new(AtomicBool::new(false));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         let entered = runtime.enter();
-        let (mut interrupt, mut terminate, mut hangup) =
-            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let mut hangup = if is_hangup_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
         drop(entered);
         let seen = Arc::clone(&flag);
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -25,7 +25,7 @@ impl Interrupt {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
-                    _ = hangup.recv() => {}
+                    _ = async { hangup.as_mut()?.recv().await }, if hangup.is_some() => {}
                 }
             });
             seen.store(true, Relaxed);
@@ -36,4 +36,12 @@ impl Interrupt {
     pub(crate) fn has_come(&self) -> bool {
         self.0.load(Relaxed)
     }
+}
+
+/// Whoever started us (nohup) wants SIGHUP to be ignored. Watching it would undo that.
+pub(crate) fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    // Bit n - 1 is signal n.
+    mask.is_some_and(|mask| mask & 1 << (libc::SIGHUP - 1) != 0)
 }

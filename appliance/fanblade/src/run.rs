@@ -6,6 +6,8 @@ mod kernel;
 pub(crate) mod log;
 mod panics;
 mod ports;
+mod signals;
+mod stop;
 mod threads;
 mod workers;
 
@@ -23,8 +25,8 @@ use fanblade_net::{ListenOptions, Listener};
 use fanblade_ring::Writer;
 use fanblade_worker::{Batching, Command, Limits};
 use futures_util::FutureExt as _;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::time::sleep_until;
 
 use crate::admin::AdminThread;
 use crate::blade::{Blade, KernelView, Recent, SequencerShared, WorkerView, lock};
@@ -36,11 +38,13 @@ use crate::vitals::{Pulse, Turns, Vital};
 use kernel::Kernel;
 use log::Log;
 pub(crate) use ports::refused as refused_port;
+use signals::{Signals, Stop};
 use threads::Plan;
 use workers::Workers;
 
 /// Options given here go before those of the configuration file.
 #[derive(Debug, clap::Args)]
+#[command(after_help = SIGNALS)]
 pub(crate) struct Args {
     /// Configuration file (TOML); every key has a default
     #[arg(long, value_name = "FILE")]
@@ -138,6 +142,9 @@ async fn run(config: &Config, log: &Log) -> anyhow::Result<()> {
     let data = listeners.first().context("no worker")?.local_addr();
     let admin_listener = ports::admin(*config.admin.listen.get_ref()).await?.into_std()?;
 
+    // From here on there may be somebody who has to be told.
+    let drain_delay = Duration::from_millis(config.data.drain_delay_ms.get_ref().0);
+    let mut signals = Signals::watch(log.clone(), drain_delay).context("the signals' thread")?;
     let mut writer = Writer::create(&ring_config(config), &feed.calendar.epoch(sequencer::unix_ns(), 0, ""))
         .context("cannot make the ring")?;
     let mut kernel = Kernel::start(&config.ebpf, data, &listeners)?;
@@ -186,16 +193,25 @@ async fn run(config: &Config, log: &Log) -> anyhow::Result<()> {
         AdminThread::start(admin_listener, Arc::clone(&blade), &config.admin).context("the admin port's thread")?;
     banner(&blade, admin.address())?;
 
-    let mut signals = Signals::new()?;
     let mut control =
         Control { blade: &blade, kernel, workers, sequencer: Some(sequencer), history: Vec::new(), pulse, unready };
     let mut ticker = tokio::time::interval(TICK);
+    let mut ending = None;
     let served = AssertUnwindSafe(async {
         loop {
+            let due: Option<Instant> = ending.map(|(_, due)| due);
             tokio::select! {
                 _ = ticker.tick() => control.tick()?,
                 Some(text) = noticed.recv() => control.workers.tell_all(&Command::Notice(text)),
-                stop = signals.next() => return Ok(stop),
+                stop = signals.next() => match ending {
+                    None if !drain_delay.is_zero() => ending = Some((stop, control.begin_end(drain_delay))),
+                    None => return Ok(stop),
+                    // Whoever asks again does not want to wait.
+                    Some((stop, _)) => return Ok(stop),
+                },
+                () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => {
+                    return Ok(ending.map_or(Stop::Down, |(stop, _)| stop));
+                }
                 () = admin.until_ended() => return Err("the admin port's thread has ended"),
             }
         }
@@ -209,11 +225,12 @@ async fn run(config: &Config, log: &Log) -> anyhow::Result<()> {
     if let Some(broken) = broken {
         tracing::error!("{broken}: the blade cannot go on");
     }
-    control.stop(stop, &mut signals).await;
+    let is_whole = control.stop(stop, &mut signals).await;
     admin.stop().await;
     tracing::info!("stopped");
     match broken {
-        None => Ok(()),
+        None if is_whole => Ok(()),
+        None => bail!("stopped, but not everything has ended; the log says what"),
         Some(broken) => bail!("{broken}; sessions were told to come again (1012), and the log says why"),
     }
 }
@@ -286,64 +303,12 @@ impl Control<'_> {
         }
     }
 
-    /// Publishes no more, lets every worker send what it owes and say goodbye, and waits for all of it; a second signal
-    /// ends the waiting.
-    async fn stop(mut self, stop: Stop, signals: &mut Signals) {
+    /// Serves on, but is not ready any more, so that a balancer sends nobody else; returns when that is over.
+    fn begin_end(&self, delay: Duration) -> Instant {
         self.blade.stopping.store(true, Relaxed);
         self.unready.store(true, Relaxed);
-        if let Some(sequencer) = self.sequencer.take() {
-            sequencer.stop();
-        }
-        let (close_code, reconnect_ms_max) = match stop {
-            Stop::Down => (fanblade_wire::close::GOING_AWAY, 0),
-            Stop::Restart => (fanblade_wire::close::RESTART, RECONNECT_MS_MAX),
-        };
-        let sessions: u64 = self.workers.stats().map(|stats| stats.sessions.value()).sum();
-        tracing::info!("stopping: {sessions} sessions are told {close_code}; once more to stop at once");
-        self.workers.tell_all(&Command::Drain { close_code, reconnect_ms_max, deadline_ms: DRAIN_MS_MAX });
-        while !self.workers.are_finished() {
-            tokio::select! {
-                () = tokio::time::sleep(DRAIN_STEP) => {}
-                _ = signals.next() => {
-                    tracing::warn!("stopping at once");
-                    self.workers.tell_all(&Command::Stop);
-                }
-            }
-        }
-        self.workers.join();
-    }
-}
-
-/// How to end.
-#[derive(Debug, Clone, Copy)]
-enum Stop {
-    /// For good, as far as clients are concerned: 1001.
-    Down,
-    /// A successor is coming: 1012, and each client is told when to return.
-    Restart,
-}
-
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-    restart: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            restart: signal(SignalKind::user_defined2())?,
-        })
-    }
-
-    async fn next(&mut self) -> Stop {
-        tokio::select! {
-            _ = self.terminate.recv() => Stop::Down,
-            _ = self.interrupt.recv() => Stop::Down,
-            _ = self.restart.recv() => Stop::Restart,
-        }
+        tracing::info!("not ready any more; the end begins in {} ms, or when asked once more", delay.as_millis());
+        Instant::now() + delay
     }
 }
 
@@ -465,6 +430,11 @@ fn banner(blade: &Blade, admin: SocketAddr) -> std::io::Result<()> {
     Ok(())
 }
 
+const SIGNALS: &str = "Signals:
+  SIGTERM, SIGINT  stop: subscribers get what they are owed, then close code 1001; once more: at once
+  SIGUSR2          stop because a successor is started: code 1012, and when to come back
+  SIGHUP           started from a terminal: stop, for it has gone; else nothing but a line of the log";
+
 /// How often the load of the workers is published to the kernel, and the threads are looked after.
 const TICK: Duration = Duration::from_millis(100);
 /// Latencies are shown over the last `HISTORY_STEP` × `HISTORY_LEN_MAX`.
@@ -472,8 +442,3 @@ const HISTORY_STEP: Duration = Duration::from_secs(1);
 const HISTORY_LEN_MAX: usize = 10;
 /// Notices of the feed that wait for the control thread. More are counted as lost.
 const NOTICES_MAX: usize = 65_536;
-/// How long sessions may take to be told and to take what they are owed.
-const DRAIN_MS_MAX: u32 = 10_000;
-const DRAIN_STEP: Duration = Duration::from_millis(5);
-/// Over which time clients spread their return after a restart.
-const RECONNECT_MS_MAX: u32 = 5_000;

@@ -47,13 +47,22 @@ pub(crate) struct SequencerHandle {
 }
 
 impl SequencerHandle {
-    /// Tells it to end, and waits. What it has published stays.
-    pub(crate) fn stop(self) {
+    /// Tells it to end. What it has published stays.
+    pub(crate) fn stop(&self) {
         self.stop.store(true, Relaxed);
         self.thread.thread().unpark();
+    }
+
+    /// Waits for its end.
+    pub(crate) fn join(self) {
         if self.thread.join().is_err() {
             tracing::error!("the sequencer's thread panicked on its way out");
         }
+    }
+
+    /// Has its thread ended?
+    pub(crate) fn has_ended(&self) -> bool {
+        self.thread.is_finished()
     }
 
     /// It ends by itself only if it panics, or its feed's own thread does.

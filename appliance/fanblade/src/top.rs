@@ -53,6 +53,7 @@ pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
 
 fn watch(mut state: State, news: &Receiver<News>) -> anyhow::Result<ExitCode> {
     let interrupt = Interrupt::watch().context("signals")?;
+    screen::end_with_terminal().context("threads")?;
     let mut screen = Screen::open().context("the terminal")?;
     loop {
         news.try_iter().for_each(|news| state.take(news));

@@ -128,13 +128,20 @@ impl Workers {
         self.places.iter().all(|place| place.handle.is_finished())
     }
 
-    /// Waits for the ends of all.
-    pub(super) fn join(self) {
+    /// Takes note of their ends. False: one has not ended, and goes with the process.
+    #[must_use]
+    pub(super) fn join(self) -> bool {
+        let mut is_whole = true;
         for (index, place) in self.places.into_iter().enumerate() {
-            if let Err(error) = place.handle.join() {
+            if !place.handle.is_finished() {
+                let sessions = place.handle.stats().sessions.value();
+                tracing::error!("worker {index} has not ended; its {sessions} sessions end with the process");
+                is_whole = false;
+            } else if let Err(error) = place.handle.join() {
                 tracing::error!("worker {index}: {error}");
             }
         }
+        is_whole
     }
 }
 

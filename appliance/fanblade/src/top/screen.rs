@@ -1,7 +1,10 @@
 //! The terminal: taken at the start, given back however the program ends.
 
 use std::io::{self, stdout};
+use std::os::fd::AsFd as _;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::execute;
 use ratatui::{DefaultTerminal, Frame};
@@ -28,6 +31,22 @@ impl Screen {
         self.terminal.draw(picture)?;
         Ok(())
     }
+}
+
+/// Ends the program when its terminal has gone: there is nothing to give back, and what reads keys would go on reading
+/// nothing for ever. SIGHUP says so as well, but not to everybody.
+pub(super) fn end_with_terminal() -> io::Result<()> {
+    let watch = || loop {
+        // Asked for nothing, it waits for the end alone.
+        let terminal = stdout();
+        let mut terminal = [PollFd::new(terminal.as_fd(), PollFlags::empty())];
+        match poll(&mut terminal, PollTimeout::NONE) {
+            Ok(_) if terminal[0].any() == Some(true) => std::process::exit(0),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return,
+        }
+    };
+    std::thread::Builder::new().name("terminal".to_owned()).spawn(watch).map(drop)
 }
 
 impl Drop for Screen {

@@ -115,6 +115,20 @@ impl Blade {
         self.until(words, |_| self.log().contains(words));
     }
 
+    /// The same, where the admin port does not answer any more.
+    pub fn until_logged_alone(&self, words: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.log().contains(words) {
+            assert!(Instant::now() < deadline, "{words}: not within {PATIENCE:?}:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Its end, if it has come.
+    pub fn try_wait(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// The answer of the admin port: status line and headers, body.
     pub fn get(&self, path: &str) -> (String, String) {
         http(self.admin, path)

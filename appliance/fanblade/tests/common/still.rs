@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 use super::PATIENCE;
 
 /// A thread that stands still until this is dropped. All calls are the test's own thread's.
-pub struct Still(libc::pid_t);
+pub struct Still {
+    tid: libc::pid_t,
+    is_first: bool,
+}
 
 impl Still {
     /// Stops the thread of this name of a child of ours; the first of a process is called as the program.
@@ -31,7 +34,20 @@ impl Still {
             assert!(Instant::now() < deadline, "{name} does not stop");
             std::thread::sleep(Duration::from_millis(1));
         }
-        Still(tid)
+        Still { tid, is_first: tid.cast_unsigned() == pid }
+    }
+}
+
+impl Still {
+    /// Takes note of its end: until then its process has not ended for anybody else either.
+    pub fn reap(&self) {
+        // The first thread's end is that of the process, which its parent asks for anyway.
+        if self.is_first {
+            return;
+        }
+        let mut status = 0;
+        // SAFETY: `status` lives.
+        unsafe { libc::waitpid(self.tid, &raw mut status, libc::__WALL | libc::WNOHANG) };
     }
 }
 
@@ -39,7 +55,7 @@ impl Drop for Still {
     fn drop(&mut self) {
         let null = std::ptr::null_mut::<libc::c_void>();
         // SAFETY: no address is taken or given. Where the thread has gone meanwhile there is nothing to let go.
-        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.0, null, null) };
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.tid, null, null) };
     }
 }
 

@@ -4,11 +4,12 @@ use std::io;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fanblade_feed::{Condition, Event, Feed, FeedCounters, FeedError, Line, Poll, QueueFeed};
 use tokio::sync::watch;
 
+use super::limits::END_MS_MAX;
 use super::listener::Listener;
 use super::server::{self, Shared};
 use super::state::StateFile;
@@ -40,7 +41,11 @@ impl PublisherFeed {
         let thread = std::thread::Builder::new().name("publishers".to_owned()).spawn({
             let shared = Arc::clone(&shared);
             runtime.spawn(pulse.keep_beating());
-            move || runtime.block_on(server::serve(accepting, shared, Arc::new(state), seq_end, stopped))
+            move || {
+                runtime.block_on(server::serve(accepting, shared, Arc::new(state), seq_end, stopped));
+                // A write of the state may be stuck for ever.
+                runtime.shutdown_background();
+            }
         })?;
         Ok(Self { queue: Some(queue), stop: Some(stop), thread: Some(thread), shared })
     }
@@ -93,8 +98,17 @@ impl Drop for PublisherFeed {
             stop.send_replace(true);
         }
         self.queue.take();
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+        let Some(thread) = self.thread.take() else { return };
+        let deadline = Instant::now() + Duration::from_millis(END_MS_MAX);
+        while !thread.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(END_STEP);
+        }
+        if !thread.is_finished() {
+            tracing::error!("the publishers' thread has not ended within {END_MS_MAX} ms");
+        } else if thread.join().is_err() {
             tracing::error!("the publishers' thread panicked");
         }
     }
 }
+
+const END_STEP: Duration = Duration::from_millis(2);

@@ -5,6 +5,17 @@
 /// At a million records a second it is written every second.
 pub(super) const RESERVE_NUMBERS: u64 = 1 << 20;
 
+/// Numbers end here: it is the largest that the state file can hold (TOML). At a million records a second it takes
+/// 292,000 years; a file that is nearly there was not written by a blade, and is refused.
+pub(super) const SEQ_END_MAX: u64 = i64::MAX as u64;
+
+/// How long the end waits for the state to be written, in milliseconds. Then the next start leaves out the numbers that
+/// were reserved; it is told.
+pub(super) const STATE_WRITE_MS_MAX: u64 = 2_000;
+
+/// How long the end waits for the publishers' thread, in milliseconds: for its farewell, for the state, and a little.
+pub(super) const END_MS_MAX: u64 = FAREWELL_MS_MAX + STATE_WRITE_MS_MAX + 1_000;
+
 /// Connections that have not said yet who they are. More wait in the kernel's queue; each has `handshake_ms_max`.
 pub(super) const GREETINGS_MAX: usize = 64;
 

@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use super::connection;
-use super::limits::{FAREWELL_MS_MAX, GREETINGS_MAX, RESERVE_NUMBERS};
+use super::limits::{FAREWELL_MS_MAX, GREETINGS_MAX, RESERVE_NUMBERS, STATE_WRITE_MS_MAX};
 use super::lines::{LineCounters, Lines};
 use super::listener::Accepting;
 use super::numbering;
@@ -158,15 +158,30 @@ pub(super) async fn serve(
         tracing::info!("some publishers did not listen to the end");
         tasks.shutdown().await;
     }
-    // It ends with the queue, but may be writing still.
+    // What it is writing, if it is, comes first.
     if let Some(ahead) = ahead {
-        let _ = ahead.await;
+        ahead.abort();
     }
-    let next_seq = sender.taken() + 1;
-    match state.write(next_seq) {
-        Ok(()) => tracing::debug!("the numbering stops before {next_seq}"),
-        Err(error) => tracing::error!("the numbering will go on with a leap: {error}"),
-    }
+    write_down(&state, sender.taken() + 1).await;
+}
+
+/// Writes down where the numbering stops, if the disk answers.
+async fn write_down(state: &Arc<StateFile>, next_seq: u64) {
+    let limit = Duration::from_millis(STATE_WRITE_MS_MAX);
+    let written = tokio::task::spawn_blocking({
+        let state = Arc::clone(state);
+        move || state.write(next_seq)
+    });
+    let fault = match tokio::time::timeout(limit, written).await {
+        Ok(Ok(Ok(()))) => return tracing::debug!("the numbering stops before {next_seq}"),
+        Ok(Ok(Err(error))) => error.to_string(),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("the disk has not answered within {STATE_WRITE_MS_MAX} ms"),
+    };
+    tracing::error!(
+        "that the numbering stops before {next_seq} could not be written: {fault}. The next start leaves out up to \
+         {RESERVE_NUMBERS} numbers that were reserved; subscribers see that as a gap, and none is used twice"
+    );
 }
 
 fn pass_panic_on(ended: Result<(), JoinError>) {

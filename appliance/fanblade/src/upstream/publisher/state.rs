@@ -6,10 +6,14 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use fanblade_feed::Session;
 use nix::fcntl::{Flock, FlockArg};
 use serde::Deserialize;
+
+use super::limits::{RESERVE_NUMBERS, SEQ_END_MAX};
+use crate::blade::lock;
 
 /// The open file, locked against other blades; or, without a path, a numbering that nobody will remember.
 #[derive(Debug)]
@@ -17,6 +21,8 @@ pub(super) struct StateFile {
     place: Option<Place>,
     session: Session,
     epoch: String,
+    /// One write at a time, in the order of the calls: one may be stuck.
+    writing: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -75,7 +81,7 @@ impl StateFile {
             Ok(text) => {
                 let (epoch, next) = parse(path, &text)?;
                 tracing::info!("epoch {epoch} goes on at {next}");
-                Ok((StateFile { place: Some(place), session: session(&epoch), epoch }, next))
+                Ok((StateFile { place: Some(place), session: session(&epoch), epoch, writing: Mutex::default() }, next))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let state = StateFile::begin(Some(place));
@@ -98,7 +104,7 @@ impl StateFile {
             bits /= 32;
         }
         let epoch = format!("{PREFIX}{id}");
-        StateFile { place, session: session(&epoch), epoch }
+        StateFile { place, session: session(&epoch), epoch, writing: Mutex::default() }
     }
 
     pub(super) fn epoch(&self) -> &str {
@@ -117,6 +123,7 @@ impl StateFile {
     /// Remembers that all numbers below `next` may have been used. Returns when that is on the disk.
     pub(super) fn write(&self, next: u64) -> io::Result<()> {
         let Some(Place { path, .. }) = &self.place else { return Ok(()) };
+        let _writing = lock(&self.writing);
         let new = beside(path, "new");
         let mut file = File::create(&new)?;
         write!(file, "{HEADING}epoch = \"{}\"\nnext = {next}\n", self.epoch)?;
@@ -138,6 +145,9 @@ fn parse(path: &Path, text: &str) -> Result<(String, u64), StateError> {
         && epoch.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     if !is_epoch {
         return Err(corrupt(format!("`{}` is not an epoch", epoch.escape_debug())));
+    }
+    if next > SEQ_END_MAX - RESERVE_NUMBERS {
+        return Err(corrupt(format!("`next` is {next}: behind it there are not enough numbers left")));
     }
     if next == 0 {
         return Err(corrupt("numbers begin with 1, `next` is 0".to_owned()));
