@@ -135,6 +135,7 @@ pub(crate) struct LimitsConfig {
     pub(crate) message_len_max: Option<Spanned<Bytes>>,
     pub(crate) subscriptions_max: Option<Spanned<u64>>,
     pub(crate) requests_per_s_max: Option<Spanned<u64>>,
+    pub(crate) pieces_per_s_max: Option<Spanned<u64>>,
     pub(crate) handshake_ms_max: Option<Spanned<Millis>>,
     pub(crate) subscribe_ms_max: Option<Spanned<Millis>>,
     pub(crate) ping_interval_ms: Option<Spanned<Millis>>,
@@ -374,6 +375,9 @@ impl LimitsConfig {
         number(&self.sessions_max, 1 << 24, "sessions of one worker")?;
         number(&self.subscriptions_max, 1 << 16, "subscriptions of one session")?;
         number(&self.requests_per_s_max, 65_535, "requests a second")?;
+        if let Some(pieces) = &self.pieces_per_s_max {
+            in_range(pieces, 100, 65_534, "pieces a second")?;
+        }
         bytes(&self.message_len_max, 256, fanblade_worker::REQUEST_SKIPPED_LEN_MAX)?;
         bytes(&self.control_bytes_max, 4_096, 1 << 30)?;
         millis(&self.handshake_ms_max, 100)?;

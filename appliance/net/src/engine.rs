@@ -97,9 +97,10 @@ pub struct Counters {
     pub received_bytes: u64,
     /// Times that a receive found no buffer and was started again (io_uring only).
     pub receive_starved: u64,
-    /// Times that a session used up its share of a poll and had to wait for the next (epoll only: io_uring does this
-    /// by itself).
+    /// Times that a session used up its share of a poll and had to wait for the next.
     pub receive_requeued: u64,
+    /// Polls that ended at their limit of bytes or events, with more to be received.
+    pub polls_cut: u64,
     /// Completions that found their queue full and took the kernel's slow way (io_uring only).
     pub completions_overflowed: u64,
     /// Rings in use (io_uring only).

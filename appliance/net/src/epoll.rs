@@ -15,7 +15,9 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use crate::accepting::{AcceptError, Accepting};
 use crate::engine::{Counters, Engine, EngineConfig, Event, FlushStats, IoSlices, SessionId, Unsent};
 use crate::error::NetError;
-use crate::limits::{ACCEPTS_PER_POLL_MAX, EPOLL_EVENTS_MAX, EVENTS_PER_POLL_MAX, RECEIVE_LEN_MAX};
+use crate::limits::{
+    ACCEPTS_PER_POLL_MAX, EPOLL_EVENTS_MAX, EVENTS_PER_POLL_MAX, POLL_RECEIVE_BYTES_MAX, RECEIVE_LEN_MAX,
+};
 use crate::listen::Listener;
 use crate::sys;
 
@@ -43,6 +45,7 @@ pub fn epoll(listener: Listener, config: &EngineConfig<'_>) -> Result<Box<dyn En
         free: Vec::with_capacity(config.sessions_max),
         sessions_max: config.sessions_max,
         ready: VecDeque::new(),
+        bytes_left: 0,
         unsent: Vec::new(),
         stats: FlushStats::default(),
         events: vec![EpollEvent::empty(); EPOLL_EVENTS_MAX],
@@ -64,6 +67,8 @@ struct EpollEngine {
     sessions_max: usize,
     /// Sessions to be looked at in the next poll without an edge of their own.
     ready: VecDeque<(SessionId, u16)>,
+    /// That this poll may still receive.
+    bytes_left: usize,
     unsent: Vec<Unsent>,
     stats: FlushStats,
     events: Vec<EpollEvent>,
@@ -106,8 +111,12 @@ impl Engine for EpollEngine {
         self.arm_listener()?;
         let timeout = if self.ready.is_empty() { self.accepting.cut(timeout) } else { Some(Duration::ZERO) };
         let mut count = self.wait(timeout)?;
-        // What is queued from here on is for the next poll.
+        self.bytes_left = POLL_RECEIVE_BYTES_MAX;
+        // What is queued from here on is for the next poll. Whom the bytes do not suffice for keeps its place.
         for _ in 0..self.ready.len() {
+            if self.bytes_left == 0 {
+                break;
+            }
             let Some((session, generation)) = self.ready.pop_front() else { break };
             self.advance(session, generation, 0, sink);
         }
@@ -127,6 +136,8 @@ impl Engine for EpollEngine {
             }
             left = left.saturating_sub(count);
             if count < self.events.len() || left == 0 {
+                let is_cut = left == 0 || (self.bytes_left == 0 && !self.ready.is_empty());
+                self.counters.polls_cut += u64::from(is_cut);
                 return Ok(());
             }
             count = self.wait(Some(Duration::ZERO))?;
@@ -258,8 +269,12 @@ impl EpollEngine {
             slot.flags &= !WANTS_WRITABLE;
             sink(Event::Writable { session });
         }
-        if slot.flags & READABLE == 0 || slot.flags & (PAUSED | ENDED) != 0 {
+        // Who is queued has had its share of this poll, or its turn comes in the next.
+        if slot.flags & READABLE == 0 || slot.flags & (PAUSED | ENDED | QUEUED) != 0 {
             return;
+        }
+        if self.bytes_left == 0 {
+            return self.queue(session);
         }
         match sys::receive(fd.as_fd(), &mut self.buffer) {
             Ok(0) => {
@@ -267,11 +282,13 @@ impl EpollEngine {
                 sink(Event::Closed { session, error: None });
             }
             Ok(len) => {
-                let more = len == self.buffer.len() || slot.flags & HANGUP != 0;
+                let is_full = len == self.buffer.len();
+                let more = is_full || slot.flags & HANGUP != 0;
                 self.counters.received_bytes += len as u64;
+                self.counters.receive_requeued += u64::from(is_full);
+                self.bytes_left = self.bytes_left.saturating_sub(len);
                 sink(Event::Received { session, bytes: &mut self.buffer[..len] });
                 if more {
-                    self.counters.receive_requeued += 1;
                     self.queue(session);
                 } else {
                     slot.flags &= !READABLE;

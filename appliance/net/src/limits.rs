@@ -1,8 +1,18 @@
 //! The limits of this crate.
 
-/// Bytes of one [`crate::Event::Received`]: the epoll engine's shared read buffer. A session that has more to say waits
-/// for the next poll (`receive_requeued`).
-pub const RECEIVE_LEN_MAX: usize = 64 * 1024;
+/// Bytes that one session is received in one poll, and so of one [`crate::Event::Received`]: the epoll engine's shared
+/// read buffer. A session that has more to say waits for the next poll (`receive_requeued`), so that a flood costs the
+/// others its share and no more.
+pub const RECEIVE_LEN_MAX: usize = 32 * 1024;
+
+/// Receives of one session in one poll of the io_uring engine: its buffers are small. What the kernel has received by
+/// then is reported still, which is less than a ring's buffers hold.
+pub const SESSION_RECEIVES_MAX: u8 = 16;
+const _: () = assert!(SESSION_RECEIVES_MAX as usize * URING_BUFFER_LEN == RECEIVE_LEN_MAX);
+
+/// Bytes that all sessions are received in one poll, give or take a ring's buffers: so much is parsed within a few
+/// milliseconds. Who comes too late for it is first in the next poll, which comes after the sends (`polls_cut`).
+pub const POLL_RECEIVE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Connections accepted in one poll of the epoll engine, and accepts outstanding in the io_uring engine, so that a
 /// storm of new connections does not starve the established ones. The others wait in the backlog.

@@ -1,5 +1,6 @@
 //! What an engine promises, over both of them: each test is written once and run twice.
 
+#[macro_use]
 mod support;
 
 use std::collections::HashMap;
@@ -11,13 +12,6 @@ use std::time::{Duration, Instant};
 use fanblade_net::{ListenOptions, SessionId};
 use nix::sys::eventfd::EventFd;
 use support::*;
-
-macro_rules! over_both_engines {
-    ($($test:ident),* $(,)?) => {
-        mod epoll { $(#[test] fn $test() { super::$test(fanblade_net::epoll) })* }
-        mod uring { $(#[test] fn $test() { super::$test(fanblade_net::uring) })* }
-    };
-}
 
 over_both_engines!(
     accepts_and_echoes,
@@ -35,7 +29,6 @@ over_both_engines!(
     keeps_to_its_capacity,
     the_waker_wakes_it,
     keeps_time,
-    a_flood_starves_nobody,
     one_poll_takes_what_many_have_said,
     a_send_to_a_dead_peer_says_so,
     ids_that_are_not_open_are_ignored,
@@ -505,43 +498,6 @@ fn keeps_time(make: Make) {
         assert!(elapsed >= Duration::from_millis(ms), "{elapsed:?} instead of {ms} ms");
         assert!(elapsed < Duration::from_millis(ms) + PATIENCE / 10, "{elapsed:?} instead of {ms} ms");
     }
-}
-
-fn a_flood_starves_nobody(make: Make) {
-    let mut server = Server::new(make, 4);
-    let (flooder, client) = server.pair();
-    let (polite, mut other) = server.pair();
-    let stopper = client.try_clone().unwrap();
-    let flood = std::thread::spawn(move || {
-        let mut client = client;
-        while client.write_all(&[1; 65_536]).is_ok() {}
-    });
-    let mut flooded = 0;
-    while flooded < 1 << 20 {
-        for got in server.poll(PATIENCE) {
-            let Got::Received(_, bytes) = got else { panic!("{got:?}") };
-            flooded += bytes.len();
-        }
-    }
-    for _ in 0..50 {
-        other.write_all(b"me too").unwrap();
-        until_delivered(std::slice::from_ref(&other));
-        // The flood's share of each poll is bounded, so that few go by.
-        let (mut polls, mut heard) = (0, false);
-        while !heard {
-            for got in server.poll(PATIENCE) {
-                match got {
-                    Got::Received(session, _) if session == flooder => {}
-                    Got::Received(session, bytes) if session == polite => heard = bytes == b"me too",
-                    other => panic!("{other:?}"),
-                }
-            }
-            polls += 1;
-            assert!(polls < 20, "starved");
-        }
-    }
-    stopper.shutdown(Shutdown::Both).unwrap();
-    flood.join().unwrap();
 }
 
 /// A worker that is busy with sending polls seldom; pongs must not wait for many polls, or they come too late.

@@ -37,7 +37,7 @@ pub use batching::Batching;
 pub use closes::Closes;
 pub use forwarded::ClientHeader;
 pub use handle::{Command, WorkerConfig, WorkerEnd, WorkerHandle, spawn};
-pub use limits::{Limits, REQUEST_SKIPPED_LEN_MAX, request_len};
+pub use limits::{Limits, PIECE_LEN, REQUEST_SKIPPED_LEN_MAX, request_len};
 pub use networks::{Network, Networks};
 pub use protocol::Mode;
 pub use session::{bytes_in_group, bytes_in_slab, bytes_per_idle_session};

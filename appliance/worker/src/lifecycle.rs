@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use fanblade_net::{Engine, SessionId, Unsent};
 use fanblade_wire::close;
 use fanblade_wire::frame::{self, Opcode};
+use fanblade_wire::handshake::Rejection;
 
 use crate::closes::NO_FRAME;
 use crate::limits::TURN_SENDS;
@@ -35,8 +36,11 @@ impl Worker {
     }
 
     pub(crate) fn received(&mut self, index: u32, bytes: &mut [u8]) {
-        let now_ms = self.now_ms;
+        let (now_ms, pieces_max) = (self.now_ms, self.config.limits.pieces_per_s_max);
         let Some(session) = self.sessions.find(index) else { return };
+        if session.count_pieces(now_ms, bytes.len()) > pieces_max {
+            return self.too_many_pieces(index);
+        }
         session.received_ms = now_ms;
         let was_pinged = std::mem::take(&mut session.pinged);
         let state = session.state;
@@ -49,6 +53,21 @@ impl Worker {
             State::Handshake => self.upgrade(index, bytes),
             State::Open => self.requests(index, bytes),
             State::Free | State::Closing | State::Lingering => {}
+        }
+    }
+
+    /// Whoever makes us work for single bytes, or for more bytes than anybody has to say here, is let go.
+    fn too_many_pieces(&mut self, index: u32) {
+        let Some(session) = self.sessions.find(index) else { return };
+        let state = session.state;
+        // So many again until it is let go without ceremony: the close frame is to arrive.
+        session.pieces = 0;
+        self.stats.pieces_closed.add(1);
+        match state {
+            State::Handshake => self.reject(index, &Rejection::new(429, "The request comes in too many pieces.")),
+            State::Open => self.begin_close(index, close::TOO_MANY_REQUESTS, "too many pieces in a second"),
+            // It has been told to go and goes on sending; or it is a proxy, which would not understand.
+            State::Free | State::Preface | State::Closing | State::Lingering => self.drop_session(index),
         }
     }
 

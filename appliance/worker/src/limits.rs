@@ -17,8 +17,11 @@ pub struct Limits {
     /// Filters (subjects and patterns) of one session. More are refused with `too_many_subscriptions`;
     /// `requests_refused`.
     pub subscriptions_max: u32,
-    /// Requests and pings of one session in a second; twice that closes the session with 4029; `temper_closed`.
+    /// Requests, pings and pongs of one session in a second; twice that closes the session with 4029; `temper_closed`.
     pub requests_per_s_max: u16,
+    /// Pieces in which one session's bytes come in a second: each receive is one, or several if it is longer than
+    /// [`PIECE_LEN`]. One more closes the session with 4029, or ends it if it is about to close; `pieces_closed`.
+    pub pieces_per_s_max: u16,
     /// Requests that wait while their session is behind; one more closes it with 4029; `temper_closed`. So does more
     /// than twice `subscriptions_max` of subjects in all of them: what a session may have, to be taken back and asked
     /// for again.
@@ -52,6 +55,7 @@ impl Default for Limits {
             fragments_max: 64,
             subscriptions_max: SUBSCRIPTIONS_MAX,
             requests_per_s_max: 50,
+            pieces_per_s_max: 10_000,
             requests_deferred_max: 64,
             handshake_ms_max: 5_000,
             subscribe_ms_max: 30_000,
@@ -84,6 +88,9 @@ const SUBJECT_MARKS_LEN: u64 = 8;
 /// Bytes of a request that is too long, up to which it is dropped and told. A longer one is no mistake of somebody who
 /// subscribes to much, and closes the session with 1009.
 pub const REQUEST_SKIPPED_LEN_MAX: u64 = 16 * 1024 * 1024;
+/// Bytes received that count as one piece. What is received costs by the piece, and so does what is shorter.
+pub const PIECE_LEN: usize = 2_048;
+
 /// Descriptors that one pass takes from the ring. A pass is at most one send for each session, however many there are;
 /// but a worker that lags sends the less, the more of its backlog one pass joins. It must reach over several frames of
 /// each of ten thousand subjects, or there is nothing to join, and the lag grows until the publisher overtakes the

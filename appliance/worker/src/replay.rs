@@ -4,10 +4,11 @@
 //! subscription to forty thousand subjects is answered in steps as its socket takes them, and nobody waits for it.
 
 use fanblade_ring::{Descriptor, NO_INDEX, SubjectId};
+use fanblade_wire::close;
 use fanblade_wire::frame::{self, Opcode};
 
 use crate::directory::NO_FRAME;
-use crate::limits::{REPLAY_STEP_BYTES, REPLY_SUBJECTS_MAX};
+use crate::limits::{CATCHUP_DESCRIPTORS_MAX, REPLAY_STEP_BYTES, REPLY_SUBJECTS_MAX};
 use crate::protocol::{Mode, Resume, SubjectsReply};
 use crate::session::{Replay, Resumed};
 use crate::worker::Worker;
@@ -32,20 +33,26 @@ impl Worker {
         if !replay.is_told {
             self.tell(&mut replay, lane, &mut out);
         }
-        let mut is_over = replay.is_told;
+        let (mut is_over, mut is_outrun) = (replay.is_told, false);
+        let told_len = out.len();
         if replay.is_told && replay.resumed.as_ref().is_some_and(|resumed| resumed.next < replay.until) {
             match self.copy_history(&mut replay, lane, &mut out) {
                 Some(is_complete) => is_over = is_complete,
                 None => {
-                    // Slower than the ring turns: the client can resume from where it got to.
-                    self.stats.slow_evicted.add(1);
-                    return self.drop_session(index);
+                    // The close frame is to go now, while there is room for it: what was copied can be asked for again.
+                    out.truncate(told_len);
+                    is_outrun = true;
                 }
             }
         }
         if let Some(extra) = self.sessions.extra(index) {
             extra.out = out;
-            extra.replay = (!is_over).then_some(replay);
+            extra.replay = (!is_over && !is_outrun).then_some(replay);
+        }
+        if is_outrun {
+            // Slower than the ring turns: the client can resume from where it got to.
+            self.stats.resumes_outrun.add(1);
+            return self.begin_close(index, close::TOO_SLOW, OUTRUN);
         }
         self.make_ready(index);
     }
@@ -135,7 +142,8 @@ impl Worker {
     fn copy_history(&self, replay: &mut Replay, lane: fanblade_ring::Lane, out: &mut Vec<u8>) -> Option<bool> {
         let Some(resumed) = &mut replay.resumed else { return Some(true) };
         let start = out.len();
-        while resumed.next < replay.until && out.len() - start < REPLAY_STEP_BYTES {
+        let end = replay.until.min(resumed.next + CATCHUP_DESCRIPTORS_MAX);
+        while resumed.next < end && out.len() - start < REPLAY_STEP_BYTES {
             let descriptor = self.reader.descriptor(resumed.next).ok()?;
             resumed.next += 1;
             if !descriptor.is_refresh()
@@ -201,6 +209,7 @@ enum Last {
     },
 }
 
+const OUTRUN: &str = "the history left the ring before it was sent: resume after the last frame that came";
 /// Descriptors that one resume request may look at; a history that takes more to prove counts as lost.
 const RESUME_STEPS_MAX: u32 = 65_536;
 /// Frames of one subject walked back over.

@@ -43,7 +43,8 @@ impl Worker {
                     self.say(index, |out| frame::write_frame(out, Opcode::Pong, payload));
                 }
             }
-            Event::Pong(_) => {}
+            // Nothing to answer, but not for nothing either.
+            Event::Pong(_) => drop(self.temper(index)),
             Event::TooLong { is_text: true, len } => {
                 self.stats.requests.add(1);
                 self.stats.requests_too_long.add(1);
@@ -73,23 +74,30 @@ impl Worker {
         if is_open { Flow::Continue } else { Flow::Stop }
     }
 
-    /// Counts a request or ping against the session's rate. Beyond it a request is refused; beyond twice the rate the
-    /// session ends.
+    /// May this request be served, or this ping be answered? If not, it has been refused, or the session ends.
     fn is_within_temper(&mut self, index: u32, text: &str) -> bool {
-        let (now_ms, per_s_max) = (self.now_ms, self.config.limits.requests_per_s_max);
-        let Some(session) = self.sessions.find(index) else { return false };
-        let count = session.count_request(now_ms);
-        if count <= per_s_max {
-            return true;
-        }
-        if count > per_s_max.saturating_mul(2) {
-            self.stats.temper_closed.add(1);
-            self.begin_close(index, close::TOO_MANY_REQUESTS, "too many requests");
-        } else {
-            let message = format!("more than {per_s_max} requests in a second");
+        let temper = self.temper(index);
+        if temper == Temper::Lost {
+            let message = format!("more than {} requests in a second", self.config.limits.requests_per_s_max);
             self.refuse(index, &Refusal::new(protocol::request_id(text), "too_many_requests", message));
         }
-        false
+        temper == Temper::Kept
+    }
+
+    /// Counts a request, ping or pong against the session's rate. Beyond twice the rate the session ends.
+    fn temper(&mut self, index: u32) -> Temper {
+        let (now_ms, per_s_max) = (self.now_ms, self.config.limits.requests_per_s_max);
+        let Some(session) = self.sessions.find(index) else { return Temper::Ended };
+        let count = session.count_request(now_ms);
+        if count <= per_s_max {
+            return Temper::Kept;
+        }
+        if count <= per_s_max.saturating_mul(2) {
+            return Temper::Lost;
+        }
+        self.stats.temper_closed.add(1);
+        self.begin_close(index, close::TOO_MANY_REQUESTS, "too many requests, pings or pongs");
+        Temper::Ended
     }
 
     /// A request, parsed or not; also the subscription in an upgrade's query string.
@@ -230,4 +238,15 @@ impl Worker {
         self.say_text(index, &text);
         self.text = text;
     }
+}
+
+/// How often a session asks for something.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Temper {
+    /// Within its rate.
+    Kept,
+    /// Beyond it.
+    Lost,
+    /// Beyond twice of it: the session ends.
+    Ended,
 }

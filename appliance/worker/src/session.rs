@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use fanblade_ring::Lane;
 use fanblade_wire::Inbound;
 
-use crate::limits::{EXTRA_BYTES_KEPT, EXTRAS_POOLED_MAX};
+use crate::limits::{EXTRA_BYTES_KEPT, EXTRAS_POOLED_MAX, PIECE_LEN};
 use crate::protocol::Request;
 use crate::timers::{Linked, Links};
 
@@ -41,9 +41,10 @@ pub(crate) struct Session {
     pub(crate) member: u32,
     /// Worker milliseconds of the last bytes received.
     pub(crate) received_ms: u64,
-    /// Second in which `requests` were counted.
-    requests_second: u32,
+    /// Second, of some eighteen hours, in which `requests` and `pieces` were counted.
+    counted_second: u16,
     requests: u16,
+    pub(crate) pieces: u16,
     peer_port: u16,
     peer_ip: [u8; 16],
     pub(crate) state: State,
@@ -156,8 +157,9 @@ impl Session {
             group: NO_GROUP,
             member: NOT_MEMBER,
             received_ms: 0,
-            requests_second: 0,
+            counted_second: 0,
             requests: 0,
+            pieces: 0,
             peer_port: 0,
             peer_ip: [0; 16],
             state: State::Free,
@@ -202,15 +204,26 @@ impl Session {
             .is_some_and(|extra| extra.behind.is_some() || extra.replay.is_some() || !extra.deferred.is_empty())
     }
 
-    /// Counts a request or a ping; how many there were in this second.
+    /// Counts a request, ping or pong; how many there were in this second.
     pub(crate) fn count_request(&mut self, now_ms: u64) -> u16 {
-        let second = u32::try_from(now_ms / 1_000).unwrap_or(u32::MAX);
-        if self.requests_second != second {
-            self.requests_second = second;
-            self.requests = 0;
-        }
+        self.begin_second(now_ms);
         self.requests = self.requests.saturating_add(1);
         self.requests
+    }
+
+    /// Counts a receive; how many pieces there were in this second.
+    pub(crate) fn count_pieces(&mut self, now_ms: u64, len: usize) -> u16 {
+        self.begin_second(now_ms);
+        let pieces = u16::try_from(len.div_ceil(PIECE_LEN)).unwrap_or(u16::MAX);
+        self.pieces = self.pieces.saturating_add(pieces);
+        self.pieces
+    }
+
+    fn begin_second(&mut self, now_ms: u64) {
+        let second = u16::try_from(now_ms / 1_000 % (1 << u16::BITS)).unwrap_or(0);
+        if self.counted_second != second {
+            (self.counted_second, self.requests, self.pieces) = (second, 0, 0);
+        }
     }
 }
 

@@ -24,6 +24,11 @@ impl Word {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
     }
 
+    /// Takes over what somebody else has counted.
+    pub(crate) fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+
     /// Takes `n` away.
     pub(crate) fn sub(&self, n: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_sub(n), Relaxed);
@@ -86,7 +91,9 @@ worker_stats! {
     requests: Counter, "Requests received.";
     requests_refused: Counter, "Requests answered with an error.";
     requests_too_long: Counter, "Requests dropped unread: message_len_max.";
-    temper_closed: Counter, "Sessions closed for too many requests, pings or fragments.";
+    temper_closed: Counter, "Sessions closed for too many requests, pings, pongs or fragments.";
+    pieces_closed: Counter, "Sessions closed because their bytes came in too many pieces a second.";
+    resumes_outrun: Counter, "Sessions closed with 4008: their history left the ring before it was sent.";
     protocol_errors: Counter, "Sessions closed for breaking RFC 6455.";
     slow_evicted: Counter, "Sessions closed with 4008: lag_ms_max or control_bytes_max.";
     closed_by_server: Counter, "Close frames sent first by this side.";
@@ -110,6 +117,9 @@ worker_stats! {
     snapshots: Counter, "Snapshot frames sent.";
     panics: Counter, "Times that a worker in this place panicked.";
     restarts: Counter, "Times that a new worker took the place of one that had panicked or failed.";
+    receive_requeued: Counter, "Times that a session had more to say than its share of a look at the sockets.";
+    receive_starved: Counter, "Times that a receive found no buffer and was started again (io_uring).";
+    polls_cut: Counter, "Looks at the sockets that ended at their limit of bytes or events, with more to be received.";
     stalls: Counter, "Times that the worker itself stood still for longer than 500 ms.";
 }
 

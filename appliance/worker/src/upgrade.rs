@@ -97,21 +97,13 @@ impl Worker {
             extra.head_scanned = 0;
         }
         match outcome {
-            Err(rejection) => {
-                let rejection = match rejection.plain_path() {
-                    Some(path) if HEALTH_PATHS.contains(&path) => self.health(rejection),
-                    _ => {
-                        self.stats.handshake_rejected.add(1);
-                        if let Some(session) = self.sessions.find(index) {
-                            tracing::debug!(peer = %session.peer(), "refused: {} {}", rejection.status, rejection.reason);
-                        }
-                        rejection
-                    }
-                };
-                response.clear();
-                rejection.response(&mut response);
-                self.end_with_bytes(index, &response);
-            }
+            Err(rejection) => match rejection.plain_path() {
+                Some(path) if HEALTH_PATHS.contains(&path) => {
+                    let answer = self.health(rejection);
+                    self.answer(index, &answer);
+                }
+                _ => self.reject(index, &rejection),
+            },
             Ok(Admitted { client, lane, head_len, subscription }) => {
                 self.stats.upgraded.add(1);
                 let deadline_ms = self.first_deadline_ms();
@@ -135,6 +127,21 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// No session will be of this connection.
+    pub(crate) fn reject(&mut self, index: u32, rejection: &Rejection) {
+        self.stats.handshake_rejected.add(1);
+        if let Some(session) = self.sessions.find(index) {
+            tracing::debug!(peer = %session.peer(), "refused: {} {}", rejection.status, rejection.reason);
+        }
+        self.answer(index, rejection);
+    }
+
+    fn answer(&mut self, index: u32, answer: &Rejection) {
+        let mut response = Vec::new();
+        answer.response(&mut response);
+        self.end_with_bytes(index, &response);
     }
 
     /// A balancer's question: should connections come here? As `/readyz` of the admin port says it.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant, SystemTime};
 
-use fanblade_net::{Engine, Event, IoSlices, SessionId, Unsent};
+use fanblade_net::{Counters, Engine, Event, IoSlices, SessionId, Unsent};
 use fanblade_ring::{Reader, Sleeper};
 use fanblade_wire::InboundLimits;
 
@@ -140,6 +140,7 @@ impl Worker {
             let timeout = self.timeout();
             let slept = timeout > Duration::ZERO;
             engine.poll(timeout.into(), &mut |event| self.on_event(event))?;
+            self.note(&engine.counters());
             let is_rung = self.sleeper.rise();
             self.tick(slept.then_some(timeout));
             if self.obey_commands(engine)? {
@@ -191,6 +192,13 @@ impl Worker {
         }
         let tick = Duration::from_millis(self.wheel.next_tick_in_ms(self.now_ms));
         wait_max.map_or(tick, |wait_max| tick.min(wait_max))
+    }
+
+    /// Tells what the engine has counted.
+    fn note(&self, counters: &Counters) {
+        self.stats.receive_requeued.set(counters.receive_requeued);
+        self.stats.receive_starved.set(counters.receive_starved);
+        self.stats.polls_cut.set(counters.polls_cut);
     }
 
     /// Microseconds that the worker has been running, its stalls counted.

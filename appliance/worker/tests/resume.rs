@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Blade, BladeConfig, Checker, ENGINES};
+use common::{Blade, BladeConfig, Checker, ENGINES, Received};
 use serde_json::json;
 
 fn resume(subjects: &[&str], epoch: &str, seq: u64, mode: &str) -> String {
@@ -69,6 +69,66 @@ fn what_is_gone_is_said_and_the_snapshot_sent() {
         assert_eq!(client.message()["subjects"][0]["recovered"], true, "{engine}");
         client.send(r#"{"op":"ping"}"#);
         assert_eq!(client.message()["op"], "pong", "{engine}: and nothing is sent");
+    }
+}
+
+#[test]
+fn a_resume_that_is_outrun_ends_with_a_close_frame_that_says_so() {
+    for engine in ENGINES {
+        let config = BladeConfig { index_len: 4_096, lane_len: 1 << 20, ..BladeConfig::default() };
+        let mut blade = Blade::start_with(engine, config);
+        let data = format!("\"{}\"", "x".repeat(300));
+        let mut client = blade.client();
+        for n in 0..2_000u64 {
+            blade.publish(&format!("/X/S{}/bbo", n % 5), &data);
+            if n % 100 == 0 {
+                // The publisher must not overtake the worker itself.
+                blade.wait_read();
+            }
+        }
+        blade.wait_read();
+        // It asks for more than its socket takes, and reads only when that has left the ring; and again.
+        let mut seen = blade.seq - 1_500;
+        for outrun in 1..=3 {
+            client.send(&resume(&["/X/**"], "test-1", seen, "all"));
+            let unsent = blade.stat("unsent");
+            blade.wait_stat("unsent", |n| n > unsent);
+            for n in 0..4_000u64 {
+                blade.publish(&format!("/X/S{}/bbo", n % 5), &data);
+                if n % 100 == 0 {
+                    blade.wait_read();
+                }
+            }
+            let mut frames = 0;
+            let code = loop {
+                match client.receive() {
+                    Received::Text(message) if message["op"] == "subscribed" => {
+                        let recovered = |subject: &serde_json::Value| subject["recovered"] == true;
+                        assert!(message["subjects"].as_array().unwrap().iter().all(recovered), "{engine}: {message}");
+                    }
+                    Received::Text(message) => {
+                        seen += 1;
+                        frames += 1;
+                        assert_eq!(message["q"], seen, "{engine}: out of order");
+                    }
+                    Received::Close(code, reason) => {
+                        assert!(reason.contains("resume after the last frame"), "{engine}: {reason:?}");
+                        break code;
+                    }
+                    other => panic!("{engine}: without a word: {other:?}"),
+                }
+            };
+            assert_eq!(code, 4008, "{engine}");
+            assert!((1..1_500).contains(&frames), "{engine}: {frames}");
+            assert_eq!(client.receive(), Received::End);
+            assert_eq!(blade.stat("resumes_outrun"), outrun);
+            // What it has not got has left the ring by now. The next tries are from where the ring still is.
+            client = blade.client();
+            client.send(&resume(&["/X/**"], "test-1", seen, "all"));
+            assert_eq!(client.message()["subjects"][0]["recovered"], false, "{engine}");
+            client = blade.client();
+            seen = blade.seq - 1_500;
+        }
     }
 }
 

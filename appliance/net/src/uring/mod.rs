@@ -29,7 +29,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use crate::accepting::Accepting;
 use crate::engine::{Counters, Engine, EngineConfig, Event, FlushStats, IoSlices, SessionId, Unsent};
 use crate::error::NetError;
-use crate::limits::{EVENTS_PER_POLL_MAX, URING_ACCEPTS_MAX, URING_SLOTS_MAX};
+use crate::limits::{EVENTS_PER_POLL_MAX, POLL_RECEIVE_BYTES_MAX, URING_ACCEPTS_MAX, URING_SLOTS_MAX};
 use crate::listen::Listener;
 use crate::rlimit;
 use ring::{Context, Ring};
@@ -85,6 +85,8 @@ impl Engine for Uring {
 
     fn poll(&mut self, timeout: Option<Duration>, sink: &mut dyn FnMut(Event<'_>)) -> io::Result<()> {
         self.accept_more();
+        self.rings.iter_mut().for_each(Ring::begin_poll);
+        let bytes_end = self.counters.received_bytes + POLL_RECEIVE_BYTES_MAX as u64;
         let Uring { rings, counters, .. } = self;
         let [first, others @ ..] = &mut rings[..] else { return Ok(()) };
         for ring in &mut *others {
@@ -110,11 +112,17 @@ impl Engine for Uring {
         }
         // The kernel runs some twenty receives of a ring and then returns. Sessions that were accepted together share a
         // ring, and may all say something at once.
-        let mut left = EVENTS_PER_POLL_MAX.saturating_sub(self.report(sink)?);
-        while left > 0 && self.turn_what_is_left()? {
+        let mut left = EVENTS_PER_POLL_MAX;
+        loop {
             left = left.saturating_sub(self.report(sink)?);
+            if left == 0 || self.counters.received_bytes >= bytes_end {
+                self.counters.polls_cut += u64::from(self.rings.iter_mut().any(Ring::has_received));
+                return Ok(());
+            }
+            if !self.turn_what_is_left()? {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     fn send(&mut self, session: SessionId, slices: &IoSlices) {

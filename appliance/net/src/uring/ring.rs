@@ -14,6 +14,7 @@ use super::sys::{Completion, Queue};
 use crate::accepting::AcceptError;
 use crate::engine::{Counters, Event, FlushStats, IoSlices, SessionId, Unsent};
 use crate::error::NetError;
+use crate::limits::SESSION_RECEIVES_MAX;
 use crate::sys::UNSPECIFIED;
 
 pub(super) struct Ring {
@@ -22,6 +23,10 @@ pub(super) struct Ring {
     first_id: u32,
     sessions: Vec<Word>,
     free: Vec<u16>,
+    /// Slots that have received something in this poll.
+    heard: Vec<u16>,
+    /// A receive has found no buffer and waits to be submitted again, now that there are some.
+    is_starved: bool,
     accepts: Accepts,
     batch: Batch,
     /// Completions other than those of sends, to be looked at by the next poll.
@@ -32,7 +37,7 @@ pub(super) struct Ring {
     failure: Option<io::Error>,
 }
 
-/// A session's state: flags in the low byte, its slot's generation in the high half.
+/// A session's state: flags in the low byte, then its receives of this poll, its slot's generation in the high half.
 #[derive(Clone, Copy, Default)]
 struct Word(u32);
 
@@ -51,7 +56,13 @@ const PAUSED: u32 = 1 << 5;
 /// [`Event::Closed`] has been reported.
 const ENDED: u32 = 1 << 6;
 
+/// It has used up its share of this poll.
+const RESTING: u32 = 1 << 7;
+
 const FLAGS: u32 = 0xff;
+/// One receive of this poll.
+const RECEIVE: u32 = 1 << 8;
+const RECEIVES: u32 = 0xff * RECEIVE;
 const REQUESTS: u32 = RECEIVING | WAITING | SHUTTING | CLOSING;
 
 impl Word {
@@ -70,6 +81,10 @@ impl Word {
     /// May report events.
     fn is_live(self) -> bool {
         self.0 & (OPEN | ENDED) == OPEN
+    }
+
+    fn receives(self) -> u8 {
+        (self.0 >> 8) as u8
     }
 
     fn generation(self) -> u16 {
@@ -132,6 +147,8 @@ impl Ring {
             sessions: vec![Word::default(); slots],
             // Taken from the end: the lowest slots first.
             free: (0..slots).rev().map(|slot| slot as u16).collect(),
+            heard: Vec::with_capacity(slots),
+            is_starved: false,
             accepts: Accepts::new(),
             batch: Batch::new(),
             pending: Vec::new(),
@@ -144,7 +161,7 @@ impl Ring {
     /// User memory of a session, and of a ring besides its sessions.
     pub(super) const fn bytes() -> (usize, usize) {
         let completions = crate::limits::URING_COMPLETIONS as usize * size_of::<Completion>();
-        (size_of::<Word>() + size_of::<u16>(), Queue::bytes() + size_of::<Ring>() + completions)
+        (size_of::<Word>() + 2 * size_of::<u16>(), Queue::bytes() + size_of::<Ring>() + completions)
     }
 
     pub(super) fn sessions(&self) -> usize {
@@ -156,6 +173,20 @@ impl Ring {
     }
 
     // ---- Requests ----
+
+    /// Everybody has a whole share again, and who had used it up is received from again.
+    pub(super) fn begin_poll(&mut self) {
+        for at in 0..self.heard.len() {
+            let slot = u32::from(self.heard[at]);
+            let word = &mut self.sessions[slot as usize];
+            let was_resting = word.has(RESTING);
+            word.clear(RESTING | RECEIVES);
+            if was_resting {
+                self.receive(slot);
+            }
+        }
+        self.heard.clear();
+    }
 
     /// Begins one more accept, if there is a slot and a number for it.
     pub(super) fn accept(&mut self, listener: BorrowedFd<'_>) -> bool {
@@ -279,7 +310,7 @@ impl Ring {
     /// Starts receiving, unless it is under way, unwanted or over.
     fn receive(&mut self, slot: u32) {
         let word = self.word(slot);
-        if word.is_live() && !word.has(PAUSED) && !word.has(RECEIVING) {
+        if word.is_live() && word.0 & (PAUSED | RECEIVING | RESTING) == 0 {
             self.sessions[slot as usize].set(RECEIVING);
             self.make_room();
             self.queue.receive(slot, user_data(Kind::Receive, word.generation(), slot));
@@ -383,9 +414,9 @@ impl Ring {
         !self.pending.is_empty() || self.queue.has_work()
     }
 
-    /// Has work besides what it would submit.
+    /// Has work besides what it would submit, or sessions that waited for a buffer.
     pub(super) fn has_received(&mut self) -> bool {
-        !self.pending.is_empty() || self.queue.has_completed()
+        self.is_starved || !self.pending.is_empty() || self.queue.has_completed()
     }
 
     /// Submits, runs completion work, waits at most `timeout`, and collects what has completed.
@@ -394,6 +425,7 @@ impl Ring {
             // Not how it is meant to be called, but no send may be lost or outlive the pass.
             self.submit(Some(&mut *counters))?;
         }
+        self.is_starved = false;
         if timeout != Some(Duration::ZERO) || self.queue.has_work() {
             if self.queue.has_overflowed() {
                 counters.completions_overflowed += 1;
@@ -452,6 +484,7 @@ impl Ring {
                 context.counters.received_bytes += len as u64;
                 let bytes = self.queue.buffers.filled(buffer, len);
                 (context.sink)(Event::Received { session, bytes });
+                self.hear(slot, completion.more(), context.counters);
             }
             self.queue.buffers.provide(buffer);
         }
@@ -467,6 +500,7 @@ impl Ring {
             ..0 | libc::ECANCELED | libc::EINTR | libc::EAGAIN => return self.receive(slot),
             libc::ENOBUFS => {
                 context.counters.receive_starved += 1;
+                self.is_starved = true;
                 return self.receive(slot);
             }
             0 => None,
@@ -474,6 +508,26 @@ impl Ring {
         };
         self.sessions[slot as usize].set(ENDED);
         (context.sink)(Event::Closed { session, error });
+    }
+
+    /// Counts a receive. Who has used up its share is received from no more in this poll, once the kernel has heard of
+    /// it.
+    fn hear(&mut self, slot: u32, more: bool, counters: &mut Counters) {
+        let Some(word) = self.sessions.get_mut(slot as usize) else { return };
+        if word.receives() == 0 {
+            self.heard.push(slot as u16);
+        }
+        if word.receives() < SESSION_RECEIVES_MAX {
+            word.0 += RECEIVE;
+        }
+        if word.receives() == SESSION_RECEIVES_MAX && !word.has(RESTING) {
+            word.set(RESTING);
+            counters.receive_requeued += 1;
+            let target = user_data(Kind::Receive, word.generation(), slot);
+            if more {
+                self.cancel(target);
+            }
+        }
     }
 
     fn accepted(&mut self, accept: usize, completion: Completion, context: &mut Context<'_, '_>) -> io::Result<()> {

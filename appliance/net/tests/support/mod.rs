@@ -1,6 +1,6 @@
 //! What the engines' tests share: an engine with a listener on loopback, polled by hand.
 
-#![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses its own part of this")]
+#![allow(dead_code, unused_macros, clippy::allow_attributes, reason = "each test binary uses its own part of this")]
 
 use std::collections::{HashSet, VecDeque};
 use std::io::Read;
@@ -11,6 +11,14 @@ use std::time::{Duration, Instant};
 use fanblade_net::{
     Engine, EngineConfig, Event, IoSlices, ListenOptions, Listener, NetError, SessionId, Unsent, listen,
 };
+
+/// Each test once for each engine.
+macro_rules! over_both_engines {
+    ($($test:ident),* $(,)?) => {
+        mod epoll { $(#[test] fn $test() { super::$test(fanblade_net::epoll) })* }
+        mod uring { $(#[test] fn $test() { super::$test(fanblade_net::uring) })* }
+    };
+}
 
 /// Every wait of a test ends here.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
