@@ -6,6 +6,7 @@ mod blade;
 mod calendar;
 mod check;
 mod config;
+mod dial;
 mod doctor;
 mod figures;
 mod flows;

@@ -151,7 +151,7 @@ pub enum Trouble<'a> {
     #[error("no snapshot from {server} at attempt {attempt}: {error}; again in {retry_ms} ms")]
     SnapshotFailed {
         /// The GLIMPSE server.
-        server: SocketAddr,
+        server: &'a str,
         /// What happened.
         error: &'a str,
         /// How many there were in a row.
@@ -166,7 +166,7 @@ pub enum Trouble<'a> {
     )]
     NoSnapshot {
         /// The GLIMPSE server.
-        server: SocketAddr,
+        server: &'a str,
         /// How many there were.
         attempts: u32,
     },

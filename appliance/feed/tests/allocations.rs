@@ -85,7 +85,7 @@ fn soupbintcp_allocations() -> u64 {
         client.until_gone();
     });
     let mut feed = SoupbintcpFeed::new(SoupbintcpConfig {
-        servers: vec![server.address],
+        servers: vec![server.address.into()],
         username: *b"User01",
         password: *b"secret    ",
         session: None,

@@ -22,13 +22,13 @@ const SESSION: [u8; 10] = *b"GLIMPSE01 ";
 
 fn config(server: &Server) -> SnapshotConfig {
     let timing = Timing { connect_max: PATIENCE, heartbeat: Duration::from_secs(1), silence_max: PATIENCE };
-    SnapshotConfig { server: server.address, login: LOGIN, timing, duration_max: PATIENCE }
+    SnapshotConfig { server: server.address.into(), login: LOGIN, timing, duration_max: PATIENCE }
 }
 
 /// Polls it to its end, sleeping as it says: messages, and how it ended.
 fn fetch(config: &SnapshotConfig) -> (Vec<Vec<u8>>, Result<Progress, SnapshotError>) {
     let mut messages = Vec::new();
-    let mut snapshot = match Snapshot::start(config, Instant::now()) {
+    let mut snapshot = match Snapshot::start(config, 0, Instant::now()) {
         Ok(snapshot) => snapshot,
         Err(error) => return (messages, Err(error)),
     };
@@ -174,8 +174,24 @@ fn a_server_that_is_not_there() {
     assert!(matches!(end, SnapshotError::Connection(ConnectionError::Connect(_))), "{end}");
     // One that takes connections and never looks at them.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    config.server = listener.local_addr().unwrap();
+    config.server = listener.local_addr().unwrap().into();
     config.timing.silence_max = Duration::from_millis(100);
     let end = fetch(&config).1.unwrap_err();
     assert!(matches!(end, SnapshotError::Connection(ConnectionError::Silent { .. })), "{end}");
+}
+
+#[test]
+fn an_address_that_swallows_requests_is_followed_by_the_next() {
+    let server = Server::start(|_, mut client| {
+        assert_eq!(client.login(), LOGIN);
+        client.accept(&SESSION, 1);
+        client.send_bytes(&snapshot_bytes(3, &end_of_snapshot(7)));
+        client.until_gone();
+    });
+    let hole = soupbintcp::BlackHole::new();
+    let mut config = config(&server);
+    config.server.addresses.insert(0, hole.address);
+    let (got, end) = fetch(&config);
+    assert_eq!(end.unwrap(), Progress::Complete { session: SESSION, next_seq: 7 });
+    assert_eq!(got, messages(3));
 }

@@ -22,7 +22,7 @@ const TUESDAY: Session = *b"TUESDAY   ";
 fn config(servers: &[SocketAddr]) -> SoupbintcpConfig {
     let milliseconds = Duration::from_millis;
     SoupbintcpConfig {
-        servers: servers.to_vec(),
+        servers: servers.iter().copied().map(Into::into).collect(),
         username: *b"User01",
         password: *b"secret    ",
         session: None,
@@ -376,6 +376,27 @@ fn servers_are_taken_in_turn() {
 }
 
 #[test]
+fn all_addresses_of_a_server_have_their_turn_at_once() {
+    let server = Server::start(|_, mut client: Client| {
+        let from = client.login().sequence;
+        client.accept(&MONDAY, from);
+        client.send_bytes(&messages(from, from + 1));
+    });
+    let hole = common::BlackHole::new();
+    let mut config = config(&[server.address]);
+    // Nothing comes of waiting for the first address.
+    config.timing.connect_max = PATIENCE;
+    config.servers[0].addresses.insert(0, hole.address);
+    config.servers[0].name = "feed.test:1".to_owned();
+    let mut play = Play::new(config);
+    // A lost connection is made again, beginning with the other address.
+    play.until_said("6 m6");
+    assert_eq!(&play.messages()[..7], expected("MONDAY", 1, 6));
+    let is_end = |trouble: &&str| *trouble == "disconnected: feed.test:1: the server closed the connection";
+    assert!(play.troubles().iter().all(is_end), "{:?}", play.troubles());
+}
+
+#[test]
 fn a_session_that_changed_meanwhile_is_had_from_its_beginning() {
     // What the server says to a client that asks for the rest of a session which is over: it has another, or it has
     // not got that one. Both are allowed.
@@ -503,7 +524,10 @@ fn a_server_that_takes_no_connection_blocks_nobody() {
             feed.wait(Duration::from_millis(20));
         }
     }
-    assert_eq!(trouble.unwrap(), format!("!disconnected: {address}: cannot connect: no answer within 300 ms"));
+    assert_eq!(
+        trouble.unwrap(),
+        format!("!disconnected: {address}: cannot connect: {address}: no answer within 300 ms")
+    );
     assert!(idle > 1, "it came back meanwhile");
 }
 

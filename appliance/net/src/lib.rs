@@ -3,11 +3,12 @@
 //!
 //! [`uring()`] is the default: direct descriptors, so that the process's limit of descriptors is no limit of sessions,
 //! and one system call for a batch of sends. [`epoll()`] serves where io_uring is forbidden or old.
-//! [`datagram`] is the other side: packets of a feed, by multicast or unicast.
+//! [`datagram`] is the other side: packets of a feed, by multicast or unicast. [`dial`] connects to others.
 
 mod accepting;
 pub mod affinity;
 pub mod datagram;
+pub mod dial;
 mod engine;
 mod epoll;
 mod error;

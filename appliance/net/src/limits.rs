@@ -68,3 +68,11 @@ pub const DATAGRAM_LEN_MAX: usize = 9_216;
 
 /// Sockets that one [`crate::datagram::wait`] looks at; those beyond wake nobody.
 pub const WAIT_SOCKETS_MAX: usize = 32;
+
+/// Addresses of a name that one attempt to connect tries, a quarter of a second apart. Those beyond have their turn in
+/// later attempts.
+pub const DIAL_ADDRESSES_MAX: usize = 16;
+
+/// How long an address is waited for before the next has its turn, too, in milliseconds: RFC 8305's recommendation
+/// (section 8).
+pub const DIAL_STAGGER_MS: u64 = 250;

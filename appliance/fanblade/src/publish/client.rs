@@ -7,14 +7,12 @@ use fanblade_feed::publisher::{Frames, Hello, Request};
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{self, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use super::replies::Replies;
-
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+use crate::dial::{self, CONNECT_MAX, ConnectError, Dialer, OpenError, Socket};
 
 /// The writing half.
 pub(super) enum Writing {
@@ -33,8 +31,8 @@ pub(super) async fn connect(address: &str, name: &str, token: &str) -> anyhow::R
         Some(("ws" | "http", rest)) => websocket(rest, name, token).await,
         Some((scheme, _)) => bail!("`{scheme}://` is not supported; write HOST:PORT, unix:PATH or ws://HOST:PORT"),
         None => {
-            let stream = TcpStream::connect(address).await.map_err(|error| explain(address, &error))?;
-            stream.set_nodelay(true)?;
+            let dialer = Dialer::of(address).with_context(|| format!("cannot connect to {address}"))?;
+            let stream = dialer.connect(CONNECT_MAX).await.map_err(|error| unreachable(address, &error))?;
             let (read, write) = stream.into_split();
             greet(address, read, write, name, token).await
         }
@@ -62,9 +60,9 @@ async fn websocket(rest: &str, name: &str, token: &str) -> anyhow::Result<(Writi
     if !token.is_empty() {
         request.headers_mut().insert("Authorization", format!("Bearer {token}").parse().context("the token")?);
     }
-    let (socket, _) = tokio_tungstenite::connect_async(request).await.map_err(|error| match error {
-        tungstenite::Error::Io(error) => explain(host, &error),
-        tungstenite::Error::Http(response) => {
+    let (socket, _) = dial::websocket(request, None, CONNECT_MAX).await.map_err(|error| match error {
+        OpenError::Connect(error) => unreachable(host, &error),
+        OpenError::Handshake(tungstenite::Error::Http(response)) => {
             let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
             anyhow::anyhow!("{url} answered {}: {}", response.status(), body.trim())
         }
@@ -76,11 +74,19 @@ async fn websocket(rest: &str, name: &str, token: &str) -> anyhow::Result<(Writi
 
 fn explain(address: &str, error: &io::Error) -> anyhow::Error {
     match error.kind() {
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => anyhow::anyhow!(
-            "nothing listens at {address}; is a blade running with the feed `publisher`? Its address is printed at its start"
-        ),
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => nobody(address),
         _ => anyhow::anyhow!("cannot connect to {address}: {error}"),
     }
+}
+
+fn unreachable(address: &str, error: &ConnectError) -> anyhow::Error {
+    if error.is_refused() { nobody(address) } else { anyhow::anyhow!("cannot connect to {address}: {error}") }
+}
+
+fn nobody(address: &str) -> anyhow::Error {
+    anyhow::anyhow!(
+        "nothing listens at {address}; is a blade running with the feed `publisher`? Its address is printed at its start"
+    )
 }
 
 impl Writing {

@@ -1,6 +1,5 @@
 //! The connections of `fanblade subscribe`.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use hdrhistogram::Histogram;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -19,6 +19,7 @@ use crate::out;
 use super::Mode;
 use super::checker::{Checker, Control, Frame};
 use super::report::{Quantiles, Totals};
+use crate::dial::{self, CONNECT_MAX, OpenError};
 
 /// What each connection is to do.
 #[derive(Debug)]
@@ -108,8 +109,9 @@ async fn connection(
     mut stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<Seen> {
     let permit = opening.acquire().await.context("opening")?;
-    let (mut socket, _) =
-        tokio_tungstenite::connect_async(&plan.url).await.map_err(|error| explain(&plan.url, error))?;
+    let opening = plan.url.as_str().into_client_request().with_context(|| plan.url.clone())?;
+    let opened = dial::websocket(opening, None, CONNECT_MAX).await;
+    let (mut socket, _) = opened.map_err(|error| explain(&plan.url, error))?;
     socket.send(Message::text(request(plan))).await.with_context(|| format!("cannot subscribe at {}", plan.url))?;
     let mut seen =
         Seen { totals: Totals { connections: 1, ..Totals::default() }, ages: histogram(), first: None, last: None };
@@ -236,12 +238,12 @@ fn is_data(text: &str) -> bool {
 }
 
 /// What stands in the way of a connection, in words that help.
-fn explain(url: &str, error: tungstenite::Error) -> anyhow::Error {
+fn explain(url: &str, error: OpenError) -> anyhow::Error {
     match error {
-        tungstenite::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+        OpenError::Connect(error) if error.is_refused() => {
             anyhow::anyhow!("nothing listens at {url}; is the blade running? Its data port is printed when it starts")
         }
-        tungstenite::Error::Http(response) => {
+        OpenError::Handshake(tungstenite::Error::Http(response)) => {
             let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
             let first = body.lines().find(|line| !line.trim().is_empty()).unwrap_or("").trim().to_owned();
             anyhow::anyhow!("{url} answered {} in place of a WebSocket: {first}", response.status())

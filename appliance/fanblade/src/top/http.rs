@@ -1,8 +1,11 @@
 //! One GET of the admin port.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::time::{Duration, Instant};
+
+use fanblade_net::dial::Dial;
+
+use crate::dial::look_up;
 
 /// Why there is no answer that could be used.
 #[derive(Debug, thiserror::Error)]
@@ -43,16 +46,18 @@ pub(super) fn address(text: &str) -> Result<String, String> {
 pub(super) fn get(address: &str, path: &str, limit: Duration) -> Result<Answer, HttpError> {
     let deadline = Instant::now() + limit;
     let broken = |source: io::Error| match source.kind() {
-        io::ErrorKind::ConnectionRefused => HttpError::Refused(address.to_owned()),
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => HttpError::Late { address: address.to_owned(), limit },
         _ => HttpError::Broken { address: address.to_owned(), source },
     };
-    let targets: Vec<SocketAddr> = address
-        .to_socket_addrs()
-        .map_err(|source| HttpError::Resolve { address: address.to_owned(), source })?
-        .take(ADDRESSES_MAX)
-        .collect();
-    let mut stream = connect(&targets, deadline).map_err(broken)?;
+    let targets =
+        look_up(address, limit).map_err(|source| HttpError::Resolve { address: address.to_owned(), source })?;
+    let dial = Dial::new(&targets, 0, left(deadline).map_err(broken)?, Instant::now()).and_then(Dial::wait);
+    let mut stream = dial.map_err(|error| match error {
+        error if error.is_refused() => HttpError::Refused(address.to_owned()),
+        error if error.is_late() => HttpError::Late { address: address.to_owned(), limit },
+        error => HttpError::Broken { address: address.to_owned(), source: io::Error::other(error) },
+    })?;
+    stream.set_nonblocking(false).map_err(broken)?;
     let is_local = match (stream.local_addr(), stream.peer_addr()) {
         (Ok(here), Ok(there)) => here.ip() == there.ip(),
         _ => false,
@@ -85,18 +90,6 @@ pub(super) fn get(address: &str, path: &str, limit: Duration) -> Result<Answer, 
     }
 }
 
-/// The first of a name's addresses that takes the connection.
-fn connect(targets: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
-    let mut result = Err(io::ErrorKind::NotFound.into());
-    for target in targets {
-        result = TcpStream::connect_timeout(target, left(deadline)?);
-        if result.is_ok() {
-            break;
-        }
-    }
-    result
-}
-
 fn left(deadline: Instant) -> io::Result<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
@@ -104,7 +97,6 @@ fn left(deadline: Instant) -> io::Result<Duration> {
 
 /// 512 workers take a tenth of it. More is refused, for it cannot be a status.
 const BODY_LEN_MAX: usize = 4 << 20;
-const ADDRESSES_MAX: usize = 8;
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,5 @@
 //! Fetching a snapshot.
 
-use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -9,13 +8,13 @@ use nix::poll::PollFlags;
 use super::parse_end_of_snapshot;
 use crate::Session;
 use crate::limits::POLL_MESSAGES_MAX;
-use crate::soupbintcp::{Connection, ConnectionError, LoginRequest, Received, Timing};
+use crate::soupbintcp::{Connection, ConnectionError, Host, LoginRequest, Received, Timing};
 
 /// Where to get a snapshot, and as whom.
 #[derive(Debug, Clone)]
 pub struct SnapshotConfig {
     /// The GLIMPSE server.
-    pub server: SocketAddr,
+    pub server: Host,
     /// What to log in with. Its sequence number should be 1: a snapshot is of use only from its beginning.
     pub login: LoginRequest,
     /// How long connecting and silence may take.
@@ -80,13 +79,14 @@ pub enum SnapshotError {
 }
 
 impl Snapshot {
-    /// Begins to connect.
+    /// Begins to connect. The attempt with number `turn` begins with another of the server's addresses than the one
+    /// before it.
     ///
     /// # Errors
-    /// It is known at once that there is no way to the server.
-    pub fn start(config: &SnapshotConfig, now: Instant) -> Result<Self, SnapshotError> {
+    /// There is no descriptor to be had.
+    pub fn start(config: &SnapshotConfig, turn: usize, now: Instant) -> Result<Self, SnapshotError> {
         Ok(Self {
-            connection: Connection::open(config.server, &config.login, config.timing, now)?,
+            connection: Connection::open(&config.server.addresses, turn, &config.login, config.timing, now)?,
             session: config.login.session,
             duration_max: config.duration_max,
             until: now + config.duration_max,
@@ -135,6 +135,11 @@ impl Snapshot {
     /// Messages passed on so far.
     pub fn messages(&self) -> u64 {
         self.messages
+    }
+
+    /// The server has been reached, and asked.
+    pub fn is_asked(&self) -> bool {
+        self.connection.is_connected()
     }
 
     /// Its socket, to wait for.

@@ -69,7 +69,7 @@ impl Snapshots {
         }
         let failure = match &mut self.state {
             State::Waiting { until } if now < *until => return false,
-            State::Waiting { .. } => match Snapshot::start(&self.config, now) {
+            State::Waiting { .. } => match Snapshot::start(&self.config, self.failures as usize, now) {
                 Ok(snapshot) => {
                     let (snapshot, content, session) = (Box::new(snapshot), Content::default(), receiver.session());
                     self.state = State::Fetching { snapshot, content, session };
@@ -87,7 +87,7 @@ impl Snapshots {
                 let mut is_too_long = false;
                 let progress = snapshot.poll(now, &mut |message, _| is_too_long |= !content.push(message));
                 // Once it is asked for, nothing may be passed on that it does not know of.
-                if snapshot.interest().contains(PollFlags::POLLIN) {
+                if snapshot.is_asked() {
                     receiver.hold();
                 }
                 match progress {
@@ -146,7 +146,7 @@ impl Snapshots {
     fn fail(&mut self, why: &str, receiver: &mut Receiver, now: Instant, sink: &mut dyn FnMut(Event<'_>)) {
         self.failures = self.failures.saturating_add(1);
         let pause = RETRY.pause(self.failures, 1);
-        let (server, attempt) = (self.config.server, self.failures);
+        let (server, attempt) = (self.config.server.name.as_str(), self.failures);
         let retry_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         sink(Event::Trouble(Trouble::SnapshotFailed { server, error: why, attempt, retry_ms }));
         self.state = State::Waiting { until: now + pause };

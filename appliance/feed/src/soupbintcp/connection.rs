@@ -2,12 +2,11 @@
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
+use fanblade_net::dial::{Dial, DialError};
 use nix::poll::PollFlags;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket};
 
 use super::{Inbound, LoginAccepted, LoginRequest, Packet, PacketError, PacketFault, PayloadTooLong, Rejection};
 
@@ -15,7 +14,7 @@ use super::{Inbound, LoginAccepted, LoginRequest, Packet, PacketError, PacketFau
 /// [`Connection::work`], and begins anew if that brought something.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    socket: Socket,
     phase: Phase,
     timing: Timing,
     inbound: Inbound,
@@ -25,6 +24,21 @@ pub struct Connection {
     heard: Instant,
     /// A packet has come since [`Connection::work`] looked at its clock.
     is_heard: bool,
+}
+
+/// Where a server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// As it is called in logs.
+    pub name: String,
+    /// The addresses of that name, which all have their turn.
+    pub addresses: Vec<SocketAddr>,
+}
+
+impl From<SocketAddr> for Host {
+    fn from(address: SocketAddr) -> Host {
+        Host { name: address.to_string(), addresses: vec![address] }
+    }
 }
 
 /// How long things may take.
@@ -66,15 +80,9 @@ pub enum Received<'a> {
 /// How a connection ends, or is not made.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
-    /// The server cannot be reached.
+    /// The server cannot be reached at any of its addresses.
     #[error("cannot connect: {0}")]
-    Connect(#[source] io::Error),
-    /// Nobody answers there.
-    #[error("cannot connect: no answer within {ms} ms")]
-    ConnectTimeout {
-        /// How long it was waited for.
-        ms: u128,
-    },
+    Connect(#[from] DialError),
     /// The server does not let us in.
     #[error("login refused: {0}")]
     Refused(Rejection),
@@ -101,30 +109,37 @@ pub enum ConnectionError {
     Write(#[from] PayloadTooLong),
 }
 
+#[derive(Debug)]
+enum Socket {
+    Connecting(Dial),
+    Connected(TcpStream),
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    Connecting { until: Instant },
+    Connecting,
     LoggingIn,
     LoggedIn,
 }
 
 impl Connection {
-    /// Begins to connect, in order to log in.
+    /// Begins to connect to any of these addresses, in order to log in. The attempt with number `turn` begins with
+    /// another address than the one before it.
     ///
     /// # Errors
-    /// It is known at once that there is no way to `address`.
+    /// There is no descriptor to be had.
     pub fn open(
-        address: SocketAddr,
+        addresses: &[SocketAddr],
+        turn: usize,
         login: &LoginRequest,
         timing: Timing,
         now: Instant,
     ) -> Result<Self, ConnectionError> {
-        let stream = begin_to_connect(address).map_err(ConnectionError::Connect)?;
+        let socket = Socket::Connecting(Dial::new(addresses, turn, timing.connect_max, now)?);
         let mut outbound = Vec::new();
         Packet::LoginRequest(*login).write(&mut outbound)?;
-        let phase = Phase::Connecting { until: now + timing.connect_max };
-        let inbound = Inbound::new();
-        Ok(Self { stream, phase, timing, inbound, outbound, sent: now, heard: now, is_heard: false })
+        let (phase, inbound) = (Phase::Connecting, Inbound::new());
+        Ok(Self { socket, phase, timing, inbound, outbound, sent: now, heard: now, is_heard: false })
     }
 
     /// The next thing of what has come already.
@@ -162,11 +177,9 @@ impl Connection {
     /// # Errors
     /// The connection cannot be made, has ended, or is dead.
     pub fn work(&mut self, now: Instant) -> Result<usize, ConnectionError> {
-        if let Phase::Connecting { until } = self.phase {
-            if !self.is_connected()? {
-                let ms = self.timing.connect_max.as_millis();
-                return if now < until { Ok(0) } else { Err(ConnectionError::ConnectTimeout { ms }) };
-            }
+        if let Socket::Connecting(dial) = &mut self.socket {
+            let Some(stream) = dial.poll(now)? else { return Ok(0) };
+            self.socket = Socket::Connected(stream);
             self.phase = Phase::LoggingIn;
             self.heard = now;
         }
@@ -177,7 +190,8 @@ impl Connection {
             Packet::ClientHeartbeat.write(&mut self.outbound)?;
         }
         self.flush(now)?;
-        match self.stream.read(self.inbound.space()) {
+        let Socket::Connected(stream) = &mut self.socket else { return Ok(0) };
+        match stream.read(self.inbound.space()) {
             Ok(0) => Err(ConnectionError::Closed { is_within_packet: self.inbound.is_within_packet() }),
             Ok(len) => {
                 self.inbound.filled(len);
@@ -196,36 +210,31 @@ impl Connection {
 
     /// When [`Connection::work`] has something to do even if nothing comes.
     pub fn due(&self) -> Instant {
-        match self.phase {
-            Phase::Connecting { until } => until,
-            Phase::LoggingIn => self.heard + self.timing.silence_max,
-            Phase::LoggedIn => (self.sent + self.timing.heartbeat).min(self.heard + self.timing.silence_max),
+        let silent_until = self.heard + self.timing.silence_max;
+        match (&self.socket, self.phase) {
+            (Socket::Connecting(dial), _) => dial.due(),
+            (_, Phase::LoggedIn) => (self.sent + self.timing.heartbeat).min(silent_until),
+            _ => silent_until,
         }
+    }
+
+    /// The server has been reached, and is being talked to.
+    pub fn is_connected(&self) -> bool {
+        self.phase != Phase::Connecting
     }
 
     /// What of its socket to wait for.
     pub fn interest(&self) -> PollFlags {
         match self.phase {
-            Phase::Connecting { .. } => PollFlags::POLLOUT,
-            _ if self.outbound.is_empty() => PollFlags::POLLIN,
-            _ => PollFlags::POLLIN | PollFlags::POLLOUT,
-        }
-    }
-
-    fn is_connected(&self) -> Result<bool, ConnectionError> {
-        if let Some(error) = self.stream.take_error().map_err(ConnectionError::Connect)? {
-            return Err(ConnectionError::Connect(error));
-        }
-        match self.stream.peer_addr() {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
-            Err(error) => Err(ConnectionError::Connect(error)),
+            Phase::LoggingIn | Phase::LoggedIn if !self.outbound.is_empty() => PollFlags::POLLIN | PollFlags::POLLOUT,
+            _ => PollFlags::POLLIN,
         }
     }
 
     fn flush(&mut self, now: Instant) -> Result<(), ConnectionError> {
+        let Socket::Connected(stream) = &mut self.socket else { return Ok(()) };
         while !self.outbound.is_empty() {
-            match self.stream.write(&self.outbound) {
+            match stream.write(&self.outbound) {
                 Ok(len) => {
                     self.outbound.drain(..len);
                     self.sent = now;
@@ -240,34 +249,26 @@ impl Connection {
 
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
+        match &self.socket {
+            Socket::Connecting(dial) => dial.as_fd(),
+            Socket::Connected(stream) => stream.as_fd(),
+        }
     }
 }
 
 /// Says goodbye, if the socket takes it: so the server need not find out by waiting.
 impl Drop for Connection {
     fn drop(&mut self) {
-        if self.phase == Phase::LoggedIn && self.outbound.is_empty() {
+        if let Socket::Connected(stream) = &mut self.socket
+            && self.phase == Phase::LoggedIn
+            && self.outbound.is_empty()
+        {
             let mut goodbye = Vec::new();
             if Packet::LogoutRequest.write(&mut goodbye).is_ok() {
-                let _ = self.stream.write(&goodbye);
+                let _ = stream.write(&goodbye);
             }
         }
     }
-}
-
-/// A socket that connects meanwhile.
-fn begin_to_connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let socket = socket(family, SockType::Stream, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?;
-    match connect(socket.as_raw_fd(), &SockaddrStorage::from(address)) {
-        Ok(()) | Err(Errno::EINPROGRESS | Errno::EINTR) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let stream = TcpStream::from(socket);
-    // Requests are short and must not wait for an acknowledgement.
-    stream.set_nodelay(true)?;
-    Ok(stream)
 }
 
 fn is_transient(error: &io::Error) -> bool {

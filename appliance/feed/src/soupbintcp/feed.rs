@@ -9,7 +9,7 @@ use nix::sys::time::TimeSpec;
 
 use super::catch_up::CatchUp;
 use super::numbering::{Numbering, Unfit};
-use super::{Connection, ConnectionError, LoginRequest, PacketError, Received, Rejection, Retry, Timing};
+use super::{Connection, ConnectionError, Host, LoginRequest, PacketError, Received, Rejection, Retry, Timing};
 use crate::limits::POLL_MESSAGES_MAX;
 use crate::moldudp64::Start;
 use crate::{Condition, Event, Feed, FeedCounters, FeedError, Poll, Session, Stale, Trouble};
@@ -18,7 +18,7 @@ use crate::{Condition, Event, Feed, FeedCounters, FeedError, Poll, Session, Stal
 #[derive(Clone)]
 pub struct SoupbintcpConfig {
     /// Servers of the same messages, taken in turn.
-    pub servers: Vec<SocketAddr>,
+    pub servers: Vec<Host>,
     /// Padded on the right, as in [`LoginRequest`].
     pub username: [u8; 6],
     /// Likewise.
@@ -47,9 +47,10 @@ pub struct SoupbintcpFeed {
 
 /// Of whom one is asked at a time.
 struct Servers {
-    /// With what they are called in logs.
-    all: Vec<(SocketAddr, String)>,
+    all: Vec<Host>,
     at: usize,
+    /// How often it was another one's turn.
+    turns: usize,
 }
 
 enum State {
@@ -76,9 +77,9 @@ enum End {
 impl SoupbintcpFeed {
     /// A feed that connects when it is polled. Without servers it is at its end.
     pub fn new(config: SoupbintcpConfig) -> Self {
-        let all = config.servers.iter().map(|server| (*server, server.to_string())).collect();
+        let all = config.servers.clone();
         Self {
-            servers: Servers { all, at: 0 },
+            servers: Servers { all, at: 0, turns: 0 },
             state: State::Waiting { until: Instant::now() },
             numbering: Numbering::new(config.session, config.start),
             failures: 0,
@@ -87,14 +88,14 @@ impl SoupbintcpFeed {
     }
 
     fn connect(&mut self, now: Instant) -> Result<(), End> {
-        let Some(server) = self.servers.address() else {
+        let Some((addresses, turn)) = self.servers.addresses() else {
             self.state = State::Finished;
             return Ok(());
         };
         let SoupbintcpConfig { username, password, heartbeat_timeout_ms, timing, .. } = self.config;
         let (session, sequence) = self.numbering.request();
         let login = LoginRequest { username, password, session, sequence, heartbeat_timeout_ms };
-        let connection = Connection::open(server, &login, timing, now).map_err(End::Error)?;
+        let connection = Connection::open(addresses, turn, &login, timing, now).map_err(End::Error)?;
         self.state = State::Connected { connection: Box::new(connection), is_in: false, catch_up: None };
         Ok(())
     }
@@ -263,16 +264,19 @@ impl Feed for SoupbintcpFeed {
 }
 
 impl Servers {
-    fn address(&self) -> Option<SocketAddr> {
-        self.all.get(self.at).map(|(address, _)| *address)
+    /// Where to try, and with which of the addresses to begin.
+    fn addresses(&self) -> Option<(&[SocketAddr], usize)> {
+        let turn = self.turns / self.all.len().max(1);
+        self.all.get(self.at).map(|host| (host.addresses.as_slice(), turn))
     }
 
     fn name(&self) -> &str {
-        self.all.get(self.at).map_or("", |(_, name)| name)
+        self.all.get(self.at).map_or("", |host| &host.name)
     }
 
     fn turn(&mut self) {
         self.at = (self.at + 1) % self.all.len().max(1);
+        self.turns = self.turns.wrapping_add(1);
     }
 }
 

@@ -26,7 +26,7 @@ mod numbering;
 mod packet;
 mod retry;
 
-pub use connection::{Connection, ConnectionError, Received, Timing};
+pub use connection::{Connection, ConnectionError, Host, Received, Timing};
 pub use feed::{SoupbintcpConfig, SoupbintcpFeed};
 pub use inbound::Inbound;
 pub use login::{LoginAccepted, LoginRequest, Rejection, padded};

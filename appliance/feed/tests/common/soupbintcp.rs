@@ -120,3 +120,21 @@ pub fn sequenced<'a>(messages: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     }
     bytes
 }
+
+/// A listener whose queue is full: further requests to connect are not answered.
+pub struct BlackHole {
+    pub address: SocketAddr,
+    _listener: socket2::Socket,
+    _queued: TcpStream,
+}
+
+impl BlackHole {
+    pub fn new() -> BlackHole {
+        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let queued = TcpStream::connect(address).unwrap();
+        BlackHole { address, _listener: listener, _queued: queued }
+    }
+}

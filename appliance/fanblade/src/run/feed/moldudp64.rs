@@ -1,6 +1,6 @@
 //! Opening `[feed.moldudp64]`.
 
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -12,7 +12,7 @@ use fanblade_net::datagram::Membership;
 use serde_spanned::Spanned;
 
 use super::OpenFeed;
-use super::soupbintcp::password;
+use super::soupbintcp::{host, password};
 use crate::calendar::{Calendar, Day};
 use crate::config::{self, FeedConfig, Join, LineAddress, Millis};
 use crate::run::interfaces;
@@ -31,12 +31,11 @@ pub(super) fn open(
     for interface in lines.iter().filter_map(|line| line.interface.as_deref()) {
         interfaces::require(interface)?;
     }
-    let servers: Vec<SocketAddr> = settings
-        .requests
-        .get_ref()
-        .iter()
-        .map(|server| resolve("re-request", server))
-        .collect::<anyhow::Result<_>>()?;
+    // Who does not answer is followed by the next, so that each address may be one of its own.
+    let mut servers: Vec<SocketAddr> = Vec::new();
+    for server in settings.requests.get_ref() {
+        servers.extend(host("re-request", server)?.addresses);
+    }
     let snapshots = snapshot_server(settings)?;
     let join = match &settings.join {
         Some(join) => *join.get_ref(),
@@ -108,14 +107,9 @@ fn snapshot_server(settings: &config::Moldudp64Config) -> anyhow::Result<Option<
         silence_max: Duration::from_millis(SILENCE_MS_MAX),
     };
     let duration_max = Duration::from_millis(settings.snapshot_ms_max.get_ref().0);
-    let config = SnapshotConfig { server: resolve("snapshot", server)?, login, timing, duration_max };
+    let config = SnapshotConfig { server: host("snapshot", server)?, login, timing, duration_max };
     let attempts_max = u32::try_from(*settings.snapshot_attempts_max.get_ref()).unwrap_or(u32::MAX);
     Ok(Some(SnapshotServer { config, attempts_max }))
-}
-
-fn resolve(what: &str, server: &str) -> anyhow::Result<SocketAddr> {
-    let mut addresses = server.to_socket_addrs().with_context(|| format!("{what} server `{server}`"))?;
-    addresses.next().with_context(|| format!("{what} server `{server}` has no address"))
 }
 
 /// A GLIMPSE server that does not take a connection by then is down.

@@ -1,18 +1,18 @@
 //! Opening `[feed.soupbintcp]`.
 
-use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use fanblade_feed::SoupbintcpFeed;
 use fanblade_feed::moldudp64::Start;
-use fanblade_feed::soupbintcp::{Retry, SoupbintcpConfig, Timing, padded};
+use fanblade_feed::soupbintcp::{Host, Retry, SoupbintcpConfig, Timing, padded};
 use serde_spanned::Spanned;
 
 use super::OpenFeed;
 use crate::calendar::{Calendar, Day};
 use crate::config::{FeedConfig, Millis, Secret, SoupbintcpStart};
+use crate::dial::{LOOK_UP_MAX, look_up};
 
 /// `server`: from the short form, in place of the configured ones.
 pub(super) fn open(config: &FeedConfig, server: Option<&str>, configured: Option<Day>) -> anyhow::Result<OpenFeed> {
@@ -21,10 +21,7 @@ pub(super) fn open(config: &FeedConfig, server: Option<&str>, configured: Option
     if names.is_empty() {
         bail!("no SoupBinTCP server is named: `servers` in [feed.soupbintcp], or --feed soupbintcp:HOST:PORT");
     }
-    let mut servers = Vec::new();
-    for name in &names {
-        servers.extend(resolve(name)?);
-    }
+    let servers = names.iter().map(|name| host("SoupBinTCP", name)).collect::<anyhow::Result<_>>()?;
     let milliseconds = |value: &Spanned<Millis>| Duration::from_millis(value.get_ref().0);
     let session = settings.session.get_ref();
     let feed = SoupbintcpFeed::new(SoupbintcpConfig {
@@ -60,9 +57,13 @@ pub(super) fn open(config: &FeedConfig, server: Option<&str>, configured: Option
     ))
 }
 
-fn resolve(server: &str) -> anyhow::Result<Vec<SocketAddr>> {
-    let addresses = server.to_socket_addrs().with_context(|| format!("SoupBinTCP server `{server}`"))?;
-    Ok(addresses.collect())
+/// A server, and all addresses that it has now.
+pub(super) fn host(what: &str, name: &str) -> anyhow::Result<Host> {
+    let addresses = look_up(name, LOOK_UP_MAX).with_context(|| format!("{what} server `{name}`"))?;
+    if addresses.is_empty() {
+        bail!("{what} server `{name}` has no address");
+    }
+    Ok(Host { name: name.to_owned(), addresses })
 }
 
 /// The password, from the configuration or from its file.

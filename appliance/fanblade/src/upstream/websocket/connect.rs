@@ -1,14 +1,13 @@
 //! From an address to an open WebSocket, and in words what prevents it.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
@@ -19,6 +18,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 
 use crate::config::WebsocketConfig;
+use crate::dial::Dialer;
 
 use super::limits::TEXT_LEN_MAX;
 use super::value::excerpt;
@@ -29,8 +29,7 @@ pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 #[derive(Debug)]
 pub(super) struct Target {
     request: Request,
-    host: String,
-    port: u16,
+    dialer: Dialer,
     connect_max: Duration,
     options: WebSocketConfig,
     /// None: certificates that browsers trust.
@@ -69,9 +68,7 @@ impl Target {
         let len_max = usize::try_from(config.message_len_max.get_ref().0).unwrap_or(usize::MAX);
         Ok(Target {
             request,
-            // Brackets belong to the address of the host, not to the host.
-            host: host.trim_matches(['[', ']']).to_owned(),
-            port,
+            dialer: Dialer::new(&host, port),
             connect_max: Duration::from_millis(config.connect_ms_max.get_ref().0),
             options: WebSocketConfig::default().max_message_size(Some(len_max)).max_frame_size(Some(len_max)),
             tls: config.ca_file.as_deref().map(trusting).transpose()?,
@@ -86,17 +83,7 @@ impl Target {
 
     pub(super) async fn connect(&self) -> Result<Socket, String> {
         let deadline = Instant::now() + self.connect_max;
-        let host = &self.host;
-        let resolved =
-            self.until(deadline, "no answer from name servers", lookup_host((host.as_str(), self.port))).await?;
-        let addresses: Vec<SocketAddr> =
-            resolved.map_err(|error| format!("`{host}` cannot be resolved: {error}"))?.collect();
-        let connecting = connect_to_any(&addresses);
-        let stream = self.until(deadline, "no answer to the request to connect", connecting).await??;
-        // A subscription waits for no second segment.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!("TCP_NODELAY: {error}");
-        }
+        let stream = self.dialer.connect(self.connect_max).await.map_err(|error| error.to_string())?;
         let connector = self.tls.clone().map(Connector::Rustls);
         let opening = client_async_tls_with_config(self.request.clone(), stream, Some(self.options), connector);
         let opened = self.until(deadline, "connected, but no answer to the opening handshake", opening).await?;
@@ -106,18 +93,6 @@ impl Target {
     async fn until<T>(&self, deadline: Instant, what: &str, step: impl Future<Output = T>) -> Result<T, String> {
         timeout_at(deadline, step).await.map_err(|_| format!("{what} within {} ms", self.connect_max.as_millis()))
     }
-}
-
-/// The first address that answers; none: what the last one said.
-async fn connect_to_any(addresses: &[SocketAddr]) -> Result<TcpStream, String> {
-    let mut failure = "the server has no address".to_owned();
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failure = format!("{address}: {error}"),
-        }
-    }
-    Err(failure)
 }
 
 /// Certificates from a file, instead of those that browsers trust.
