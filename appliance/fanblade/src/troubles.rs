@@ -12,11 +12,12 @@ pub(crate) fn counts(happened: &[(&'static str, u64)]) -> BTreeMap<&'static str,
 }
 
 /// What this crate's own feeds tell: that of venues, and that of publishers.
-const TOLD: [&str; 24] = [
+const TOLD: [&str; 25] = [
     "accept",
     "bad_frame",
     "bad_hello",
     "bad_json",
+    "bad_name",
     "bad_origin",
     "bad_record",
     "bad_subject",
