@@ -232,11 +232,12 @@ pub enum Trouble<'a> {
 
 impl Trouble<'_> {
     /// What troubles of this crate's feeds are counted under: each of them is nought at the start.
-    pub const KINDS: [&'static str; 20] = [
+    pub const KINDS: [&'static str; 21] = [
         "capture_skipped",
         "clock_stepped",
         "disconnected",
         "gave_up",
+        "gzip_tail",
         "kernel_dropped",
         "line_back",
         "line_failed",

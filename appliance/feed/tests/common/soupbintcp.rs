@@ -8,6 +8,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use fanblade_feed::Session;
 use fanblade_feed::soupbintcp::{Inbound, LoginAccepted, LoginRequest, Packet};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, getsockname, listen, socket};
 
 /// The machine may be busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -124,16 +126,17 @@ pub fn sequenced<'a>(messages: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
 /// A listener whose queue is full: further requests to connect are not answered.
 pub struct BlackHole {
     pub address: SocketAddr,
-    _listener: socket2::Socket,
+    _listener: OwnedFd,
     _queued: TcpStream,
 }
 
 impl BlackHole {
     pub fn new() -> BlackHole {
-        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-        listener.listen(0).unwrap();
-        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let listener = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        bind(listener.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+        listen(&listener, Backlog::new(0).unwrap()).unwrap();
+        let address: SockaddrIn = getsockname(listener.as_raw_fd()).unwrap();
+        let address = SocketAddr::from((address.ip(), address.port()));
         let queued = TcpStream::connect(address).unwrap();
         BlackHole { address, _listener: listener, _queued: queued }
     }
