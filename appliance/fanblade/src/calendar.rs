@@ -36,6 +36,11 @@ impl Calendar {
         }
     }
 
+    /// Whether sessions are known by their own names, of which upstream may use one again.
+    pub(crate) fn is_live(&self) -> bool {
+        matches!(self, Calendar::Live | Calendar::LiveOf(_))
+    }
+
     /// The epoch of the `number`-th session (from 1; 0: before any).
     pub(crate) fn epoch(&self, now_ns: u64, number: u32, session: &str) -> String {
         let date = self.day(now_ns).date;

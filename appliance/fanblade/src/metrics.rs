@@ -81,6 +81,7 @@ impl Everything {
             ("feed_duplicates", "Messages that had come before.", feed.duplicates),
             ("feed_unmatched", "Messages that are mapped to no subject.", feed.unmatched),
             ("feed_stale", "Messages of another session.", feed.stale),
+            ("feed_suspected", "Packets that were not believed when they came.", feed.suspected),
             ("feed_dropped", "Messages ahead of missing ones that found no place to wait.", feed.dropped),
             ("feed_recovered", "Messages that came as answers to requests.", feed.recovered),
             ("feed_requests", "Requests for missing messages.", feed.requests),

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use fanblade_feed::itch::Message;
 use fanblade_feed::{Condition, Event, Feed, Poll, Trouble};
 use fanblade_market::{Market, Publisher, Update};
 use fanblade_ring::Writer;
@@ -114,6 +115,9 @@ struct Sequencer {
     reported_ns: u64,
     /// Sessions that have begun.
     sessions: u32,
+    /// What the session under way is called, and how often it has begun anew.
+    session_epoch: String,
+    restarts: u32,
     /// The feed's, in notices to subscribers.
     source: &'static str,
     condition: Condition,
@@ -156,6 +160,8 @@ impl Sequencer {
             report: SequencerReport { epoch: config.calendar.epoch(now_ns, 0, ""), ..SequencerReport::default() },
             reported_ns: 0,
             sessions: 0,
+            session_epoch: String::new(),
+            restarts: 0,
             source: "",
             condition: Condition::Live,
             is_told_stale: false,
@@ -275,10 +281,11 @@ impl Sequencer {
 
     fn message(&mut self, seq: u64, bytes: &[u8], offset: u64, received_ns: u64, now_ns: u64) {
         let Self { market, desk, shared, in_snapshot, .. } = self;
-        if std::mem::take(&mut self.is_new) && seq > 1 {
-            // Joined late: what happened before is not known.
+        if std::mem::take(&mut self.is_new) && (seq > 1 || !begins_the_day(bytes)) {
+            // Joined late, or a file that begins in the midst of a day: what happened before is not known.
             desk.writer.set_floor(seq - 1);
             market.set_incomplete();
+            tracing::info!("message {seq} is not the day's first: quotes and books are incomplete");
         }
         desk.frames = 0;
         let applied = market.apply(seq, bytes, &mut |update| {
@@ -365,7 +372,7 @@ impl Sequencer {
         self.newest_seq = 0;
         let name = String::from_utf8_lossy(session);
         let name = name.trim_end();
-        let epoch = self.config.calendar.epoch(now_ns, self.sessions, name);
+        let epoch = self.epoch(now_ns, name);
         tracing::info!("upstream session {name}: epoch {epoch}");
         self.market.reset();
         self.market.set_midnight(self.config.calendar.day(now_ns).midnight_ns);
@@ -376,6 +383,18 @@ impl Sequencer {
                 Err(error) => tracing::error!("epoch {epoch}: {error}"),
             }
         }
+    }
+
+    /// The name of a numbering that begins now.
+    fn epoch(&mut self, now_ns: u64, session: &str) -> String {
+        let epoch = self.config.calendar.epoch(now_ns, self.sessions, session);
+        // A session that begins anew under its own name is another numbering.
+        self.restarts = match self.config.calendar.is_live() && self.sessions > 1 && epoch == self.session_epoch {
+            true => self.restarts + 1,
+            false => 0,
+        };
+        self.session_epoch.clone_from(&epoch);
+        if self.restarts == 0 { epoch } else { format!("{epoch}.{}", self.restarts + 1) }
     }
 
     fn notice(&mut self, text: String) {
@@ -413,6 +432,12 @@ impl Desk {
     }
 }
 
+/// Whether a message is what the exchange says before anything else: a file counts its messages from 1 wherever it
+/// begins.
+fn begins_the_day(bytes: &[u8]) -> bool {
+    matches!(Message::parse(bytes), Ok(Message::SystemEvent(event)) if event.event == START_OF_MESSAGES)
+}
+
 /// How long to sleep until `due_ns`; never so long that a stop, or a clock that was set back, would go unnoticed.
 fn until(due_ns: u64) -> Duration {
     Duration::from_nanos(due_ns.saturating_sub(unix_ns()).min(SLEEP_NS_MAX))
@@ -423,6 +448,8 @@ pub(crate) fn unix_ns() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
+/// ITCH 5.0, section 4.1: "always the first message sent in any trading day".
+const START_OF_MESSAGES: u8 = b'O';
 const REPORT_INTERVAL_NS: u64 = 50_000_000;
 const SLEEP_NS_MAX: u64 = 50_000_000;
 const WAIT_STEP: Duration = Duration::from_millis(2);

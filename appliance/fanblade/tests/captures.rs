@@ -62,6 +62,7 @@ fn a_blade_plays_a_capture_as_it_plays_the_file_of_its_messages() {
     assert!(frames == expected, "{} frames, not {count}", frames.len());
     let status = blade.until("the capture's end", |status| status["feed"]["state"] == "finished");
     assert_eq!(status["epoch"], "20191230-1", "{status:#}");
+    blade.until_logged("the feed has ended after");
     let log = blade.log();
     assert!(log.contains("the packets to 239.192.1.1:26400 are played, not those to 239.192.1.2:26400 (150"), "{log}");
     assert!(log.contains("150 packets were none to 239.192.1.1:26400, 0 were not captured whole"), "{log}");
@@ -128,6 +129,7 @@ fn what_follows_gzip_is_ignored_and_no_fault() {
             let status = blade.until("the end", |status| status["feed"]["state"] == "finished");
             let feed = &status["feed"];
             assert_eq!((&feed["messages"], &feed["malformed"]), (&2_000.into(), &0.into()), "{status:#}");
+            blade.until_logged("the feed has ended after");
             let log = blade.log();
             assert_eq!(log.contains("is no gzip and is ignored"), is_told, "{log}");
             assert!(!log.contains("corrupt") && !log.contains("truncated"), "{log}");

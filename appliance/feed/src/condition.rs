@@ -18,6 +18,8 @@ pub enum Condition {
 pub enum Stale {
     /// Upstream says nothing, not even that nothing happens.
     Silent,
+    /// What comes was there before, or is not believed.
+    Unproven,
     /// There is no connection to upstream.
     Disconnected,
     /// Messages were lost for good: books may be wrong until they are made anew.
@@ -30,6 +32,7 @@ impl fmt::Display for Condition {
             Condition::CatchingUp => "catching up",
             Condition::Live => "live",
             Condition::Stale(Stale::Silent) => "stale: upstream is silent",
+            Condition::Stale(Stale::Unproven) => "stale: what comes is not new, or not proven",
             Condition::Stale(Stale::Disconnected) => "stale: no connection to upstream",
             Condition::Stale(Stale::Incomplete) => "stale: messages were lost for good",
         })

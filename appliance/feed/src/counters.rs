@@ -1,8 +1,8 @@
 //! What a feed counts.
 
-/// Totals since the feed began. Every message that arrived is in exactly one of `messages`, `duplicates`,
-/// `stale` and `dropped` (messages of packets that were malformed from their header on excepted: their number is
-/// unknown).
+/// Totals since the feed began. Every message that arrived is in exactly one of `messages`, `duplicates`, `stale` and
+/// `dropped`, unless it is held (messages of packets that were malformed from their header on excepted: their number
+/// is unknown).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FeedCounters {
     /// Packets taken, good or bad, heartbeats and ends of session included. A file has none.
@@ -15,8 +15,11 @@ pub struct FeedCounters {
     pub messages: u64,
     /// Messages that had been passed on, or given up as a gap, before they came (again).
     pub duplicates: u64,
-    /// Messages of another session, dropped: of the one before this, or of one that is not configured.
+    /// Messages of another session, dropped: of the one before this, of one that is not configured, or that nothing
+    /// proved; and what a re-request server should not have sent.
     pub stale: u64,
+    /// Packets that were not believed when they came: of another session, far ahead, or back.
+    pub suspected: u64,
     /// Messages that nobody asked for.
     pub unmatched: u64,
     /// Messages ahead of a hole that found no place to wait in, dropped. They are asked for again.

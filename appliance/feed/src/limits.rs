@@ -8,6 +8,43 @@ pub const PACKET_LEN_MAX: usize = 1_400;
 /// A longer gap takes several requests.
 pub const REQUEST_MESSAGES_MAX: u64 = 0xFFFE;
 
+/// How far a packet of a line may be ahead of all that is known, in messages, and be believed at once (configurable):
+/// a tenth of a second of the busiest feed. One that is further must be proven.
+pub const JUMP_MESSAGES_MAX: u64 = 100_000;
+
+/// So many packets that say the same are a proof, where the numbering under way says nothing else (counter:
+/// `suspected`).
+pub const PROOF_PACKETS: u32 = 3;
+
+/// The most packets that are ahead and alone which are told apart. What a further one names is not given up while
+/// these are not settled.
+pub const LONES_MAX: usize = 8;
+
+/// How long such packets, on one line and below [`JUMP_MESSAGES_MAX`], must go on without one that contradicts them, in
+/// nanoseconds: what comes in one burst is said by one.
+pub const LONE_NS_MIN: u64 = 10_000_000;
+
+/// How far a packet may be from the others that say the same, in messages, to count as a proof: further than lines
+/// are apart, and nearer than what comes of itself of somebody who makes numbers up.
+pub const PROOF_MESSAGES_MAX: u64 = 10_000;
+
+/// How long the numbering under way must say nothing, in nanoseconds (configurable), before several packets of
+/// another are believed: one and a half of the heartbeats that come every second.
+pub const PROOF_NS: u64 = 1_500_000_000;
+
+/// The most sessions and positions that are held at once until they are proven. A further one takes the place of one
+/// that nobody has repeated, or is dropped (`suspected`, `stale`).
+pub const CLAIMS_MAX: usize = 16;
+
+/// Cells that count how often what finds no place comes again. Whoever does so is no part of a flood, and gets one.
+pub const CLAIM_CELLS_LEN: usize = 4_096;
+
+/// How old such a one must be to give way, in nanoseconds: a real one has been repeated by then.
+pub const CLAIM_AGE_NS_MIN: u64 = 250_000_000;
+
+/// Messages from re-request servers that are remembered, to be compared with what a line brings later. 24 bytes each.
+pub const RECOVERED_LEN: usize = 4_096;
+
 /// The longest gap that is believed, in messages: ten times and more what a whole day of Nasdaq has. A packet beyond it
 /// is malformed, since to believe one wrong number would make duplicates of all that follow.
 pub const SEQUENCE_JUMP_MAX: u64 = 1 << 34;

@@ -22,6 +22,45 @@ pub enum Trouble<'a> {
         /// Who sent it.
         source_address: SocketAddr,
     },
+    /// Something that one packet alone says, and that would change everything.
+    #[error(
+        "a packet from {source_address} by line {line}: {}, where {expected} comes next in session {:?}; nothing is \
+         believed of it until that is proven. If it is a stranger's, name the sender: ` from ADDRESS` behind the line",
+        claim_in_words(session, current, *sequence, *expected),
+        text(current)
+    )]
+    Suspected {
+        /// By which line it came.
+        line: &'a str,
+        /// Who sent it.
+        source_address: SocketAddr,
+        /// What it says.
+        session: Session,
+        /// Its number.
+        sequence: u64,
+        /// The session under way.
+        current: Session,
+        /// The number that comes next in it.
+        expected: u64,
+    },
+    /// Nothing came of a packet that was ahead of all others, while the feed went on below it.
+    #[error("a packet said that messages {from} to {} exist, and all others contradict it; it is taken back", to - 1)]
+    TakenBack {
+        /// The first that nobody else knows.
+        from: u64,
+        /// The one that it named.
+        to: u64,
+    },
+    /// A re-request server sends what it should not.
+    #[error(
+        "re-request server {server} cannot be right: it has sent {what}; that is dropped, where it is not too late"
+    )]
+    ServerContradicts {
+        /// The server.
+        server: SocketAddr,
+        /// In words.
+        what: &'a str,
+    },
     /// A re-request server does not answer.
     #[error("re-request server {server} has not answered for {silent_ms} ms; {next} is asked next")]
     RequestServerSilent {
@@ -260,6 +299,8 @@ impl Trouble<'_> {
     pub fn kind(&self) -> &'static str {
         match self {
             Trouble::WrongSession { .. } | Trouble::OtherSession { .. } => "wrong_session",
+            Trouble::Suspected { .. } | Trouble::TakenBack { .. } => "suspected",
+            Trouble::ServerContradicts { .. } => "server_contradicts",
             Trouble::RequestServerSilent { .. } => "request_server_silent",
             Trouble::RequestServerBack { .. } => "request_server_back",
             Trouble::GaveUp { .. } => "gave_up",
@@ -286,6 +327,17 @@ impl Trouble<'_> {
 /// A session's name as people write it.
 fn text(session: &Session) -> String {
     String::from_utf8_lossy(session).trim_end().to_owned()
+}
+
+/// What a packet says that is not believed yet.
+fn claim_in_words(session: &Session, current: &Session, sequence: u64, expected: u64) -> String {
+    if session != current {
+        format!("session {:?}, message {sequence}", text(session))
+    } else if sequence > expected {
+        format!("message {sequence}, far ahead")
+    } else {
+        format!("message {sequence}, back")
+    }
 }
 
 /// What to look at when a login is refused.

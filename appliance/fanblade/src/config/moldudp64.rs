@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use fanblade_feed::limits::REQUEST_MESSAGES_MAX;
+use fanblade_feed::limits::{JUMP_MESSAGES_MAX, PROOF_NS, REQUEST_MESSAGES_MAX, SEQUENCE_JUMP_MAX};
 use fanblade_feed::soupbintcp::padded;
 use serde::{Deserialize, Deserializer};
 use serde_spanned::Spanned;
@@ -32,6 +32,8 @@ pub(crate) struct Moldudp64Config {
     pub(crate) request_messages_max: Spanned<u64>,
     pub(crate) recovery_ms_max: Spanned<Millis>,
     pub(crate) stale_ms_max: Spanned<Millis>,
+    pub(crate) jump_messages_max: Spanned<u64>,
+    pub(crate) proof_ms: Spanned<Millis>,
     pub(crate) window: Spanned<Bytes>,
     pub(crate) receive_buffer: Spanned<Bytes>,
     pub(crate) busy: bool,
@@ -94,6 +96,8 @@ impl Moldudp64Config {
         in_ms(&self.request_timeout_ms, 10, 60_000)?;
         in_ms(&self.recovery_ms_max, 10, 3_600_000)?;
         in_ms(&self.stale_ms_max, 100, 3_600_000)?;
+        in_ms(&self.proof_ms, 10, 60_000)?;
+        in_range(&self.jump_messages_max, 1, SEQUENCE_JUMP_MAX, "messages")?;
         in_range(&self.requests_per_s_max, 1, 1_000_000, "requests a second")?;
         in_range(&self.request_messages_max, 1, REQUEST_MESSAGES_MAX, "messages a request")?;
         in_range(&map(&self.window, |bytes| bytes.0), 1 << 16, 1 << 34, "bytes")?;
@@ -132,6 +136,18 @@ pub(super) fn lines(text: &str) -> Result<Vec<LineAddress>, String> {
         None if lines.len() > LINES_MAX => Err(format!("{} lines; at most {LINES_MAX}", lines.len())),
         None => Ok(lines),
     }
+}
+
+/// What is to be said of lines that do not name their sender.
+pub(crate) fn of_anybody(lines: &[LineAddress]) -> Option<String> {
+    let unknown: Vec<String> =
+        lines.iter().filter(|line| line.source.is_none()).map(|line| format!("`{line}`")).collect();
+    let example = lines.iter().find(|line| line.source.is_none())?;
+    Some(format!(
+        "{}: packets of whoever sends to the group are taken, and a stranger's are only found out by comparison; name the \
+         sender: `{example} from ADDRESS`",
+        unknown.join(", ")
+    ))
 }
 
 /// The first line that stands among those before it.
@@ -200,6 +216,8 @@ impl Default for Moldudp64Config {
             request_messages_max: unplaced(REQUEST_MESSAGES_MAX),
             recovery_ms_max: unplaced(Millis(5_000)),
             stale_ms_max: unplaced(Millis(3_000)),
+            jump_messages_max: unplaced(JUMP_MESSAGES_MAX),
+            proof_ms: unplaced(Millis(PROOF_NS / 1_000_000)),
             window: unplaced(Bytes(64 << 20)),
             receive_buffer: unplaced(Bytes(32 << 20)),
             busy: false,
@@ -222,6 +240,15 @@ const SERVERS_MAX: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_without_a_sender_are_named() {
+        let lines = |text: &str| lines(text).unwrap();
+        assert_eq!(of_anybody(&lines("232.1.1.1:9@eth2 from 10.0.0.1")), None);
+        let told = of_anybody(&lines("232.1.1.1:9@a from 10.0.0.1,232.1.1.2:9@b,232.1.1.3:9")).unwrap();
+        assert!(told.starts_with("`232.1.1.2:9@b`, `232.1.1.3:9`: packets of whoever sends"), "{told}");
+        assert!(told.ends_with("name the sender: `232.1.1.2:9@b from ADDRESS`"), "{told}");
+    }
 
     #[test]
     fn lines_read_as_written() {

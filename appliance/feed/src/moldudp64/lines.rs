@@ -72,12 +72,13 @@ impl Lines {
         }
     }
 
-    /// The packet has the messages `from..to` of the session under way; `expected` comes next.
+    /// The packet has the messages `from..to` of the session under way; `expected` comes next, and that is sure, or one
+    /// packet has named more that nobody else knows.
     pub(super) fn position(
         &mut self,
         line: usize,
         (from, to): (u64, u64),
-        expected: u64,
+        (expected, is_sure): (u64, bool),
         now_ns: u64,
         sink: &mut dyn FnMut(Event<'_>),
     ) {
@@ -90,7 +91,7 @@ impl Lines {
         }
         if to > state.next || state.next == 0 {
             (state.next, state.next_ns, state.is_back) = (to, now_ns, false);
-        } else if to < state.next && now_ns.saturating_sub(state.next_ns) > BACK_NS_MIN && !state.is_back {
+        } else if to < state.next && now_ns.saturating_sub(state.next_ns) > BACK_NS_MIN && !state.is_back && is_sure {
             state.is_back = true;
             let (line, from_sequence) = (state.line.name.as_str(), state.next);
             sink(Event::Trouble(Trouble::LineWentBack { line, from_sequence, sequence: to, expected }));
@@ -126,6 +127,13 @@ impl Lines {
     pub(super) fn set_kernel_drops(&mut self, line: usize, drops: u64) {
         if let Some(state) = self.lines.get_mut(line) {
             state.line.kernel_drops = drops;
+        }
+    }
+
+    /// Numbers from `end` on do not exist after all.
+    pub(super) fn retract(&mut self, end: u64) {
+        for state in &mut self.lines {
+            state.next = state.next.min(end);
         }
     }
 

@@ -10,6 +10,8 @@ use crate::limits::HOLES_MAX;
 pub(super) struct Missing {
     holes: VecDeque<Hole>,
     end: u64,
+    /// Nothing from here on has ever been asked for.
+    asked_end: u64,
     reorder_ns: u64,
 }
 
@@ -27,13 +29,13 @@ pub(super) struct Hole {
 impl Missing {
     /// A hole that is younger than `reorder_ns` may close by itself.
     pub(super) fn new(reorder_ns: u64) -> Self {
-        Self { holes: VecDeque::with_capacity(HOLES_MAX), end: 0, reorder_ns }
+        Self { holes: VecDeque::with_capacity(HOLES_MAX), end: 0, asked_end: 0, reorder_ns }
     }
 
     /// Nothing is missing, and `end` comes next.
     pub(super) fn reset(&mut self, end: u64) {
         self.holes.clear();
-        self.end = end;
+        (self.end, self.asked_end) = (end, 0);
     }
 
     /// Numbers from here on are not known to exist.
@@ -109,6 +111,28 @@ impl Missing {
         new
     }
 
+    /// Numbers from `end` on, which is not below what comes next, are not known to exist after all.
+    pub(super) fn retract(&mut self, end: u64) {
+        if end >= self.end {
+            return;
+        }
+        self.end = end;
+        self.asked_end = self.asked_end.min(end);
+        while let Some(hole) = self.holes.back_mut().filter(|hole| hole.to > end) {
+            if hole.from < end {
+                hole.to = end;
+                hole.asked_to = hole.asked_to.min(end);
+                return;
+            }
+            self.holes.pop_back();
+        }
+    }
+
+    /// Whether somebody may have been asked for a number: requests go upwards.
+    pub(super) fn may_be_asked(&self, number: u64) -> bool {
+        number < self.asked_end
+    }
+
     /// Everything before `expected` has been passed on or given up.
     pub(super) fn advance(&mut self, expected: u64) {
         self.end = self.end.max(expected);
@@ -146,6 +170,7 @@ impl Missing {
     pub(super) fn mark_asked(&mut self, to: u64) {
         if let Some(hole) = self.holes.iter_mut().find(|hole| hole.asked_to < hole.to) {
             hole.asked_to = to.min(hole.to);
+            self.asked_end = self.asked_end.max(hole.asked_to);
         }
     }
 
@@ -171,6 +196,7 @@ mod tests {
         Fill(u64, u64),
         Advance(u64),
         Ask(u64),
+        Retract(u64),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -180,6 +206,7 @@ mod tests {
             (number.clone(), 1..12_u64).prop_map(|(from, len)| Step::Fill(from, from + len)),
             number.clone().prop_map(Step::Advance),
             (1..9_u64).prop_map(Step::Ask),
+            number.prop_map(Step::Retract),
         ]
     }
 
@@ -189,7 +216,7 @@ mod tests {
         fn holes_are_a_set(steps in prop::collection::vec(step(), 1..60)) {
             let mut missing = Missing::new(0);
             missing.reset(1);
-            let (mut model, mut asked, mut end) = (BTreeSet::new(), BTreeSet::new(), 1);
+            let (mut model, mut asked, mut end, mut asked_end) = (BTreeSet::new(), BTreeSet::new(), 1, 0);
             for step in steps {
                 match step {
                     Step::Reveal(to) => {
@@ -212,12 +239,22 @@ mod tests {
                         end = end.max(to);
                         model.retain(|n| *n >= to);
                     }
+                    Step::Retract(to) => {
+                        // Never below what was passed on or is held.
+                        let to = to.max(model.first().copied().unwrap_or(end));
+                        missing.retract(to);
+                        end = end.min(to);
+                        model.retain(|n| *n < to);
+                        asked.retain(|n| *n < to);
+                        asked_end = asked_end.min(to);
+                    }
                     Step::Ask(len) => {
                         let unasked = model.difference(&asked).next().copied();
                         prop_assert_eq!(missing.unasked().map(|hole| hole.from), unasked);
                         if let Some(hole) = missing.unasked() {
                             let to = hole.to.min(hole.from + len);
                             missing.mark_asked(to);
+                            asked_end = asked_end.max(to);
                             for n in hole.from..to {
                                 prop_assert!(asked.insert(n), "{} is asked for twice", n);
                             }
@@ -228,6 +265,9 @@ mod tests {
                 prop_assert_eq!(&numbers, &model);
                 prop_assert_eq!(missing.end(), end);
                 prop_assert!(missing.holes.iter().all(|hole| (hole.from..=hole.to).contains(&hole.asked_to)));
+                for number in 1..60 {
+                    prop_assert_eq!(missing.may_be_asked(number), number < asked_end);
+                }
                 let first = missing.first_within(20, 40);
                 prop_assert_eq!(first, model.range(20..40).next().copied());
             }

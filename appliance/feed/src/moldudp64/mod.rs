@@ -15,15 +15,18 @@
 //! Source: "MoldUDP64 Protocol Specification", version 1.00, Nasdaq 2009.
 
 mod clock;
+mod evidence;
 mod feed;
 mod lines;
 mod missing;
 mod packet;
 mod receiver;
+mod recovered;
 mod request;
 mod requester;
 mod sequencer;
 mod snapshots;
+mod suspects;
 mod window;
 
 pub use feed::{Moldudp64Config, Moldudp64Feed, SnapshotServer};

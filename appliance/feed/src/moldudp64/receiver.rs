@@ -13,11 +13,16 @@
 //! what was held goes on. It allocates nothing while it runs, and looks at no clock: times are the caller's, and
 //! monotonic.
 
+mod proof;
+
 use std::net::SocketAddr;
 
+use super::evidence::Evidence;
 use super::lines::Lines;
 use super::missing::Missing;
+use super::recovered::Recovered;
 use super::requester::{Manners, Requester};
+use super::suspects::{Claim, Suspects};
 use super::window::Window;
 use super::{HEADER_LEN, Kind, Packet, Request, Sequencer, Start};
 use crate::limits::{RELEASE_MESSAGES_MAX, SEQUENCE_JUMP_MAX};
@@ -32,6 +37,12 @@ pub struct ReceiverConfig {
     pub start: Start,
     /// Names of the lines.
     pub lines: Vec<String>,
+    /// Of each line, whether all of its packets are one known sender's: those need no proof.
+    pub has_known_sender: Vec<bool>,
+    /// A packet that is so much further ahead than all others needs a proof, in messages.
+    pub jump_messages_max: u64,
+    /// So long the numbering under way must say nothing before several packets of another are believed.
+    pub proof_ns: u64,
     /// Re-request servers; without any nothing is recovered, and a hole that does not close by itself is a gap.
     pub servers: Vec<SocketAddr>,
     /// How long a hole may close by itself before its messages are asked for.
@@ -106,6 +117,18 @@ pub struct Receiver {
     release_left: usize,
     /// The last packet of any line; none before the first.
     packet_ns: Option<u64>,
+    /// The last one that said something of the numbering under way that is not in the past.
+    current_ns: Option<u64>,
+    /// More than one packet has spoken for the numbering under way.
+    is_confirmed: bool,
+    /// That has been so for one of the numberings.
+    has_begun: bool,
+    /// What is ahead of all others, and alone.
+    evidence: Evidence,
+    suspects: Suspects,
+    /// What was proven, and is being passed on.
+    proven: Option<Claim>,
+    recovered: Recovered,
     started_ns: Option<u64>,
     /// All that was known to exist has been passed on, once in this session.
     is_current: bool,
@@ -141,6 +164,18 @@ impl Receiver {
             begun_ns: 0,
             release_left: RELEASE_MESSAGES_MAX,
             packet_ns: None,
+            current_ns: None,
+            is_confirmed: false,
+            has_begun: false,
+            evidence: Evidence::new(config.proof_ns),
+            suspects: Suspects::new(
+                config.window_bytes,
+                config.jump_messages_max,
+                config.proof_ns,
+                config.stale_ns_max,
+            ),
+            proven: None,
+            recovered: Recovered::new(),
             started_ns: None,
             is_current: false,
             is_incomplete: false,
@@ -171,23 +206,45 @@ impl Receiver {
             sink(Event::Trouble(Trouble::WrongSession { session, expected, source_address: source }));
             return;
         }
-        if self.sequencer.would_begin(&packet) {
-            // A server answers; it does not begin anything.
-            if let Origin::Server(_) = origin {
-                self.counters.stale += count(&packet);
-                return;
+        let line = match origin {
+            Origin::Server(server) => return self.reply(arrived, &packet, server, now_ns, sink),
+            Origin::Line(line) => line,
+        };
+        // What was held comes before what comes now.
+        if let Some(proven) = self.proven.as_mut().filter(|_| self.sequencer.session() == Some(session)) {
+            if !proven.follow(arrived, self.config.window_bytes) {
+                self.drop_packet(count(&packet), sink);
             }
+            return;
+        }
+        if let Some(doubt) = self.doubt(&packet, line, now_ns) {
+            self.suspect(doubt, arrived, &packet, now_ns, sink);
+            return self.prove(now_ns, sink);
+        }
+        self.admit(arrived, &packet, now_ns, sink);
+    }
+
+    /// Takes a packet that is believed.
+    fn admit(&mut self, arrived: &Arrived<'_>, packet: &Packet<'_>, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) {
+        if self.sequencer.would_begin(packet) {
             self.finish_session(sink);
         }
-        let is_new = self.sequencer.session() != Some(session);
-        if !self.sequencer.enter(&packet, &mut *sink) {
+        let is_new = self.sequencer.session() != Some(packet.session());
+        if !self.sequencer.enter(packet, &mut *sink) {
             return;
         }
         if is_new {
-            self.begin_session(now_ns);
+            self.begin_session(packet.session(), now_ns);
+        }
+        let ahead = packet.sequence().saturating_sub(self.sequencer.expected().unwrap_or(1));
+        if let Origin::Line(line) = arrived.origin
+            && ahead <= SEQUENCE_JUMP_MAX
+        {
+            self.weigh(packet, line, is_new, now_ns);
+            self.compare(packet, sink);
         }
         let before = self.sequencer.expected();
-        self.take(arrived, &packet, now_ns, sink);
+        self.take(arrived, packet, now_ns, sink);
         self.release(sink);
         if self.sequencer.expected() > before {
             self.progress_ns = now_ns;
@@ -199,12 +256,17 @@ impl Receiver {
     pub fn tick(&mut self, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) {
         self.started_ns.get_or_insert(now_ns);
         self.release_left = RELEASE_MESSAGES_MAX;
+        self.counters.stale += self.suspects.expire(now_ns);
+        self.pass_on(now_ns, sink);
+        self.prove(now_ns, sink);
+        self.take_back(now_ns, sink);
         self.release(sink);
         if self.seen > self.missing.end() && self.missing.has_room() {
             self.missing.reveal(self.seen, now_ns);
         }
         while let Some(hole) = self.missing.first().filter(|_| !self.is_held && !self.is_backlogged()).copied()
             && now_ns >= self.give_up_ns(hole.found_ns)
+            && !self.evidence.protects(hole.to)
         {
             self.give_up(hole.from, hole.to, sink);
             self.release(sink);
@@ -218,18 +280,25 @@ impl Receiver {
 
     /// The next request to send, and to whom.
     pub fn request(&mut self, now_ns: u64) -> Option<(SocketAddr, Request)> {
-        let session = self.sequencer.session()?;
+        // What is held may have what is missing.
+        let session = self.sequencer.session().filter(|_| self.proven.is_none())?;
         self.requester.next(&mut self.missing, session, now_ns)
     }
 
     /// When to come back at the latest if no packet comes.
     pub fn due_ns(&self) -> Option<u64> {
-        let hole = self.missing.first().filter(|_| !self.is_held).map(|hole| self.give_up_ns(hole.found_ns));
+        let hole = self.missing.first().filter(|hole| !self.is_held && !self.evidence.protects(hole.to));
+        let hole = hole.map(|hole| self.give_up_ns(hole.found_ns));
         hole.into_iter().chain(self.requester.due_ns(&self.missing)).min()
     }
 
     /// Whether held messages are in order now, and wait for the next turn.
     pub fn is_backlogged(&self) -> bool {
+        self.proven.is_some() || self.has_next()
+    }
+
+    /// Whether what is held in the window comes next.
+    fn has_next(&self) -> bool {
         if self.is_held {
             return false;
         }
@@ -279,6 +348,7 @@ impl Receiver {
         }
         self.seen = self.seen.max(sequence);
         self.progress_ns = now_ns;
+        self.current_ns = Some(now_ns);
         (self.is_incomplete, self.wants_snapshot, self.is_held) = (false, false, false);
         self.release(sink);
     }
@@ -291,9 +361,15 @@ impl Receiver {
 
     /// Whether what is passed on is the present.
     pub fn condition(&self, now_ns: u64) -> Condition {
-        let spoke_ns = self.packet_ns.or(self.started_ns).unwrap_or(now_ns);
-        if now_ns.saturating_sub(spoke_ns) > self.config.stale_ns_max {
+        let is_silent = |spoke_ns: Option<u64>| {
+            now_ns.saturating_sub(spoke_ns.or(self.started_ns).unwrap_or(now_ns)) > self.config.stale_ns_max
+        };
+        let is_doubtful =
+            self.current_ns.is_some_and(|current_ns| now_ns.saturating_sub(current_ns) > self.config.proof_ns);
+        if is_silent(self.packet_ns) {
             Condition::Stale(Stale::Silent)
+        } else if is_silent(self.current_ns) || !self.suspects.is_empty() && is_doubtful {
+            Condition::Stale(Stale::Unproven)
         } else if !self.is_current {
             Condition::CatchingUp
         } else if self.is_incomplete {
@@ -315,6 +391,7 @@ impl Receiver {
             stale: own.stale + passed.stale,
             malformed: own.malformed + passed.malformed,
             dropped: own.dropped,
+            suspected: own.suspected,
             recovered: own.recovered,
             requests: self.requester.sent(),
             ..*passed
@@ -347,8 +424,13 @@ impl Receiver {
         self.release_left = RELEASE_MESSAGES_MAX;
     }
 
-    fn begin_session(&mut self, now_ns: u64) {
+    fn begin_session(&mut self, session: Session, now_ns: u64) {
         let expected = self.sequencer.expected().unwrap_or(1);
+        self.counters.stale += self.suspects.renew(session);
+        self.recovered.clear();
+        self.evidence.clear();
+        self.is_confirmed = false;
+        self.current_ns = Some(now_ns);
         self.missing.reset(expected);
         self.window.clear();
         self.requester.reset();
@@ -358,8 +440,7 @@ impl Receiver {
         (self.progress_ns, self.begun_ns) = (now_ns, now_ns);
         self.is_current = false;
         self.is_incomplete = false;
-        let is_first = self.sequencer.counters().sessions == 1;
-        let is_late = is_first && expected > 1 && self.config.snapshots == SnapshotUse::AtJoin;
+        let is_late = !self.has_begun && expected > 1 && self.config.snapshots == SnapshotUse::AtJoin;
         (self.is_held, self.wants_snapshot) = (is_late, is_late);
         self.messages_before = self.sequencer.counters().messages;
     }
@@ -374,7 +455,11 @@ impl Receiver {
             return self.pass(bytes, received_ns, sink);
         }
         match origin {
-            Origin::Line(line) => self.lines.position(line, (from, to), expected, now_ns, sink),
+            Origin::Line(line) => {
+                // Where a line is, one packet that is ahead of all others does not say.
+                let is_sure = self.evidence.is_empty();
+                self.lines.position(line, (from, to), (expected, is_sure), now_ns, sink);
+            }
             Origin::Server(server) => self.requester.reply(server, from, to, now_ns, sink),
         }
         self.seen = self.seen.max(to);
@@ -447,7 +532,7 @@ impl Receiver {
 
     /// Passes on what is held and has become the next, as far as this turn permits.
     fn release(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
-        while self.release_left > 0 && self.is_backlogged() {
+        while self.release_left > 0 && self.has_next() {
             let before = self.sequencer.counters().messages;
             let Some((held, bytes)) = self.window.pop_first() else { return };
             self.sequencer.accept(bytes, held.received_ns, &mut *sink);

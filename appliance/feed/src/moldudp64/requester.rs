@@ -153,13 +153,31 @@ impl Requester {
         Some(at)
     }
 
-    /// A server has sent the messages `from..to`, or none.
-    pub(super) fn reply(&mut self, server: usize, from: u64, to: u64, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) {
+    /// The address of a server.
+    pub(super) fn address(&self, server: usize) -> Option<SocketAddr> {
+        self.servers.get(server).map(|server| server.address)
+    }
+
+    /// A server has sent something.
+    pub(super) fn heard(&mut self, server: usize, sink: &mut dyn FnMut(Event<'_>)) {
         let Some(sender) = self.servers.get_mut(server) else { return };
         sender.asked_ns = None;
         if std::mem::take(&mut sender.is_silent) {
             sink(Event::Trouble(Trouble::RequestServerBack { server: sender.address }));
         }
+    }
+
+    /// What a server has sent is of no use: the next attempt goes to another, if there is one.
+    pub(super) fn distrust(&mut self, server: usize) {
+        if self.preferred == server {
+            self.preferred = after(&self.servers, server);
+        }
+    }
+
+    /// A server has sent the messages `from..to`, or none.
+    pub(super) fn reply(&mut self, server: usize, from: u64, to: u64, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) {
+        self.heard(server, sink);
+        let Some(sender) = self.servers.get_mut(server) else { return };
         let is_answered = |asked: &&mut Asked| from <= asked.from && to > asked.from;
         let Some(asked) = self.asked.iter_mut().find(is_answered) else { return };
         let answered = *asked;

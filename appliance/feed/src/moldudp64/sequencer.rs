@@ -96,6 +96,30 @@ impl Sequencer {
         true
     }
 
+    /// The session under way begins anew, with number `expected`: upstream counts from there once more.
+    pub(super) fn restart(&mut self, expected: u64, mut sink: impl FnMut(Event<'_>)) {
+        if let Some(numbering) = &mut self.current {
+            (numbering.expected, numbering.ended) = (expected, false);
+            self.counters.sessions += 1;
+            sink(Event::SessionStart { session: numbering.session });
+        }
+    }
+
+    /// The session under way was a mistake: the next one is the first.
+    pub(super) fn forget(&mut self) {
+        (self.current, self.previous) = (None, None);
+    }
+
+    /// Whether the session under way has said that it is over, and nothing since.
+    pub(super) fn is_ended(&self) -> bool {
+        self.current.is_some_and(|numbering| numbering.ended)
+    }
+
+    /// Where a session begins that is not the first.
+    pub(super) fn starts_live(&self) -> bool {
+        self.start == Start::Live
+    }
+
     /// Nobody has the messages before `sequence`: they are a gap.
     pub(super) fn give_up(&mut self, sequence: u64, mut sink: impl FnMut(Event<'_>)) {
         if let Some(numbering) = &mut self.current {
@@ -148,6 +172,8 @@ impl Numbering {
                     // Only the first message of a packet can lie beyond a gap.
                     self.catch_up(seq, counters, sink);
                     counters.messages += 1;
+                    // It was not over, whoever said that.
+                    self.ended = false;
                     // Fits: the parser has checked that the packet's last number does.
                     self.expected = seq + 1;
                     sink(Event::Message { seq, bytes, offset: offset as u64, received_ns });
@@ -157,7 +183,10 @@ impl Numbering {
         }
         match packet.kind() {
             Kind::Messages(_) => {}
-            Kind::Heartbeat => counters.heartbeats += 1,
+            Kind::Heartbeat => {
+                counters.heartbeats += 1;
+                self.ended = false;
+            }
             // It is repeated for a while, for those who missed it.
             Kind::EndOfSession if self.ended => {}
             Kind::EndOfSession => {

@@ -112,6 +112,15 @@ impl Window {
         messages
     }
 
+    /// Drops the packets that are held for numbers from `end` on, and returns how many messages they had.
+    pub(super) fn retract(&mut self, end: u64) -> u64 {
+        let mut messages = 0;
+        while self.last().is_some_and(|last| last.from >= end) {
+            messages += self.pop_last().map_or(0, |last| u64::from(last.messages));
+        }
+        messages
+    }
+
     pub(super) fn clear(&mut self) {
         self.held.clear();
         (self.free, self.used) = (NONE, 0);

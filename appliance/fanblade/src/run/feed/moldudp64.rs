@@ -28,6 +28,9 @@ pub(super) fn open(
     if lines.is_empty() {
         bail!("no line is named: `lines` in [feed.moldudp64], or --feed moldudp64:GROUP:PORT@INTERFACE");
     }
+    if let Some(warning) = config::lines_of_anybody(lines) {
+        tracing::warn!("{warning}");
+    }
     for interface in lines.iter().filter_map(|line| line.interface.as_deref()) {
         interfaces::require(interface)?;
     }
@@ -55,6 +58,9 @@ pub(super) fn open(
             Join::Live | Join::Snapshot => Start::Live,
         },
         lines: names.clone(),
+        has_known_sender: lines.iter().map(|line| line.source.is_some()).collect(),
+        jump_messages_max: *settings.jump_messages_max.get_ref(),
+        proof_ns: ns(&settings.proof_ms),
         servers,
         reorder_ns: ns(&settings.reorder_ms),
         request_timeout_ns: ns(&settings.request_timeout_ms),

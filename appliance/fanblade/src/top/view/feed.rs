@@ -50,8 +50,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, block: Block<'_>, state: &
             counted(feed.malformed, "malformed"),
         ]),
         Line::from(format!(
-            "{} recovered by {} requests, {} duplicates",
-            feed.recovered, feed.requests, feed.duplicates
+            "{} recovered by {} requests, {} duplicates, {} suspected",
+            feed.recovered, feed.requests, feed.duplicates, feed.suspected
         )),
         troubles(feed),
     ];
