@@ -12,6 +12,7 @@ use common::{Blade, FANBLADE, PATIENCE};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio_tungstenite::tungstenite;
 
 /// A blade whose feed are publishers, with these further lines in its section, and where they connect.
 fn blade(directory: &TempDir, section: &str) -> (Blade, SocketAddr) {
@@ -164,6 +165,25 @@ fn what_is_wrong_is_told_with_its_place_and_costs_only_itself() {
     });
     let log = blade.log();
     assert!(log.contains("publisher clumsy, record 2: `DESK`: a subject begins with '/'"), "{log}");
+
+    // By WebSocket, which takes messages of records: an array is no record, and what is too deep is not passed on.
+    let (mut socket, _) = tungstenite::connect(format!("ws://{tcp}/v1/publish")).unwrap();
+    let deep = format!(r#"{{"s":"/DESK/A/v","d":{}1{}}}"#, "[".repeat(300), "]".repeat(300));
+    for (wrong, part) in [
+        (r#"[["/X/a/v",2,null,"17"]]"#, "expected an object"),
+        (deep.as_str(), "nested more than 64 deep"),
+        (r#"{"s":"/DESK/A/v","d":"\ud800"}"#, "surrogate"),
+    ] {
+        socket.send(tungstenite::Message::text(wrong)).unwrap();
+        let answer = loop {
+            let answer = socket.read().unwrap();
+            if let Some(text) = answer.to_text().ok().filter(|text| text.contains("bad_json")) {
+                break text.to_owned();
+            }
+        };
+        assert!(answer.contains(part), "{answer}");
+    }
+    assert_eq!(blade.status()["ring"]["published"], 2);
 
     // No publisher at all.
     for (bytes, answer) in [

@@ -139,6 +139,7 @@ fn kraken_books_are_verified_and_trades_are_counted() {
     upstream.send(&update("0.30000000", 7));
     let gap = json!({"op": "notice", "kind": "gap", "subject": "/KRAKEN/BTC~2FUSD/book", "from": 1, "to": 2});
     assert_eq!(subscriber.notice("gap"), gap);
+    assert_eq!(subscriber.value("/KRAKEN/BTC~2FUSD/book")["incomplete"], true);
     upstream.expect(&book("unsubscribe", &["BTC/USD"]));
     upstream.expect(&book("subscribe", &["BTC/USD"]));
     // What is still on its way changes a book that nobody has.

@@ -6,7 +6,7 @@
 //! - [`frame`] writes what a server sends (section 5.2): never masked, hence the same bytes for every subscriber;
 //! - [`close`] names the close codes (section 7.4, and our own);
 //! - [`client`] is the other end, for our own clients, load generators and tests;
-//! - [`json`] is what all that read JSON from outside have in common.
+//! - [`json`] and [`decimal`] are what all that read JSON and numbers from outside have in common.
 //!
 //! Origins, tokens and paths are the worker's business: here they are parsed, not judged. Nothing that a peer sends
 //! panics, allocates beyond the limits of [`InboundLimits`], or costs more than time linear in its length.
@@ -14,6 +14,7 @@
 
 pub mod client;
 pub mod close;
+pub mod decimal;
 pub mod frame;
 pub mod handshake;
 mod inbound;

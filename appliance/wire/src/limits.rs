@@ -28,3 +28,13 @@ pub struct InboundLimits {
     /// Frames of one message. Empty fragments cost the sender 6 bytes and would never end otherwise. More: close 1008.
     pub fragments_max: u32,
 }
+
+/// How deep JSON that is passed on may be nested: subscribers' parsers must survive it. Venues' messages are 5 deep.
+pub const JSON_DEPTH_MAX: usize = 64;
+
+/// The most significant digits of a number that is kept: an IEEE double in full has at most 55 for a price of 0.1. More
+/// is no number to us.
+pub const DECIMAL_DIGITS_MAX: usize = 76;
+
+/// The largest power of ten of such a number, either way, so that written out it is bounded, too. Doubles end at 308.
+pub const DECIMAL_EXPONENT_MAX: i16 = 400;

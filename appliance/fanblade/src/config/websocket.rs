@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, Uri};
 
 use super::{Bytes, Fault, Millis, fault, from_text, in_range, map, unplaced};
 use crate::upstream::websocket::{
-    BookFormat, Each, Pattern, Patterns, Place, Pointer, SubjectTemplate, Template, TimeFormat,
+    BookFormat, Each, Origin, Pattern, Patterns, Place, Pointer, Replies, SubjectTemplate, Template, TimeFormat,
 };
 
 /// `[feed.websocket]`.
@@ -47,7 +47,47 @@ pub(crate) struct WebsocketConfig {
     pub(crate) seq: Option<Spanned<Pointer>>,
     /// The name of the venue's numbering, which outlives connections.
     pub(crate) epoch: Option<Spanned<String>>,
+    /// A rule has published nothing for so long: it is told; 0: never.
+    pub(crate) rule_silent_ms_max: Spanned<Millis>,
+    /// How messages say by a number what they are about.
+    pub(crate) channels: Option<Spanned<ChannelsConfig>>,
+    pub(crate) send: Vec<SendConfig>,
+    pub(crate) answer: Vec<AnswerConfig>,
     pub(crate) map: Vec<MapConfig>,
+}
+
+/// `[feed.websocket.channels]`: the venue announces channels, and then names them by what it called them.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChannelsConfig {
+    /// The announcements.
+    #[serde(rename = "match")]
+    pub(crate) matches: Pattern,
+    /// Where an announcement has the name.
+    pub(crate) id: Pointer,
+    /// Where messages have it.
+    pub(crate) at: Pointer,
+}
+
+/// `[[feed.websocket.send]]`: a text that the venue wants to hear every so often.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SendConfig {
+    /// With `{count}`, from 1, and `{unix_ms}`, the time.
+    pub(crate) text: Spanned<String>,
+    pub(crate) every_ms: Spanned<Millis>,
+    /// What answers it: signs of life, and nothing else.
+    #[serde(default)]
+    pub(crate) reply: Replies,
+}
+
+/// `[[feed.websocket.answer]]`: what the venue wants to hear when it has said something.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AnswerConfig {
+    #[serde(rename = "match")]
+    pub(crate) matches: Pattern,
+    pub(crate) text: Spanned<Template>,
 }
 
 /// `[[feed.websocket.map]]`: what becomes of a kind of message. The first that matches takes it.
@@ -60,7 +100,7 @@ pub(crate) struct MapConfig {
     #[serde(default)]
     pub(crate) each: Option<Spanned<Each>>,
     pub(crate) subject: SubjectTemplate,
-    /// The value; none: the whole element.
+    /// The value, or the book or its change; none: the whole element.
     #[serde(default)]
     pub(crate) data: Option<Spanned<Place>>,
     /// When it happened; none: when it came.
@@ -85,6 +125,9 @@ pub(crate) struct MapConfig {
     /// The messages are an order book and its changes; the value is the book.
     #[serde(default)]
     pub(crate) book: Option<Spanned<BookFormat>>,
+    /// Where the whole book is to be had, for books of which only changes are sent.
+    #[serde(default)]
+    pub(crate) book_snapshot: Option<Spanned<Template>>,
     /// How many levels of a side were subscribed.
     #[serde(default = "ten")]
     pub(crate) book_depth: Spanned<u64>,
@@ -156,6 +199,13 @@ impl WebsocketConfig {
         millis(&self.ping_interval_ms, 0)?;
         millis(&self.idle_ms_max, 100)?;
         millis(&self.silent_ms_max, 0)?;
+        millis(&self.rule_silent_ms_max, 0)?;
+        for send in &self.send {
+            if send.text.get_ref().is_empty() || send.text.get_ref().len() > SENT_LEN_MAX {
+                return fault(&send.text, "no text to send".to_owned(), "1 to 4096 bytes, such as \"ping\"");
+            }
+            millis(&send.every_ms, 100)?;
+        }
         millis(&self.reconnect_ms_min, 10)?;
         millis(&self.reconnect_ms_max, self.reconnect_ms_min.get_ref().0)?;
         in_range(&map(&self.message_len_max, |bytes| bytes.0), 1 << 10, 1 << 30, "bytes")?;
@@ -164,7 +214,33 @@ impl WebsocketConfig {
             return fault(&self.on_gap, "a gap of the connection is no subject's".to_owned(), hint);
         }
         self.validate_numbering()?;
+        self.validate_channels()?;
         self.map.iter().try_for_each(MapConfig::validate)
+    }
+
+    /// Nothing can be said of channels that are not announced.
+    fn validate_channels(&self) -> Result<(), Fault> {
+        let is_of_channel = |place: &Place| place.origin == Origin::Channel;
+        let hint = "`@` is for values and matches of [[feed.websocket.map]]";
+        let early =
+            self.error.places().chain(self.channels.iter().flat_map(|channels| channels.get_ref().matches.places()));
+        let early = early.chain(self.send.iter().flat_map(|send| send.reply.places()));
+        let mut early =
+            early.chain(self.answer.iter().flat_map(|one| one.matches.places().chain(one.text.get_ref().places())));
+        if let Some(place) = early.find(|place| is_of_channel(place)) {
+            return fault(&self.url, format!("`{place}` is of a channel, which is not looked at there"), hint);
+        }
+        if self.channels.is_some() {
+            return Ok(());
+        }
+        match self.map.iter().flat_map(MapConfig::places).find(|place| is_of_channel(place)) {
+            None => Ok(()),
+            Some(place) => {
+                let hint =
+                    "[feed.websocket.channels]\nmatch = { \"/event\" = \"subscribed\" }\nid = \"/chanId\"\nat = \"/0\"";
+                fault(&self.url, format!("`{place}` is of a channel, and there is nothing about channels"), hint)
+            }
+        }
     }
 
     fn validate_numbering(&self) -> Result<(), Fault> {
@@ -173,6 +249,10 @@ impl WebsocketConfig {
         {
             let hint = format!("leave out `seq = \"{}\"`: then the blade counts", seq.get_ref());
             return fault(each, "several values of one message cannot all have its number".to_owned(), hint);
+        }
+        if let (Some(seq), Some(_)) = (&self.seq, self.map.iter().find(|rule| rule.book_snapshot.is_some())) {
+            let hint = "leave out `seq`: then the blade counts";
+            return fault(seq, "a book that is fetched has none of the venue's numbers".to_owned(), hint);
         }
         let Some(epoch) = &self.epoch else { return Ok(()) };
         let name = epoch.get_ref();
@@ -204,9 +284,7 @@ impl MapConfig {
             let hint = "`sequence`: where the number is that the subject has got to";
             return fault(&self.publish, "a message that is not published says a number".to_owned(), hint);
         }
-        if let Some((data, _)) = self.data.as_ref().zip(self.book.as_ref()) {
-            return fault(data, "the value is the book already".to_owned(), "leave out `data` or `book`");
-        }
+        self.validate_book()?;
         in_range(&self.book_depth, 1, 1 << 20, "levels of a side")?;
         in_range(&self.book_levels, 1, 1 << 10, "levels of a side")?;
         match (self.on_gap.get_ref(), self.resubscribe.first()) {
@@ -216,6 +294,51 @@ impl MapConfig {
             }
             (OnGap::Tell | OnGap::Reconnect, Some(first)) => {
                 fault(first, "it is never sent".to_owned(), "on_gap = \"resubscribe\"")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl MapConfig {
+    /// All places that it names.
+    fn places(&self) -> impl Iterator<Item = &Place> {
+        let spanned = [&self.data, &self.sequence_first, &self.sequence_previous].into_iter().flatten();
+        let plain = [&self.ts, &self.sequence].into_iter().flatten();
+        let templates =
+            self.resubscribe.iter().chain(&self.book_snapshot).flat_map(|template| template.get_ref().places());
+        let found = self.matches.places().chain(self.subject.places()).chain(templates);
+        found.chain(spanned.map(Spanned::get_ref)).chain(plain)
+    }
+
+    fn validate_book(&self) -> Result<(), Fault> {
+        let format = self.book.as_ref().map(|book| *book.get_ref());
+        match (&self.book_snapshot, &self.book) {
+            (None, Some(book)) if *book.get_ref() == BookFormat::Binance => {
+                let hint = "book_snapshot = \"https://HOST/api/v3/depth?symbol={/s}&limit=1000\", or no `book`, and the streams of \
+                            whole books, such as @depth20";
+                return fault(book, "changes alone make no book".to_owned(), hint);
+            }
+            (Some(url), _) if format != Some(BookFormat::Binance) => {
+                return fault(url, "only `book = \"binance\"` is fetched".to_owned(), "leave out `book_snapshot`");
+            }
+            (Some(url), _) if !url.get_ref().is_http() => {
+                let hint = "\"https://HOST/PATH?symbol={/s}\", holes only behind the host";
+                return fault(url, "not the address of a snapshot".to_owned(), hint);
+            }
+            _ => {}
+        }
+        if *self.on_gap.get_ref() != OnGap::Resubscribe {
+            return Ok(());
+        }
+        match format {
+            Some(BookFormat::Gemini) => {
+                let hint = "\"reconnect\": only the first message of a connection is known to be the whole book";
+                fault(&self.on_gap, "a subscription of Gemini's cannot be told from the one before".to_owned(), hint)
+            }
+            Some(BookFormat::Binance) => {
+                let hint = "leave out `on_gap`: the book is fetched again";
+                fault(&self.on_gap, "a book is fetched, not subscribed again".to_owned(), hint)
             }
             _ => Ok(()),
         }
@@ -243,10 +366,17 @@ impl Default for WebsocketConfig {
             on_gap: tell(),
             seq: None,
             epoch: None,
+            rule_silent_ms_max: millis(60_000),
+            channels: None,
+            send: Vec::new(),
+            answer: Vec::new(),
             map: Vec::new(),
         }
     }
 }
+
+/// Bytes of a text that is sent every so often.
+const SENT_LEN_MAX: usize = 4_096;
 
 fn is_websocket(url: &str) -> bool {
     url.parse::<Uri>().is_ok_and(|uri| {

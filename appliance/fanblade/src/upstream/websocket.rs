@@ -9,23 +9,30 @@
 //! - [`mod@pointer`], [`pattern`], [`template`]: what the configuration is written in
 //! - [`extract`], [`value`]: reading messages as text, once, without changing what stands there
 //! - [`rule`], [`subjects`], [`mapper`]: from a message to what is to be done about it, a [`batch`]
-//! - [`sequence`], [`book`]: how gaps are found
-//! - [`connect`], [`connection`], [`backoff`]: the socket; [`numbering`]: who counts; [`feed`]: the sequencer's end
+//! - [`sequence`], [`book`], [`keeper`]: how gaps are found, and what becomes of books
+//! - [`channels`], [`silence`]: what numbers stand for, and rules that pass nothing on
+//! - [`connect`], [`connection`], [`backoff`], [`periodic`], [`fetch`]: the socket, what we say, and books by HTTP;
+//!   [`numbering`]: who counts; [`feed`]: the sequencer's end
 
 mod backoff;
 mod batch;
 mod book;
+mod channels;
 mod connect;
 mod connection;
 mod extract;
 mod feed;
+mod fetch;
+mod keeper;
 mod limits;
 mod mapper;
 mod numbering;
 mod pattern;
+mod periodic;
 mod pointer;
 mod rule;
 mod sequence;
+mod silence;
 mod subjects;
 mod template;
 mod value;
@@ -40,11 +47,12 @@ use crate::config::WebsocketConfig;
 use connect::{Target, TargetError};
 use connection::Connection;
 use feed::{Counters, WebsocketFeed};
+use fetch::Fetcher;
 use numbering::Numbering;
 
 pub(crate) use book::BookFormat;
-pub(crate) use pattern::{Pattern, Patterns};
-pub(crate) use pointer::{Each, Place, Pointer};
+pub(crate) use pattern::{Pattern, Patterns, Replies};
+pub(crate) use pointer::{Each, Origin, Place, Pointer};
 pub(crate) use template::{SubjectTemplate, Template};
 pub(crate) use value::TimeFormat;
 
@@ -57,6 +65,9 @@ pub(crate) fn open(config: &WebsocketConfig) -> Result<Box<dyn Feed>, TargetErro
     let (sender, queue) = queue(&queue_config);
     let counters = Arc::new(Counters::default());
     let address = target.address().to_owned();
-    let task = tokio::spawn(Connection::new(config, target, numbering, sender, Arc::clone(&counters)).run());
+    let len_max = usize::try_from(config.message_len_max.get_ref().0).unwrap_or(usize::MAX);
+    let fetcher = Fetcher::new(config.ca_file.as_deref(), len_max)?;
+    let connection = Connection::new(config, target, fetcher, numbering, sender, Arc::clone(&counters));
+    let task = tokio::spawn(connection.run());
     Ok(Box::new(WebsocketFeed::new(queue, address, counters, task)))
 }

@@ -139,6 +139,19 @@ impl<S: Read + Write> Upstream<S> {
         }
     }
 
+    /// The texts that have come already, where the stream has a deadline.
+    pub fn texts_at_hand(&mut self) -> Vec<String> {
+        let mut texts = Vec::new();
+        loop {
+            match self.socket.read() {
+                Ok(Message::Text(text)) => texts.push(text.as_str().to_owned()),
+                Ok(_) => {}
+                Err(tungstenite::Error::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => return texts,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
     /// The blade's next text is this one, as JSON.
     pub fn expect(&mut self, expected: &Value) {
         let text = self.text();

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use fanblade_wire::json::{Object, check_fit, whole_number};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -36,6 +37,10 @@ pub(crate) struct Entry<'a> {
 pub(crate) fn check<'a>(bytes: &'a [u8], scratch: &'a mut String) -> Result<&'a str, JsonFault> {
     let value: &RawValue = serde_json::from_slice(bytes).map_err(|error| JsonFault::new(bytes, &error))?;
     let text = value.get();
+    check_fit(text).map_err(|unfit| {
+        let start = (text.as_ptr() as usize).saturating_sub(bytes.as_ptr() as usize);
+        JsonFault { offset: start + unfit.offset(), what: unfit.to_string() }
+    })?;
     // A line break within a string has been refused: only white space can be one.
     if !text.contains(['\n', '\r']) {
         return Ok(text);
@@ -59,7 +64,7 @@ pub(crate) fn elements(text: &str) -> Result<Vec<(usize, &str)>, JsonFault> {
 
 /// One element; `offset` is where it begins in its message.
 pub(crate) fn entry(text: &str, offset: usize) -> Result<Entry<'_>, JsonFault> {
-    serde_json::from_str(text).map_err(|error| {
+    serde_json::from_str(text).map(|Object(entry)| entry).map_err(|error| {
         let fault = JsonFault::new(text.as_bytes(), &error);
         JsonFault { offset: offset + fault.offset, ..fault }
     })
@@ -72,9 +77,7 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 impl Entry<'_> {
     /// When it happened; an error if that is no time.
     pub(crate) fn ts_ns(&self) -> Result<Option<u64>, ()> {
-        let Some(t) = self.t else { return Ok(None) };
-        let t = t.get();
-        t.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(t).parse().map(Some).map_err(|_| ())
+        self.t.map(|t| whole_number(t.get()).ok_or(())).transpose()
     }
 }
 
@@ -126,6 +129,14 @@ mod tests {
             let (at, what) = checked(text).unwrap_err();
             assert!(at.abs_diff(offset) <= 1 && !what.contains("line"), "{text}: {at} {what}");
         }
+        let deep = |depth: usize| format!(" {}1{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(checked(&deep(64)).is_ok());
+        assert_eq!(checked(&deep(65)), Err((65, "nested more than 64 deep".to_owned())));
+        assert_eq!(checked(&deep(30_000)), Err((65, "nested more than 64 deep".to_owned())));
+        let (at, what) = checked(r#"{"a":"\ud800"}"#).unwrap_err();
+        assert!(at == 6 && what.contains("surrogate"), "{at} {what}");
+        assert!(checked("\u{feff}1").is_err(), "a byte order mark is no JSON");
+        assert_eq!(checked(r#"{"a":1,"a":"\u0000"}"#).as_deref(), Ok(r#"{"a":1,"a":"\u0000"}"#), "JSON, as it came");
         let mut scratch = String::new();
         assert!(check(b"\"\xff\"", &mut scratch).is_err());
         // As deep as it is long: no recursion.
@@ -151,6 +162,25 @@ mod tests {
         for wrong in ["{\"s\":\"/a/b\",\"t\":1.5}", "{\"s\":\"/a/b\",\"t\":-1}", "{\"s\":\"/a/b\",\"t\":\"x\"}"] {
             assert_eq!(entry(wrong, 0).unwrap().ts_ns(), Err(()), "{wrong}");
         }
+        for same in ["17e17", "1700000000000000000.0", "\"1.7e18\""] {
+            let text = format!("{{\"s\":\"/a/b\",\"t\":{same}}}");
+            assert_eq!(entry(&text, 0).unwrap().ts_ns(), Ok(Some(1_700_000_000_000_000_000)), "{same}");
+        }
         assert!(super::elements("[1,").is_err() && super::elements("").is_err());
+    }
+
+    #[test]
+    fn a_record_is_an_object() {
+        for (wrong, part) in [
+            ("[\"/X/a/v\",2,null,\"17\"]", "expected an object"),
+            ("\"/X/a/v\"", "expected an object"),
+            ("null", "expected an object"),
+            ("{\"s\":\"/X/a/v\",\"s\":\"/X/b/v\",\"d\":1}", "duplicate field `s`"),
+            ("{\"s\":[\"/X/a/v\"],\"d\":1}", "invalid type"),
+            ("{\"s\":\"\\ud800\",\"d\":1}", "hex escape"),
+        ] {
+            let fault = entry(wrong, 0).unwrap_err();
+            assert!(fault.what.contains(part), "{wrong}: {fault}");
+        }
     }
 }

@@ -19,6 +19,8 @@ pub(super) enum Step<'a> {
     Epoch,
     /// A message for the venue.
     Send(&'a str),
+    /// Fetch the book of a subject from this address.
+    Fetch { subject: &'a str, url: &'a str },
     /// This connection is of no use any more.
     Reconnect(&'static str),
 }
@@ -28,6 +30,7 @@ pub(super) enum Step<'a> {
 pub(super) struct Batch {
     items: Vec<Item>,
     text: String,
+    updates: usize,
 }
 
 #[derive(Debug)]
@@ -38,12 +41,14 @@ enum Item {
     Trouble { kind: &'static str, text: Range<usize> },
     Epoch,
     Send(Range<usize>),
+    Fetch { subject: Range<usize>, url: Range<usize> },
     Reconnect(&'static str),
 }
 
 impl Batch {
     pub(super) fn clear(&mut self) {
         self.items.clear();
+        self.updates = 0;
         self.text.clear();
         self.text.shrink_to(TEXT_KEPT_MAX);
     }
@@ -59,6 +64,7 @@ impl Batch {
             self.text.push_str(line);
         }
         let data = start..self.text.len();
+        self.updates += 1;
         self.items.push(Item::Update { subject, ts_ns, data, seq });
     }
 
@@ -85,8 +91,18 @@ impl Batch {
         self.items.push(Item::Send(text));
     }
 
+    pub(super) fn fetch(&mut self, subject: &str, url: &str) {
+        let (subject, url) = (self.append(subject), self.append(url));
+        self.items.push(Item::Fetch { subject, url });
+    }
+
     pub(super) fn reconnect(&mut self, why: &'static str) {
         self.items.push(Item::Reconnect(why));
+    }
+
+    /// How many values there are among the steps.
+    pub(super) fn updates(&self) -> usize {
+        self.updates
     }
 
     pub(super) fn steps(&self) -> impl Iterator<Item = Step<'_>> {
@@ -100,6 +116,7 @@ impl Batch {
             Item::Trouble { kind, text: range } => Step::Trouble { kind, text: text(range) },
             Item::Epoch => Step::Epoch,
             Item::Send(range) => Step::Send(text(range)),
+            Item::Fetch { subject, url } => Step::Fetch { subject: text(subject), url: text(url) },
             Item::Reconnect(why) => Step::Reconnect(why),
         })
     }

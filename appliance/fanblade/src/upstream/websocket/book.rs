@@ -1,39 +1,49 @@
 //! Order books of a venue that sends them once whole and then by their changes: kept, so that what is passed on is the
-//! whole state, and checked, where the venue sends what it takes.
+//! whole state, checked, where the venue sends what it takes, and marked while it is not known to be whole.
+
+mod change;
+mod checksum;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use fanblade_wire::decimal::Decimal;
 
-use super::limits::DECIMAL_DIGITS_MAX;
-use super::value::{text, unquoted};
+pub(crate) use change::BookFormat;
+pub(super) use change::{Change, Kind, Message, binance_snapshot};
 
-/// Whose messages they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum BookFormat {
-    /// Kraken v2, channel `book`: `{"bids":[{"price":1.5,"qty":2}],"asks":[],"checksum":1}`; the checksum is verified.
-    Kraken,
-    /// Coinbase Exchange, channels `level2` and `level2_batch`: `{"bids":[["1.5","2"]],"asks":[]}`, then
-    /// `{"changes":[["buy","1.5","0"]]}`.
-    Coinbase,
-}
+use change::{Link, Side};
+use checksum::Best;
 
 /// One book.
 #[derive(Debug, Default)]
 pub(super) struct Book {
     /// Ascending, so that the best are the last.
-    bids: BTreeMap<Price, Level>,
-    asks: BTreeMap<Price, Level>,
-    /// It has had a snapshot, and everything since.
-    is_whole: bool,
+    bids: BTreeMap<Decimal, Level>,
+    asks: BTreeMap<Decimal, Level>,
+    trust: Trust,
     /// Updates since the snapshot.
     updates: u64,
     checksum: Option<u32>,
-    /// What was passed on last.
+    /// The venue's number of the newest change.
+    number: Option<u64>,
+    /// Nothing has come since the snapshot.
+    is_fresh: bool,
+    /// What was passed on last, and whether it was marked.
     shown: String,
+    is_marked: bool,
+}
+
+/// What can be said of the levels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Trust {
+    /// There has been no snapshot, or what has become of it is not known: only a snapshot helps.
+    #[default]
+    Lost,
+    /// A change is missing, or could not be read. What comes goes in, and what is passed on is marked until a snapshot.
+    Partial,
+    /// A snapshot, and everything since.
+    Whole,
 }
 
 /// Why a book cannot be trusted any more.
@@ -45,11 +55,9 @@ pub(super) enum BookFault {
     Malformed(String),
     #[error("more levels than all books together may have")]
     TooLong,
+    #[error("its changes {from} to {} are missing", to.saturating_sub(1))]
+    Missing { from: u64, to: u64 },
 }
-
-/// A price, exact: times 10^18. What is written in two ways is the same price.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Price(u128);
 
 /// As the venue writes them.
 #[derive(Debug)]
@@ -58,40 +66,89 @@ struct Level {
     quantity: Box<str>,
 }
 
+/// How long a book may be.
 #[derive(Debug, Clone, Copy)]
-enum Side {
-    Bid,
-    Ask,
+pub(super) struct Bounds {
+    /// Levels of a side; what is beyond is cut.
+    pub(super) depth: usize,
+    /// Levels in all; with more it is not kept.
+    pub(super) room: usize,
 }
 
 impl Book {
-    /// Takes a message: a snapshot instead of everything before, or an update. `depth` is how many levels a side has at
-    /// most, `room` how many levels there may be in all. After a fault only a snapshot helps.
-    pub(super) fn take(
+    /// The same for a change before which others are missing.
+    pub(super) fn take_unlinked(
         &mut self,
         format: BookFormat,
-        message: &str,
-        is_snapshot: bool,
-        depth: usize,
-        room: usize,
-    ) -> Result<(), BookFault> {
-        if is_snapshot {
+        change: &Change<'_>,
+        bounds: Bounds,
+    ) -> Result<bool, BookFault> {
+        self.number = None;
+        self.take(format, change, bounds)
+    }
+
+    /// Takes a change: a snapshot instead of everything before, or an update. False: it has been there.
+    pub(super) fn take(&mut self, format: BookFormat, change: &Change<'_>, bounds: Bounds) -> Result<bool, BookFault> {
+        if change.kind == Kind::Snapshot {
             self.forget();
+            self.trust = Trust::Whole;
+            self.is_fresh = true;
+        } else if !self.follow(change.link)? {
+            return Ok(false);
+        } else {
+            self.updates += u64::from(change.kind == Kind::Update);
         }
-        let taken = self.change(format, message, is_snapshot, depth).and_then(|()| match self.len() {
-            len if len > room => Err(BookFault::TooLong),
-            _ => Ok(()),
-        });
-        self.is_whole = taken.is_ok();
-        if taken.is_err() {
-            self.forget_levels();
+        if change.kind != Kind::Check {
+            self.number = change.link.last().or(self.number);
+            self.is_fresh = change.kind == Kind::Snapshot;
         }
-        taken
+        self.change(format, change, bounds.depth);
+        if self.len() > bounds.room {
+            self.lose();
+            return Err(BookFault::TooLong);
+        }
+        if change.bad.count > 0 {
+            self.doubt();
+        }
+        self.checksum = None;
+        if let (Trust::Whole, Some(stated)) = (self.trust, change.checksum) {
+            let best = Best { bids: &self.bids, asks: &self.asks };
+            if let Err(computed) = best.verify(format, stated) {
+                self.lose();
+                return Err(BookFault::Checksum { computed, stated });
+            }
+            self.checksum = Some(stated);
+        }
+        Ok(true)
     }
 
     /// It has had a snapshot, and everything since.
     pub(super) fn is_whole(&self) -> bool {
-        self.is_whole
+        self.trust == Trust::Whole
+    }
+
+    /// There are levels that changes can be made to.
+    pub(super) fn is_kept(&self) -> bool {
+        self.trust != Trust::Lost
+    }
+
+    /// Something is missing from it.
+    pub(super) fn doubt(&mut self) {
+        if self.trust == Trust::Whole {
+            self.trust = Trust::Partial;
+        }
+    }
+
+    /// What has become of it is not known.
+    pub(super) fn lose(&mut self) {
+        self.bids.clear();
+        self.asks.clear();
+        self.trust = Trust::Lost;
+    }
+
+    /// Forgets what was passed on, so that nothing is marked.
+    pub(super) fn hide(&mut self) {
+        self.shown = String::new();
     }
 
     /// Updates since the snapshot.
@@ -104,8 +161,17 @@ impl Book {
         self.bids.len() + self.asks.len()
     }
 
-    /// The first `levels` of each side as JSON; none if they are as they were.
+    /// What is to be passed on, as JSON: the first `levels` of each side, with a mark while they are not known to be
+    /// the whole truth; what was passed on last, marked, while nothing is known. None if that has been passed on.
     pub(super) fn show(&mut self, levels: usize) -> Option<&str> {
+        if self.trust == Trust::Lost {
+            let is_told = std::mem::replace(&mut self.is_marked, true) || self.shown.is_empty();
+            if is_told || self.shown.pop() != Some('}') {
+                return None;
+            }
+            self.shown.push_str(MARK);
+            return Some(&self.shown);
+        }
         let mut out = String::with_capacity(self.shown.len());
         side(&mut out, "{\"bids\":[", self.bids.values().rev().take(levels));
         side(&mut out, "],\"asks\":[", self.asks.values().take(levels));
@@ -113,7 +179,8 @@ impl Book {
         if let Some(checksum) = self.checksum {
             let _ = write!(out, ",\"checksum\":{checksum}");
         }
-        out.push('}');
+        self.is_marked = !self.is_whole();
+        out.push_str(if self.is_marked { MARK } else { "}" });
         if out == self.shown {
             return None;
         }
@@ -122,67 +189,55 @@ impl Book {
     }
 
     fn forget(&mut self) {
-        self.forget_levels();
+        self.lose();
         self.updates = 0;
-        self.checksum = None;
+        self.number = None;
     }
 
-    fn forget_levels(&mut self) {
-        self.bids.clear();
-        self.asks.clear();
-    }
-
-    fn change(&mut self, format: BookFormat, message: &str, is_snapshot: bool, depth: usize) -> Result<(), BookFault> {
-        self.updates += u64::from(!is_snapshot);
-        let malformed = |error: serde_json::Error| BookFault::Malformed(error.to_string());
-        match format {
-            BookFormat::Kraken => {
-                let book: KrakenBook<'_> = serde_json::from_str(message).map_err(malformed)?;
-                for (side, levels) in [(Side::Bid, &book.bids), (Side::Ask, &book.asks)] {
-                    levels.iter().try_for_each(|level| self.set(side, level.price.get(), level.qty.get()))?;
+    /// Does the change join what there is? False: it has been there.
+    fn follow(&mut self, link: Link) -> Result<bool, BookFault> {
+        let Some(number) = self.number else { return Ok(true) };
+        let missing = match link {
+            Link::None => None,
+            Link::Chain { previous: None, .. } => None,
+            Link::Chain { previous: Some(previous), last } => {
+                if last <= number && previous < number {
+                    return Ok(false);
                 }
-                self.cut(depth);
-                let computed = self.kraken_checksum();
-                if computed != book.checksum {
-                    return Err(BookFault::Checksum { computed, stated: book.checksum });
-                }
-                self.checksum = Some(computed);
+                (previous != number).then_some(previous.saturating_add(1))
             }
-            BookFormat::Coinbase if is_snapshot => {
-                let book: CoinbaseSnapshot<'_> = serde_json::from_str(message).map_err(malformed)?;
-                for (side, levels) in [(Side::Bid, &book.bids), (Side::Ask, &book.asks)] {
-                    levels.iter().try_for_each(|(price, quantity)| self.set(side, price.get(), quantity.get()))?;
-                }
-            }
-            BookFormat::Coinbase => {
-                let update: CoinbaseUpdate<'_> = serde_json::from_str(message).map_err(malformed)?;
-                for (side, price, quantity) in &update.changes {
-                    let side = match text(side.get()).as_deref() {
-                        Some("buy") => Side::Bid,
-                        Some("sell") => Side::Ask,
-                        _ => return Err(BookFault::Malformed(format!("{} is no side", side.get()))),
-                    };
-                    self.set(side, price.get(), quantity.get())?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn set(&mut self, side: Side, price: &str, quantity: &str) -> Result<(), BookFault> {
-        let (price, quantity) = (unquoted(price), unquoted(quantity));
-        let no_decimal = |text: &str| BookFault::Malformed(format!("`{text}` is no price or quantity"));
-        let key = Price(decimal(price).ok_or_else(|| no_decimal(price))?);
-        let is_gone = decimal(quantity).ok_or_else(|| no_decimal(quantity))? == 0;
-        let levels = match side {
-            Side::Bid => &mut self.bids,
-            Side::Ask => &mut self.asks,
+            Link::Range { last, .. } if last < number || (last == number && !self.is_fresh) => return Ok(false),
+            Link::Range { first, .. } if self.is_fresh => (first > number.saturating_add(1)).then_some(first),
+            Link::Range { previous: Some(previous), .. } => (previous != number).then_some(previous.saturating_add(1)),
+            Link::Range { first, .. } => (first > number.saturating_add(1)).then_some(first),
         };
-        match is_gone {
-            true => drop(levels.remove(&key)),
-            false => drop(levels.insert(key, Level { price: price.into(), quantity: quantity.into() })),
+        match missing {
+            None => Ok(true),
+            Some(to) => {
+                self.doubt();
+                let from = number.saturating_add(1);
+                Err(BookFault::Missing { from, to: to.max(from.saturating_add(1)) })
+            }
         }
-        Ok(())
+    }
+
+    fn change(&mut self, format: BookFormat, change: &Change<'_>, depth: usize) {
+        for step in &change.levels {
+            let levels = match step.side {
+                Side::Bid => &mut self.bids,
+                Side::Ask => &mut self.asks,
+            };
+            match &step.level {
+                None => drop(levels.remove(&step.key)),
+                Some((price, quantity)) => {
+                    let level = Level { price: price.as_ref().into(), quantity: quantity.as_ref().into() };
+                    levels.insert(step.key, level);
+                }
+            }
+        }
+        if format.is_cut() {
+            self.cut(depth);
+        }
     }
 
     /// Kraken does not say when a level leaves the depth that was subscribed.
@@ -194,80 +249,31 @@ impl Book {
             self.asks.pop_last();
         }
     }
-
-    /// CRC-32 over the ten best asks and then the ten best bids, each the digits of its price and of its quantity
-    /// without point and leading zeros (docs.kraken.com, "Book checksum (WebSocket v2)").
-    fn kraken_checksum(&self) -> u32 {
-        let mut hasher = crc32fast::Hasher::new();
-        let best = self.asks.values().take(KRAKEN_LEVELS).chain(self.bids.values().rev().take(KRAKEN_LEVELS));
-        for level in best {
-            for number in [&level.price, &level.quantity] {
-                let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-                let whole = whole.trim_start_matches('0');
-                let fraction = if whole.is_empty() { fraction.trim_start_matches('0') } else { fraction };
-                hasher.update(whole.as_bytes());
-                hasher.update(fraction.as_bytes());
-            }
-        }
-        hasher.finalize()
-    }
-}
-
-#[derive(Deserialize)]
-struct KrakenBook<'a> {
-    #[serde(borrow)]
-    bids: Vec<KrakenLevel<'a>>,
-    #[serde(borrow)]
-    asks: Vec<KrakenLevel<'a>>,
-    checksum: u32,
-}
-
-#[derive(Deserialize)]
-struct KrakenLevel<'a> {
-    #[serde(borrow)]
-    price: &'a RawValue,
-    #[serde(borrow)]
-    qty: &'a RawValue,
-}
-
-#[derive(Deserialize)]
-struct CoinbaseSnapshot<'a> {
-    #[serde(borrow)]
-    bids: Vec<(&'a RawValue, &'a RawValue)>,
-    #[serde(borrow)]
-    asks: Vec<(&'a RawValue, &'a RawValue)>,
-}
-
-#[derive(Deserialize)]
-struct CoinbaseUpdate<'a> {
-    #[serde(borrow)]
-    changes: Vec<(&'a RawValue, &'a RawValue, &'a RawValue)>,
 }
 
 fn side<'a>(out: &mut String, name: &str, levels: impl Iterator<Item = &'a Level>) {
     out.push_str(name);
     for (index, level) in levels.enumerate() {
-        // Digits and points need no escape.
-        let comma = if index == 0 { "" } else { "," };
-        let _ = write!(out, "{comma}[\"{}\",\"{}\"]", level.price, level.quantity);
+        out.push_str(if index == 0 { "[\"" } else { ",[\"" });
+        push_plain(out, &level.price);
+        out.push_str("\",\"");
+        push_plain(out, &level.quantity);
+        out.push_str("\"]");
     }
 }
 
-/// A decimal without sign and exponent, times 10^18.
-fn decimal(text: &str) -> Option<u128> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let is_good = |digits: &str| digits.len() <= DECIMAL_DIGITS_MAX && digits.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.is_empty() || !is_good(whole) || !is_good(fraction) {
-        return None;
+/// As the venue wrote it; an exponent is written out, as not everybody reads it. None of it needs an escape.
+fn push_plain(out: &mut String, number: &str) {
+    match Decimal::parse(number) {
+        Ok(decimal) if number.contains(['e', 'E', '+']) => {
+            let _ = write!(out, "{decimal}");
+        }
+        _ => out.push_str(number),
     }
-    let number = |digits: &str| digits.bytes().fold(0u128, |number, digit| number * 10 + u128::from(digit - b'0'));
-    let zeros = u32::try_from(DECIMAL_DIGITS_MAX - fraction.len()).ok()?;
-    Some(number(whole) * SCALE + number(fraction) * 10u128.pow(zeros))
 }
 
-const SCALE: u128 = 10u128.pow(DECIMAL_DIGITS_MAX as u32);
-/// The checksum is over so many levels of each side, whatever was subscribed.
-const KRAKEN_LEVELS: usize = 10;
+/// The end of a book that is not known to be whole, as in the market's own (docs/PROTOCOL.md).
+const MARK: &str = ",\"incomplete\":true}";
 
 #[cfg(test)]
 mod tests;

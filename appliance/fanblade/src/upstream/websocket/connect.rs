@@ -96,7 +96,7 @@ impl Target {
 }
 
 /// Certificates from a file, instead of those that browsers trust.
-fn trusting(file: &Path) -> Result<Arc<rustls::ClientConfig>, TargetError> {
+pub(super) fn trusting(file: &Path) -> Result<Arc<rustls::ClientConfig>, TargetError> {
     let fault = |error: String| TargetError::Certificates { file: file.to_owned(), error };
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(file).map_err(|error| fault(error.to_string()))? {
@@ -129,7 +129,7 @@ pub(super) fn explain(error: &tungstenite::Error) -> String {
     }
 }
 
-fn explain_io(error: &io::Error) -> String {
+pub(super) fn explain_io(error: &io::Error) -> String {
     let Some(tls) = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) else {
         return error.to_string();
     };

@@ -3,6 +3,7 @@
 //! A value is found as the text that stands there, so that what is passed on is what the venue wrote: a price of `0.10`
 //! stays `0.10`, which a number would not.
 
+use std::collections::VecDeque;
 use std::fmt;
 
 use serde::de::{Deserialize as _, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -63,6 +64,13 @@ impl<'a> Found<'a> {
     pub(super) fn value(&self, slot: Slot) -> Option<&'a str> {
         self.0.get(slot.0).copied().flatten()
     }
+
+    fn forget(&mut self, node: &Node) {
+        if let Some(place) = node.slot.and_then(|slot| self.0.get_mut(slot.0)) {
+            *place = None;
+        }
+        node.children.iter().for_each(|(_, child)| self.forget(child));
+    }
 }
 
 /// Passes the elements of an array to `sink`, each as text.
@@ -88,6 +96,16 @@ struct Parts<'w, 'a> {
 struct Name<'w>(&'w [(String, Node)]);
 
 struct Elements<'s, 'a>(&'s mut dyn FnMut(&'a str));
+
+/// How far from the end of an array a pointer may begin.
+const FROM_END_MAX: usize = 16;
+
+impl<'a> Value<'_, 'a> {
+    /// Reads a part that has been found as text.
+    fn read<E: Error>(self, text: &'a str) -> Result<(), E> {
+        self.deserialize(&mut serde_json::Deserializer::from_str(text)).map_err(E::custom)
+    }
+}
 
 impl<'de> DeserializeSeed<'de> for Value<'_, 'de> {
     type Value = ();
@@ -127,7 +145,11 @@ impl<'de> Visitor<'de> for Parts<'_, 'de> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(node) = map.next_key_seed(Name(self.parts))? {
             match node {
-                Some(node) => map.next_value_seed(Value { node, found: &mut *self.found })?,
+                Some(node) => {
+                    // Of a name that comes twice, the last counts, whole, as everywhere (RFC 8259, section 4).
+                    self.found.forget(node);
+                    map.next_value_seed(Value { node, found: &mut *self.found })?;
+                }
                 None => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -137,14 +159,40 @@ impl<'de> Visitor<'de> for Parts<'_, 'de> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        // -1 is the last. How many are to be kept until the end is known?
+        let from_end = |name: &str| {
+            name.strip_prefix('-')?.parse::<usize>().ok().filter(|index| (1..=FROM_END_MAX).contains(index))
+        };
+        let kept_max = self.parts.iter().filter_map(|(name, _)| from_end(name)).max().unwrap_or(0);
+        let mut kept: VecDeque<&'de str> = VecDeque::with_capacity(kept_max);
         for index in 0usize.. {
             let is_index = |name: &str| name.parse() == Ok(index);
-            let more = match self.parts.iter().find(|(name, _)| is_index(name)) {
-                Some((_, node)) => seq.next_element_seed(Value { node, found: &mut *self.found })?.is_some(),
-                None => seq.next_element::<IgnoredAny>()?.is_some(),
+            let wanted = self.parts.iter().find(|(name, _)| is_index(name));
+            let more = if kept_max > 0 {
+                let element = seq.next_element::<&'de RawValue>()?.map(RawValue::get);
+                if let Some(text) = element {
+                    if let Some((_, node)) = wanted {
+                        Value { node, found: &mut *self.found }.read(text)?;
+                    }
+                    if kept.len() == kept_max {
+                        kept.pop_front();
+                    }
+                    kept.push_back(text);
+                }
+                element.is_some()
+            } else {
+                match wanted {
+                    Some((_, node)) => seq.next_element_seed(Value { node, found: &mut *self.found })?.is_some(),
+                    None => seq.next_element::<IgnoredAny>()?.is_some(),
+                }
             };
             if !more {
                 break;
+            }
+        }
+        for (name, node) in self.parts {
+            if let Some(text) = from_end(name).and_then(|index| kept.get(kept.len().checked_sub(index)?)) {
+                Value { node, found: &mut *self.found }.read(text)?;
             }
         }
         Ok(())
@@ -246,8 +294,17 @@ mod tests {
         assert_eq!(find(&pointers, TEXT), expected.map(|text| text.map(str::to_owned)));
         assert_eq!(find(&["", "/x"], r#"{"x":1}"#), [Some(r#"{"x":1}"#.to_owned()), Some("1".to_owned())]);
         assert_eq!(find(&["/x", "/0"], "7"), [None, None]);
+        let array = r#"[336,{"a":[1,2]},"book-10","XBT/USD"]"#;
+        let from_end = ["336", "\"XBT/USD\"", "\"book-10\"", "2", "336"].map(|text| Some(text.to_owned()));
+        assert_eq!(find(&["/0", "/-1", "/-2", "/-3/a/-1", "/-4"], array), from_end);
+        assert_eq!(find(&["/-5", "/-0", "/-17", "/1/-1"], array), [None, None, None, None]);
+        assert_eq!(find(&["/-1"], r#"{"-1":7}"#), [Some("7".to_owned())], "a name is a name");
+        assert_eq!(find(&["/-1"], "[]"), [None]);
         assert_eq!(find(&["/a/b"], r#"{"a":"b"}"#), [None]);
         assert_eq!(find(&["/a"], r#"{"\u0061":1}"#), [Some("1".to_owned())], "an escaped name");
+        let twice = r#"{"a":{"x":1,"y":2},"a":{"y":3},"b":1,"\u0062":2}"#;
+        let last = [None, Some("3".to_owned()), Some("2".to_owned())];
+        assert_eq!(find(&["/a/x", "/a/y", "/b"], twice), last, "of names that come twice");
     }
 
     #[test]

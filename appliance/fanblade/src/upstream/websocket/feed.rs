@@ -32,13 +32,15 @@ pub(super) struct Counters {
     malformed: AtomicU64,
     duplicates: AtomicU64,
     without_book: AtomicU64,
+    /// Among the messages.
+    heartbeats: AtomicU64,
     pongs: AtomicU64,
     heard_ns: AtomicU64,
 }
 
 impl Counters {
     pub(super) fn store(&self, totals: &Totals, heard_ns: u64, is_pong: bool) {
-        let Totals { messages, bytes, unmatched, malformed, duplicates, without_book } = *totals;
+        let Totals { messages, bytes, unmatched, malformed, duplicates, without_book, heartbeats } = *totals;
         let pairs = [
             (&self.messages, messages),
             (&self.bytes, bytes),
@@ -46,6 +48,7 @@ impl Counters {
             (&self.malformed, malformed),
             (&self.duplicates, duplicates),
             (&self.without_book, without_book),
+            (&self.heartbeats, heartbeats),
             (&self.heard_ns, heard_ns),
         ];
         pairs.iter().for_each(|(place, value)| place.store(*value, Relaxed));
@@ -82,7 +85,7 @@ impl Feed for WebsocketFeed {
         let pongs = pongs.load(Relaxed);
         FeedCounters {
             packets: messages.load(Relaxed) + pongs,
-            heartbeats: pongs,
+            heartbeats: pongs + self.counters.heartbeats.load(Relaxed),
             bytes: bytes.load(Relaxed),
             unmatched: unmatched.load(Relaxed),
             malformed: malformed.load(Relaxed),

@@ -1,10 +1,6 @@
 //! Every bound of the upstream WebSocket feed, with its reason. Those that an operator may want to change are keys of
 //! `[feed.websocket]`.
 
-/// How deep a message may be nested. Venues' messages are 5 deep; subscribers' parsers must survive what is passed on.
-/// Deeper is counted as malformed.
-pub(super) const MESSAGE_DEPTH_MAX: usize = 64;
-
 /// The most subjects whose numbers, books and duplicates are kept track of, as many as a ring has by default. Messages
 /// of one more are dropped, and counted as the trouble `too_many_subjects`.
 pub(super) const SUBJECTS_MAX: usize = 1 << 16;
@@ -21,13 +17,9 @@ pub(super) const REFUSED_NAME_LEN_MAX: usize = 1_024;
 /// shorter: Kraken sends 50 trades.
 pub(super) const OLD_MESSAGES_MAX: u32 = 1_000;
 
-/// The most levels of all books together: some 100 MB. Coinbase's largest book has some 100,000. A book that needs more
+/// The most levels of all books together: some 150 MB. Coinbase's largest book has some 100,000. A book that needs more
 /// is not shown: the trouble `book_too_long`.
 pub(super) const BOOK_LEVELS_MAX: usize = 1 << 20;
-
-/// The most digits on either side of a price's decimal point: with them a price is exact in 128 bits. More is
-/// malformed.
-pub(super) const DECIMAL_DIGITS_MAX: usize = 18;
 
 /// Bytes of a venue's own words that go to the log. The rest is cut.
 pub(super) const TEXT_LEN_MAX: usize = 300;
@@ -45,3 +37,33 @@ pub(super) const RESUBSCRIBE_MS_MIN: u64 = 5_000;
 
 /// Messages that are passed on before other tasks of the control thread get their turn.
 pub(super) const MESSAGES_PER_TURN_MAX: u32 = 64;
+
+/// Bytes of a price or quantity that are kept as the venue writes them. Longer ones are kept without needless zeros.
+pub(super) const LEVEL_TEXT_LEN_MAX: usize = 64;
+
+/// The longest wait between two resubscriptions or snapshots of the same subject, in milliseconds: each is twice as
+/// long as the one before, as long as they do not help.
+pub(super) const RESUBSCRIBE_MS_MAX: u64 = 300_000;
+
+/// The least time between two fetches of the same subject's snapshot, in milliseconds.
+pub(super) const SNAPSHOT_MS_MIN: u64 = 1_000;
+
+/// Changes of one book that wait for a snapshot: at ten a second they are 17 minutes. The oldest are dropped, counted
+/// as stale, and the snapshot has to be newer.
+pub(super) const PENDING_CHANGES_MAX: usize = 10_000;
+
+/// Bytes of all changes that wait.
+pub(super) const PENDING_BYTES_MAX: usize = 16 << 20;
+
+/// How long one fetch of a snapshot may take, in milliseconds, from the look-up of the name to the last byte.
+pub(super) const FETCH_MS_MAX: u64 = 10_000;
+
+/// Channels that a venue names by numbers, of one connection. Further ones are the trouble `too_many_channels`.
+pub(super) const CHANNELS_MAX: usize = SUBJECTS_MAX;
+
+/// Bytes of the message that announces such a channel.
+pub(super) const CHANNEL_TEXT_LEN_MAX: usize = 4_096;
+
+/// How long a server is left alone that wants it, in milliseconds, whatever it says: at least and at most.
+pub(super) const FETCH_PAUSE_MS_MIN: u64 = 10_000;
+pub(super) const FETCH_PAUSE_MS_MAX: u64 = 3_600_000;

@@ -1,20 +1,29 @@
 //! A venue's messages, mapped to subjects.
 
+use std::time::{Duration, Instant};
+
 use crate::config::{OnGap, WebsocketConfig};
 
 use super::batch::Batch;
-use super::extract::{Plan, Slot};
-use super::limits::{MESSAGE_DEPTH_MAX, TEXT_LEN_MAX};
-use super::rule::{Matcher, Rule};
+use super::channels::Channels;
+use super::extract::Slot;
+use super::limits::TEXT_LEN_MAX;
+use super::rule::{Answer, Element, Matcher, Plans, Rule};
 use super::sequence::{Numbers, Tracker, Verdict};
+use super::silence::Silence;
 use super::subjects::{Arrival, Counts, Subjects};
 use super::value;
 
 /// Takes one message after the other, and says what is to be done.
 #[derive(Debug)]
 pub(super) struct Mapper {
-    /// What is wanted of every message.
-    plan: Plan,
+    plans: Plans,
+    channels: Option<Channels>,
+    /// Texts and messages that answer ours.
+    replies: Vec<String>,
+    reply_patterns: Vec<Matcher>,
+    answers: Vec<Answer>,
+    silence: Silence,
     rules: Vec<Rule>,
     subjects: Subjects,
     errors: Vec<Matcher>,
@@ -42,19 +51,33 @@ pub(super) struct Totals {
     pub(super) duplicates: u64,
     /// Changes of books whose whole is not known.
     pub(super) without_book: u64,
+    /// Answers to our texts, and texts that want an answer.
+    pub(super) heartbeats: u64,
 }
 
 impl Mapper {
     pub(super) fn new(config: &WebsocketConfig) -> Mapper {
-        let mut plan = Plan::default();
-        let rules = config.map.iter().map(|rule| Rule::new(rule, &mut plan)).collect();
+        let mut plans = Plans::default();
+        let rules = config.map.iter().enumerate().map(|(index, rule)| Rule::new(index, rule, &mut plans)).collect();
+        let silent_max = config.rule_silent_ms_max.get_ref().0;
+        let subjects = config.map.iter().map(|rule| rule.subject.to_string());
+        let reply_patterns = config.send.iter().flat_map(|send| &send.reply.patterns.0);
         Mapper {
             rules,
-            errors: config.error.0.iter().map(|pattern| Matcher::new(pattern, &mut plan)).collect(),
-            error_text: config.error_text.as_ref().map(|pointer| plan.add(pointer)),
-            sequence: config.sequence.as_ref().map(|pointer| plan.add(pointer)),
-            seq: config.seq.as_ref().map(|pointer| plan.add(pointer.get_ref())),
-            plan,
+            silence: Silence::new(subjects, (silent_max > 0).then(|| Duration::from_millis(silent_max))),
+            errors: config.error.0.iter().map(|pattern| Matcher::new(pattern, &mut plans)).collect(),
+            error_text: config.error_text.as_ref().map(|pointer| plans.message.add(pointer)),
+            sequence: config.sequence.as_ref().map(|pointer| plans.message.add(pointer)),
+            seq: config.seq.as_ref().map(|pointer| plans.message.add(pointer.get_ref())),
+            channels: config.channels.as_ref().map(|channels| Channels::new(channels.get_ref(), &mut plans)),
+            replies: config.send.iter().filter_map(|send| send.reply.text.clone()).collect(),
+            reply_patterns: reply_patterns.map(|pattern| Matcher::new(pattern, &mut plans)).collect(),
+            answers: config
+                .answer
+                .iter()
+                .map(|one| Answer::new(&one.matches, one.text.get_ref(), &mut plans))
+                .collect(),
+            plans,
             subjects: Subjects::default(),
             on_gap: *config.on_gap.get_ref(),
             numbers: Tracker::default(),
@@ -67,16 +90,46 @@ impl Mapper {
     /// A new connection: what belonged to the former one is forgotten.
     pub(super) fn begin_connection(&mut self) {
         self.subjects.begin_connection();
+        self.silence.begin_connection(Instant::now());
+        if let Some(channels) = &mut self.channels {
+            channels.begin_connection();
+        }
         if !self.is_venue_wide {
             self.numbers = Tracker::default();
             self.seq_last = 0;
         }
     }
 
-    /// Reads a message into `out`.
-    pub(super) fn take(&mut self, text: &str, arrival: Arrival, out: &mut Batch) {
+    /// The connection has ended: what books were passed on cannot be known to be right any more.
+    pub(super) fn end_connection(&mut self, arrival: Arrival, out: &mut Batch) {
+        // A mark would need one of the venue's numbers, where those count.
+        self.subjects.end_connection(self.seq.is_none(), arrival, out);
+    }
+
+    /// A book has been fetched, or why it has not.
+    pub(super) fn take_snapshot(&mut self, subject: &str, body: Result<&str, &str>, arrival: Arrival, out: &mut Batch) {
+        self.subjects.take_snapshot(&self.rules, subject, body, arrival, out);
+    }
+
+    /// Tells of rules that pass nothing on.
+    pub(super) fn tell_silence(&mut self, now: Instant, out: &mut Batch) {
+        self.silence.tell(now, out);
+    }
+
+    /// How often to do so.
+    pub(super) fn silence_interval(&self) -> Option<Duration> {
+        self.silence.interval()
+    }
+
+    /// Reads a message into `out`. False: it is only a sign of life.
+    pub(super) fn take(&mut self, text: &str, arrival: Arrival, out: &mut Batch) -> bool {
         self.totals.messages += 1;
         self.totals.bytes += text.len() as u64;
+        let heartbeats = self.totals.heartbeats;
+        if self.replies.iter().any(|reply| reply == text) {
+            self.totals.heartbeats += 1;
+            return false;
+        }
         let mut faults = Faults::default();
         self.read(text, arrival, out, &mut faults);
         if let Some(first) = faults.first {
@@ -84,6 +137,7 @@ impl Mapper {
             let more = if faults.count > 1 { format!(" (and {} more in it)", faults.count - 1) } else { String::new() };
             out.trouble("malformed", &format!("{first}{more}: {}", value::excerpt(text, TEXT_LEN_MAX)));
         }
+        self.totals.heartbeats == heartbeats
     }
 
     /// A message that cannot be one.
@@ -95,22 +149,17 @@ impl Mapper {
 
     pub(super) fn totals(&self) -> Totals {
         let Counts { duplicates, without_book, bad_names } = self.subjects.counts;
-        let Totals { messages, bytes, unmatched, .. } = self.totals;
-        Totals {
-            messages,
-            bytes,
-            unmatched,
-            malformed: self.totals.malformed + bad_names,
-            duplicates: self.totals.duplicates + duplicates,
-            without_book,
-        }
+        let malformed = self.totals.malformed + bad_names;
+        Totals { malformed, duplicates: self.totals.duplicates + duplicates, without_book, ..self.totals }
     }
 
     fn read(&mut self, text: &str, arrival: Arrival, out: &mut Batch, faults: &mut Faults) {
-        if value::depth(text) > MESSAGE_DEPTH_MAX {
-            return faults.add(format!("nested more than {MESSAGE_DEPTH_MAX} deep"));
+        // A byte order mark is not text; who reads may ignore it (RFC 8259, 8.1).
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        if let Err(unfit) = value::check_fit(text) {
+            return faults.add(unfit.to_string());
         }
-        let found = match self.plan.extract(text) {
+        let found = match self.plans.message.extract(text) {
             Ok(found) => found,
             Err(error) => return faults.add(format!("not JSON: {error}")),
         };
@@ -118,15 +167,32 @@ impl Mapper {
         match self.sequence.and_then(number) {
             None => {}
             Some(Err(value)) => faults.add(format!("{} is no number", value::excerpt(value, TEXT_LEN_MAX))),
-            Some(Ok(number)) if self.follow(number, out) => {}
+            Some(Ok(number)) if self.follow(number, arrival, out) => {}
             Some(Ok(_)) => return,
         }
-        if self.errors.iter().any(|error| error.matches(&found)) {
+        let message = Element { outer: &found, inner: &found, channel: None, text };
+        if self.reply_patterns.iter().any(|reply| reply.matches(message)) {
+            self.totals.heartbeats += 1;
+            return;
+        }
+        if let Some(answer) = self.answers.iter().find_map(|answer| answer.to(message)) {
+            self.totals.heartbeats += 1;
+            return match answer {
+                Ok(answer) => out.send(&answer),
+                Err(error) => faults.add(error),
+            };
+        }
+        if self.channels.as_mut().is_some_and(|channels| channels.take(message, out)) {
+            return;
+        }
+        let channel = self.channels.as_ref().and_then(|channels| channels.find(&found, &self.plans.channel));
+        let message = Element { channel: channel.as_ref(), ..message };
+        if self.errors.iter().any(|error| error.matches(message)) {
             let words = self.error_text.and_then(|slot| found.value(slot)).unwrap_or(text);
             let words = value::text(words).unwrap_or_else(|| words.into());
             return out.trouble("refused", &format!("the server says: {}", value::excerpt(&words, TEXT_LEN_MAX)));
         }
-        let Some(rule) = self.rules.iter().find(|rule| rule.matches(&found)) else {
+        let Some(rule) = self.rules.iter().find(|rule| rule.matches(message)) else {
             self.totals.unmatched += 1;
             return;
         };
@@ -147,13 +213,17 @@ impl Mapper {
             }
         };
         let subjects = &mut self.subjects;
-        rule.elements(&found, text, &mut |element| subjects.take(rule, element, seq, arrival, out), &mut |fault| {
+        let before = out.updates();
+        rule.elements(message, &mut |element| subjects.take(rule, element, seq, arrival, out), &mut |fault| {
             faults.add(fault);
         });
+        if out.updates() > before || !rule.is_published {
+            self.silence.note(rule.index, arrival.at);
+        }
     }
 
     /// Takes a message's number within the connection; false if it has been there.
-    fn follow(&mut self, number: u64, out: &mut Batch) -> bool {
+    fn follow(&mut self, number: u64, arrival: Arrival, out: &mut Batch) -> bool {
         match self.numbers.take(Numbers { first: number, last: number, previous: None }) {
             Verdict::Next => {}
             Verdict::Old => {
@@ -162,6 +232,7 @@ impl Mapper {
             }
             Verdict::Gap { from, to } => {
                 out.gap(from, to);
+                self.subjects.doubt(self.seq.is_none(), arrival, out);
                 if self.on_gap == OnGap::Reconnect {
                     out.reconnect("messages are missing");
                 }
@@ -169,6 +240,7 @@ impl Mapper {
             Verdict::Restarted { from, to } => {
                 out.trouble("sequence_restart", &format!("the numbers of the messages begin anew at {to}"));
                 out.gap(from, to);
+                self.subjects.doubt(self.seq.is_none(), arrival, out);
             }
         }
         true

@@ -7,11 +7,22 @@ use std::str::FromStr;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Pointer(pub(super) Vec<String>);
 
-/// A pointer of a rule: from the element at hand, or with `^` before it from the message as a whole.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A pointer of a rule, and from where it is followed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
-    pub(super) is_outer: bool,
+    pub(crate) origin: Origin,
     pub(super) pointer: Pointer,
+}
+
+/// Where a pointer begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Origin {
+    /// The element at hand.
+    Element,
+    /// `^`: the message as a whole.
+    Message,
+    /// `@`: the message that has announced the channel to which this one belongs.
+    Channel,
 }
 
 /// Where the elements of a message are: one pointer to an array for each level, `/events/*/tickers` being two.
@@ -47,11 +58,12 @@ impl FromStr for Place {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (is_outer, pointer) = match text.strip_prefix('^') {
-            Some(rest) => (true, rest),
-            None => (false, text),
+        let (origin, pointer) = match text.as_bytes().first() {
+            Some(b'^') => (Origin::Message, &text[1..]),
+            Some(b'@') => (Origin::Channel, &text[1..]),
+            _ => (Origin::Element, text),
         };
-        Ok(Place { is_outer, pointer: pointer.parse()? })
+        Ok(Place { origin, pointer: pointer.parse()? })
     }
 }
 
@@ -75,7 +87,12 @@ impl fmt::Display for Pointer {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", if self.is_outer { "^" } else { "" }, self.pointer)
+        let origin = match self.origin {
+            Origin::Element => "",
+            Origin::Message => "^",
+            Origin::Channel => "@",
+        };
+        write!(f, "{origin}{}", self.pointer)
     }
 }
 
@@ -97,7 +114,9 @@ mod tests {
         for wrong in ["a", "/a~", "/a~2", &"/x".repeat(17)] {
             assert!(steps(wrong).is_err(), "{wrong}");
         }
-        assert_eq!("^/time".parse::<Place>().unwrap().to_string(), "^/time");
+        for place in ["^/time", "@/symbol", "/-1"] {
+            assert_eq!(place.parse::<Place>().unwrap().to_string(), place);
+        }
         assert_eq!("/events/*/tickers".parse::<Each>().unwrap().0.len(), 2);
         assert_eq!("/data/*".parse::<Each>().unwrap().0[1], Pointer(vec![]), "an array of arrays");
         assert!("/a/*/b/*/c/*/d/*/e".parse::<Each>().is_err());

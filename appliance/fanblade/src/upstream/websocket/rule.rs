@@ -1,11 +1,13 @@
 //! A rule of the configuration, ready to be applied: its places found in the plans that read messages.
 
+use std::fmt::Write as _;
+
 use crate::config::{MapConfig, OnGap, Scope};
 
 use super::book::BookFormat;
 use super::extract::{Found, Plan, Slot, elements};
 use super::pattern::{Expected, Pattern};
-use super::pointer::{Place, Pointer};
+use super::pointer::{Origin, Place, Pointer};
 use super::sequence::Numbers;
 use super::template::{Part, SubjectPart, Template, push_segment};
 use super::value::{self, TimeFormat};
@@ -13,6 +15,8 @@ use super::value::{self, TimeFormat};
 /// What becomes of a kind of message.
 #[derive(Debug)]
 pub(super) struct Rule {
+    /// Which of the configuration's it is, from 0.
+    pub(super) index: usize,
     matches: Matcher,
     /// From the message down to the elements: the array in what was read before, and how its elements are read.
     levels: Vec<(Slot, Plan)>,
@@ -29,7 +33,7 @@ pub(super) struct Rule {
 
 /// Which messages are meant.
 #[derive(Debug, Default)]
-pub(super) struct Matcher(Vec<(Slot, Expected)>);
+pub(super) struct Matcher(Vec<(Source, Expected)>);
 
 /// How a book is kept.
 #[derive(Debug)]
@@ -38,13 +42,17 @@ pub(super) struct BookRule {
     pub(super) depth: usize,
     pub(super) levels: usize,
     /// Where `"snapshot"` stands.
-    kind: Source,
+    kind: Option<Source>,
+    /// Where the whole book is to be had.
+    snapshot: Option<Filling>,
 }
 
 /// One element of a message, and the message.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Element<'f, 'a> {
     pub(super) outer: &'f Found<'a>,
+    /// What was found in the announcement of the message's channel.
+    pub(super) channel: Option<&'f Found<'a>>,
     pub(super) inner: &'f Found<'a>,
     pub(super) text: &'a str,
 }
@@ -61,7 +69,33 @@ struct Sequence {
 struct Source {
     place: Place,
     slot: Slot,
-    is_outer: bool,
+    within: Within,
+}
+
+/// Which of the things found.
+#[derive(Debug, Clone, Copy)]
+enum Within {
+    Message,
+    Element,
+    Channel,
+}
+
+/// What is wanted of every message, and of the announcements of channels.
+#[derive(Debug, Default)]
+pub(super) struct Plans {
+    pub(super) message: Plan,
+    pub(super) channel: Plan,
+}
+
+impl Plans {
+    /// A place in a message that is not taken apart.
+    fn source(&mut self, place: &Place) -> Source {
+        let (plan, within) = match place.origin {
+            Origin::Channel => (&mut self.channel, Within::Channel),
+            Origin::Element | Origin::Message => (&mut self.message, Within::Message),
+        };
+        Source { place: place.clone(), slot: plan.add(&place.pointer), within }
+    }
 }
 
 #[derive(Debug)]
@@ -80,30 +114,30 @@ enum SubjectPiece {
 }
 
 impl Matcher {
-    pub(super) fn new(pattern: &Pattern, plan: &mut Plan) -> Matcher {
-        Matcher(pattern.0.iter().map(|(pointer, expected)| (plan.add(pointer), expected.clone())).collect())
+    pub(super) fn new(pattern: &Pattern, plans: &mut Plans) -> Matcher {
+        Matcher(pattern.0.iter().map(|(place, expected)| (plans.source(place), expected.clone())).collect())
     }
 
-    pub(super) fn matches(&self, found: &Found<'_>) -> bool {
-        self.0.iter().all(|(slot, expected)| expected.is(found.value(*slot)))
+    pub(super) fn matches(&self, message: Element<'_, '_>) -> bool {
+        self.0.iter().all(|(source, expected)| expected.is(source.find(message).ok()))
     }
 }
 
 impl Rule {
     /// Adds to `plan` what the rule wants of a message.
-    pub(super) fn new(config: &MapConfig, plan: &mut Plan) -> Rule {
+    pub(super) fn new(index: usize, config: &MapConfig, plans: &mut Plans) -> Rule {
         let mut levels: Vec<(Slot, Plan)> = Vec::new();
         for array in config.each.iter().flat_map(|each| &each.get_ref().0) {
-            let before = levels.last_mut().map_or(&mut *plan, |(_, plan)| plan);
+            let before = levels.last_mut().map_or(&mut plans.message, |(_, plan)| plan);
             let slot = before.add(array);
             levels.push((slot, Plan::default()));
         }
-        let matches = Matcher::new(&config.matches, plan);
+        let matches = Matcher::new(&config.matches, plans);
         let mut source = |place: &Place| match levels.last_mut() {
-            Some((_, inner)) if !place.is_outer => {
-                Source { place: place.clone(), slot: inner.add(&place.pointer), is_outer: false }
+            Some((_, inner)) if place.origin == Origin::Element => {
+                Source { place: place.clone(), slot: inner.add(&place.pointer), within: Within::Element }
             }
-            _ => Source { place: place.clone(), slot: plan.add(&place.pointer), is_outer: true },
+            _ => plans.source(place),
         };
         let subject_piece = |part: &SubjectPart| match part {
             SubjectPart::Literal(text) => SubjectPiece::Literal(text.clone()),
@@ -120,6 +154,7 @@ impl Rule {
             Filling(template.0.iter().map(piece).collect())
         };
         let resubscribe = config.resubscribe.iter().map(|template| filling(template.get_ref())).collect();
+        let snapshot = config.book_snapshot.as_ref().map(|template| filling(template.get_ref()));
         let sequence = config.sequence.as_ref().map(|last| Sequence {
             last: source(last),
             first: config.sequence_first.as_ref().map(|place| source(place.get_ref())),
@@ -129,10 +164,15 @@ impl Rule {
             format: *format.get_ref(),
             depth: usize::try_from(*config.book_depth.get_ref()).unwrap_or(usize::MAX),
             levels: usize::try_from(*config.book_levels.get_ref()).unwrap_or(usize::MAX),
-            // In both formats it is the message that says what it is.
-            kind: source(&Place { is_outer: true, pointer: Pointer(vec!["type".to_owned()]) }),
+            // It is the message that says what it is.
+            kind: format
+                .get_ref()
+                .kind_name()
+                .map(|name| source(&Place { origin: Origin::Message, pointer: Pointer(vec![name.to_owned()]) })),
+            snapshot,
         });
         Rule {
+            index,
             subject,
             resubscribe,
             sequence,
@@ -147,19 +187,18 @@ impl Rule {
         }
     }
 
-    pub(super) fn matches(&self, found: &Found<'_>) -> bool {
-        self.matches.matches(found)
+    pub(super) fn matches(&self, message: Element<'_, '_>) -> bool {
+        self.matches.matches(message)
     }
 
     /// Passes each element of a message to `sink`, and whatever cannot be one to `fault`.
     pub(super) fn elements<'a>(
         &self,
-        outer: &Found<'a>,
-        text: &'a str,
+        message: Element<'_, 'a>,
         sink: &mut dyn FnMut(Element<'_, 'a>) -> Result<(), String>,
         fault: &mut dyn FnMut(String),
     ) {
-        descend(&self.levels, outer, outer, text, sink, fault);
+        descend(&self.levels, message, sink, fault);
     }
 
     /// The element's subject, whether or not it is one in the end: its names may be too long.
@@ -207,29 +246,94 @@ impl Rule {
         let mut text = String::new();
         for filling in &self.resubscribe {
             text.clear();
-            for piece in &filling.0 {
-                match piece {
-                    Piece::Literal(literal) => text.push_str(literal),
-                    // It stands between quotes there as it does here, escapes included.
-                    Piece::Value(source) => text.push_str(value::unquoted(source.find(element)?)),
-                }
-            }
+            // It stands between quotes there as it does here, escapes included.
+            filling.fill(element, &mut text, &mut |out, value| out.push_str(value::unquoted(value)))?;
             sink(&text);
         }
         Ok(())
     }
 }
 
+/// What we say to messages of a kind.
+#[derive(Debug)]
+pub(super) struct Answer {
+    matches: Matcher,
+    text: Filling,
+}
+
+impl Answer {
+    pub(super) fn new(pattern: &Pattern, template: &Template, plans: &mut Plans) -> Answer {
+        let matches = Matcher::new(pattern, plans);
+        let piece = |part: &Part| match part {
+            Part::Literal(text) => Piece::Literal(text.clone()),
+            Part::Value(place) => Piece::Value(plans.source(place)),
+        };
+        Answer { matches, text: Filling(template.0.iter().map(piece).collect()) }
+    }
+
+    /// The answer to this message; none if it wants none.
+    pub(super) fn to(&self, message: Element<'_, '_>) -> Option<Result<String, String>> {
+        self.matches.matches(message).then(|| {
+            let mut text = String::new();
+            self.text.fill(message, &mut text, &mut |out, value| out.push_str(value::unquoted(value)))?;
+            Ok(text)
+        })
+    }
+}
+
+impl Filling {
+    fn fill(
+        &self,
+        element: Element<'_, '_>,
+        out: &mut String,
+        push: &mut dyn FnMut(&mut String, &str),
+    ) -> Result<(), String> {
+        for piece in &self.0 {
+            match piece {
+                Piece::Literal(literal) => out.push_str(literal),
+                Piece::Value(source) => push(out, source.find(element)?),
+            }
+        }
+        Ok(())
+    }
+}
+
 impl BookRule {
-    pub(super) fn is_snapshot(&self, element: Element<'_, '_>) -> Result<bool, String> {
-        Ok(self.kind.find(element)? == "\"snapshot\"")
+    /// What the message says of itself, if books of this format have it and it stands there.
+    pub(super) fn kind<'a>(&self, element: Element<'_, 'a>) -> Option<&'a str> {
+        self.kind.as_ref().and_then(|kind| kind.find(element).ok())
+    }
+
+    /// The address of the whole book, if it has to be fetched.
+    pub(super) fn snapshot(&self, element: Element<'_, '_>) -> Result<Option<String>, String> {
+        let Some(filling) = &self.snapshot else { return Ok(None) };
+        let mut url = String::new();
+        filling.fill(element, &mut url, &mut |out, value| push_url(out, &value::text(value).unwrap_or_default()))?;
+        Ok(Some(url))
+    }
+}
+
+/// A value within an address: what is not unreserved (RFC 3986, 2.3) is escaped.
+fn push_url(out: &mut String, text: &str) {
+    for byte in text.bytes() {
+        match byte {
+            b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            byte if byte.is_ascii_alphanumeric() => out.push(char::from(byte)),
+            byte => {
+                let _ = write!(out, "%{byte:02X}");
+            }
+        }
     }
 }
 
 impl Source {
     fn find<'a>(&self, element: Element<'_, 'a>) -> Result<&'a str, String> {
-        let found = if self.is_outer { element.outer } else { element.inner };
-        found.value(self.slot).ok_or_else(|| format!("there is no {}", self.place))
+        let found = match self.within {
+            Within::Message => Some(element.outer),
+            Within::Element => Some(element.inner),
+            Within::Channel => element.channel,
+        };
+        found.and_then(|found| found.value(self.slot)).ok_or_else(|| format!("there is no {}", self.place))
     }
 
     fn is_no(&self, what: &str) -> String {
@@ -239,21 +343,20 @@ impl Source {
 
 fn descend<'a>(
     levels: &[(Slot, Plan)],
-    outer: &Found<'a>,
-    inner: &Found<'a>,
-    text: &'a str,
+    element: Element<'_, 'a>,
     sink: &mut dyn FnMut(Element<'_, 'a>) -> Result<(), String>,
     fault: &mut dyn FnMut(String),
 ) {
     let Some(((slot, plan), rest)) = levels.split_first() else {
-        if let Err(error) = sink(Element { outer, inner, text }) {
+        if let Err(error) = sink(element) {
             fault(error);
         }
         return;
     };
-    let Some(array) = inner.value(*slot) else { return fault("there is no array where `each` says".to_owned()) };
+    let array = element.inner.value(*slot);
+    let Some(array) = array else { return fault("there is no array where `each` says".to_owned()) };
     let each = elements(array, &mut |text| match plan.extract(text) {
-        Ok(found) => descend(rest, outer, &found, text, sink, fault),
+        Ok(found) => descend(rest, Element { inner: &found, text, ..element }, sink, fault),
         Err(error) => fault(error.to_string()),
     });
     if let Err(error) = each {

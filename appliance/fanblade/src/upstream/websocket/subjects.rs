@@ -1,18 +1,16 @@
 //! What has to be remembered of each subject: how far its numbers have got, and its book.
 
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fanblade_worker::SubjectError;
 
-use crate::config::{OnGap, Scope};
+use crate::config::Scope;
 
 use super::batch::Batch;
-use super::book::{Book, BookFault};
-use super::limits::{
-    BOOK_LEVELS_MAX, REFUSED_NAME_LEN_MAX, REFUSED_NAMES_MAX, RESUBSCRIBE_MS_MIN, SUBJECTS_MAX, TEXT_LEN_MAX,
-};
-use super::rule::{BookRule, Element, Rule};
+use super::keeper::{Asking, Keeper, Sizes, Turn};
+use super::limits::{REFUSED_NAME_LEN_MAX, REFUSED_NAMES_MAX, SUBJECTS_MAX, TEXT_LEN_MAX};
+use super::rule::{Element, Rule};
 use super::sequence::{Tracker, Verdict};
 use super::value;
 
@@ -20,8 +18,8 @@ use super::value;
 #[derive(Debug, Default)]
 pub(super) struct Subjects {
     known: HashMap<Box<str>, Subject>,
-    /// Levels of all books.
-    levels: usize,
+    /// Of all books.
+    sizes: Sizes,
     /// Subjects' names are made here.
     name: String,
     /// Those that make no subject, as far as they were told.
@@ -52,22 +50,65 @@ struct Subject {
     numbers: Tracker,
     /// Whose numbers they are.
     scope: Scope,
-    book: Book,
-    /// When the venue was last asked to begin anew.
-    asked: Option<Instant>,
+    /// When the venue may be asked to begin anew.
+    asking: Asking,
+    book: Option<Box<Keeper>>,
 }
 
 impl Subjects {
+    /// What was passed on of books is marked: changes may be missed from now on.
+    pub(super) fn end_connection(&mut self, may_mark: bool, arrival: Arrival, out: &mut Batch) {
+        for (name, subject) in &mut self.known {
+            let Some(keeper) = &mut subject.book else { continue };
+            match may_mark {
+                true => keeper.end(&mut Turn { name, arrival, counts: &mut self.counts, out }),
+                false => keeper.book.hide(),
+            }
+        }
+    }
+
+    /// Messages of the connection are missing, of whatever subjects. `may_mark`: at once.
+    pub(super) fn doubt(&mut self, may_mark: bool, arrival: Arrival, out: &mut Batch) {
+        for (name, subject) in &mut self.known {
+            match &mut subject.book {
+                Some(keeper) if may_mark => {
+                    keeper.doubt(&mut Turn { name, arrival, counts: &mut self.counts, out }, None);
+                }
+                Some(keeper) => keeper.book.doubt(),
+                None => {}
+            }
+        }
+    }
+
     /// What belonged to the former connection means nothing for the new one.
     pub(super) fn begin_connection(&mut self) {
         for subject in self.known.values_mut() {
-            subject.book = Book::default();
-            subject.asked = None;
+            subject.asking = Asking::default();
+            if let Some(keeper) = &mut subject.book {
+                keeper.begin_connection();
+            }
             if subject.scope == Scope::Connection {
                 subject.numbers = Tracker::default();
             }
         }
-        self.levels = 0;
+        self.sizes = Sizes::default();
+    }
+
+    /// A book has come that was asked for, or why it has not.
+    pub(super) fn take_snapshot(
+        &mut self,
+        rules: &[Rule],
+        name: &str,
+        body: Result<&str, &str>,
+        arrival: Arrival,
+        out: &mut Batch,
+    ) {
+        let Some(subject) = self.known.get_mut(name) else { return };
+        let Some(keeper) = &mut subject.book else { return };
+        let Some(rule) = rules.get(keeper.rule) else { return };
+        self.sizes.leave(keeper);
+        keeper.take_snapshot(rule, body, self.sizes, &mut Turn { name, arrival, counts: &mut self.counts, out });
+        self.sizes.enter(keeper);
     }
 
     /// Does what `rule` says about an element. `seq` is the venue's number of the message, where that counts.
@@ -82,7 +123,7 @@ impl Subjects {
         arrival: Arrival,
         out: &mut Batch,
     ) -> Result<(), String> {
-        let Self { known, levels, name, refused, counts } = self;
+        let Self { known, sizes, name, refused, counts } = self;
         rule.subject(element, name)?;
         if let Err(error) = fanblade_worker::check_subject(name) {
             counts.bad_names += 1;
@@ -104,10 +145,12 @@ impl Subjects {
             known.insert(name.as_str().into(), Subject { scope: rule.scope, ..Subject::default() });
         }
         let Some(subject) = known.get_mut(name.as_str()) else { return Ok(()) };
+        let Subject { numbers: tracker, asking, book, .. } = subject;
+        let mut is_missing = false;
         if let Some(numbers) = numbers {
             let verdict = match rule.is_published {
-                true => subject.numbers.take(numbers),
-                false => subject.numbers.reach(numbers.last),
+                true => tracker.take(numbers),
+                false => tracker.reach(numbers.last),
             };
             match verdict {
                 Verdict::Next => {}
@@ -117,29 +160,38 @@ impl Subjects {
                 }
                 Verdict::Gap { from, to } => {
                     out.subject_gap(name, from, to);
-                    subject.act_on_gap(rule, element, arrival, out)?;
+                    asking.act_on_gap(rule, element, arrival, out)?;
+                    is_missing = true;
                 }
                 Verdict::Restarted { from, to } => {
                     out.trouble("sequence_restart", &format!("{name}: the numbers begin anew at {to}"));
                     out.subject_gap(name, from, to);
+                    is_missing = true;
                 }
             }
         }
         match &rule.book {
-            None if !rule.is_published => Ok(()),
-            None => publish(rule, element, name, rule.data(element)?, seq, arrival, out),
-            Some(book_rule) => {
-                let room = BOOK_LEVELS_MAX.saturating_sub(*levels - subject.book.len());
-                *levels -= subject.book.len();
-                let changed = subject.change_book(rule, book_rule, element, room, name, arrival, counts, out);
-                *levels += subject.book.len();
-                match changed? {
-                    true => match subject.book.show(book_rule.levels) {
-                        Some(shown) => publish(rule, element, name, shown, seq, arrival, out),
-                        None => Ok(()),
-                    },
+            None => {
+                if let (true, Some(keeper)) = (is_missing, book) {
+                    // By another rule of the subject, such as a heartbeat's.
+                    keeper.doubt(&mut Turn { name, arrival, counts, out }, seq);
+                }
+                match rule.is_published {
+                    true => publish(rule, element, name, rule.data(element)?, seq, arrival, out),
                     false => Ok(()),
                 }
+            }
+            Some(book_rule) => {
+                let keeper = book.get_or_insert_default();
+                sizes.leave(keeper);
+                let turn = &mut Turn { name, arrival, counts, out };
+                let taken = keeper.take(rule, book_rule, element, is_missing, *sizes, asking, turn);
+                sizes.enter(keeper);
+                let shown = match taken {
+                    Ok(()) => keeper.book.show(book_rule.levels),
+                    Err(error) => return Err(error),
+                };
+                shown.map_or(Ok(()), |shown| publish(rule, element, name, shown, seq, arrival, out))
             }
         }
     }
@@ -157,65 +209,6 @@ fn tell_once(refused: &mut HashSet<Box<str>>, name: &str, error: SubjectError, o
     }
 }
 
-impl Subject {
-    /// False: there is nothing to show.
-    #[expect(clippy::too_many_arguments, reason = "all that is known about one change, once")]
-    fn change_book(
-        &mut self,
-        rule: &Rule,
-        book_rule: &BookRule,
-        element: Element<'_, '_>,
-        room: usize,
-        name: &str,
-        arrival: Arrival,
-        counts: &mut Counts,
-        out: &mut Batch,
-    ) -> Result<bool, String> {
-        let is_snapshot = book_rule.is_snapshot(element)?;
-        if !is_snapshot && !self.book.is_whole() {
-            counts.without_book += 1;
-            // Asked for already, but in vain: the venue may have been asked too often, or have refused.
-            if rule.on_gap == OnGap::Resubscribe && self.asked.is_some() {
-                self.act_on_gap(rule, element, arrival, out)?;
-            }
-            return Ok(false);
-        }
-        let Err(fault) = self.book.take(book_rule.format, element.text, is_snapshot, book_rule.depth, room) else {
-            return Ok(true);
-        };
-        let kind = match &fault {
-            BookFault::Checksum { .. } => "checksum",
-            BookFault::Malformed(_) => "malformed_book",
-            BookFault::TooLong => "book_too_long",
-        };
-        out.trouble(kind, &format!("{name}, update {}: {fault}; its book waits for a snapshot", self.book.updates()));
-        out.subject_gap(name, self.book.updates(), self.book.updates() + 1);
-        self.act_on_gap(rule, element, arrival, out)?;
-        Ok(false)
-    }
-
-    fn act_on_gap(
-        &mut self,
-        rule: &Rule,
-        element: Element<'_, '_>,
-        arrival: Arrival,
-        out: &mut Batch,
-    ) -> Result<(), String> {
-        match rule.on_gap {
-            OnGap::Tell => {}
-            OnGap::Reconnect => out.reconnect("messages of a subject are missing"),
-            OnGap::Resubscribe => {
-                let is_early = |asked: Instant| arrival.at.duration_since(asked) < RESUBSCRIBE_INTERVAL_MIN;
-                if !self.asked.is_some_and(is_early) {
-                    self.asked = Some(arrival.at);
-                    rule.resubscribe(element, &mut |text| out.send(text))?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
 /// A time that cannot be read keeps nobody from the value.
 fn publish(
     rule: &Rule,
@@ -230,5 +223,3 @@ fn publish(
     out.update(subject, ts_ns.as_ref().map_or(arrival.unix_ns, |ns| ns.unwrap_or(arrival.unix_ns)), data, seq);
     ts_ns.map(|_| ())
 }
-
-const RESUBSCRIBE_INTERVAL_MIN: Duration = Duration::from_millis(RESUBSCRIBE_MS_MIN);

@@ -1,6 +1,6 @@
 //! Texts with holes that values of a message fill: `/KRAKEN/{/symbol}/trade`.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use super::pointer::Place;
@@ -15,14 +15,30 @@ pub(super) enum Part {
     Value(Place),
 }
 
+impl Template {
+    pub(crate) fn places(&self) -> impl Iterator<Item = &Place> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Literal(_) => None,
+            Part::Value(place) => Some(place),
+        })
+    }
+
+    /// Is what it makes an address whose host is always the same?
+    pub(crate) fn is_http(&self) -> bool {
+        let Some(Part::Literal(start)) = self.0.first() else { return false };
+        let rest = start.strip_prefix("https://").or_else(|| start.strip_prefix("http://"));
+        rest.and_then(|rest| rest.split_once('/')).is_some_and(|(host, _)| !host.is_empty())
+    }
+}
+
 impl FromStr for Template {
     type Err = String;
 
-    /// `{/` and `{^/` begin a hole; other braces are themselves, so that a template may be JSON.
+    /// `{/`, `{^/` and `{@/` begin a hole; other braces are themselves, so that a template may be JSON.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut parts = Vec::new();
         let mut rest = text;
-        while let Some(start) = [rest.find("{/"), rest.find("{^/")].into_iter().flatten().min() {
+        while let Some(start) = ["{/", "{^/", "{@/"].iter().filter_map(|hole| rest.find(hole)).min() {
             let (before, hole) = rest.split_at(start);
             let Some(end) = hole.find('}') else {
                 return Err(format!("`{text}`: the hole that begins with `{hole}` lacks its `}}`"));
@@ -73,6 +89,25 @@ impl FromStr for SubjectTemplate {
             Ok(()) => Err(format!("`{text}` would make a pattern; a segment cannot be `*` or `**`")),
             Err(error) => Err(format!("`{text}` makes no subject: {error}, as in \"/VENUE/{{/symbol}}/trade\"")),
         }
+    }
+}
+
+impl SubjectTemplate {
+    pub(crate) fn places(&self) -> impl Iterator<Item = &Place> {
+        self.0.iter().filter_map(|part| match part {
+            SubjectPart::Literal(_) => None,
+            SubjectPart::Value { place, .. } => Some(place),
+        })
+    }
+}
+
+/// As it stands in the configuration.
+impl fmt::Display for SubjectTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|part| match part {
+            SubjectPart::Literal(text) => f.write_str(text),
+            SubjectPart::Value { place, .. } => write!(f, "{{{place}}}"),
+        })
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
+use fanblade_wire::decimal::Decimal;
 use jiff::Timestamp;
+
+pub(super) use fanblade_wire::json::{check_fit, unquoted, whole_number as number};
 
 /// How a venue writes a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
@@ -33,62 +36,42 @@ pub(super) fn text(value: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// A whole number from 0, which venues also write as text.
-pub(super) fn number(value: &str) -> Option<u64> {
-    unquoted(value).parse().ok()
-}
-
 /// A time in Unix nanoseconds.
 pub(super) fn time_ns(value: &str, format: TimeFormat) -> Option<u64> {
     let text = unquoted(value);
-    let scale = match format {
-        TimeFormat::Rfc3339 => {
-            return text.parse::<Timestamp>().ok().and_then(|time| u64::try_from(time.as_nanosecond()).ok());
-        }
+    let places = match format {
+        TimeFormat::Rfc3339 => return rfc3339_ns(text),
         TimeFormat::S => 9,
         TimeFormat::Ms => 6,
         TimeFormat::Us => 3,
         TimeFormat::Ns => 0,
     };
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let mut ns = whole.parse::<u64>().ok()?;
-    let mut digits = fraction.bytes();
-    for _ in 0..scale {
-        let digit = digits.next().map_or(0, |digit| u64::from(digit - b'0'));
-        ns = ns.checked_mul(10)?.checked_add(digit)?;
-    }
-    Some(ns)
+    Decimal::parse(text).ok()?.scaled_to_u64(places)
 }
 
-/// How deep the arrays and objects of `text` are nested. It need not be JSON.
-pub(super) fn depth(text: &str) -> usize {
-    let (mut depth, mut deepest) = (0usize, 0);
-    let (mut is_string, mut is_escaped) = (false, false);
-    for byte in text.bytes() {
-        if is_string {
-            match byte {
-                _ if is_escaped => is_escaped = false,
-                b'\\' => is_escaped = true,
-                b'"' => is_string = false,
-                _ => {}
-            }
-            continue;
-        }
-        match byte {
-            b'"' => is_string = true,
-            b'[' | b'{' => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
+/// RFC 3339 has as many digits of a second as one likes, and a 61st second; the library has nine, and 60.
+fn rfc3339_ns(text: &str) -> Option<u64> {
+    let mut text = Cow::Borrowed(text);
+    if let Some(point) = text.find('.') {
+        let digits = text[point + 1..].bytes().take_while(u8::is_ascii_digit).count();
+        if digits > NANOSECOND_DIGITS {
+            text.to_mut().replace_range(point + 1 + NANOSECOND_DIGITS..point + 1 + digits, "");
         }
     }
-    deepest
+    let leap = if text.get(SECONDS) == Some("60") {
+        // Unix time has no number for it but that of the second after.
+        text.to_mut().replace_range(SECONDS, "59");
+        1_000_000_000
+    } else {
+        0
+    };
+    let time = text.parse::<Timestamp>().ok()?;
+    u64::try_from(time.as_nanosecond()).ok()?.checked_add(leap)
 }
+
+const NANOSECOND_DIGITS: usize = 9;
+/// Where they stand in `2016-12-31T23:59:60Z`.
+const SECONDS: std::ops::Range<usize> = 17..19;
 
 /// The beginning of a text from outside, fit for one line of a log.
 pub(super) fn excerpt(text: &str, len_max: usize) -> String {
@@ -99,11 +82,6 @@ pub(super) fn excerpt(text: &str, len_max: usize) -> String {
     let cut = if end < text.len() { "…" } else { "" };
     let line: String = text[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     line + cut
-}
-
-/// Without quotes, if it has any. Escapes stay, as no number has one.
-pub(super) fn unquoted(value: &str) -> &str {
-    value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value)
 }
 
 #[cfg(test)]
@@ -126,7 +104,22 @@ mod tests {
             ("99999999999999999999", TimeFormat::Ns, None),
             ("99999999999999", TimeFormat::S, None),
             ("-1", TimeFormat::S, None),
-            ("1e9", TimeFormat::S, None),
+            ("1e9", TimeFormat::S, Some(1_000_000_000_000_000_000)),
+            ("1.7e12", TimeFormat::Ms, Some(1_700_000_000_000_000_000)),
+            (r#""1.696613755440295E+15""#, TimeFormat::Us, Some(same)),
+            ("1696613755440.2950009999999999999999", TimeFormat::Ms, Some(same)),
+            ("1e999", TimeFormat::S, None),
+            (r#""2023-10-06T17:35:55.440295000999999999999Z""#, TimeFormat::Rfc3339, Some(same)),
+            (r#""2023-10-06T17:35:55.440295000999999999999-00:00""#, TimeFormat::Rfc3339, Some(same)),
+            (r#""2023-10-06t17:35:55.440295z""#, TimeFormat::Rfc3339, Some(same)),
+            (r#""2023-10-07T00:05:55.440295+06:30""#, TimeFormat::Rfc3339, Some(same)),
+            (r#""2016-12-31T23:59:60Z""#, TimeFormat::Rfc3339, Some(1_483_228_800_000_000_000)),
+            (r#""2016-12-31T23:59:60.25Z""#, TimeFormat::Rfc3339, Some(1_483_228_800_250_000_000)),
+            (r#""2017-01-01T02:59:60.5+03:00""#, TimeFormat::Rfc3339, Some(1_483_228_800_500_000_000)),
+            (r#""2016-12-31T23:59:61Z""#, TimeFormat::Rfc3339, None),
+            (r#""2016-12-31T23:59:59""#, TimeFormat::Rfc3339, None),
+            (r#""2016-12-31T23:59:59.Z""#, TimeFormat::Rfc3339, None),
+            (r#""2016-12-31T23:59:6éZ""#, TimeFormat::Rfc3339, None),
             ("1.x", TimeFormat::S, None),
             (r#""noon""#, TimeFormat::Rfc3339, None),
             (r#""1950-01-01T00:00:00Z""#, TimeFormat::Rfc3339, None),
@@ -138,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_and_numbers() {
+    fn texts() {
         assert_eq!(text(r#""BTC\/USD""#).as_deref(), Some("BTC/USD"));
         assert_eq!(text(r#""BTC""#), Some(Cow::Borrowed("BTC")));
         assert_eq!(text("7").as_deref(), Some("7"));
@@ -146,17 +139,6 @@ mod tests {
         for none in ["null", "[1]", "{}", r#""\ud800""#, ""] {
             assert_eq!(text(none), None, "{none}");
         }
-        assert_eq!(number(r#""18446744073709551615""#), Some(u64::MAX));
-        for none in ["18446744073709551616", "-1", "1.0", "null", r#""""#] {
-            assert_eq!(number(none), None, "{none}");
-        }
-    }
-
-    #[test]
-    fn depth_counts_what_is_no_string() {
-        assert_eq!(depth(r#"{"a":[[1]],"b":"[[[[\"[["}"#), 3);
-        assert_eq!(depth("7"), 0);
-        assert_eq!(depth("]]]["), 1);
     }
 
     #[test]

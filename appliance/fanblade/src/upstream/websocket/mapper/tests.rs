@@ -165,6 +165,116 @@ fn who_is_asked_again_is_not_asked_too_often() {
 }
 
 #[test]
+fn what_is_read_twice_or_by_halves() {
+    let mut mapper = mapper(PLAIN);
+    let mut take = |text: &str| steps(&mut mapper, text);
+    assert_eq!(take("\u{feff}{\"type\":\"t\",\"s\":\"a\"}").len(), 1, "a byte order mark is ignored");
+    assert_eq!(
+        take(r#"{"type":"t","s":"a","s":"b"}"#)[0],
+        r#"/V/b/t at 7: {"type":"t","s":"a","s":"b"}"#,
+        "the last counts"
+    );
+    assert!(take(r#"{"type":"t","s":"a","x":"\ud800"}"#)[0].starts_with("malformed: half of a surrogate pair"));
+    assert_eq!(take(r#"{"type":"t","s":"a\u0000b"}"#)[0].split(' ').next(), Some("/V/a~00b/t"));
+    assert_eq!(take(r#"["t","a"]"#), [""; 0], "an array is no object");
+}
+
+/// Coinbase's books, asked for again.
+const BOOK: &str = "[[feed.websocket.map]]\nmatch = { \"/type\" = \"snapshot\" }\nsubject = \"/V/{/s}/b\"\nbook = \"coinbase\"\n\
+    on_gap = \"resubscribe\"\nresubscribe = ['{\"sub\":\"{/s}\"}']\n\
+    [[feed.websocket.map]]\nmatch = { \"/type\" = \"l2\" }\nsubject = \"/V/{/s}/b\"\nbook = \"coinbase\"\nsequence = \"/n\"\n\
+    on_gap = \"resubscribe\"\nresubscribe = ['{\"sub\":\"{/s}\"}']\n\
+    [[feed.websocket.map]]\nmatch = { \"/type\" = \"heartbeat\" }\nsubject = \"/V/{/s}/b\"\nsequence = \"/n\"\npublish = false\n";
+const WHOLE: &str = r#"{"type":"snapshot","s":"a","bids":[["1","1"]],"asks":[]}"#;
+const SHOWN: &str = r#"/V/a/b at 7: {"bids":[["1","1"]],"asks":[]}"#;
+const MARKED: &str = r#"/V/a/b at 7: {"bids":[["1","1"]],"asks":[],"incomplete":true}"#;
+const ASKED: &str = r#"Send("{\"sub\":\"a\"}")"#;
+
+fn change(number: u64, price: &str) -> String {
+    format!(r#"{{"type":"l2","s":"a","n":{number},"changes":[["buy",{price},"1"]]}}"#)
+}
+
+#[test]
+fn a_book_is_marked_at_once_when_something_is_missing_and_until_a_snapshot() {
+    let mut mapper = mapper(BOOK);
+    assert_eq!(steps(&mut mapper, WHOLE), [SHOWN]);
+    assert_eq!(steps(&mut mapper, &change(1, "1")), [""; 0], "nothing has changed");
+    let gap = r#"SubjectGap { subject: "/V/a/b", from: 2, to: 3 }"#;
+    assert_eq!(steps(&mut mapper, &change(3, "1")), [gap, ASKED, MARKED]);
+    let more = r#"/V/a/b at 7: {"bids":[["2","1"],["1","1"]],"asks":[],"incomplete":true}"#;
+    assert_eq!(steps(&mut mapper, &change(4, "2")), [more], "what comes goes in");
+    assert_eq!(steps(&mut mapper, WHOLE), [SHOWN]);
+
+    // A heartbeat says so.
+    let heartbeat = r#"{"type":"heartbeat","s":"a","n":5}"#;
+    assert_eq!(steps(&mut mapper, heartbeat), [""; 0]);
+    assert_eq!(steps(&mut mapper, heartbeat), [r#"SubjectGap { subject: "/V/a/b", from: 5, to: 6 }"#, MARKED]);
+    assert_eq!(steps(&mut mapper, WHOLE), [SHOWN]);
+
+    // A message that cannot be read.
+    let told = steps(&mut mapper, r#"{"type":"l2","s":"a","n":6,"changes":{}}"#);
+    assert!(told[0].starts_with("malformed_book: /V/a/b, update 0: invalid type: map"), "{told:?}");
+    assert_eq!(told.last().unwrap(), MARKED);
+    assert_eq!(steps(&mut mapper, WHOLE), [SHOWN]);
+}
+
+#[test]
+fn a_gap_of_the_connection_marks_all_books() {
+    let mut mapper = mapper(&format!("sequence = \"/all\"\n{BOOK}"));
+    let numbered = |text: &str, number: u64| text.replacen('{', &format!("{{\"all\":{number},"), 1);
+    assert_eq!(steps(&mut mapper, &numbered(WHOLE, 1)), [SHOWN]);
+    assert_eq!(steps(&mut mapper, &numbered(r#"{"x":1}"#, 3)), ["Gap { from: 2, to: 3 }", MARKED]);
+    assert_eq!(steps(&mut mapper, &numbered(r#"{"x":1}"#, 5)), ["Gap { from: 4, to: 5 }"], "once");
+    assert_eq!(steps(&mut mapper, &numbered(WHOLE, 6)), [SHOWN]);
+}
+
+fn end_connection(mapper: &mut Mapper) -> Vec<String> {
+    let mut batch = Batch::default();
+    mapper.end_connection(Arrival { unix_ns: 7, at: Instant::now() }, &mut batch);
+    batch.steps().map(|step| words(&step)).collect()
+}
+
+#[test]
+fn the_end_of_a_connection_marks_its_books_once() {
+    let mut mapper = mapper(BOOK);
+    assert_eq!(end_connection(&mut mapper), [""; 0]);
+    assert_eq!(steps(&mut mapper, WHOLE), [SHOWN]);
+    assert_eq!(end_connection(&mut mapper), [MARKED]);
+    assert_eq!(end_connection(&mut mapper), [""; 0]);
+    mapper.begin_connection();
+    assert_eq!(steps(&mut mapper, &change(1, "3")), [""; 0], "the change of no book");
+    assert_eq!(mapper.totals().without_book, 1);
+    assert_eq!(steps(&mut mapper, WHOLE), [SHOWN]);
+
+    // Where the venue's numbers are ours, a mark has none.
+    let keys = "seq = \"/q\"\nsequence = \"/q\"\nepoch = \"main\"\n";
+    let mut numbered = super::tests::mapper(&format!("{keys}{BOOK}"));
+    assert_eq!(steps(&mut numbered, &WHOLE.replace("\"s\"", "\"q\":1,\"s\"")).len(), 1);
+    assert_eq!(end_connection(&mut numbered), [""; 0]);
+}
+
+#[test]
+fn one_bad_level_does_not_blank_a_book_and_asking_in_vain_becomes_rare() {
+    let mut mapper = mapper(BOOK);
+    let start = Instant::now();
+    let bad = r#"{"type":"snapshot","s":"a","bids":[["1","1"],["x","1"]],"asks":[]}"#;
+    let mut asked = Vec::new();
+    for s in 0..1_000 {
+        let told = steps_at(&mut mapper, bad, start + Duration::from_secs(s));
+        assert_eq!(
+            told[0],
+            "bad_level: /V/a/b: `x` is no level of a book; it is left out, and the book incomplete until a snapshot"
+        );
+        assert_eq!(told.iter().any(|step| step == MARKED), s == 0, "shown, marked, once: {told:?}");
+        if told.iter().any(|step| step == ASKED) {
+            asked.push(s);
+        }
+    }
+    assert_eq!(asked, [0, 5, 15, 35, 75, 155, 315, 615, 915], "twice as long each time, up to 300 s");
+    assert_eq!(steps(&mut mapper, WHOLE), [SHOWN]);
+}
+
+#[test]
 fn subjects_with_numbers_are_bounded() {
     let mut mapper = mapper(&format!("{PLAIN}sequence = \"/id\"\n"));
     let mut batch = Batch::default();
