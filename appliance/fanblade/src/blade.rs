@@ -151,9 +151,9 @@ impl KernelView {
         self.steering || !self.ingress.is_empty() || !self.egress.is_empty()
     }
 
-    /// Takes note of what is not at work. The verifier's reasons can be pages long; those are in the log at level
+    /// Why something is not at work, in a line. The verifier's reasons can be pages long; those are in the log at level
     /// debug.
-    pub(crate) fn lack(&mut self, error: &fanblade_steer::SteerError) {
+    pub(crate) fn reason(error: &fanblade_steer::SteerError) -> String {
         let text = error.to_string();
         tracing::debug!("eBPF: {text}");
         let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -161,7 +161,7 @@ impl KernelView {
             line.truncate(cut);
             line.push_str(" …");
         }
-        self.lacking.push(line);
+        line
     }
 
     /// In one or two words.

@@ -5,6 +5,7 @@ pub(crate) mod interfaces;
 mod kernel;
 pub(crate) mod log;
 mod panics;
+mod parked;
 mod ports;
 mod signals;
 mod stop;
@@ -37,6 +38,7 @@ use crate::sequencer::{self, SequencerConfig, SequencerHandle};
 use crate::vitals::{Pulse, Turns, Vital};
 use kernel::Kernel;
 use log::Log;
+use parked::Parked;
 pub(crate) use ports::refused as refused_port;
 use signals::{Signals, Stop};
 use threads::Plan;
@@ -193,8 +195,17 @@ async fn run(config: &Config, log: &Log) -> anyhow::Result<()> {
         AdminThread::start(admin_listener, Arc::clone(&blade), &config.admin).context("the admin port's thread")?;
     banner(&blade, admin.address())?;
 
-    let mut control =
-        Control { blade: &blade, kernel, workers, sequencer: Some(sequencer), history: Vec::new(), pulse, unready };
+    let parked = vec![Parked::default(); plan.workers.len()];
+    let mut control = Control {
+        blade: &blade,
+        kernel,
+        workers,
+        sequencer: Some(sequencer),
+        history: Vec::new(),
+        pulse,
+        unready,
+        parked,
+    };
     let mut ticker = tokio::time::interval(TICK);
     let mut ending = None;
     let served = AssertUnwindSafe(async {
@@ -261,6 +272,8 @@ struct Control<'a> {
     /// Cumulative latencies, one entry a second, the oldest first.
     history: Vec<(Instant, Recent)>,
     pulse: Pulse,
+    /// Of each worker.
+    parked: Vec<Parked>,
     /// What the workers answer to balancers.
     unready: Arc<AtomicBool>,
 }
@@ -277,6 +290,9 @@ impl Control<'_> {
             return Err("the sequencer has panicked");
         }
         self.unready.store(!self.blade.is_ready(), Relaxed);
+        for (index, (parked, stats)) in self.parked.iter_mut().zip(self.workers.stats()).enumerate() {
+            parked.look(index, stats);
+        }
         self.kernel.publish_load(self.blade);
         if self.history.last().is_none_or(|(then, _)| then.elapsed() >= HISTORY_STEP) {
             self.kernel.refresh(self.blade);

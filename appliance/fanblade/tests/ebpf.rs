@@ -5,8 +5,9 @@ mod common;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
-use common::{Blade, FANBLADE, fanblade, summary};
+use common::{Blade, FANBLADE, PATIENCE, fanblade, summary};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 
@@ -71,6 +72,52 @@ fn connections_are_steered_and_counted() {
     blade.signal(Signal::SIGTERM);
     assert!(blade.wait().success());
     assert!(!std::path::Path::new(&pin_dir).exists(), "nothing is left behind");
+}
+
+#[test]
+fn an_interface_that_goes_is_said_to_be_gone_and_counted_again_when_it_is_back() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: loading eBPF programs needs root");
+        return;
+    }
+    unshare(CloneFlags::CLONE_NEWNET).unwrap();
+    let ip = |args: &[&str]| assert!(Command::new("ip").args(args).status().unwrap().success(), "{args:?}");
+    let pair = || ip(&["link", "add", "fbv0", "type", "veth", "peer", "name", "fbv1"]);
+    ip(&["link", "set", "lo", "up"]);
+    pair();
+    let pin_dir = format!("/sys/fs/bpf/fanblade-test-gone-{}", std::process::id());
+    let _pins = Pins(pin_dir.clone());
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("blade.toml");
+    std::fs::write(&file, format!("[ebpf]\npin_dir = \"{pin_dir}\"\ninterface = \"fbv0\"\n")).unwrap();
+    let mut command = Command::new(FANBLADE);
+    command.args(["run", "--workers", "1", "--config"]).arg(&file);
+    let blade = Blade::spawn(command);
+    let links = || std::fs::read_dir(format!("/proc/{}/fd", blade.pid())).unwrap().count();
+    let is_counted = |status: &serde_json::Value| {
+        let ebpf = &status["ebpf"];
+        ebpf["ingress"][0].as_str().is_some_and(|name| name.starts_with("fbv0")) && ebpf["egress"][0] == "fbv0"
+    };
+    blade.until("packets are counted", |status| is_counted(status) && status["ebpf"]["reason"] == "");
+    let links_before = links();
+    for round in 1..=3 {
+        ip(&["link", "del", "fbv0"]);
+        let status = blade.until("that it has gone", |status| status["ebpf"]["reason"] != "");
+        let ebpf = &status["ebpf"];
+        assert_eq!((&ebpf["ingress"], &ebpf["egress"]), (&serde_json::json!([]), &serde_json::json!([])), "{ebpf}");
+        assert_eq!((&ebpf["reason"], &ebpf["mode"]), (&"interface fbv0 has gone".into(), &"steering only".into()));
+        assert!(!blade.get("/metrics").1.contains("fanblade_ebpf_ingress{"), "no metric says that it is counted");
+        assert_eq!(blade.log().matches("interface fbv0 has gone: its packets are not counted").count(), round);
+        pair();
+        blade.until("packets are counted again", |status| is_counted(status) && status["ebpf"]["reason"] == "");
+        assert_eq!(blade.log().matches("interface fbv0 is there again: its packets are counted").count(), round);
+    }
+    // Neither side kept anything of the ones that have gone.
+    let deadline = Instant::now() + PATIENCE;
+    while links() > links_before {
+        assert!(Instant::now() < deadline, "{} descriptors, {links_before} before", links());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
 }
 
 #[test]

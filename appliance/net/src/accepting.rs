@@ -31,6 +31,11 @@ impl Accepting {
         self.parked_until = None;
     }
 
+    /// Is it so now? It may be so again in a moment, when what was short still is.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.parked_until.is_some()
+    }
+
     /// Accept now? Ends a parking whose time has come.
     pub(crate) fn is_open(&mut self) -> bool {
         if self.parked_until.is_some_and(|until| until <= Instant::now()) {

@@ -91,6 +91,8 @@ pub struct Counters {
     /// Times that accepting was parked because the process or the machine was out of descriptors (EMFILE, ENFILE) or
     /// out of socket memory (ENOBUFS, ENOMEM).
     pub accept_parked: u64,
+    /// Accepting is parked now.
+    pub is_parked: bool,
     /// Connections that failed before they could be accepted (ECONNABORTED and the like).
     pub accept_failed: u64,
     /// Bytes received.

@@ -230,7 +230,7 @@ impl Engine for EpollEngine {
     }
 
     fn counters(&self) -> Counters {
-        self.counters
+        Counters { is_parked: self.accepting.is_parked(), ..self.counters }
     }
 }
 

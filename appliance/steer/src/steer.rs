@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use aya::maps::{Map, ReusePortSockArray};
 use aya::programs::links::LinkOrder;
-use aya::programs::tc::TcAttachOptions;
+use aya::programs::tc::{SchedClassifierLinkId, TcAttachOptions};
+use aya::programs::xdp::XdpLinkId;
 use aya::programs::{ProgramError, SchedClassifier, SkReuseport, TcAttachType, Xdp, xdp};
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use aya_log::EbpfLogger;
@@ -91,6 +92,9 @@ pub struct Steer {
     log_task: Option<tokio::task::AbortHandle>,
     pin_dir: Option<PinDir>,
     unpinned: Option<SteerError>,
+    /// By interface, so that one that comes again does not add to those that have gone.
+    ingress_links: Vec<(String, XdpLinkId)>,
+    egress_links: Vec<(String, SchedClassifierLinkId)>,
 }
 
 impl Steer {
@@ -147,7 +151,18 @@ impl Steer {
             dir.keep = options.keep_pins;
         }
         let workers = Arc::new(table);
-        Ok(Self { ebpf, view, workers, listeners, logger: Some(logger), log_task: None, pin_dir, unpinned })
+        Ok(Self {
+            ebpf,
+            view,
+            workers,
+            listeners,
+            logger: Some(logger),
+            log_task: None,
+            pin_dir,
+            unpinned,
+            ingress_links: Vec::new(),
+            egress_links: Vec::new(),
+        })
     }
 
     /// Why the maps are not pinned although they should be.
@@ -175,14 +190,20 @@ impl Steer {
         let taken = || SteerError::InterfaceTaken { interface: interface.to_owned() };
         let program: &mut Xdp = program(&mut self.ebpf, INGRESS)?;
         let native = match program.attach(interface, xdp::XdpMode::Driver) {
-            Ok(_link) => return Ok(XdpMode::Native),
+            Ok(link) => {
+                self.ingress_links.push((interface.to_owned(), link));
+                return Ok(XdpMode::Native);
+            }
             Err(error) => error,
         };
         if is_taken(&native) {
             return Err(taken());
         }
         match program.attach(interface, xdp::XdpMode::Skb) {
-            Ok(_link) => Ok(XdpMode::Generic),
+            Ok(link) => {
+                self.ingress_links.push((interface.to_owned(), link));
+                Ok(XdpMode::Generic)
+            }
             Err(error) if is_taken(&error) => Err(taken()),
             Err(generic) => Err(SteerError::Ingress {
                 interface: interface.to_owned(),
@@ -199,9 +220,26 @@ impl Steer {
         // Not `attach`, which would fall back to a clsact filter on old kernels: a filter outlives us if we are killed.
         let options = TcAttachOptions::TcxOrder(LinkOrder::default());
         match program.attach_with_options(interface, TcAttachType::Egress, options) {
-            Ok(_link) => Ok(()),
+            Ok(link) => {
+                self.egress_links.push((interface.to_owned(), link));
+                Ok(())
+            }
             Err(error) => Err(SteerError::Egress { interface: interface.to_owned(), cause: io_error(&error) }),
         }
+    }
+
+    /// Lets go of an interface, which may be there no more.
+    pub fn detach(&mut self, interface: &str) -> Result<(), SteerError> {
+        let xdp: &mut Xdp = program(&mut self.ebpf, INGRESS)?;
+        for (_, link) in self.ingress_links.extract_if(.., |(name, _)| name == interface) {
+            // Where the interface has gone, the kernel has detached the program already.
+            let _ = xdp.detach(link);
+        }
+        let classifier: &mut SchedClassifier = program(&mut self.ebpf, EGRESS)?;
+        for (_, link) in self.egress_links.extract_if(.., |(name, _)| name == interface) {
+            let _ = classifier.detach(link);
+        }
+        Ok(())
     }
 
     /// Enters the workers' listeners, which must be one SO_REUSEPORT group, and gives the group the program. The

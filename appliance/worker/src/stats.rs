@@ -24,7 +24,7 @@ impl Word {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
     }
 
-    /// Takes over what somebody else has counted.
+    /// Sets it: a level that somebody else knows.
     pub(crate) fn set(&self, n: u64) {
         self.0.store(n, Relaxed);
     }
@@ -75,6 +75,9 @@ worker_stats! {
     sessions_behind: Gauge, "Sessions that owe their client something the kernel would not take yet.";
     groups: Gauge, "Distinct sets of subscriptions.";
     accepted: Counter, "Connections accepted.";
+    accept_parked: Counter, "Times that accepting was parked: out of descriptors or socket memory.";
+    accepting_parked: Gauge, "1: connections wait, for want of descriptors or socket memory.";
+    accept_failed: Counter, "Connections that failed before they could be accepted.";
     upgraded: Counter, "Connections that became WebSocket sessions.";
     refused_capacity: Counter, "Connections answered 503: sessions_max.";
     handshake_rejected: Counter, "Upgrade requests refused, plain HTTP included.";

@@ -41,6 +41,8 @@ pub(crate) struct Worker {
     /// Milliseconds that the worker has been running, its stalls not counted.
     pub(crate) now_ms: u64,
     clock: Clock,
+    /// By the engine, as far as the worker's own counters have it.
+    counted: Counters,
     started: Instant,
     /// Sessions that have something to be sent now, or that may catch up.
     pub(crate) ready: VecDeque<u32>,
@@ -115,6 +117,7 @@ impl Worker {
             epoch_generation,
             now_ms: 0,
             clock: Clock::start(),
+            counted: Counters::default(),
             started: Instant::now(),
             ready: VecDeque::new(),
             actions: Vec::new(),
@@ -140,7 +143,7 @@ impl Worker {
             let timeout = self.timeout();
             let slept = timeout > Duration::ZERO;
             engine.poll(timeout.into(), &mut |event| self.on_event(event))?;
-            self.note(&engine.counters());
+            self.note(engine.counters());
             let is_rung = self.sleeper.rise();
             self.tick(slept.then_some(timeout));
             if self.obey_commands(engine)? {
@@ -194,11 +197,21 @@ impl Worker {
         wait_max.map_or(tick, |wait_max| tick.min(wait_max))
     }
 
-    /// Tells what the engine has counted.
-    fn note(&self, counters: &Counters) {
-        self.stats.receive_requeued.set(counters.receive_requeued);
-        self.stats.receive_starved.set(counters.receive_starved);
-        self.stats.polls_cut.set(counters.polls_cut);
+    /// Adds what the engine has counted since the last call. Who takes another's place goes on in its counters, with an
+    /// engine that begins at 0.
+    fn note(&mut self, counters: Counters) {
+        let before = std::mem::replace(&mut self.counted, counters);
+        let stats = &self.stats;
+        for (word, now, then) in [
+            (&stats.accept_parked, counters.accept_parked, before.accept_parked),
+            (&stats.accept_failed, counters.accept_failed, before.accept_failed),
+            (&stats.receive_requeued, counters.receive_requeued, before.receive_requeued),
+            (&stats.receive_starved, counters.receive_starved, before.receive_starved),
+            (&stats.polls_cut, counters.polls_cut, before.polls_cut),
+        ] {
+            word.add(now.wrapping_sub(then));
+        }
+        stats.accepting_parked.set(counters.is_parked.into());
     }
 
     /// Microseconds that the worker has been running, its stalls counted.

@@ -146,6 +146,8 @@ pub(crate) struct Worker {
     pub(crate) frames_delivered: u64,
     pub(crate) bytes_delivered: u64,
     pub(crate) sends: u64,
+    /// It cannot accept connections now, for want of descriptors or socket memory.
+    pub(crate) parked: bool,
     /// How often a new one took its place.
     pub(crate) restarts: u64,
     pub(crate) latency_ns: Quantiles,
@@ -196,6 +198,7 @@ impl Status {
                 frames_delivered: stats.frames_delivered.value(),
                 bytes_delivered: stats.bytes_delivered.value(),
                 sends: stats.sends.value(),
+                parked: stats.accepting_parked.value() > 0,
                 restarts: stats.restarts.value(),
                 latency_ns: Quantiles::of(&latency),
             });

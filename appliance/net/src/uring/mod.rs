@@ -193,7 +193,7 @@ impl Engine for Uring {
     }
 
     fn counters(&self) -> Counters {
-        Counters { rings: self.rings.len() as u64, ..self.counters }
+        Counters { rings: self.rings.len() as u64, is_parked: self.accepting.is_parked(), ..self.counters }
     }
 }
 
