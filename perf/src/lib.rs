@@ -3,6 +3,7 @@
 
 mod benchmarks;
 mod buffers;
+mod campaign;
 mod direct;
 mod feed;
 mod floor;
@@ -53,6 +54,8 @@ enum Measurement {
     Idle(idle::IdleArgs),
     /// Server CPU per delivered message, of others' servers beside the blade and a bare loop
     Peers(peers::PeersArgs),
+    /// Attacks on a running blade beside a subscriber that behaves well
+    Campaign(campaign::CampaignArgs),
     /// A scenario: server, publisher and swarm; without a name: the list
     Run(scenario::RunArgs),
     /// docs/BENCHMARKS.md and docs/plots, from the results of scenarios
@@ -83,6 +86,7 @@ pub fn perf() -> anyhow::Result<()> {
         Measurement::FloorBlade(args) => floor::blade::run(&args),
         Measurement::Idle(args) => idle::run(&args),
         Measurement::Peers(args) => peers::run(&args),
+        Measurement::Campaign(args) => campaign::run(&args),
         Measurement::Run(args) => scenario::run(&args),
         Measurement::Report(args) => benchmarks::run(&args),
         Measurement::Datapath(args) => scenario::server::datapath::run(&args),

@@ -1,6 +1,6 @@
 //! What children and threads of a measurement need of the system and the standard library does not give.
 
-#![expect(unsafe_code, reason = "a scheduling class, and what a child does between fork and exec")]
+#![expect(unsafe_code, reason = "scheduling, and what a child does between fork and exec")]
 
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -41,6 +41,15 @@ pub(crate) fn run_first() -> io::Result<()> {
     let parameter = libc::sched_param { sched_priority: 1 };
     // SAFETY: the pointer is to a local, and 0 is the calling thread.
     match unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameter) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Lets all ordinary threads go before this one, where there are not CPUs enough.
+pub(crate) fn run_behind() -> io::Result<()> {
+    // SAFETY: a call with numbers only; on Linux 0 is the calling thread.
+    match unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

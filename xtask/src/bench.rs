@@ -31,21 +31,43 @@ pub(crate) struct Args {
     args: Vec<String>,
 }
 
+/// Attack a running blade (release) beside a subscriber that behaves well, and say what the subscriber noticed
+///
+///   cargo xtask campaign --list        what there is
+///   cargo xtask campaign               all attacks, over both engines
+///   cargo xtask campaign pong-flood    one of them
+///   cargo xtask campaign log-stuck log-gone --engine epoll --pairs 5 --seconds 20
+///
+/// Each attack is run in pairs, without it and with it in turn: the subscriber's p99 may grow by 10 ms, no promise may
+/// be broken, /healthz is always true, and the blade stops when it is told to. Results go to
+/// perf/results/campaign-DATE.json. It needs no root, talks over loopback only, and leaves nothing behind.
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct CampaignArgs {
+    /// Names of attacks, and options
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "NAME [ARGS]")]
+    args: Vec<String>,
+}
+
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let with_blade = args.args.first().is_some_and(|name| ["run", "multicast", "campaign"].contains(&name.as_str()));
+    let help = ["--help".to_owned()];
+    perf(with_blade, if args.args.is_empty() { &help } else { &args.args })
+}
+
+pub(crate) fn campaign(args: &CampaignArgs) -> anyhow::Result<ExitCode> {
+    perf(true, &[&["campaign".to_owned()], &args.args[..]].concat())
+}
+
+fn perf(with_blade: bool, args: &[String]) -> anyhow::Result<ExitCode> {
     let root = repository::root()?;
     let mut build = repository::cargo(&root);
     build.args(["build", "--release", "--package", "fanblade-perf", "--bins"]);
-    if args.args.first().is_some_and(|name| ["run", "multicast"].contains(&name.as_str())) {
+    if with_blade {
         build.args(["--package", "fanblade"]);
     }
     child::succeed(&mut build)?;
     let program = repository::build_dir(&root).join("release/fanblade-perf");
-    let mut perf = Command::new(&program);
-    perf.current_dir(&root);
-    if args.args.is_empty() {
-        perf.arg("--help");
-    } else {
-        perf.args(&args.args);
-    }
-    Err(perf.exec()).with_context(|| format!("starting {}", program.display()))
+    Err(Command::new(&program).current_dir(&root).args(args).exec())
+        .with_context(|| format!("starting {}", program.display()))
 }

@@ -8,6 +8,7 @@ mod bench;
 mod child;
 mod conformance;
 mod ebpf;
+mod fuzz;
 mod leftovers;
 mod repository;
 mod run;
@@ -37,7 +38,9 @@ enum Command {
     Test(test::Args),
     Conformance(conformance::Args),
     Bench(bench::Args),
+    Campaign(bench::CampaignArgs),
     Ebpf(ebpf::Args),
+    Fuzz(fuzz::Args),
     Tidy(tidy::Args),
 }
 
@@ -48,7 +51,9 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Conformance(args) => conformance::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Campaign(args) => bench::campaign(&args),
         Command::Ebpf(args) => ebpf::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Tidy(args) => tidy::run(&args),
     };
     done.unwrap_or_else(|error| {

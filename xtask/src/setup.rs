@@ -46,7 +46,7 @@ const EBPF_LOST: &str =
     "rebuilding the eBPF programs and comparing them with ebpf/prebuilt (the prebuilt object is used)";
 
 /// In the order of installation: the linker needs LLVM, the venv needs Python.
-const PIECES: [Piece; 10] = [
+const PIECES: [Piece; 11] = [
     Piece {
         name: "rustfmt and clippy",
         lost: "the format and lint steps of `cargo xtask test`",
@@ -70,6 +70,12 @@ const PIECES: [Piece; 10] = [
         lost: "counting instructions (`cargo xtask bench instructions`) and its test",
         is_there: |_| repository::find_program("valgrind").is_some(),
         how: How::Apt(&["valgrind"]),
+    },
+    Piece {
+        name: "a C++ compiler",
+        lost: "fuzzing (`cargo xtask fuzz`); the corpora are tested all the same",
+        is_there: |_| ["c++", "g++", "clang++"].iter().any(|name| repository::find_program(name).is_some()),
+        how: How::Apt(&["g++"]),
     },
     Piece {
         name: "peers to measure against",

@@ -17,6 +17,8 @@ mod closes;
 mod directory;
 mod fanout;
 mod forwarded;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod last_words;
 mod lifecycle;

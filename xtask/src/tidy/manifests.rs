@@ -6,7 +6,7 @@ use super::Finding;
 use super::tree::Tree;
 
 /// Which of our crates a crate may depend on (ARCHITECTURE: Layout). A new crate is entered here on purpose.
-const DIRECTION: [(&str, &[&str]); 12] = [
+const DIRECTION: [(&str, &[&str]); 13] = [
     ("fanblade-abi", &[]),
     ("fanblade-wire", &[]),
     ("fanblade-feed", &["fanblade-net"]),
@@ -29,6 +29,8 @@ const DIRECTION: [(&str, &[&str]); 12] = [
             "fanblade-steer",
         ],
     ),
+    // Nothing depends on it.
+    ("fanblade-fuzz", &["fanblade", "fanblade-feed", "fanblade-market", "fanblade-wire", "fanblade-worker"]),
     (
         "fanblade-perf",
         &[

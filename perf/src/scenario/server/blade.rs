@@ -97,7 +97,7 @@ fn configuration(scenario: &Scenario) -> anyhow::Result<toml::Table> {
 }
 
 /// Where subscribers connect, and where the admin port is: what it prints at its start.
-fn addresses(stdout: impl std::io::BufRead) -> anyhow::Result<(SocketAddrV4, SocketAddrV4)> {
+pub(crate) fn addresses(stdout: impl std::io::BufRead) -> anyhow::Result<(SocketAddrV4, SocketAddrV4)> {
     let (mut data, mut admin) = (None, None);
     for line in stdout.lines() {
         let line = line?;

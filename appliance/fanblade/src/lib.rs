@@ -1,0 +1,84 @@
+//! The blade: one binary, one file per command. The program is a library with a `main`, so that its parsers can be
+//! reached from outside of it (`fuzzing`).
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
+
+mod admin;
+mod blade;
+mod calendar;
+mod check;
+mod config;
+mod dial;
+mod doctor;
+mod figures;
+mod flows;
+#[doc(hidden)]
+pub mod fuzzing;
+mod injected;
+mod interrupt;
+mod metrics;
+mod out;
+mod publish;
+mod replay;
+mod run;
+mod sequencer;
+mod subscribe;
+mod tap;
+mod top;
+mod troubles;
+mod upstream;
+mod vitals;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// One feed in, millions of WebSocket subscribers out.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve: a simulated market, a recorded one, or what a configuration file says
+    Run(run::Args),
+    /// Subscribe to a blade; prints what comes, or checks order and gaps and prints rates
+    Subscribe(subscribe::Args),
+    /// Play a file or a simulated market as an exchange would: multicast with faults, a re-request server
+    Replay(replay::Args),
+    /// Publish values to a blade whose feed is `publisher`: lines of JSON, or made-up ones for load
+    Publish(publish::Args),
+    /// Show the flows that the kernel counted, from the pinned eBPF maps; the daemon need not run
+    Flows(flows::Args),
+    /// Show a running blade at a glance, in a terminal: feed, workers, rates, latencies, subjects, flows
+    Top(top::Args),
+    /// Show what is in the ring of a running blade: subjects, rates, frames; costs the blade nothing
+    Tap(tap::Args),
+    /// Say what this machine lacks for serving well, what that costs, and the command that mends it
+    Doctor(doctor::Args),
+    /// Read a configuration file and say what is wrong with it
+    Check(check::Args),
+}
+
+/// Runs the command that the arguments name.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return out::usage(&error),
+    };
+    let result = match cli.command {
+        Command::Run(args) => run::main(args),
+        Command::Subscribe(args) => subscribe::main(args),
+        Command::Replay(args) => replay::main(&args),
+        Command::Publish(args) => publish::main(&args),
+        Command::Flows(args) => flows::main(&args),
+        Command::Top(args) => top::main(args),
+        Command::Tap(args) => tap::main(&args),
+        Command::Doctor(args) => doctor::main(&args),
+        Command::Check(args) => check::main(&args),
+    };
+    result.unwrap_or_else(|error| out::failed(&error))
+}

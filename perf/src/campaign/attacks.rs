@@ -1,0 +1,361 @@
+//! The attacks. Each is a thread's loop over sockets of its own until it is over; what it counts, it notes.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use fanblade_feed::publisher::{Hello, Record, Request, Value};
+use fanblade_wire::client::{self, UpgradeRequest};
+use fanblade_wire::frame::Opcode;
+
+use super::target::Aim;
+
+/// An attack, and the blade that it wants.
+pub(super) struct Attack {
+    pub(super) name: &'static str,
+    pub(super) does: &'static str,
+    pub(super) feed: Feed,
+    pub(super) log: Log,
+    pub(super) run: fn(&Aim, usize),
+}
+
+/// Where the blade's values come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Feed {
+    Market,
+    Publishers,
+}
+
+impl Feed {
+    /// What the subscriber that behaves well subscribes to.
+    pub(super) fn subjects(self) -> &'static str {
+        match self {
+            Feed::Market => "/NASDAQ/**",
+            Feed::Publishers => "/GOOD/**",
+        }
+    }
+}
+
+/// Who reads the blade's log while it is attacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Log {
+    /// Nobody needs to.
+    Quiet,
+    /// It is a full pipe that nobody reads.
+    Stuck,
+    /// It is a pipe whose reader has gone.
+    Gone,
+}
+
+const fn on_market(name: &'static str, does: &'static str, run: fn(&Aim, usize)) -> Attack {
+    Attack { name, does, feed: Feed::Market, log: Log::Quiet, run }
+}
+
+pub(super) const ATTACKS: [Attack; 15] = [
+    on_market("admin-half-open", "600 connections to the admin port that send half a request", admin_half_open),
+    on_market("garbage", "random bytes to the data, admin and publishers' ports", garbage),
+    on_market("half-close", "subscribers that end their half at once and read the answer", half_close),
+    Attack {
+        log: Log::Gone,
+        ..on_market("log-gone", "the log's reader is gone; faulty clients at level debug", faulty)
+    },
+    Attack { log: Log::Stuck, ..on_market("log-stuck", "nobody reads the log; faulty clients at level debug", faulty) },
+    on_market("ping-flood", "sessions that send pings without a pause", ping_flood),
+    on_market("pong-flood", "sessions that send pongs without a pause", pong_flood),
+    on_market("reconnect-storm", "clients that connect, subscribe and reset without a pause", reconnect_storm),
+    on_market("request-flood", "sessions that subscribe and unsubscribe without a pause", request_flood),
+    on_market("resume-storm", "subscribers that want the whole history again and again", resume_storm),
+    Attack {
+        feed: Feed::Publishers,
+        ..on_market("ring-full", "publishers of 1,500 subjects with 60 kB each, more than the ring holds", ring_full)
+    },
+    on_market("slow-loris", "500 clients that send a header of a request, a byte each time", slow_loris),
+    on_market("stalled-readers", "200 subscribers of everything that never read", stalled_readers),
+    Attack {
+        log: Log::Stuck,
+        ..on_market(
+            "stop-while-stuck",
+            "nobody reads the log or the sessions, and the blade is to stop",
+            stop_while_stuck,
+        )
+    },
+    on_market("tiny-segments", "sessions whose messages come in segments of one byte", tiny_segments),
+];
+
+/// Waits for nothing longer than that, so that it ends with the attack.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Connections of one attacker that floods.
+const FLOODERS: usize = 4;
+const ALL: &str = "/v1/stream?subjects=/NASDAQ/**&mode=all";
+const QUIET: &str = "/v1/stream?subjects=/NASDAQ/NOT_LISTED/bbo";
+
+fn connect(address: SocketAddr) -> Option<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.set_write_timeout(Some(PATIENCE)).ok()?;
+    stream.set_nodelay(true).ok()?;
+    Some(stream)
+}
+
+/// A session that has been answered.
+fn session(aim: &Aim, target: &str) -> Option<TcpStream> {
+    let mut stream = connect(aim.data)?;
+    stream.write_all(&upgrade(target)).ok()?;
+    let mut answer = [0; 512];
+    let len = stream.read(&mut answer).ok()?;
+    answer[..len].starts_with(b"HTTP/1.1 101").then_some(stream)
+}
+
+fn upgrade(target: &str) -> Vec<u8> {
+    let mut request = Vec::new();
+    UpgradeRequest { host: "blade", target, key: client::KEY, protocol: None, token: None }.write(&mut request);
+    request
+}
+
+/// Keeps so many of them, each made again when it has been closed, and has each do this in turn; `None` ends one.
+fn keep(aim: &Aim, count: usize, open: impl Fn() -> Option<TcpStream>, each: impl Fn(&mut TcpStream) -> Option<u64>) {
+    let mut streams: Vec<Option<TcpStream>> = (0..count).map(|_| None).collect();
+    while !aim.is_over() {
+        let mut has_opened = false;
+        for stream in &mut streams {
+            if aim.is_over() {
+                return;
+            }
+            if stream.is_none() {
+                *stream = open();
+                has_opened |= stream.is_some();
+            }
+            match stream.as_mut().and_then(&each) {
+                Some(done) => aim.note(done),
+                None => *stream = None,
+            }
+        }
+        // A blade that refuses is asked again, but not in a loop without a pause.
+        if !has_opened && streams.iter().all(Option::is_none) {
+            aim.pause(Duration::from_millis(10));
+        }
+    }
+}
+
+/// So many frames of a kind, again and again; what is answered is thrown away.
+fn flood(aim: &Aim, opcode: Opcode, payload: &[u8]) {
+    let mut frames = Vec::new();
+    let mut count = 0;
+    while frames.len() < 64 << 10 {
+        client::write_frame(&mut frames, opcode, [7; 4], payload);
+        count += 1;
+    }
+    let each = |stream: &mut TcpStream| {
+        stream.write_all(&frames).ok()?;
+        discard(stream)?;
+        Some(count)
+    };
+    keep(aim, FLOODERS, || session(aim, QUIET), each);
+}
+
+/// Reads what has come, without waiting. None: the other side has ended.
+fn discard(stream: &mut TcpStream) -> Option<()> {
+    stream.set_nonblocking(true).ok()?;
+    let mut buffer = [0; 16 << 10];
+    let is_open = loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => break false,
+            Ok(_) => {}
+            Err(error) => break error.kind() == std::io::ErrorKind::WouldBlock,
+        }
+    };
+    stream.set_nonblocking(false).ok()?;
+    is_open.then_some(())
+}
+
+fn pong_flood(aim: &Aim, _: usize) {
+    flood(aim, Opcode::Pong, b"");
+}
+
+fn ping_flood(aim: &Aim, _: usize) {
+    flood(aim, Opcode::Ping, b"?");
+}
+
+fn request_flood(aim: &Aim, number: usize) {
+    let op = ["subscribe", "unsubscribe"][number % 2];
+    flood(aim, Opcode::Text, format!(r#"{{"op":"{op}","subjects":["/NASDAQ/**"]}}"#).as_bytes());
+}
+
+fn tiny_segments(aim: &Aim, _: usize) {
+    let mut message = Vec::new();
+    client::write_frame(&mut message, Opcode::Text, [7; 4], &[b' '; 2_000]);
+    let each = |stream: &mut TcpStream| {
+        for byte in &message {
+            stream.write_all(std::slice::from_ref(byte)).ok()?;
+            if aim.is_over() {
+                return None;
+            }
+        }
+        discard(stream)?;
+        Some(message.len() as u64)
+    };
+    keep(aim, FLOODERS, || session(aim, QUIET), each);
+}
+
+fn half_close(aim: &Aim, _: usize) {
+    let subscribe = [&upgrade(QUIET)[..], &masked(r#"{"op":"ping"}"#)].concat();
+    while !aim.is_over() {
+        let done = connect(aim.data).and_then(|mut stream| {
+            stream.write_all(&subscribe).ok()?;
+            stream.shutdown(Shutdown::Write).ok()?;
+            let mut answer = Vec::new();
+            stream.take(64 << 10).read_to_end(&mut answer).ok()
+        });
+        aim.note(u64::from(done.is_some()));
+    }
+}
+
+fn masked(text: &str) -> Vec<u8> {
+    let mut frame = Vec::new();
+    client::write_frame(&mut frame, Opcode::Text, [7; 4], text.as_bytes());
+    frame
+}
+
+fn reconnect_storm(aim: &Aim, _: usize) {
+    while !aim.is_over() {
+        let Some(stream) = session(aim, ALL) else { continue };
+        // Ended with RST, so that nothing lingers here.
+        let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+        let _ = nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::Linger, &linger);
+        aim.note(1);
+    }
+}
+
+fn resume_storm(aim: &Aim, _: usize) {
+    // The numbering's name is in each reply; a wrong one is answered with all snapshots, which is work as well.
+    let resume = |epoch: &str| {
+        let from = format!(r#""resume":{{"epoch":"{epoch}","seq":1}}"#);
+        masked(&format!(r#"{{"op":"subscribe","subjects":["/NASDAQ/**"],"mode":"all",{from}}}"#))
+    };
+    while !aim.is_over() {
+        let done = connect(aim.data).and_then(|mut stream| {
+            stream.write_all(&[&upgrade(QUIET)[..], &masked(r#"{"op":"list"}"#)].concat()).ok()?;
+            let mut heard = Vec::new();
+            let mut buffer = [0; 4_096];
+            let epoch = loop {
+                let len = stream.read(&mut buffer).ok().filter(|len| *len > 0)?;
+                heard.extend_from_slice(&buffer[..len]);
+                let text = String::from_utf8_lossy(&heard);
+                if let Some(epoch) = text.split_once(r#""epoch":""#).and_then(|(_, rest)| Some(rest.split_once('"')?.0))
+                {
+                    break epoch.to_owned();
+                }
+            };
+            stream.write_all(&resume(&epoch)).ok()?;
+            // Some of it is read, and then it goes.
+            for _ in 0..16 {
+                stream.read(&mut buffer).ok().filter(|len| *len > 0)?;
+            }
+            Some(())
+        });
+        aim.note(u64::from(done.is_some()));
+    }
+}
+
+fn stalled_readers(aim: &Aim, _: usize) {
+    let each = |_: &mut TcpStream| {
+        aim.pause(Duration::from_millis(5));
+        Some(1)
+    };
+    keep(aim, 100, || session(aim, ALL), each);
+}
+
+fn slow_loris(aim: &Aim, _: usize) {
+    let open = || {
+        let mut stream = connect(aim.data)?;
+        stream.write_all(b"GET /v1/stream HTTP/1.1\r\nHost: blade\r\nX: ").ok()?;
+        Some(stream)
+    };
+    let each = |stream: &mut TcpStream| {
+        stream.write_all(b"x").ok()?;
+        discard(stream)?;
+        std::thread::sleep(Duration::from_micros(200));
+        Some(1)
+    };
+    keep(aim, 250, open, each);
+}
+
+fn admin_half_open(aim: &Aim, _: usize) {
+    let open = || {
+        let mut stream = connect(aim.admin)?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n").ok()?;
+        Some(stream)
+    };
+    let each = |stream: &mut TcpStream| {
+        discard(stream)?;
+        std::thread::sleep(Duration::from_micros(200));
+        Some(1)
+    };
+    keep(aim, 300, open, each);
+}
+
+fn garbage(aim: &Aim, number: usize) {
+    let mut noise = 0x9e37_79b9_7f4a_7c15_u64 ^ number as u64;
+    let mut bytes = move |len: usize| -> Vec<u8> {
+        let next = |_| {
+            noise ^= noise << 13;
+            noise ^= noise >> 7;
+            noise ^= noise << 17;
+            noise as u8
+        };
+        (0..len).map(next).collect()
+    };
+    while !aim.is_over() {
+        let len = 1 + usize::from(bytes(1)[0]) * 16;
+        if let Some(mut stream) = connect(aim.data) {
+            // Half of them behind a handshake that is none.
+            let head = if len.is_multiple_of(2) { upgrade(QUIET) } else { Vec::new() };
+            aim.note(u64::from(stream.write_all(&[head, bytes(len)].concat()).is_ok()));
+            let _ = discard(&mut stream);
+        }
+        if let Some(mut stream) = connect(aim.admin) {
+            aim.note(u64::from(stream.write_all(&bytes(len)).is_ok()));
+        }
+        if let Ok(mut stream) = UnixStream::connect(&aim.publishers) {
+            aim.note(u64::from(stream.write_all(&bytes(len)).is_ok()));
+        }
+    }
+}
+
+/// Each is a line of the log.
+fn faulty(aim: &Aim, _: usize) {
+    while !aim.is_over() {
+        // Not masked: a fault of the protocol.
+        let done = session(aim, QUIET).and_then(|mut stream| {
+            stream.write_all(b"\x81\x01x").ok()?;
+            stream.read_to_end(&mut Vec::new()).ok()
+        });
+        aim.note(u64::from(done.is_some()));
+        aim.pause(Duration::from_millis(1));
+    }
+}
+
+fn stop_while_stuck(aim: &Aim, number: usize) {
+    if number == 0 { faulty(aim, number) } else { stalled_readers(aim, number) }
+}
+
+fn ring_full(aim: &Aim, number: usize) {
+    let value = format!("\"{}\"", "x".repeat(60_000));
+    while !aim.is_over() {
+        let Ok(mut stream) = UnixStream::connect(&aim.publishers) else { return aim.pause(PATIENCE) };
+        let _ = stream.set_write_timeout(Some(PATIENCE));
+        let mut bytes = Vec::new();
+        Request::Hello(Hello { wants_acks: false, name: "flood", token: b"" }).write(&mut bytes);
+        for subject in (0..1_500).map(|subject| format!("/FLOOD/S{number}_{subject}/value")).cycle() {
+            let record = Record { ts_ns: None, subject: &subject, value: Value::Json(value.as_bytes()) };
+            Request::Record(record).write(&mut bytes);
+            // It is held up when it is too fast, which is no reason to stop; a part that was written would be.
+            if aim.is_over() || stream.write_all(&bytes).is_err() {
+                break;
+            }
+            aim.note(1);
+            bytes.clear();
+        }
+    }
+}

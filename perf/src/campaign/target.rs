@@ -1,0 +1,326 @@
+//! The blade that is attacked, the subscriber beside it, and what both notice.
+
+use std::io::{BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, SocketAddrV4, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use fanblade_feed::publisher::{Hello, Record, Request, Value as Data};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::Engine;
+use super::attacks::{Attack, Feed, Log};
+use crate::report::rounded;
+use crate::scenario::server::blade::{addresses, program};
+
+/// What attackers know of their target, and when they are to stop.
+pub(super) struct Aim {
+    pub(super) data: SocketAddr,
+    pub(super) admin: SocketAddr,
+    /// Where publishers connect.
+    pub(super) publishers: PathBuf,
+    is_over: AtomicBool,
+    /// What they have done: connections, frames, requests, as the attack counts.
+    done: AtomicU64,
+}
+
+impl Aim {
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Relaxed)
+    }
+
+    pub(super) fn note(&self, done: u64) {
+        self.done.fetch_add(done, Relaxed);
+    }
+
+    /// Waits, but not beyond the end.
+    pub(super) fn pause(&self, time: Duration) {
+        let end = Instant::now() + time;
+        while !self.is_over() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10).min(time));
+        }
+    }
+}
+
+/// Ends the attack when it goes.
+pub(super) struct Over<'a>(pub(super) &'a Aim);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Relaxed);
+    }
+}
+
+/// A running blade; killed when dropped.
+pub(super) struct Target {
+    child: Child,
+    data: SocketAddr,
+    admin: SocketAddr,
+    feed: Feed,
+    directory: TempDir,
+    /// The other end of its log, where nobody reads it.
+    _log: Option<std::io::PipeReader>,
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        // Fails where it has ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Target {
+    pub(super) fn start(attack: &Attack, engine: Engine, is_attacked: bool, rate: u64) -> anyhow::Result<Target> {
+        let directory = tempfile::tempdir()?;
+        let feed = match attack.feed {
+            Feed::Market => json!({"source": "sim", "simulator": {"messages_per_s": rate, "symbols": 50}}),
+            Feed::Publishers => json!({"source": "publisher"}),
+        };
+        let mut configuration = json!({
+            "feed": feed,
+            "data": {"listen": "127.0.0.1:0", "workers": 1, "engine": engine.name()},
+            "admin": {"listen": "127.0.0.1:0"},
+            "ring": {"updates": 1 << 16, "json": 1 << 25, "binary": 1 << 25, "subjects_max": 4_096},
+            "ebpf": {"enabled": false},
+            "log": {"level": if attack.log == Log::Quiet { "warn" } else { "debug" }},
+        });
+        configuration["feed"]["publisher"] = json!({"listen": [], "unix": SOCKET, "state": ""});
+        let table = toml::Table::try_from(configuration)?;
+        std::fs::write(directory.path().join(CONFIGURATION), toml::to_string(&table)?)?;
+        let mut command = Command::new(program()?);
+        command.args(["run", "--config", CONFIGURATION]).current_dir(directory.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut log = None;
+        if is_attacked && attack.log != Log::Quiet {
+            let (reader, mut writer) = std::io::pipe()?;
+            if attack.log == Log::Stuck {
+                fill(&mut writer)?;
+                log = Some(reader);
+            }
+            command.stderr(writer);
+        }
+        crate::sys::tie(&mut command, &[])?;
+        let child = command.spawn().context("cannot start the blade")?;
+        let nowhere = SocketAddr::V4(SocketAddrV4::new([127, 0, 0, 1].into(), 0));
+        let mut target = Target { child, data: nowhere, admin: nowhere, feed: attack.feed, directory, _log: log };
+        let stdout = target.child.stdout.take().context("no output of the blade")?;
+        let (data, admin) = addresses(BufReader::new(stdout))?;
+        (target.data, target.admin) = (data.into(), admin.into());
+        Ok(target)
+    }
+
+    pub(super) fn aim(&self) -> Aim {
+        Aim {
+            data: self.data,
+            admin: self.admin,
+            publishers: self.directory.path().join(SOCKET),
+            is_over: AtomicBool::new(false),
+            done: AtomicU64::new(0),
+        }
+    }
+
+    /// Subscribes for so long, beside whatever happens meanwhile.
+    pub(super) fn watch(&self, aim: &Aim, duration: Duration) -> anyhow::Result<Seen> {
+        std::thread::scope(|scope| {
+            let _over = Over(aim);
+            if self.feed == Feed::Publishers {
+                scope.spawn(|| publish(aim));
+            }
+            let health = scope.spawn(|| watch_health(aim));
+            let mut command = Command::new(program()?);
+            let seconds = duration.as_secs_f64().to_string();
+            command.args(["subscribe", &self.data.to_string(), self.feed.subjects()]);
+            command.args(["--mode", "all", "--check", "--json", "--for", &seconds]).stdin(Stdio::null());
+            crate::sys::tie(&mut command, &[])?;
+            let output = command.output().context("cannot start the subscriber")?;
+            aim.is_over.store(true, Relaxed);
+            let health = health.join().map_err(|_| anyhow::anyhow!("the watch over health has panicked"))?;
+            let summary: Value = serde_json::from_slice(&output.stdout)
+                .with_context(|| format!("the subscriber: {}", String::from_utf8_lossy(&output.stderr)))?;
+            Ok(Seen::of(&summary, health, aim.done.load(Relaxed)))
+        })
+    }
+
+    /// Ends the blade as an operator does.
+    pub(super) fn stop(mut self, mut seen: Seen, aim: &Aim) -> anyhow::Result<Seen> {
+        let _over = Over(aim);
+        seen.rss_kib = rss_kib(self.child.id());
+        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM)?;
+        let begun = Instant::now();
+        while self.child.try_wait()?.is_none() {
+            if begun.elapsed() > STOP_MAX {
+                seen.faults.push(format!("not stopped {} s after SIGTERM", STOP_MAX.as_secs()));
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        seen.stop_s = begun.elapsed().as_secs_f64();
+        Ok(seen)
+    }
+}
+
+/// Until not one byte more fits.
+fn fill(writer: &mut std::io::PipeWriter) -> anyhow::Result<()> {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    fcntl(&*writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    while writer.write(&[b'\n'; 4_096]).is_ok() {}
+    while writer.write(b"\n").is_ok() {}
+    // As a terminal's or a service manager's would be.
+    fcntl(&*writer, FcntlArg::F_SETFL(OFlag::empty()))?;
+    Ok(())
+}
+
+/// A publisher that behaves well: a thousand values a second.
+fn publish(aim: &Aim) {
+    let Ok(mut stream) = UnixStream::connect(&aim.publishers) else { return };
+    let mut bytes = Vec::new();
+    Request::Hello(Hello { wants_acks: false, name: "desk", token: b"" }).write(&mut bytes);
+    let mut due = Instant::now();
+    for number in 0_u64.. {
+        let subject = format!("/GOOD/S{}/value", number % 20);
+        let data = number.to_string();
+        let now_ns = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+        let record = Record { ts_ns: Some(now_ns), subject: &subject, value: Data::Json(data.as_bytes()) };
+        Request::Record(record).write(&mut bytes);
+        if aim.is_over() || stream.write_all(&bytes).is_err() {
+            return;
+        }
+        bytes.clear();
+        due += Duration::from_millis(1);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// What `/healthz` said all the time.
+#[derive(Default)]
+struct Health {
+    asked: u64,
+    bad: u64,
+    slowest_ms: f64,
+}
+
+fn watch_health(aim: &Aim) -> Health {
+    let mut health = Health::default();
+    while !aim.is_over() {
+        let begun = Instant::now();
+        health.asked += 1;
+        health.bad += u64::from(!is_healthy(aim.admin));
+        health.slowest_ms = health.slowest_ms.max(begun.elapsed().as_secs_f64() * 1e3);
+        aim.pause(Duration::from_millis(100));
+    }
+    health
+}
+
+fn is_healthy(admin: SocketAddr) -> bool {
+    let ask = || -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect_timeout(&admin, HEALTH_MAX)?;
+        stream.set_read_timeout(Some(HEALTH_MAX))?;
+        write!(stream, "GET /healthz HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
+        let mut status = [0; 12];
+        stream.read_exact(&mut status)?;
+        Ok(&status == b"HTTP/1.1 200")
+    };
+    ask().unwrap_or(false)
+}
+
+/// Memory that is the process's own.
+fn rss_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+}
+
+/// What a run showed.
+pub(super) struct Seen {
+    frames: u64,
+    p50_ms: f64,
+    pub(super) p99_ms: f64,
+    max_ms: f64,
+    health: Health,
+    rss_kib: u64,
+    stop_s: f64,
+    /// By the attackers.
+    pub(super) done: u64,
+    pub(super) faults: Vec<String>,
+}
+
+impl Seen {
+    fn of(summary: &Value, health: Health, done: u64) -> Seen {
+        let ms = |name: &str| summary["age_ns"][name].as_f64().map_or(f64::MAX, |ns| ns / 1e6);
+        let count = |name: &str| summary[name].as_u64().unwrap_or(0);
+        let mut faults = Vec::new();
+        if count("frames") == 0 || summary["age_ns"].is_null() {
+            faults.push("the subscriber got nothing".to_owned());
+        }
+        if count("violations") > 0 {
+            faults.push(format!("promises broken: {}", summary["violations_first"]));
+        }
+        if summary["closes"].as_object().is_some_and(|closes| !closes.is_empty()) {
+            faults.push(format!("the subscriber was closed: {}", summary["closes"]));
+        }
+        if health.bad > 0 {
+            faults.push(format!("healthz was not true {} of {} times", health.bad, health.asked));
+        }
+        Seen {
+            frames: count("frames"),
+            p50_ms: ms("p50"),
+            p99_ms: ms("p99"),
+            max_ms: ms("max"),
+            health,
+            rss_kib: 0,
+            stop_s: 0.0,
+            done,
+            faults,
+        }
+    }
+
+    pub(super) fn json(&self) -> Value {
+        json!({
+            "frames": self.frames,
+            "latency_ms": {
+                "p50": rounded(self.p50_ms, 3), "p99": rounded(self.p99_ms, 3), "max": rounded(self.max_ms, 3),
+            },
+            "healthz": {
+                "asked": self.health.asked, "bad": self.health.bad, "slowest_ms": rounded(self.health.slowest_ms, 1),
+            },
+            "rss_kib": self.rss_kib,
+            "stop_s": rounded(self.stop_s, 2),
+            "done_by_attackers": self.done,
+            "faults": self.faults,
+        })
+    }
+}
+
+impl std::fmt::Display for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Health { asked, bad, slowest_ms } = self.health;
+        write!(
+            f,
+            "{} frames, p50 {:.2}, p99 {:.2}, max {:.2} ms; healthz {} of {asked}, slowest {slowest_ms:.0} ms; \
+             {} MiB; stopped in {:.1} s; attackers: {}",
+            self.frames,
+            self.p50_ms,
+            self.p99_ms,
+            self.max_ms,
+            asked - bad,
+            self.rss_kib >> 10,
+            self.stop_s,
+            self.done
+        )
+    }
+}
+
+const CONFIGURATION: &str = "blade.toml";
+const SOCKET: &str = "publish.sock";
+/// A balancer would have given up.
+const HEALTH_MAX: Duration = Duration::from_secs(2);
+/// The blade closes what is left after ten seconds.
+const STOP_MAX: Duration = Duration::from_secs(20);
