@@ -32,13 +32,13 @@ pub(crate) fn handshake(input: &[u8]) {
 fn outcome(bytes: &[u8], scanned: usize) -> (u16, Option<usize>) {
     let mut response = Vec::new();
     match handshake::parse(bytes, scanned) {
-        Head::Incomplete => return (0, None),
+        Head::Incomplete => (0, None),
         Head::Upgrade(upgrade) => {
             assert!(upgrade.head_len <= bytes.len().min(HEAD_LEN_MAX));
             assert!(upgrade.path.starts_with('/'), "{}", upgrade.path);
             upgrade.response(Some("fanblade.v1.json"), &mut response);
             assert!(response.starts_with(b"HTTP/1.1 101 ") && response.ends_with(b"\r\n\r\n"));
-            return (101, Some(upgrade.head_len));
+            (101, Some(upgrade.head_len))
         }
         Head::Reject(rejection) => {
             rejection.response(&mut response);
