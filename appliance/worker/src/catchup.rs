@@ -642,3 +642,33 @@ const LINKS_DIVISOR: u64 = 16;
 const LOST_STRETCHES_MAX: usize = 8;
 /// A piece that is no frame of a subject.
 const NO_SUBJECT: u32 = u32::MAX;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_a_send_is_owed_still() {
+        let piece = |number: u64| Piece {
+            source: Source::Ring { position: 0, index: number },
+            len: 10,
+            subject: 7,
+            next: number + 1,
+            after_seq: number,
+            served: 1,
+            dropped: 0,
+            generation: 1,
+        };
+        let pieces: Vec<Piece> = (0..5).map(piece).collect();
+        let end = Standing { next: 9, after_seq: 8, dropped: 3, generation: 1 };
+        let mut planned =
+            Planned { index: 0, from: 0, to: 5, owed_len: 4, pieces_len: 50, end: Some(end), unsent: None };
+        planned.cut(3, &pieces);
+        assert_eq!((planned.to, planned.pieces_len), (3, 30));
+        // All that was sent is taken: the session stands behind the third piece, not where the whole plan would end.
+        let mut behind = Behind::default();
+        assert!(behind.advance(&pieces[planned.from..planned.to], planned.pieces_len).is_none());
+        assert!(planned.end.is_none(), "it is not at the end of its plan");
+        assert_eq!((behind.next, behind.after_seq, behind.served, behind.dropped), (3, 2, 3, 0));
+    }
+}

@@ -195,6 +195,8 @@ async fn attend(
         .max_buf_size(HEAD_LEN_MAX)
         .max_headers(HEADERS_MAX)
         .keep_alive(false)
+        // Who asks and ends its own side (`nc -N`) wants the answer still.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     match timeout(duration_max, connection).await {
         Ok(Ok(())) => {}
@@ -216,6 +218,29 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+
+    #[tokio::test]
+    async fn who_asks_and_ends_its_side_is_answered() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        // The end has come long before the answer is made.
+        let answer = axum::routing::get(async || {
+            sleep(Duration::from_millis(100)).await;
+            "the answer"
+        });
+        let mut door = Door::new(listener, Router::new().route("/", answer), Arc::default(), 10).unwrap();
+        door.duration_max = Duration::from_secs(20);
+        let serving = tokio::spawn(door.serve(std::future::pending()));
+        for _ in 0..5 {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.ends_with("the answer"), "{answer:?}");
+        }
+        serving.abort();
+    }
 
     #[tokio::test]
     async fn who_does_not_take_a_long_page_is_let_go() {
