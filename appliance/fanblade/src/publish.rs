@@ -58,8 +58,9 @@ struct Summary {
     epoch: String,
     /// Records sent.
     sent: u64,
-    /// Of these, how many were published or refused for certain.
+    /// Of these, how many were published for certain.
     acknowledged: u64,
+    /// And how many were not, for certain.
     refused: u64,
     /// Lines that could not be read.
     unreadable: u64,
@@ -83,7 +84,7 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         let Summary { epoch, sent, acknowledged, refused, unreadable, seq, seconds } = &summary;
         let per_s = *acknowledged as f64 / seconds.max(1e-9);
         out::conclude(format_args!(
-            "{sent} records sent, {acknowledged} acknowledged, {refused} of them refused, {unreadable} lines unreadable; the \
+            "{sent} records sent, {acknowledged} acknowledged, {refused} refused, {unreadable} lines unreadable; the \
              newest is {seq} of {epoch}\n{seconds:.3} s, {per_s:.0} records a second\n"
         ))?;
     }
@@ -113,7 +114,7 @@ async fn publish(args: &Args, token: &str) -> anyhow::Result<Summary> {
                 _ = &mut reading => break,
                 _ = tokio::signal::ctrl_c() => break,
                 _ = ticker.tick(), if !args.json => {
-                    let (sent, acknowledged) = (sent.get(), outcome.borrow().acknowledged);
+                    let (sent, acknowledged) = (sent.get(), outcome.borrow().acknowledged());
                     let (sent_now, acknowledged_now) = (sent - sent_before, acknowledged - acknowledged_before);
                     out::tell(format_args!("{sent_now} a second sent, {acknowledged_now} acknowledged"));
                     (sent_before, acknowledged_before) = (sent, acknowledged);
@@ -122,12 +123,13 @@ async fn publish(args: &Args, token: &str) -> anyhow::Result<Summary> {
         }
     }
     // Whoever makes progress is waited for.
-    while outcome.borrow().acknowledged < sent.get()
+    while outcome.borrow().settled < sent.get()
         && let Ok(Ok(())) = timeout(QUIET_MAX, outcome.changed()).await
     {}
     let seconds = started.elapsed().as_secs_f64();
     let _ = timeout(QUIET_MAX, writing.close()).await;
-    let Outcome { acknowledged, refused, seq, complaint } = outcome.borrow().clone();
+    let acknowledged = outcome.borrow().acknowledged();
+    let Outcome { refused, seq, complaint, .. } = outcome.borrow().clone();
     if let Some(complaint) = complaint {
         out::tell(format_args!("fanblade: {}: {complaint}", args.address));
     }

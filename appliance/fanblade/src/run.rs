@@ -151,7 +151,7 @@ async fn run(config: &Config, log: &Log) -> anyhow::Result<()> {
         .context("cannot make the ring")?;
     let mut kernel = Kernel::start(&config.ebpf, data, &listeners)?;
     let unready = Arc::new(AtomicBool::new(true));
-    let workers = Workers::start(config, &plan, engine, listeners, &mut writer, &unready)?;
+    let workers = Workers::start(config, &plan, engine, listeners, &mut writer, &unready, feed.feed.name())?;
     let sequencer_shared = Arc::new(SequencerShared::default());
     let pulse = Pulse::default();
     let vitals = vitals(&pulse, &sequencer_shared, &workers, feed.thread);

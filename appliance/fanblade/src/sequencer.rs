@@ -17,9 +17,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fanblade_feed::itch::Message;
-use fanblade_feed::{Condition, Event, Feed, Poll, Trouble};
+use fanblade_feed::{Condition, Event, Feed, Poll, Trouble, Unpublished};
 use fanblade_market::{Market, Publisher, Update};
-use fanblade_ring::Writer;
+use fanblade_ring::{RingError, SubjectId, Writer};
 use fanblade_worker::WorkerStats;
 use tokio::sync::mpsc;
 
@@ -121,8 +121,6 @@ struct Sequencer {
     /// The feed's, in notices to subscribers.
     source: &'static str,
     condition: Condition,
-    /// Subscribers were told that it is stale, and not that it is live again.
-    is_told_stale: bool,
     /// What messages say describes a state that is published when it is complete.
     in_snapshot: bool,
     /// No message of the session has come yet.
@@ -141,6 +139,8 @@ struct Desk {
     complaints: Complaints,
     /// Frames published so far from the message at hand.
     frames: u32,
+    /// Updates that the ring refused since the last report, by code.
+    unpublished: Vec<(&'static str, u64)>,
 }
 
 impl Sequencer {
@@ -155,6 +155,7 @@ impl Sequencer {
                 binary: Vec::new(),
                 complaints: Complaints::default(),
                 frames: 0,
+                unpublished: Vec::new(),
             },
             shared,
             report: SequencerReport { epoch: config.calendar.epoch(now_ns, 0, ""), ..SequencerReport::default() },
@@ -164,7 +165,6 @@ impl Sequencer {
             restarts: 0,
             source: "",
             condition: Condition::Live,
-            is_told_stale: false,
             in_snapshot: false,
             is_new: true,
             newest_seq: 0,
@@ -237,6 +237,10 @@ impl Sequencer {
         self.report.feed = feed.counters();
         self.report.lines = feed.lines();
         self.report.state = state;
+        if state == FeedState::Failed {
+            // Nothing more comes, and it was not the end.
+            self.desk.writer.set_stale(true);
+        }
         self.desk.complaints.flush();
         self.publish_report();
     }
@@ -246,10 +250,11 @@ impl Sequencer {
             Event::Message { seq, bytes, offset, received_ns } => {
                 self.message(seq, bytes, offset, received_ns, now_ns);
             }
-            Event::Update { seq, subject, ts_ns, data, received_ns } => {
+            Event::Update { seq, subject, ts_ns, data, received_ns, answer } => {
                 let update = named::Update { seq, subject, ts_ns, data };
-                if self.desk.publish_named(&update) {
-                    self.shared.latency.record(unix_ns().saturating_sub(received_ns));
+                match self.desk.publish_named(&update) {
+                    Ok(()) => self.shared.latency.record(unix_ns().saturating_sub(received_ns)),
+                    Err(because) => answer.refuse(because),
                 }
             }
             Event::SubjectGap { subject, from, to } => self.subject_gap(subject, from, to, now_ns),
@@ -333,10 +338,7 @@ impl Sequencer {
 
     fn trouble(&mut self, trouble: &Trouble<'_>, now_ns: u64) {
         let kind = trouble.kind();
-        match self.report.troubles.iter_mut().find(|(known, _)| *known == kind) {
-            Some((_, count)) => *count += 1,
-            None => self.report.troubles.push((kind, 1)),
-        }
+        count(&mut self.report.troubles, kind, 1);
         self.desk.complaints.note(kind, now_ns, || trouble.to_string());
     }
 
@@ -353,14 +355,12 @@ impl Sequencer {
             _ if before == FeedState::Waiting && state == FeedState::Live => {}
             _ => tracing::info!("feed {}: {condition}", self.source),
         }
-        // In between it may catch up: then it is not stale any more, but not live either.
-        let kind = match state {
-            FeedState::Stale if !std::mem::replace(&mut self.is_told_stale, true) => "stale",
-            FeedState::Live if std::mem::take(&mut self.is_told_stale) => "live",
-            _ => return,
-        };
-        let source = self.source;
-        self.notice(format!(r#"{{"op":"notice","kind":"{kind}","source":"{source}"}}"#));
+        // In between it may catch up: then it is not stale any more, but not live either. Workers tell subscribers.
+        match state {
+            FeedState::Stale => self.desk.writer.set_stale(true),
+            FeedState::Live => self.desk.writer.set_stale(false),
+            _ => {}
+        }
     }
 
     /// A new numbering. If its epoch is not the one that was expected, that tells subscribers that nothing of what they
@@ -406,6 +406,9 @@ impl Sequencer {
     fn publish_report(&mut self) {
         self.report.market = self.market.counters().clone();
         self.report.ring = self.desk.writer.stats();
+        for (code, more) in self.desk.unpublished.drain(..) {
+            count(&mut self.report.troubles, code, more);
+        }
         self.report.orders = self.market.orders() as u64;
         self.report.instruments = self.market.instruments_len() as u64;
         self.report.subjects = self.desk.publisher.subjects_len() as u64;
@@ -421,14 +424,49 @@ impl Sequencer {
 impl Desk {
     fn publish(&mut self, update: &Update<'_>) {
         let now_ns = unix_ns();
-        match self.publisher.append(update, now_ns, &mut self.writer) {
-            Ok(_) => self.frames += 1,
-            Err(error) => self.complaints.note(REFUSED, now_ns, || {
-                let mut subject = String::new();
-                update.subject(&mut subject);
-                format!("{subject}: {error}")
-            }),
+        let Err(error) = self.publisher.append(update, now_ns, &mut self.writer) else {
+            self.frames += 1;
+            return;
+        };
+        let mut name = String::new();
+        update.subject(&mut name);
+        // A frame was refused, or its subject was: then there is none of that name.
+        let is_unplaced = matches!(error, RingError::SubjectTableFull(_) | RingError::SubjectName(_));
+        let id = if is_unplaced { None } else { self.publisher.subject(&name, &mut self.writer).ok() };
+        self.note_refused(id, update.seq, &error, now_ns, || name);
+    }
+
+    /// The ring has refused an update, or its subject. Nobody is left to believe that nothing came: it is logged and
+    /// counted, and noted in the ring, where workers see it and tell who wants the subject.
+    fn note_refused(
+        &mut self,
+        subject: Option<SubjectId>,
+        seq: u64,
+        error: &RingError,
+        now_ns: u64,
+        name: impl FnOnce() -> String,
+    ) -> Unpublished {
+        self.complaints.note(REFUSED, now_ns, || format!("{}: {error}", name()));
+        match subject {
+            Some(subject) => self.writer.note_refused(subject, seq),
+            None => self.writer.note_unplaced(seq),
         }
+        let because = match error {
+            RingError::LiveBytes { .. } => Unpublished::RingFull,
+            RingError::SubjectTableFull(_) => Unpublished::TooManySubjects,
+            RingError::FrameTooLong { .. } => Unpublished::TooLong,
+            _ => Unpublished::Refused,
+        };
+        count(&mut self.unpublished, because.code(), 1);
+        because
+    }
+}
+
+/// Adds to the count of one kind. Kinds are few: they are named in the code.
+fn count(counts: &mut Vec<(&'static str, u64)>, kind: &'static str, more: u64) {
+    match counts.iter_mut().find(|(known, _)| *known == kind) {
+        Some((_, count)) => *count += more,
+        None => counts.push((kind, more)),
     }
 }
 

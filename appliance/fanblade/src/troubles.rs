@@ -12,7 +12,7 @@ pub(crate) fn counts(happened: &[(&'static str, u64)]) -> BTreeMap<&'static str,
 }
 
 /// What this crate's own feeds tell: that of venues, and that of publishers.
-const TOLD: [&str; 25] = [
+const TOLD: [&str; 27] = [
     "accept",
     "bad_frame",
     "bad_hello",
@@ -32,6 +32,8 @@ const TOLD: [&str; 25] = [
     "no_hello",
     "not_reading",
     "refused",
+    "ring_full",
+    "ring_refused",
     "sequence_restart",
     "state_not_written",
     "too_long",

@@ -1,5 +1,7 @@
 //! What a feed says.
 
+use std::cell::Cell;
+
 use crate::{Trouble, binaryfile, moldudp64, pcap, soupbintcp};
 
 /// The name of a session: one unbroken numbering of messages, ASCII padded with spaces.
@@ -37,6 +39,8 @@ pub enum Event<'a> {
         data: Data<'a>,
         /// As above.
         received_ns: u64,
+        /// Where to say that it could not be published.
+        answer: Answer<'a>,
     },
     /// Some of a subject's values were not received; numbers are those of the subject's own sequence upstream.
     SubjectGap {
@@ -75,6 +79,51 @@ pub enum Event<'a> {
         /// What was wrong.
         reason: Malformed,
     },
+}
+
+/// Where the sink says that it could not publish an update, so that whoever sent it can be told. If it says nothing, it
+/// could.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer<'a>(pub(crate) &'a Cell<Option<Unpublished>>);
+
+impl Answer<'_> {
+    /// It was not published.
+    pub fn refuse(&self, because: Unpublished) {
+        self.0.set(Some(because));
+    }
+}
+
+/// Why an update was not published. The subject keeps the value that it had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unpublished {
+    /// The newest values of all subjects would fill too much of the ring.
+    #[error(
+        "not published: the newest values of all subjects would take too much of the ring; raise `json` and `binary` in \
+         [ring], or publish shorter values of fewer subjects"
+    )]
+    RingFull,
+    /// There is no place for its subject.
+    #[error("not published: the ring has no place for a further subject; raise `subjects_max` in [ring]")]
+    TooManySubjects,
+    /// Its frame is longer than the ring takes.
+    #[error("not published: its frame would be longer than the ring takes; raise `json` and `binary` in [ring]")]
+    TooLong,
+    /// Something else; the blade's log says what.
+    #[error("not published: the ring has refused it; the blade's log says why")]
+    Refused,
+}
+
+impl Unpublished {
+    /// For programs, and what it is counted under.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Unpublished::RingFull => "ring_full",
+            Unpublished::TooManySubjects => "too_many_subjects",
+            Unpublished::TooLong => "too_long",
+            Unpublished::Refused => "ring_refused",
+        }
+    }
 }
 
 /// A value that no book is made from.

@@ -35,7 +35,7 @@ pub mod soupbintcp;
 pub use binaryfile::FileFeed;
 pub use condition::{Condition, Line, Stale};
 pub use counters::FeedCounters;
-pub use event::{Data, Event, Malformed, Session};
+pub use event::{Answer, Data, Event, Malformed, Session, Unpublished};
 pub use moldudp64::Moldudp64Feed;
 pub use pcap::CaptureFeed;
 pub use queue::QueueFeed;

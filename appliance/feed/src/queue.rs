@@ -11,7 +11,8 @@
 //!   or bytes, [`QueueConfig`]) it waits, so that its task does not read its socket, and TCP slows the peer down.
 //!   [`Sender::try_send`] says [`Refused::Full`] instead. The number returned is the update's; for other records it is
 //!   the newest one.
-//! - [`Sender::until_taken`] waits until the sink has had an update: what a publisher is acknowledged by.
+//! - [`Sender::until_taken`] waits until the sink has had an update. [`Receipts`] then tell which ones it could not
+//!   publish: both together are what a publisher is acknowledged by.
 //! - [`Sender::set_condition`] says what [`QueueFeed::condition`](crate::Feed::condition) will be once all that was
 //!   sent before has been passed on. It never waits.
 //! - The end of the [`QueueFeed`] is [`Refused::Closed`] for all senders; the end of the last sender is no end of the
@@ -26,15 +27,16 @@ mod feed;
 mod sender;
 
 pub use feed::QueueFeed;
-pub use sender::{Refused, Sender};
+pub use sender::{Receipts, Refused, Sender};
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::thread::Thread;
 
 use crate::limits::{QUEUE_BYTES_MAX, QUEUE_RECORDS_MAX};
-use crate::{Condition, Data, Session};
+use crate::{Condition, Data, Session, Unpublished};
 use batch::Batch;
 
 /// How to make a queue. The limits are for the batch being filled; the other is at most as large.
@@ -130,6 +132,8 @@ pub fn queue(config: &QueueConfig) -> (Sender, QueueFeed) {
             room_wakers: Vec::new(),
             taken_wakers: Vec::new(),
             reader: None,
+            receipts: HashMap::new(),
+            receipts_next: 1,
             is_closed: false,
         }),
     });
@@ -158,6 +162,9 @@ struct State {
     taken_wakers: Vec<Waker>,
     /// The thread that polls.
     reader: Option<Thread>,
+    /// What senders that ask for it have not asked for yet: which of their updates were not published.
+    receipts: HashMap<u32, Vec<(u64, Unpublished)>>,
+    receipts_next: u32,
     is_closed: bool,
 }
 

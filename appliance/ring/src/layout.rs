@@ -12,10 +12,12 @@
 //!  0x200    u64 intact │ u64 oldest │ u64 tail_intent                    each publish   after use
 //!  0x280    u64 tail                                                     each publish   while waiting
 //!  0x300    u64 subject count                                            new subject    now and then
+//!  0x340    u64 news │ u64 changes × 2 + stale │ u64 refused │            rarely         a turn
+//!           u64 newest and u64 before the first of no subject's
 //!
 //!  0x1000   subject table: subjects_max × 192 bytes
 //!           +0    128 bytes of name
-//!           +128  u64 newest (ring index + 1; 0: none) │ u32 name length, u16 channel, u16 0 │ u64 frames │ 40 bytes 0
+//!           +128  u64 newest (ring index + 1; 0: none) │ u32 name length, u16 channel, u16 0 │ u64 frames │ u64 refused seq │ 32 bytes 0
 //!
 //!  aligned  index: index_len × 128 bytes, frame n at n % index_len
 //!  to 4096  +0    u64 seq │ u64 prev │ u64 prev_index │ u64 ts_feed_ns │ u64 ts_publish_ns │ u32 subject, u16 channel, u16 flags
@@ -44,6 +46,7 @@ pub(crate) const FLAG_CHECKSUMS: u64 = 1;
 pub(crate) mod header {
     use crate::epoch::{EPOCHS_WORDS, Epochs};
     use crate::lap::Lap;
+    use crate::news::{NEWS_WORDS, News};
     use crate::sync::Word;
 
     pub(crate) const MAGIC: usize = 0;
@@ -57,10 +60,15 @@ pub(crate) mod header {
     const INTACT: usize = 0x200 / 8;
     const TAIL: usize = 0x280 / 8;
     pub(crate) const SUBJECT_COUNT: usize = 0x300 / 8;
+    const NEWS: usize = 0x340 / 8;
 
     pub(crate) fn lap(words: &[Word]) -> Lap<'_> {
         let [intact, oldest, tail_intent] = [&words[INTACT], &words[INTACT + 1], &words[INTACT + 2]];
         Lap { intact, oldest, tail_intent, tail: &words[TAIL] }
+    }
+
+    pub(crate) fn news(words: &[Word]) -> News<'_> {
+        News(&words[NEWS..][..NEWS_WORDS])
     }
 
     pub(crate) fn epochs(words: &[Word]) -> Epochs<'_> {

@@ -33,6 +33,7 @@ mod error;
 mod lap;
 mod layout;
 pub mod limits;
+mod news;
 mod subjects;
 mod sync;
 mod wake;
@@ -50,6 +51,7 @@ mod writer;
 mod model;
 
 pub use error::{Lapped, RingError};
+pub use news::{Currency, Unplaced};
 #[cfg(not(all(loom, test)))]
 pub use reader::Reader;
 pub use subjects::{Subject, SubjectId, SubjectName};

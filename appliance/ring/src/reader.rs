@@ -6,6 +6,7 @@ use crate::epoch::Epochs;
 use crate::lap::Lap;
 use crate::layout::{Layout, header};
 use crate::mapping::{Access, Mapping, read_layout};
+use crate::news::{Currency, News, Unplaced};
 use crate::subjects::{Subject, SubjectId, SubjectTable};
 use crate::sync::load_acquire;
 use crate::words::{load_bytes, load_record};
@@ -183,6 +184,38 @@ impl Reader {
         self.epochs().read().floor
     }
 
+    /// Moves whenever [`currency`](Self::currency), [`refused_count`](Self::refused_count) or what else can be refused
+    /// does: one word to look at.
+    #[must_use]
+    pub fn news(&self) -> u64 {
+        self.beside().count()
+    }
+
+    /// Is what is published the present?
+    #[must_use]
+    pub fn currency(&self) -> Currency {
+        self.beside().currency()
+    }
+
+    /// How many updates the writer has been told to note as refused.
+    #[must_use]
+    pub fn refused_count(&self) -> u64 {
+        self.beside().refused()
+    }
+
+    /// The number of a subject's newest update that was refused in this epoch; 0 if none was. Above the number of its
+    /// newest frame, that frame is not the newest value.
+    #[must_use]
+    pub fn refused(&self, id: SubjectId) -> u64 {
+        self.table().refused(id.0)
+    }
+
+    /// Updates of subjects that the table has no place for.
+    #[must_use]
+    pub fn unplaced(&self) -> Unplaced {
+        self.beside().unplaced()
+    }
+
     /// Ring index of the first frame of the current epoch with a higher number than `seq`, among those not retired;
     /// `None` if there is none. Refreshed copies, which repeat old numbers, are stepped over.
     #[must_use]
@@ -215,6 +248,10 @@ impl Reader {
     /// The first descriptor in `from..to` that is no refreshed copy. What is lapped meanwhile does not count.
     fn first_original(&self, from: u64, to: u64) -> Option<Descriptor> {
         (from..to).filter_map(|index| self.descriptor(index).ok()).find(|descriptor| !descriptor.is_refresh())
+    }
+
+    fn beside(&self) -> News<'_> {
+        header::news(self.mapping.words())
     }
 
     fn epochs(&self) -> Epochs<'_> {

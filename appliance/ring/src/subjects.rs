@@ -88,6 +88,15 @@ impl<'a> SubjectTable<'a> {
         frames.store(frames.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
+    /// Writer: update `seq` of the subject was refused; 0: none of this epoch.
+    pub(crate) fn set_refused(&self, id: u32, seq: u64) {
+        self.entry(id)[REFUSED].store(seq, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refused(&self, id: u32) -> u64 {
+        if id < self.count() { self.entry(id)[REFUSED].load(Ordering::Relaxed) } else { 0 }
+    }
+
     pub(crate) fn count(&self) -> u32 {
         (load_acquire(self.count) as u32).min((self.entries.len() / SUBJECT_WORDS) as u32)
     }
@@ -123,3 +132,4 @@ const NAME_WORDS: usize = SUBJECT_NAME_LEN_MAX / 8;
 const NEWEST: usize = NAME_WORDS;
 const KIND: usize = NAME_WORDS + 1;
 const FRAMES: usize = NAME_WORDS + 2;
+const REFUSED: usize = NAME_WORDS + 3;

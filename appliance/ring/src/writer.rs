@@ -19,6 +19,7 @@ use crate::limits::{
     live_len_hard_max, live_len_max,
 };
 use crate::mapping::{Access, Mapping, create_memfd, seal};
+use crate::news::News;
 use crate::subjects::SubjectTable;
 use crate::wake::{Waker, publisher_fence};
 use crate::words::{load_bytes, load_record, store_bytes, store_record};
@@ -174,6 +175,10 @@ impl Writer {
         }
         self.generation += 1;
         self.seq = 0;
+        for id in 0..self.heads.len() as u32 {
+            self.table().set_refused(id, 0);
+        }
+        self.news().forget_unplaced();
         header::epochs(self.mapping.words()).begin(&Epoch {
             generation: self.generation,
             start: self.index.head(),
@@ -188,6 +193,27 @@ impl Writer {
     /// lost upstream or came before this blade began: who resumes from below it has not got everything.
     pub fn set_floor(&mut self, seq: u64) {
         header::epochs(self.mapping.words()).raise_floor(seq);
+    }
+
+    /// Says whether what is published is the present. Readers that sleep are woken if that is news.
+    pub fn set_stale(&mut self, is_stale: bool) {
+        if self.news().set_stale(is_stale) {
+            self.wake();
+        }
+    }
+
+    /// Says that update `seq` of a subject could not be published, so that what the ring has of it is not the newest.
+    /// Who sleeps is woken by the next [`wake`](Self::wake).
+    pub fn note_refused(&mut self, subject: SubjectId, seq: u64) {
+        if (subject.0 as usize) < self.heads.len() {
+            self.table().set_refused(subject.0, seq);
+            self.news().note_refused();
+        }
+    }
+
+    /// The same of a subject that could not be created.
+    pub fn note_unplaced(&mut self, seq: u64) {
+        self.news().note_unplaced(seq);
     }
 
     /// `publish` wakes this worker from now on, if it sleeps.
@@ -421,6 +447,10 @@ impl Writer {
 
     fn table(&self) -> SubjectTable<'_> {
         SubjectTable::new(self.mapping.words(), &self.layout)
+    }
+
+    fn news(&self) -> News<'_> {
+        header::news(self.mapping.words())
     }
 
     fn lap(&self) -> Lap<'_> {

@@ -90,6 +90,8 @@ pub(crate) struct Subject {
     pub(crate) newest: u64,
     /// Ring index where that frame was first published.
     pub(crate) origin: u64,
+    /// The number of its newest update that was refused, as sessions have been told.
+    pub(crate) refused_told: u64,
     window: Window,
     /// Groups that want it. May name dead groups until they are swept.
     groups: Vec<(u32, Mode)>,
@@ -133,7 +135,13 @@ impl Directory {
             let Some(entry) = reader.subject(fanblade_ring::SubjectId(id)) else { return };
             let name: Rc<str> = Rc::from(&*entry.name);
             let window = Window::of(&self.batching, &name);
-            self.subjects.push(Subject { newest: NO_FRAME, origin: NO_FRAME, window, groups: Vec::new() });
+            self.subjects.push(Subject {
+                newest: NO_FRAME,
+                origin: NO_FRAME,
+                refused_told: 0,
+                window,
+                groups: Vec::new(),
+            });
             self.by_name.insert(Rc::clone(&name), id);
             let exact = self.filter_ids.get(&name).copied();
             let by_pattern = self.patterns.iter().copied().filter(|filter| {
@@ -216,6 +224,12 @@ impl Directory {
     pub(crate) fn has_match(&self, text: &str) -> bool {
         let filter = self.filter_ids.get(text).and_then(|filter| self.filters[*filter as usize].as_ref());
         filter.is_some_and(|filter| !filter.subjects.is_empty())
+    }
+
+    /// Groups that want a subject, and have sessions.
+    pub(crate) fn groups_of(&self, subject: usize) -> impl Iterator<Item = u32> {
+        let groups = self.subjects[subject].groups.iter().map(|(group, _)| *group);
+        groups.filter(|group| self.groups[*group as usize].sessions > 0)
     }
 
     /// One session more.

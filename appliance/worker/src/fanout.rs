@@ -161,6 +161,7 @@ impl Worker {
         self.send_due(engine, true)?;
         (self.epoch_generation, self.epoch) = self.reader.epoch();
         self.cursor_seq = 0;
+        self.directory.subjects.iter_mut().for_each(|subject| subject.refused_told = 0);
         // Those who are behind learn it where they get there.
         let mut text = std::mem::take(&mut self.text);
         protocol::write_epoch(&mut text, &self.epoch);

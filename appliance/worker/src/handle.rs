@@ -41,6 +41,8 @@ pub struct WorkerConfig {
     pub spin_us: u32,
     /// Which subjects' frames may wait for more; the first entry that selects a subject counts.
     pub batching: Vec<Batching>,
+    /// What the publisher's source is called, in notices.
+    pub source: String,
     /// The counters of the worker whose place it takes, to go on counting in; none for the first in a place.
     pub predecessor: Option<Arc<WorkerStats>>,
 }

@@ -8,7 +8,7 @@
 //! groups), `session` (the slab), `catchup` (sessions that are behind), `replay` (snapshots and history after a
 //! subscription), `requests` and `protocol` (what clients ask), `upgrade` and `address` (opening handshake),
 //! `forwarded` and `networks` (clients behind proxies), `lifecycle` (sessions begin, fall behind, close), `last_words`
-//! (after a panic), `timers`, `stats`, `closes`, `limits`.
+//! (after a panic), `news` (what is told beside frames), `timers`, `stats`, `closes`, `limits`.
 
 mod address;
 mod batching;
@@ -24,6 +24,7 @@ mod last_words;
 mod lifecycle;
 mod limits;
 mod networks;
+mod news;
 mod protocol;
 mod replay;
 mod requests;

@@ -125,6 +125,11 @@ pub(crate) const EXTRAS_POOLED_MAX: usize = 1_024;
 pub(crate) const EXTRA_BYTES_KEPT: usize = 1_024;
 /// Groups whose sessions have all gone, before their entries are swept out of the subjects' lists.
 pub(crate) const GROUPS_DEAD_MAX: usize = 1_024;
+/// How often subjects are looked over for updates that the ring has refused, at most: it costs a millisecond where
+/// there are very many subjects.
+pub(crate) const REFUSALS_LOOK_MS: u64 = 100;
+/// Subjects that are told in one such look; the others follow in the next.
+pub(crate) const REFUSALS_TOLD_MAX: usize = 1_024;
 /// How long a worker that has panicked listens to the sessions that it has told, so that what they still send does not
 /// have their connections reset before they have read that. Its successor serves meanwhile.
 pub(crate) const LAST_WORDS_MS_MAX: u64 = 500;

@@ -201,12 +201,16 @@ impl<'a> SubjectsReply<'a> {
         Self { out, count: 0 }
     }
 
-    /// Adds a subject that exists: its number in this epoch and its newest sequence number.
-    pub(crate) fn subject(&mut self, name: &str, sid: u32, seq: u64, recovered: Option<bool>) {
+    /// Adds a subject that exists: its number in this epoch, its newest sequence number, and that of a newer value that
+    /// is not to be had.
+    pub(crate) fn subject(&mut self, name: &str, sid: u32, seq: u64, recovered: Option<bool>, missing: Option<u64>) {
         self.name(name);
         let _ = write!(self.out, ",\"sid\":{sid},\"seq\":{seq}");
         if let Some(recovered) = recovered {
             let _ = write!(self.out, ",\"recovered\":{recovered}");
+        }
+        if let Some(missing) = missing {
+            let _ = write!(self.out, ",\"missing\":{missing}");
         }
         self.out.push('}');
     }
@@ -229,6 +233,13 @@ impl<'a> SubjectsReply<'a> {
         self.count += 1;
         self.out.push_str("{\"subject\":");
         write_json_string(self.out, name);
+    }
+
+    /// Ends it, and says that the source is not current.
+    pub(crate) fn end_stale(self, more: bool, source: &str) {
+        self.out.push_str("],\"stale\":true,\"source\":");
+        write_json_string(self.out, source);
+        self.out.push_str(if more { ",\"more\":true}" } else { "}" });
     }
 
     /// Ends it; `more` when a further reply to the same request follows.
@@ -257,6 +268,23 @@ pub(crate) fn write_gap(out: &mut String, subject: &str, from: u64, to: u64) {
     out.push_str("{\"op\":\"notice\",\"kind\":\"gap\",\"subject\":");
     write_json_string(out, subject);
     let _ = write!(out, ",\"from\":{from},\"to\":{to}}}");
+}
+
+/// Updates of `source` after `from`, up to and with `to`, are missing for everybody.
+pub(crate) fn write_source_gap(out: &mut String, source: &str, from: u64, to: u64) {
+    out.clear();
+    out.push_str("{\"op\":\"notice\",\"kind\":\"gap\",\"source\":");
+    write_json_string(out, source);
+    let _ = write!(out, ",\"from\":{from},\"to\":{to}}}");
+}
+
+/// What is served may not be the present; or it is again.
+pub(crate) fn write_currency(out: &mut String, is_stale: bool, source: &str) {
+    out.clear();
+    let kind = if is_stale { "stale" } else { "live" };
+    let _ = write!(out, "{{\"op\":\"notice\",\"kind\":\"{kind}\",\"source\":");
+    write_json_string(out, source);
+    out.push('}');
 }
 
 /// Numbering has begun anew.
@@ -397,12 +425,18 @@ mod tests {
     fn replies_are_json() {
         let mut out = String::new();
         let mut reply = SubjectsReply::begin(&mut out, "subscribed", &Some("1".to_owned()), "20191230-1");
-        reply.subject("/N/A\"\\/bbo", 17, 1_841_900, Some(true));
+        reply.subject("/N/A\"\\/bbo", 17, 1_841_900, Some(true), Some(1_841_905));
         reply.filter("/N/*/x", None);
         reply.end(false);
         let value: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert_eq!(value["subjects"][0]["subject"], "/N/A\"\\/bbo");
         assert_eq!(value["subjects"][0]["sid"], 17);
+        assert_eq!((&value["subjects"][0]["missing"], &value["more"]), (&1_841_905.into(), &serde_json::Value::Null));
         assert_eq!(value["subjects"][1]["subject"], "/N/*/x");
+        SubjectsReply::begin(&mut out, "subscribed", &None, "1").end_stale(true, "a\"b");
+        let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((&value["stale"], &value["source"], &value["more"]), (&true.into(), &"a\"b".into(), &true.into()));
+        SubjectsReply::begin(&mut out, "subscribed", &None, "1").end_stale(false, "a");
+        assert!(serde_json::from_str::<serde_json::Value>(&out).unwrap()["more"].is_null());
     }
 }

@@ -112,7 +112,7 @@ impl Worker {
             };
             let recovered = replay.resumed.as_ref().filter(|_| replay.gained.binary_search(subject).is_ok());
             let recovered = recovered.map(|resumed| resumed.recovered.binary_search(subject).is_ok());
-            reply.subject(&entry.name, *subject, seq, recovered);
+            reply.subject(&entry.name, *subject, seq, recovered, self.missing(*subject, seq));
         }
         replay.is_told = end == replay.subjects.len();
         if replay.is_told {
@@ -120,7 +120,10 @@ impl Worker {
                 reply.filter(filter, None);
             }
         }
-        reply.end(!replay.is_told);
+        match self.stale_source() {
+            Some(source) => reply.end_stale(!replay.is_told, source),
+            None => reply.end(!replay.is_told),
+        }
         frame::write_frame(out, Opcode::Text, text.as_bytes());
         self.text = text;
         for subject in chunk {

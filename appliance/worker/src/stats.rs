@@ -115,6 +115,7 @@ worker_stats! {
     catchup_descriptors: Counter, "Updates looked at for sessions that are behind and get every one.";
     frames_conflated: Counter, "Frames replaced by a newer one of their subject, told in a lagging notice.";
     gap_notices: Counter, "Gap notices sent: frames that had left the ring's history.";
+    refusals_told: Counter, "Sessions told that updates which they want were refused by the ring.";
     lapped: Counter, "Times that the publisher overtook this worker.";
     lapped_closed: Counter, "Sessions closed because a frame may have been overwritten while it was sent.";
     snapshots: Counter, "Snapshot frames sent.";

@@ -15,6 +15,7 @@ use crate::directory::Directory;
 use crate::handle::{Command, WorkerConfig};
 use crate::lifecycle::PING;
 use crate::limits::REQUEST_SKIPPED_LEN_MAX;
+use crate::news::News;
 use crate::session::Sessions;
 use crate::stats::WorkerStats;
 use crate::timers::{TICK_MS, Wheel};
@@ -49,6 +50,7 @@ pub(crate) struct Worker {
     /// What to tell the engine once it has returned from `poll`.
     pub(crate) actions: Vec<Action>,
     pub(crate) draining: Option<Draining>,
+    pub(crate) news: News,
     /// Sends are queued, or done and not looked at: nobody knows which sessions are between two frames.
     pub(crate) is_sending: bool,
     /// Sends that were not taken whole, until they have been seen to. Between passes there are none.
@@ -122,6 +124,7 @@ impl Worker {
             ready: VecDeque::new(),
             actions: Vec::new(),
             draining: None,
+            news: News::default(),
             is_sending: false,
             unsent: Vec::new(),
             slices: IoSlices::new(),
@@ -133,6 +136,7 @@ impl Worker {
             pinged: Vec::new(),
         };
         worker.jump_to_tail();
+        worker.take_news_for_told();
         worker
     }
 
@@ -149,6 +153,7 @@ impl Worker {
             if self.obey_commands(engine)? {
                 return Ok(());
             }
+            self.hear_news(engine)?;
             self.expire(engine)?;
             self.apply(engine);
             self.serve(engine)?;
@@ -170,7 +175,10 @@ impl Worker {
         let wait_max =
             is_waited_for.then(|| Duration::from_micros(self.directory.due_us.saturating_sub(self.now_us())));
         let is_busy = |worker: &Self| {
-            !worker.ready.is_empty() || worker.reader.tail() > worker.cursor || wait_max == Some(Duration::ZERO)
+            !worker.ready.is_empty()
+                || worker.reader.tail() > worker.cursor
+                || worker.reader.news() != worker.news.seen
+                || wait_max == Some(Duration::ZERO)
         };
         if is_busy(self) {
             return Duration::ZERO;

@@ -22,11 +22,19 @@ pub(super) enum Replies {
 /// What is known so far.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Outcome {
-    pub(super) acknowledged: u64,
+    /// Records that were published or refused for certain.
+    pub(super) settled: u64,
     pub(super) refused: u64,
     pub(super) seq: u64,
     /// Why the blade has ended it, or how it broke.
     pub(super) complaint: Option<String>,
+}
+
+impl Outcome {
+    /// Records that were published. What is refused is told before it is settled.
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.settled.saturating_sub(self.refused)
+    }
 }
 
 /// One reply, in words of its own, as it comes by either way.
@@ -54,7 +62,7 @@ impl Replies {
         loop {
             match self.next().await {
                 Ok(Some(Said::Ack { records, seq })) => outcome.send_modify(|outcome| {
-                    (outcome.acknowledged, outcome.seq) = (records, seq);
+                    (outcome.settled, outcome.seq) = (records, seq);
                 }),
                 Ok(Some(Said::Error { code, message, closes: true, .. })) => outcome.send_modify(|outcome| {
                     outcome.complaint = Some(format!("{message} ({code})"));

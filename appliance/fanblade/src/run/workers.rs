@@ -54,6 +54,7 @@ impl Workers {
         listeners: Vec<Listener>,
         writer: &mut Writer,
         unready: &Arc<AtomicBool>,
+        source: &str,
     ) -> anyhow::Result<Workers> {
         let limits = super::limits(&config.limits);
         let ring = writer.fd().try_clone_to_owned().context("the ring's descriptor")?;
@@ -73,6 +74,7 @@ impl Workers {
                 // A thread that shares its CPU must not burn it.
                 spin_us: cpu.and_then(|_| u32::try_from(*config.data.spin_us.get_ref()).ok()).unwrap_or(0),
                 batching: super::batching(&config.batching),
+                source: source.to_owned(),
                 predecessor: None,
             };
             let handle = spawn(config.clone(), engine, &ring, &listener, sleeper, waker)

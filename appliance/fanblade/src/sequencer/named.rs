@@ -2,14 +2,13 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use fanblade_feed::Data;
+use fanblade_feed::{Data, Unpublished};
 use fanblade_market::encode;
 use fanblade_market::encode::binary::{Head, VERSION};
 use fanblade_ring::Payloads;
 use zerocopy::IntoBytes as _;
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 
-use super::complaints::REFUSED;
 use super::{Desk, unix_ns};
 
 /// A subject's new value.
@@ -21,15 +20,12 @@ pub(super) struct Update<'a> {
 }
 
 impl Desk {
-    /// Publishes it; false if the ring refused.
-    pub(super) fn publish_named(&mut self, update: &Update<'_>) -> bool {
+    /// Publishes it, or says why the ring refused. Who wants the subject is told by its worker.
+    pub(super) fn publish_named(&mut self, update: &Update<'_>) -> Result<(), Unpublished> {
         let now_ns = unix_ns();
         let id = match self.publisher.subject(update.subject, &mut self.writer) {
             Ok(id) => id,
-            Err(error) => {
-                self.complaints.note(REFUSED, now_ns, || format!("{}: {error}", update.subject));
-                return false;
-            }
+            Err(error) => return Err(self.note_refused(None, update.seq, &error, now_ns, || update.subject.to_owned())),
         };
         let prev = self.writer.last_seq(id);
         json(&mut self.json, update, prev);
@@ -43,11 +39,8 @@ impl Desk {
             ts_publish_ns: now_ns,
         };
         match self.writer.append(&frame, &payloads) {
-            Ok(_) => true,
-            Err(error) => {
-                self.complaints.note(REFUSED, now_ns, || format!("{}: {error}", update.subject));
-                false
-            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.note_refused(Some(id), update.seq, &error, now_ns, || update.subject.to_owned())),
         }
     }
 }

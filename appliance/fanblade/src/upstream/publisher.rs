@@ -26,8 +26,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use fanblade_feed::Feed;
 use fanblade_feed::queue::{QueueConfig, queue};
+use fanblade_feed::{Condition, Feed, Stale};
 
 use crate::config::{PublisherConfig, RingConfig};
 use crate::vitals::Pulse;
@@ -73,7 +73,13 @@ pub(crate) fn open(config: &PublisherConfig, ring: &RingConfig) -> anyhow::Resul
     let (state, next_seq) = StateFile::open((!path.is_empty()).then(|| Path::new(path.as_str())))?;
     let seq_end = numbering::reserve(&state, next_seq).context("`state` in [feed.publisher]")?;
     let epoch = state.epoch().to_owned();
-    let (sender, queue) = queue(&QueueConfig { first_seq: next_seq, ..QueueConfig::new("publisher", state.session()) });
+    // Until the first has come there is none.
+    let condition = match config.stale_without_publisher {
+        true => Condition::Stale(Stale::Disconnected),
+        false => Condition::Live,
+    };
+    let queue_config = QueueConfig { first_seq: next_seq, condition, ..QueueConfig::new("publisher", state.session()) };
+    let (sender, queue) = queue(&queue_config);
     sender.set_seq_end(seq_end);
     let addresses = listeners.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
     let milliseconds = |value: &crate::config::Millis| Duration::from_millis(value.0);

@@ -1,7 +1,9 @@
 //! Records laid end to end, so that one record more costs a copy and no allocation.
 
+use std::cell::Cell;
+
 use super::Record;
-use crate::{Condition, Data, Event, Session, Trouble};
+use crate::{Answer, Condition, Data, Event, Session, Trouble, Unpublished};
 
 /// Records in order, and their bytes.
 #[derive(Debug, Default)]
@@ -13,7 +15,7 @@ pub(super) struct Batch {
 /// A record without its bytes. Lengths are of what lies next in [`Batch::bytes`].
 #[derive(Debug, Clone, Copy)]
 enum Item {
-    Update { seq: u64, ts_ns: u64, received_ns: u64, subject_len: u32, data_len: u32, is_json: bool },
+    Update { seq: u64, ts_ns: u64, received_ns: u64, from: u32, subject_len: u32, data_len: u32, is_json: bool },
     SubjectGap { from: u64, to: u64, subject_len: u32 },
     Gap { from: u64, to: u64 },
     Session { session: Session, first_seq: u64 },
@@ -31,7 +33,15 @@ pub(super) struct Place {
 /// What the item at a place says.
 pub(super) enum Said<'a> {
     Event(Event<'a>),
-    Session { session: Session, first_seq: u64 },
+    /// An update, and the number of who is told if it is not published.
+    Update {
+        event: Event<'a>,
+        from: u32,
+    },
+    Session {
+        session: Session,
+        first_seq: u64,
+    },
     Condition(Condition),
 }
 
@@ -46,7 +56,8 @@ impl Batch {
             || (self.items.len() < records_max && self.bytes.len().saturating_add(record.len()) <= bytes_max)
     }
 
-    pub(super) fn push(&mut self, record: &Record<'_>, seq: u64) {
+    /// `from`: the number of the sender's receipts.
+    pub(super) fn push(&mut self, record: &Record<'_>, seq: u64, from: u32) {
         match *record {
             Record::Update { subject, ts_ns, data, received_ns } => {
                 let (is_json, data) = match data {
@@ -54,7 +65,7 @@ impl Batch {
                     Data::Opaque(bytes) => (false, bytes),
                 };
                 let (subject_len, data_len) = (self.append(subject.as_bytes()), self.append(data));
-                self.items.push(Item::Update { seq, ts_ns, received_ns, subject_len, data_len, is_json });
+                self.items.push(Item::Update { seq, ts_ns, received_ns, from, subject_len, data_len, is_json });
             }
             Record::SubjectGap { subject, from, to } => {
                 let subject_len = self.append(subject.as_bytes());
@@ -88,8 +99,8 @@ impl Batch {
         place.item >= self.items.len()
     }
 
-    /// What stands at `place`, which moves on; none at the end.
-    pub(super) fn next(&self, place: &mut Place) -> Option<Said<'_>> {
+    /// What stands at `place`, which moves on; none at the end. An update is answered in `answer`.
+    pub(super) fn next<'a>(&'a self, place: &mut Place, answer: &'a Cell<Option<Unpublished>>) -> Option<Said<'a>> {
         let item = self.items.get(place.item)?;
         place.item += 1;
         let mut take = |len: u32| {
@@ -101,11 +112,12 @@ impl Batch {
             Item::Condition(condition) => return Some(Said::Condition(condition)),
             Item::Session { session, first_seq } => return Some(Said::Session { session, first_seq }),
             Item::Gap { from, to } => Event::Gap { from, to },
-            Item::Update { seq, ts_ns, received_ns, subject_len, data_len, is_json } => {
+            Item::Update { seq, ts_ns, received_ns, from, subject_len, data_len, is_json } => {
                 let subject = text(take(subject_len));
                 let data = take(data_len);
                 let data = if is_json { Data::Json(text(data)) } else { Data::Opaque(data) };
-                Event::Update { seq, subject, ts_ns, data, received_ns }
+                let event = Event::Update { seq, subject, ts_ns, data, received_ns, answer: Answer(answer) };
+                return Some(Said::Update { event, from });
             }
             Item::SubjectGap { from, to, subject_len } => {
                 Event::SubjectGap { subject: text(take(subject_len)), from, to }

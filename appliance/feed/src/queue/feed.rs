@@ -1,5 +1,6 @@
 //! The end for the sequencer.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
@@ -7,7 +8,7 @@ use std::task::Waker;
 use super::batch::{Batch, Place, Said};
 use super::{QueueConfig, Shared};
 use crate::limits::POLL_MESSAGES_MAX;
-use crate::{Condition, Event, Feed, FeedCounters, FeedError, Poll, Session};
+use crate::{Condition, Event, Feed, FeedCounters, FeedError, Poll, Session, Unpublished};
 
 /// A feed of what senders send.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct QueueFeed {
     place: Place,
     /// Lists for wakers that are being woken, kept for their memory.
     woken: Vec<Waker>,
+    /// Updates of the poll under way that were not published: whose, and which.
+    unpublished: Vec<(u32, u64, Unpublished)>,
     shared: Arc<Shared>,
 }
 
@@ -36,6 +39,7 @@ impl QueueFeed {
             draining: Batch::default(),
             place: Place::default(),
             woken: Vec::new(),
+            unpublished: Vec::new(),
             shared,
         }
     }
@@ -68,6 +72,15 @@ impl QueueFeed {
 
     /// The sink has had all updates up to `seq`.
     fn note_taken(&mut self, seq: u64) {
+        if !self.unpublished.is_empty() {
+            // Before it can be seen that they were taken.
+            let mut state = self.shared.lock();
+            for (from, seq, because) in self.unpublished.drain(..) {
+                if let Some(receipts) = state.receipts.get_mut(&from) {
+                    receipts.push((seq, because));
+                }
+            }
+        }
         // Pairs with `Shared::taken`. Stored before the lock is taken: a sender that looked before finds its waker
         // here.
         self.shared.taken.store(seq, Ordering::Release);
@@ -88,12 +101,13 @@ impl Feed for QueueFeed {
         }
         let mut newest = None;
         let mut poll = Poll::Busy;
+        let answer = Cell::new(None);
         for _ in 0..POLL_MESSAGES_MAX {
             if self.draining.is_over(&self.place) && !self.swap() {
                 poll = Poll::IdleUntil(now_ns.saturating_add(IDLE_NS));
                 break;
             }
-            let Some(said) = self.draining.next(&mut self.place) else { continue };
+            let Some(said) = self.draining.next(&mut self.place, &answer) else { continue };
             match said {
                 Said::Condition(condition) => {
                     // Whoever polls looks at it between polls, and is to see every one.
@@ -102,13 +116,17 @@ impl Feed for QueueFeed {
                     }
                 }
                 Said::Session { session, first_seq } => self.begin(session, first_seq, sink),
+                Said::Update { event, from } => {
+                    sink(event);
+                    if let Event::Update { seq, subject, data, .. } = event {
+                        newest = Some(seq);
+                        self.counters.messages += 1;
+                        self.counters.bytes += (subject.len() + data.len()) as u64;
+                        self.unpublished.extend(answer.take().map(|because| (from, seq, because)));
+                    }
+                }
                 Said::Event(event) => {
                     match event {
-                        Event::Update { seq, subject, data, .. } => {
-                            newest = Some(seq);
-                            self.counters.messages += 1;
-                            self.counters.bytes += (subject.len() + data.len()) as u64;
-                        }
                         Event::SubjectGap { from, to, .. } | Event::Gap { from, to } => {
                             self.counters.gaps += 1;
                             self.counters.gap_messages += to.saturating_sub(from);

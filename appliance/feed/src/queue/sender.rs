@@ -5,12 +5,39 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::{Record, Shared, State};
-use crate::Condition;
+use crate::{Condition, Unpublished};
 
 /// The end for tasks; each has its own clone.
 #[derive(Debug, Clone)]
 pub struct Sender {
     shared: Arc<Shared>,
+    /// The number of its receipts; 0: nobody asks.
+    receipts: u32,
+}
+
+/// Which of a sender's updates were taken, but not published. To be asked once [`Sender::until_taken`] has said that
+/// they were taken. What is not asked for adds up: at most the updates that the sender lets be under way.
+#[derive(Debug)]
+pub struct Receipts {
+    shared: Arc<Shared>,
+    number: u32,
+}
+
+impl Receipts {
+    /// Those up to `seq` that have not been asked for yet, the oldest first.
+    #[must_use]
+    pub fn take_unpublished(&self, seq: u64) -> Vec<(u64, Unpublished)> {
+        let mut state = self.shared.lock();
+        let Some(all) = state.receipts.get_mut(&self.number).filter(|all| !all.is_empty()) else { return Vec::new() };
+        let later = all.split_off(all.partition_point(|(number, _)| *number <= seq));
+        std::mem::replace(all, later)
+    }
+}
+
+impl Drop for Receipts {
+    fn drop(&mut self) {
+        self.shared.lock().receipts.remove(&self.number);
+    }
 }
 
 /// Why a record was not taken.
@@ -26,7 +53,22 @@ pub enum Refused {
 
 impl Sender {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self { shared, receipts: 0 }
+    }
+
+    /// A sender whose updates are answered for one by one. Its clones' are, too.
+    #[must_use]
+    pub fn with_receipts(&self) -> (Sender, Receipts) {
+        let mut state = self.shared.lock();
+        while state.receipts_next == 0 || state.receipts.contains_key(&state.receipts_next) {
+            state.receipts_next = state.receipts_next.wrapping_add(1);
+        }
+        let number = state.receipts_next;
+        state.receipts_next = number.wrapping_add(1);
+        state.receipts.insert(number, Vec::new());
+        drop(state);
+        let sender = Sender { shared: Arc::clone(&self.shared), receipts: number };
+        (sender, Receipts { shared: Arc::clone(&self.shared), number })
     }
 
     /// Passes `record` on, and returns the number of the newest update, which it is if it is one.
@@ -97,6 +139,11 @@ impl Sender {
         woken.into_iter().for_each(std::task::Waker::wake);
     }
 
+    #[cfg(test)]
+    pub(super) fn shared_receipts(&self) -> usize {
+        self.shared.lock().receipts.len()
+    }
+
     /// The number that the next update will have.
     #[must_use]
     pub fn next_seq(&self) -> u64 {
@@ -126,7 +173,7 @@ impl Sender {
             return Err(Refused::Full);
         }
         let is_first = state.filling.is_empty();
-        state.filling.push(record, state.next_seq);
+        state.filling.push(record, state.next_seq, self.receipts);
         match record {
             Record::Update { .. } => state.next_seq += 1,
             Record::Session { first_seq, .. } => state.next_seq = (*first_seq).max(1),

@@ -98,7 +98,7 @@ fn records_come_out_as_they_went_in() {
     let mut note = |event: Event<'_>| match event {
         Event::SessionStart { session } => events.push(format!("session {}", session.escape_ascii())),
         Event::Trouble(trouble) => events.push(format!("{} {trouble}", trouble.kind())),
-        Event::Update { seq, subject, ts_ns, data, received_ns } => {
+        Event::Update { seq, subject, ts_ns, data, received_ns, .. } => {
             events.push(format!("{seq} {subject} {ts_ns} {data:?} {received_ns}"));
         }
         other => events.push(format!("{other:?}")),
@@ -193,6 +193,42 @@ fn taken_is_what_the_sink_has_had() {
     drop(feed);
     assert_eq!(waiting.as_mut().poll(&mut context), Polled::Ready(Err(Refused::Closed)));
     assert_eq!(sender.try_send(&update("/a/b", "1")), Err(Refused::Closed));
+}
+
+#[test]
+fn what_the_sink_could_not_publish_is_told_to_whose_it_was() {
+    let (sender, mut feed) = queue(&QueueConfig::new("test", SESSION));
+    let (first, first_receipts) = sender.with_receipts();
+    let (second, second_receipts) = sender.with_receipts();
+    for number in 0..10 {
+        let from = [&first, &second, &sender][number % 3];
+        assert_eq!(from.try_send(&update("/a/b", "1")), Ok(number as u64 + 1));
+    }
+    feed.poll(1, &mut |event| {
+        if let Event::Update { seq, answer, .. } = event
+            && seq % 2 == 0
+        {
+            answer.refuse(Unpublished::RingFull);
+        }
+    })
+    .unwrap();
+    assert_eq!(sender.taken(), 10);
+    let told =
+        |receipts: &Receipts, seq| receipts.take_unpublished(seq).iter().map(|(seq, _)| *seq).collect::<Vec<_>>();
+    assert_eq!((told(&first_receipts, 3), told(&first_receipts, 10)), (vec![], vec![4, 10]));
+    assert_eq!((told(&second_receipts, 2), told(&second_receipts, 10)), (vec![2], vec![8]), "each is told once");
+    // Whoever has gone is told nothing, and nothing is kept for it.
+    drop(second_receipts);
+    second.try_send(&update("/a/b", "1")).unwrap();
+    let mut refuse_all = |event: Event<'_>| {
+        if let Event::Update { answer, .. } = event {
+            answer.refuse(Unpublished::TooLong);
+        }
+    };
+    feed.poll(1, &mut refuse_all).unwrap();
+    assert_eq!(sender.shared_receipts(), 1);
+    drop(first_receipts);
+    assert_eq!(sender.shared_receipts(), 0);
 }
 
 #[test]

@@ -68,8 +68,13 @@ impl Blade {
         writer.add_waker(waker.clone());
         let listener = listen("127.0.0.1:0".parse().unwrap(), &config.listen).unwrap();
         let address = listener.local_addr();
-        let worker_config =
-            WorkerConfig { limits: config.limits, origins: config.origins, batching: config.batching, ..config.worker };
+        let worker_config = WorkerConfig {
+            limits: config.limits,
+            origins: config.origins,
+            batching: config.batching,
+            source: "test".to_owned(),
+            ..config.worker
+        };
         let is_uring = engine == "uring";
         let worker = spawn(worker_config, writer.open_reader().unwrap(), sleeper, waker, move |sleeper| {
             let config = EngineConfig { sessions_max: 20_000, waker: Some(sleeper.fd()) };

@@ -75,8 +75,9 @@ async fn publish(
     let Greeted { seat, wants_acks, protocol } = greeted;
     let (outgoing, replies) = mpsc::channel(REPLIES_MAX);
     let in_flight = Arc::new(Semaphore::new(shared.settings.in_flight_max));
-    let mut intake = Intake::new(Arc::clone(shared), seat, outgoing, Arc::clone(&in_flight));
-    let writing = |out| Replies { out, sender: shared.sender.clone(), in_flight, wants_acks };
+    let (sender, receipts) = shared.sender.with_receipts();
+    let mut intake = Intake::new(Arc::clone(shared), sender, seat, outgoing, Arc::clone(&in_flight));
+    let writing = |out| Replies { out, sender: shared.sender.clone(), receipts, in_flight, wants_acks };
     match protocol {
         Protocol::Frames(frames) => {
             let (mut read, write) = tokio::io::split(stream);

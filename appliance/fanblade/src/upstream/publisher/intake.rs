@@ -4,18 +4,20 @@ use std::sync::Arc;
 
 use fanblade_feed::Data;
 use fanblade_feed::publisher::{Record, Value};
-use fanblade_feed::queue::{self, Refused};
+use fanblade_feed::queue::{self, Refused, Sender};
 use fanblade_worker::{check_subject, is_pattern};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::json;
 use super::limits::REFUSED_IN_A_ROW_MAX;
-use super::replies::Outgoing;
+use super::replies::{Outgoing, Run};
 use super::server::{Seat, Settings, Shared};
 
 /// The reading half of a connection, behind its transport.
 pub(super) struct Intake {
     shared: Arc<Shared>,
+    /// Whose updates are answered for on this connection.
+    sender: Sender,
     seat: Seat,
     replies: mpsc::Sender<Outgoing>,
     /// The connection's share of the queue, in bytes.
@@ -37,6 +39,17 @@ struct Flight {
     /// The newest of them.
     records: u64,
     bytes: usize,
+    /// Which numbers those of them have that were accepted.
+    runs: Vec<Run>,
+}
+
+impl Flight {
+    fn add(&mut self, record: u64, seq: u64) {
+        match self.runs.last_mut() {
+            Some(run) if record == run.record + run.len && seq == run.seq + run.len => run.len += 1,
+            _ => self.runs.push(Run { record, seq, len: 1 }),
+        }
+    }
 }
 
 /// Why a record was not taken.
@@ -53,12 +66,14 @@ pub(super) struct Ended;
 impl Intake {
     pub(super) fn new(
         shared: Arc<Shared>,
+        sender: Sender,
         seat: Seat,
         replies: mpsc::Sender<Outgoing>,
         in_flight: Arc<Semaphore>,
     ) -> Self {
         Self {
             shared,
+            sender,
             seat,
             replies,
             in_flight,
@@ -103,15 +118,18 @@ impl Intake {
             data,
             received_ns: self.received_ns,
         };
-        let sent = match self.shared.sender.try_send(&update) {
+        let sent = match self.sender.try_send(&update) {
             Err(Refused::Full) => {
                 self.flush().await?;
-                self.shared.sender.send(&update).await
+                self.sender.send(&update).await
             }
             decided => decided,
         };
         self.seq = sent.map_err(|_| Ended)?;
         self.note_under_way(share);
+        if let Some(flight) = &mut self.flight {
+            flight.add(self.records, self.seq);
+        }
         self.seat.line.note_accepted();
         Ok(())
     }
@@ -152,8 +170,8 @@ impl Intake {
 
     /// Asks for the acknowledgement of what is under way. To be called whenever the transport has nothing more at hand.
     pub(super) async fn flush(&mut self) -> Result<(), Ended> {
-        let Some(Flight { records, bytes }) = self.flight.take() else { return Ok(()) };
-        let flight = Outgoing::Flight { records, seq: self.seq, bytes };
+        let Some(Flight { records, bytes, runs }) = self.flight.take() else { return Ok(()) };
+        let flight = Outgoing::Flight { records, seq: self.seq, bytes, runs };
         self.replies.send(flight).await.map_err(|_| Ended)
     }
 

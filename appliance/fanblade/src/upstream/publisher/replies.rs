@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fanblade_feed::publisher::{ErrorReply, Reply};
-use fanblade_feed::queue::Sender;
+use fanblade_feed::queue::{Receipts, Sender};
 use futures_util::SinkExt as _;
 use futures_util::stream::SplitSink;
 use serde::Serialize;
@@ -28,9 +28,27 @@ pub(super) enum Outgoing {
         seq: u64,
         /// Of the connection's share of the queue.
         bytes: usize,
+        runs: Vec<Run>,
     },
     /// Something was refused.
     Refused { record: u64, code: &'static str, message: String, close: Option<u16> },
+}
+
+/// Records of a connection that follow each other, and so do their numbers: those of others lie between two runs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Run {
+    /// The first of them.
+    pub(super) record: u64,
+    /// Its number.
+    pub(super) seq: u64,
+    pub(super) len: u64,
+}
+
+/// The record that was given the number `seq`; 0 for none of them, which cannot be.
+fn record_of(runs: &[Run], seq: u64) -> u64 {
+    let at = runs.partition_point(|run| run.seq <= seq);
+    let run = at.checked_sub(1).and_then(|at| runs.get(at)).filter(|run| seq < run.seq + run.len);
+    run.map_or(0, |run| run.record + (seq - run.seq))
 }
 
 /// The two ways of writing replies.
@@ -52,6 +70,7 @@ pub(super) enum ReplyError {
 pub(super) struct Replies {
     pub(super) out: Out,
     pub(super) sender: Sender,
+    pub(super) receipts: Receipts,
     pub(super) in_flight: Arc<Semaphore>,
     pub(super) wants_acks: bool,
 }
@@ -62,8 +81,8 @@ impl Replies {
         let mut next = outgoing.recv().await;
         while let Some(reply) = next.take() {
             match reply {
-                Outgoing::Flight { records, seq, bytes } => {
-                    next = self.land(records, seq, bytes, &mut outgoing).await?;
+                Outgoing::Flight { records, seq, bytes, runs } => {
+                    next = self.land(records, seq, bytes, runs, &mut outgoing).await?;
                 }
                 Outgoing::Refused { record, code, message, close } => {
                     let error = ErrorReply { record, closes: close.is_some(), code, message: &message };
@@ -80,13 +99,14 @@ impl Replies {
         self.out.finish(fanblade_wire::close::NORMAL, "").await
     }
 
-    /// Waits until a flight has been published, and acknowledges it with those behind it that have been, too. Returns
-    /// what comes next, if that was seen.
+    /// Waits until a flight has been taken, and acknowledges it with those behind it that have been, too; but first
+    /// tells which of its records were not published. Returns what comes next, if that was seen.
     async fn land(
         &mut self,
         mut records: u64,
         mut seq: u64,
         bytes: usize,
+        mut runs: Vec<Run>,
         outgoing: &mut mpsc::Receiver<Outgoing>,
     ) -> Result<Option<Outgoing>, ReplyError> {
         // At the blade's end: what was not published is not acknowledged, and the reading half says why.
@@ -95,15 +115,21 @@ impl Replies {
         let mut next = None;
         while let Ok(reply) = outgoing.try_recv() {
             match reply {
-                Outgoing::Flight { records: later, seq: newest, bytes } if newest <= taken => {
+                Outgoing::Flight { records: later, seq: newest, bytes, runs: more } if newest <= taken => {
                     (records, seq) = (later, newest);
                     self.in_flight.add_permits(bytes);
+                    runs.extend(more);
                 }
                 other => {
                     next = Some(other);
                     break;
                 }
             }
+        }
+        for (number, because) in self.receipts.take_unpublished(seq) {
+            let (record, message) = (record_of(&runs, number), because.to_string());
+            let error = ErrorReply { record, closes: false, code: because.code(), message: &message };
+            self.out.write(&Reply::Error(error)).await?;
         }
         if self.wants_acks {
             self.out.write(&Reply::Ack { records, seq }).await?;
@@ -181,3 +207,18 @@ fn broken(error: tungstenite::Error) -> io::Error {
 
 /// RFC 6455 section 5.5: control frames carry 125 bytes, two of which are the code.
 const CLOSE_REASON_LEN_MAX: usize = 123;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_leads_to_its_record_whatever_lies_between() {
+        // Record 3 was refused at once; then somebody else's records had the numbers 12 to 14.
+        let runs =
+            [Run { record: 1, seq: 8, len: 2 }, Run { record: 4, seq: 10, len: 2 }, Run { record: 6, seq: 15, len: 1 }];
+        let records: Vec<u64> = (7..17).map(|seq| record_of(&runs, seq)).collect();
+        assert_eq!(records, [0, 1, 2, 4, 5, 0, 0, 0, 6, 0]);
+        assert_eq!(record_of(&[], 1), 0);
+    }
+}

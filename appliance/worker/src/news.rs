@@ -1,0 +1,165 @@
+//! What the publisher says beside frames, passed on to sessions: whether its source is current, and which updates the
+//! ring has refused.
+//!
+//! Both are states in the ring. A worker compares them with what it has told, so nothing is lost on the way, and a
+//! worker that takes another's place knows as much. Sessions that come are told in their reply (`replay`).
+
+use std::collections::HashMap;
+use std::io;
+
+use fanblade_net::Engine;
+use fanblade_ring::{Currency, SubjectId, Unplaced};
+use fanblade_wire::frame::{self, Opcode};
+
+use crate::limits::{REFUSALS_LOOK_MS, REFUSALS_TOLD_MAX};
+use crate::protocol;
+use crate::session::State;
+use crate::worker::Worker;
+
+/// What this worker has told.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    /// The ring's count of news that was looked at.
+    pub(crate) seen: u64,
+    pub(crate) currency: Currency,
+    refused_count: u64,
+    unplaced: u64,
+    /// When refusals are looked for next, in running milliseconds; none while there are none.
+    look_ms: Option<u64>,
+    looked_ms: u64,
+}
+
+impl Worker {
+    /// A new worker has nobody to tell: its sessions learn from their replies what is so now.
+    pub(crate) fn take_news_for_told(&mut self) {
+        self.news.seen = self.reader.news();
+        self.news.currency = self.reader.currency();
+        self.news.refused_count = self.reader.refused_count();
+        self.news.unplaced = self.reader.unplaced().newest;
+        for number in 0..self.directory.subjects.len() {
+            self.directory.subjects[number].refused_told = self.reader.refused(id(number));
+        }
+    }
+
+    /// Tells sessions what has changed.
+    pub(crate) fn hear_news(&mut self, engine: &mut dyn Engine) -> io::Result<()> {
+        let news = self.reader.news();
+        if news != self.news.seen {
+            self.news.seen = news;
+            self.hear_currency(engine)?;
+            let refused_count = self.reader.refused_count();
+            if refused_count != self.news.refused_count {
+                self.news.refused_count = refused_count;
+                self.news.look_ms.get_or_insert(self.news.looked_ms + REFUSALS_LOOK_MS);
+            }
+        }
+        if self.news.look_ms.is_some_and(|due_ms| self.now_ms >= due_ms) {
+            self.news.looked_ms = self.now_ms;
+            self.news.look_ms = None;
+            self.tell_unplaced(engine)?;
+            self.tell_refused(engine)?;
+        }
+        Ok(())
+    }
+
+    /// A change is told even if it has been taken back meanwhile; of several, two.
+    fn hear_currency(&mut self, engine: &mut dyn Engine) -> io::Result<()> {
+        let now = self.reader.currency();
+        let before = std::mem::replace(&mut self.news.currency, now);
+        if now.changes == before.changes {
+            return Ok(());
+        }
+        if now.is_stale == before.is_stale {
+            self.tell_currency(engine, !now.is_stale)?;
+        }
+        self.tell_currency(engine, now.is_stale)
+    }
+
+    fn tell_currency(&mut self, engine: &mut dyn Engine, is_stale: bool) -> io::Result<()> {
+        let mut text = std::mem::take(&mut self.text);
+        protocol::write_currency(&mut text, is_stale, &self.config.source);
+        // Replies first: the notice is behind what the sessions' groups are owed.
+        let told = self.serve(engine).and_then(|()| self.tell_all(engine, &text, true));
+        self.text = text;
+        told
+    }
+
+    /// Which source's updates are not current, for replies.
+    pub(crate) fn stale_source(&self) -> Option<&str> {
+        self.news.currency.is_stale.then_some(self.config.source.as_str())
+    }
+
+    /// The number of the subject's newest update, where that was refused and `seq` is its newest frame.
+    pub(crate) fn missing(&self, subject: u32, seq: u64) -> Option<u64> {
+        let is_of_this_epoch = self.reader.generation() == self.epoch_generation;
+        Some(self.reader.refused(SubjectId(subject))).filter(|refused| is_of_this_epoch && *refused > seq)
+    }
+
+    fn tell_unplaced(&mut self, engine: &mut dyn Engine) -> io::Result<()> {
+        let Unplaced { after, newest } = self.reader.unplaced();
+        let told = std::mem::replace(&mut self.news.unplaced, newest);
+        if newest == 0 || newest == told {
+            return Ok(());
+        }
+        let mut text = std::mem::take(&mut self.text);
+        // A new numbering may have begun since.
+        let from = if told < newest { told.max(after) } else { after };
+        protocol::write_source_gap(&mut text, &self.config.source, from, newest);
+        let told = self.tell_all(engine, &text, true);
+        self.text = text;
+        told
+    }
+
+    /// Tells of each subject whose newest update was refused those who want it, and nobody else.
+    fn tell_refused(&mut self, engine: &mut dyn Engine) -> io::Result<()> {
+        self.directory.learn(&self.reader);
+        let mut notices: HashMap<u32, Vec<u8>> = HashMap::new();
+        let mut text = std::mem::take(&mut self.text);
+        let mut left = REFUSALS_TOLD_MAX;
+        for number in 0..self.directory.subjects.len() {
+            let subject = id(number);
+            let refused = self.reader.refused(subject);
+            let entry = &mut self.directory.subjects[number];
+            if refused == entry.refused_told {
+                continue;
+            }
+            if left == 0 {
+                self.news.look_ms = Some(self.now_ms + REFUSALS_LOOK_MS);
+                break;
+            }
+            entry.refused_told = refused;
+            let newest = self.reader.newest(subject).and_then(|index| self.reader.descriptor(index).ok());
+            let newest = newest.filter(|frame| frame.origin >= self.reader.epoch_start()).map_or(0, |frame| frame.seq);
+            // A newer one has been published since.
+            let Some(known) = self.reader.subject(subject).filter(|_| refused > newest) else { continue };
+            left -= 1;
+            protocol::write_gap(&mut text, &known.name, newest, refused);
+            for group in self.directory.groups_of(number) {
+                frame::write_frame(notices.entry(group).or_default(), Opcode::Text, text.as_bytes());
+            }
+        }
+        self.text = text;
+        let mut current: HashMap<u32, Vec<u32>> = HashMap::new();
+        let sessions = if notices.is_empty() { Vec::new() } else { self.sessions.indices() };
+        for index in sessions {
+            let Some(session) = self.sessions.find(index).filter(|session| session.state == State::Open) else {
+                continue;
+            };
+            let Some(bytes) = notices.get(&session.group) else { continue };
+            self.stats.refusals_told.add(1);
+            if session.owes_nothing() {
+                current.entry(session.group).or_default().push(index);
+            } else {
+                self.say(index, |out| out.extend_from_slice(bytes));
+            }
+        }
+        for (group, sessions) in current {
+            self.say_same(engine, &sessions, &notices[&group])?;
+        }
+        Ok(())
+    }
+}
+
+fn id(number: usize) -> SubjectId {
+    SubjectId(u32::try_from(number).unwrap_or(u32::MAX))
+}
