@@ -5,12 +5,13 @@ mod common;
 #[path = "common/venue.rs"]
 mod venue;
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use common::{Blade, PATIENCE};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 use venue::{Subscriber, Venue};
 
@@ -288,6 +289,45 @@ fn a_book_that_cannot_be_fetched_is_told_in_words() {
         assert!(first_or_flood, "{words}: {}", blade.log());
     }
     assert_eq!(blade.status()["feed"]["state"], "catching_up");
+}
+
+#[test]
+fn a_book_is_fetched_over_tls_from_one_who_is_trusted() {
+    let certified = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der()));
+    let server = rustls::ServerConfig::builder().with_no_client_auth();
+    let server = Arc::new(server.with_single_cert(vec![certified.cert.der().clone()], key).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let connection = rustls::ServerConnection::new(Arc::clone(&server)).unwrap();
+            let mut stream = rustls::StreamOwned::new(connection, stream.unwrap());
+            // Who does not trust us says nothing.
+            if stream.read(&mut [0; 4_096]).is_ok_and(|len| len > 0) {
+                let body = r#"{"lastUpdateId":9,"bids":[["1","2"]],"asks":[]}"#;
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                let _ = stream.write_all((head + body).as_bytes());
+            }
+        }
+    });
+    let config = BINANCE.replace("https://data-api.binance.vision", &format!("https://localhost:{port}"));
+    let diff = r#"{"data":{"e":"depthUpdate","E":1,"s":"BTCUSDT","U":8,"u":10,"b":[["1","3"]],"a":[]}}"#;
+
+    let venue = Venue::new();
+    let blade = venue.blade(&config, "");
+    let mut upstream = venue.accept();
+    upstream.send(diff);
+    blade.until_logged("TLS: invalid peer certificate: UnknownIssuer");
+    drop((upstream, blade));
+
+    let venue = Venue::new();
+    let file = venue.file("ca.pem", &certified.cert.pem());
+    let blade = venue.blade(&config, &format!("ca_file = \"{}\"", file.display()));
+    let mut upstream = venue.accept();
+    let mut subscriber = Subscriber::new(&blade);
+    upstream.send(diff);
+    assert_eq!(subscriber.value("/BINANCE/BTCUSDT/book"), json!({"bids": [["1", "3"]], "asks": []}));
 }
 
 #[test]

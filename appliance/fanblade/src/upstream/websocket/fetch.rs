@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Empty, Limited};
@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::http::uri::Authority;
 use tokio_tungstenite::tungstenite::http::{Request, StatusCode, Uri, header};
 
+use crate::blade::lock;
 use crate::dial::Dialer;
 
 use super::connect::{TargetError, explain_io, trusting};
@@ -146,7 +147,7 @@ impl Client {
 
     /// It remembers which address is next.
     fn dialer(&self, host: &str, port: u16) -> Arc<Dialer> {
-        let mut dialers = self.dialers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut dialers = lock(&self.dialers);
         Arc::clone(dialers.entry((host.to_owned(), port)).or_insert_with(|| Arc::new(Dialer::new(host, port))))
     }
 
