@@ -1,5 +1,8 @@
 //! `cargo xtask`: everything that is done with this repository, and with `--help` its manual.
 
+use std::any::Any;
+use std::io::{Write as _, stderr};
+use std::panic::{catch_unwind, resume_unwind, set_hook, take_hook};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -45,6 +48,28 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // `println!` panics where nobody reads any more, or the disk is full. What is under way is undone all the same.
+    let usual = take_hook();
+    set_hook(Box::new(move |panic| match unprinted(panic.payload()) {
+        None => usual(panic),
+        Some((BROKEN_PIPE, _)) => {}
+        Some((_, message)) => {
+            let _ = writeln!(stderr(), "error: {message}");
+        }
+    }));
+    catch_unwind(carry_out).unwrap_or_else(|panic| match unprinted(&*panic) {
+        Some((code, _)) => ExitCode::from(code),
+        None => resume_unwind(panic),
+    })
+}
+
+/// The exit code and the words, where a panic is that of a print.
+fn unprinted(panic: &(dyn Any + Send)) -> Option<(u8, &str)> {
+    let message = panic.downcast_ref::<String>().filter(|message| message.starts_with("failed printing to std"))?;
+    Some((if message.contains("Broken pipe") { BROKEN_PIPE } else { 1 }, message))
+}
+
+fn carry_out() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Setup(args) => setup::run(&args),
         Command::Run(args) => run::run(&args),
@@ -61,3 +86,6 @@ fn main() -> ExitCode {
         ExitCode::FAILURE
     })
 }
+
+/// As a shell reports SIGPIPE.
+const BROKEN_PIPE: u8 = 141;

@@ -10,10 +10,10 @@ use common::{Blade, ENGINES, FANBLADE, simulated_file};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-/// A blade that calls a thread still after two seconds, fed by publishers.
+/// A blade that calls a thread still after three seconds, fed by publishers.
 fn blade(directory: &TempDir, engine: &str) -> Blade {
     let file = directory.path().join("blade.toml");
-    let config = "[feed]\nsource = \"publisher\"\n[feed.publisher]\nlisten = [\"127.0.0.1:0\"]\nstate = \"\"\n[admin]\nstalled_ms = 2000\n";
+    let config = "[feed]\nsource = \"publisher\"\n[feed.publisher]\nlisten = [\"127.0.0.1:0\"]\nstate = \"\"\n[admin]\nstalled_ms = 3000\n";
     std::fs::write(&file, config).unwrap();
     let mut command = Command::new(FANBLADE);
     command.args(["run", "--no-ebpf", "--workers", "2", "--engine", engine, "--config"]).arg(file);
@@ -59,11 +59,11 @@ fn a_thread_that_stands_still_is_named_until_it_moves_again() {
             assert!(!is_well && body.starts_with(&words) && !body.contains(';'), "{engine}: {body}");
             assert!(blade.get("/readyz").0.starts_with("HTTP/1.1 503"));
             let label = format!("{{thread=\"{name}\"}}");
-            assert!(blade.metric(&format!("fanblade_heartbeat_age_seconds{label}")) >= 2.0);
+            assert!(blade.metric(&format!("fanblade_heartbeat_age_seconds{label}")) >= 3.0);
             assert_eq!(blade.metric(&format!("fanblade_thread_stalls_total{label}")), 1.0);
             drop(still);
             blade.until("all well", |status| status["ailment"] == "");
-            assert!(blade.metric(&format!("fanblade_heartbeat_age_seconds{label}")) < 2.0);
+            assert!(blade.metric(&format!("fanblade_heartbeat_age_seconds{label}")) < 3.0);
             blade.until_logged(&format!("the thread {name} moves again"));
             assert_eq!(blade.log().matches(&words).count(), 1, "once: {}", blade.log());
         }
@@ -74,16 +74,16 @@ fn a_thread_that_stands_still_is_named_until_it_moves_again() {
 fn whoever_waits_or_has_ended_is_not_still() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("blade.toml");
-    std::fs::write(&file, "[admin]\nstalled_ms = \"2s\"\n").unwrap();
+    std::fs::write(&file, "[admin]\nstalled_ms = \"3s\"\n").unwrap();
     let feed = format!("file:{}", simulated_file(&directory, 1_000).display());
     let mut command = Command::new(FANBLADE);
     command.args(["run", "--no-ebpf", "--workers", "1", "--wait-for", "1", "--feed", &feed, "--config"]).arg(file);
     let blade = Blade::spawn(command);
-    stays_healthy(&blade, Duration::from_secs(3));
+    stays_healthy(&blade, Duration::from_secs(4));
     let output = blade.subscribe(&["/NASDAQ/**", "--check", "--idle", "0.5"]);
     assert!(output.status.success());
     blade.until("the end of the feed", |status| status["feed"]["state"] == "finished");
-    stays_healthy(&blade, Duration::from_secs(3));
+    stays_healthy(&blade, Duration::from_secs(4));
 }
 
 #[test]
@@ -94,9 +94,9 @@ fn a_process_that_was_stopped_goes_on_in_good_health() {
         for _ in 0..2 {
             stays_healthy(&blade, Duration::from_millis(300));
             blade.signal(Signal::SIGSTOP);
-            std::thread::sleep(Duration::from_secs(3));
+            std::thread::sleep(Duration::from_secs(4));
             blade.signal(Signal::SIGCONT);
-            stays_healthy(&blade, Duration::from_secs(3));
+            stays_healthy(&blade, Duration::from_secs(4));
         }
         assert!(!blade.log().contains("has not moved"), "{}", blade.log());
     }
