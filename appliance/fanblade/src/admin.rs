@@ -89,18 +89,14 @@ async fn healthz(State(admin): State<Admin>) -> Response {
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {
-    said(admin.blade.is_ready(), "ready", "not ready: stopping, or the feed has failed\n")
+    match admin.blade.unready() {
+        None => (StatusCode::OK, "ready\n").into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response(),
+    }
 }
 
 async fn unknown() -> Response {
     (StatusCode::NOT_FOUND, "there are /, /metrics, /healthz, /readyz and /v1/status\n").into_response()
-}
-
-fn said(is_well: bool, well: &'static str, ill: &'static str) -> Response {
-    match is_well {
-        true => (StatusCode::OK, format!("{well}\n")).into_response(),
-        false => (StatusCode::SERVICE_UNAVAILABLE, ill).into_response(),
-    }
 }
 
 fn asset(admin: &Admin, content_type: &'static str, body: &'static str) -> Response {

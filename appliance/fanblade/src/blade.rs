@@ -184,8 +184,19 @@ pub(crate) struct Recent {
 impl Blade {
     /// Listening, all threads alive, not on the way out, and not replaying what it missed.
     pub(crate) fn is_ready(&self) -> bool {
-        let is_current = !matches!(self.report().state, FeedState::CatchingUp | FeedState::Failed);
-        !self.stopping.load(Relaxed) && self.is_healthy() && is_current
+        self.unready().is_none()
+    }
+
+    /// Why nobody should be sent here, in words.
+    pub(crate) fn unready(&self) -> Option<String> {
+        if self.stopping.load(Relaxed) {
+            return Some("the blade stops".to_owned());
+        }
+        self.ailment().or_else(|| match lock(&self.sequencer.report).state {
+            FeedState::CatchingUp => Some("the feed catches up with what was missed".to_owned()),
+            FeedState::Failed => Some("the feed has failed; the log says why".to_owned()),
+            FeedState::Waiting | FeedState::Live | FeedState::Stale | FeedState::Finished => None,
+        })
     }
 
     pub(crate) fn is_healthy(&self) -> bool {

@@ -441,6 +441,8 @@ fn is_origin(text: &str) -> bool {
     rest.is_some_and(|host| !host.is_empty() && !host.contains('/'))
 }
 
+/// How addresses are written.
+pub(crate) const ADDRESS_HINT: &str = "127.0.0.1:7400, or [::1]:7400 for IPv6; [::]:7400 is everywhere";
 /// Addresses and networks in one list.
 const NETWORKS_MAX: usize = 256;
 

@@ -57,10 +57,10 @@ pub(crate) struct Args {
     #[arg(long)]
     feed: Option<FeedSource>,
     /// Where subscribers connect [default: 127.0.0.1:7400]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = ports::address)]
     listen: Option<SocketAddr>,
     /// Metrics, health and the live page [default: 127.0.0.1:7401]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = ports::address)]
     admin: Option<SocketAddr>,
     /// How the workers talk to sockets [default: uring]
     #[arg(long, value_enum)]
@@ -429,12 +429,14 @@ fn banner(blade: &Blade, admin: SocketAddr) -> std::io::Result<()> {
         false => address.to_string(),
     };
     let (data, admin) = (reachable(blade.data), reachable(admin));
+    // Some shells take brackets for a pattern.
+    let quoted = if data.contains('[') { format!("'{data}'") } else { data.clone() };
     // As it was called itself, so that the line can be copied.
     let program =
         std::env::args_os().next().map_or("fanblade".into(), |program| program.to_string_lossy().into_owned());
     let text = format!(
         "fanblade {} serves {}, {} workers ({})\n  subscribers  ws://{data}/v1/stream\n  live page    http://{admin}/\n  \
-         metrics      http://{admin}/metrics\n  try          {program} subscribe {data} '/{}/*/trade'\n",
+         metrics      http://{admin}/metrics\n  try          {program} subscribe {quoted} '/{}/*/trade'\n",
         env!("CARGO_PKG_VERSION"),
         blade.feed,
         blade.workers.len(),

@@ -243,3 +243,36 @@ fn a_publisher_that_is_too_fast_is_held_up_and_the_others_go_on() {
     let _ = flood.kill();
     let _ = flood.wait();
 }
+
+#[test]
+fn a_clean_end_is_told_as_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut blade, address) = blade(&directory, "");
+    let socket = format!("unix:{}", directory.path().join("publish.sock").display());
+    for (name, address) in [("web", format!("ws://{address}")), ("tcp", address.to_string()), ("unix", socket)] {
+        let (summary, said) = publish(&address, &["--name", name], "{\"s\":\"/D/A/v\",\"d\":1}\n");
+        assert_eq!(summary["sent"], 1, "{said}");
+        blade.until_logged(&format!("publisher {name} "));
+    }
+    blade.signal(Signal::SIGTERM);
+    blade.wait();
+    let gone: Vec<String> = blade.log().lines().filter(|line| line.contains("has gone")).map(str::to_owned).collect();
+    assert_eq!(gone.len(), 3, "{gone:?}");
+    assert!(gone.iter().all(|line| line.trim_end().ends_with("has gone")), "{gone:?}");
+}
+
+#[test]
+fn every_code_is_documented() {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/upstream/publisher");
+    let documentation = include_str!("../../../docs/PUBLISHING.md");
+    let mut codes = Vec::new();
+    for file in std::fs::read_dir(sources).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        for before in ["code: \"", "refusal(\"", "reject(\"", ".end(\"", ".tell(\""] {
+            codes.extend(text.split(before).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()));
+        }
+    }
+    assert!(codes.len() > 10, "{codes:?}");
+    codes.retain(|code| !documentation.contains(&format!("`{code}`")));
+    assert!(codes.is_empty(), "not in PUBLISHING.md: {codes:?}");
+}

@@ -130,7 +130,8 @@ async fn readiness_and_staleness_follow_the_connection() {
     let blade = Blade::start(&["--config", config.to_str().unwrap(), "--workers", "1"]);
     let status = blade.until("all messages", |status| status["feed"]["messages"] == 1_000);
     assert_eq!((&status["feed"]["state"], &status["ready"]), (&"catching_up".into(), &false.into()), "{status:#}");
-    assert!(blade.get("/readyz").0.starts_with("HTTP/1.1 503"));
+    let (head, why) = blade.get("/readyz");
+    assert!(head.starts_with("HTTP/1.1 503") && why.contains("the feed catches up"), "{head}{why}");
     let refused = format!(
         "login_refused: {}: login refused: not authorised; check username and password, and whether this address may log in; \
          again in ",

@@ -51,15 +51,15 @@ impl Publisher {
     /// The image's subject and its payloads, as [`append`](Self::append) takes them.
     ///
     /// # Errors
-    /// The ring takes no more subjects.
+    /// The ring takes no more subjects, or the image is longer than any that is known: part of a frame is none.
     pub fn encode(&mut self, update: &Update<'_>, writer: &mut Writer) -> Result<(SubjectId, Payloads<'_>), RingError> {
         let subject = self.subjects.find(update, writer)?;
         let Update { seq, ts_ns, image, .. } = update;
         let prev = writer.last_seq(subject.id);
         let len = json::write_behind(&mut self.json, &subject.opening, *seq, prev, *ts_ns, image);
-        let json = self.json.get(..len).unwrap_or_default();
+        let json = whole(&self.json, len, "json")?;
         let len = binary::write_into(&mut self.binary, subject.id.0, *seq, prev, *ts_ns, image);
-        let binary = self.binary.get(..len).unwrap_or_default();
+        let binary = whole(&self.binary, len, "binary")?;
         // The encodings that workers serve so far; the other lanes are not made.
         Ok((subject.id, [json, binary, &[], &[]]))
     }
@@ -83,5 +83,45 @@ impl Publisher {
     }
 }
 
+/// The first `len` bytes of what was written; the writers go on counting where there is no room any more.
+fn whole<'a>(written: &'a [u8], len: usize, lane: &'static str) -> Result<&'a [u8], RingError> {
+    written.get(..len).ok_or(RingError::FrameTooLong { lane, len, max: written.len() })
+}
+
 /// With the longest subject that a ring takes, all of it escaped.
 const JSON_LEN_MAX: usize = json::LEN_MAX + 2 * SUBJECT_NAME_LEN_MAX + 32;
+
+#[cfg(test)]
+mod tests {
+    use fanblade_ring::RingConfig;
+
+    use super::*;
+    use crate::image::{Channel, Image, InstrumentId, Status, TradingState};
+
+    #[test]
+    fn what_is_longer_than_its_room_is_refused_instead_of_published_as_nothing() {
+        let config =
+            RingConfig { index_len: 1 << 10, lane_len: [1 << 16, 1 << 16, 0, 0], subjects_max: 8, checksums: false };
+        let mut writer = Writer::create(&config, "test-1").unwrap();
+        let status = Status { state: TradingState::Trading, reason: *b"    " };
+        let update = Update {
+            seq: 1,
+            instrument: InstrumentId(1),
+            venue: "X",
+            symbol: "A",
+            channel: Channel::Status,
+            ts_ns: 0,
+            image: Image::Status(status),
+        };
+        let mut publisher = Publisher::new();
+        let whole = publisher.encode(&update, &mut writer).unwrap().1;
+        assert!(whole[0].ends_with(b"}}") && !whole[1].is_empty());
+        let json_len = whole[0].len();
+        publisher.json = vec![0; json_len - 1].into();
+        let error = publisher.append(&update, 0, &mut writer).unwrap_err();
+        assert!(matches!(error, RingError::FrameTooLong { lane: "json", len, max } if len == max + 1), "{error}");
+        assert_eq!(writer.stats().published, 0);
+        publisher.json = vec![0; json_len].into();
+        publisher.append(&update, 0, &mut writer).unwrap();
+    }
+}

@@ -25,7 +25,8 @@ fn mistakes_are_told_with_place_text_and_hint() {
         ),
         (
             "[data]\nlisten = \"localhost\"\n",
-            "f.toml:2:10: invalid socket address syntax\n  2 | listen = \"localhost\"\n    |          ^^^^^^^^^^^",
+            "f.toml:2:10: invalid socket address syntax\n  2 | listen = \"localhost\"\n    |          ^^^^^^^^^^^\n  \
+             hint: write 127.0.0.1:7400, or [::1]:7400 for IPv6; [::]:7400 is everywhere",
         ),
         (
             "[ring]\njson = \"256 megs\"\n",
@@ -45,6 +46,16 @@ fn mistakes_are_told_with_place_text_and_hint() {
         (
             "[limits]\nrequests_per_s_max = 0\n",
             "f.toml:2:22: 0 requests a second\n  2 | requests_per_s_max = 0\n    |                      ^\n  hint: from 1 to 65535",
+        ),
+        (
+            "[data]\ntrusted_proxies = [\"10.0.0.0/8\", \"10.0.0.5/8\"]\n",
+            "f.toml:2:19: `10.0.0.5/8` has bits beyond its prefix; the network is 10.0.0.0/8, the address 10.0.0.5\n  \
+             2 | trusted_proxies = [\"10.0.0.0/8\", \"10.0.0.5/8\"]\n    |                   ^^^^^^^^^^^^^^^^^^^^^^^^^^^^",
+        ),
+        (
+            "[data]\nclient_header = \"x-forwarded\"\n",
+            "f.toml:2:17: unknown variant `x-forwarded`\n  2 | client_header = \"x-forwarded\"\n    |                 ^^^^^^^^^^^^^\n  \
+             hint: did you mean `forwarded`?",
         ),
         (
             "[limits]\nmessage_len_max = \"16KiB\"\n",

@@ -30,7 +30,8 @@ pub(crate) fn refused(address: SocketAddr, error: &io::Error, option: &str) -> a
     match error.kind() {
         io::ErrorKind::AddrInUse => {
             let who = holder(address.port()).map_or(String::new(), |who| format!(" by {who}"));
-            anyhow::anyhow!("port {} is taken{who}; choose another with {option} {}:PORT", address.port(), address.ip())
+            let host = host(address);
+            anyhow::anyhow!("port {} is taken{who}; choose another with {option} {host}:PORT", address.port())
         }
         io::ErrorKind::AddrNotAvailable => {
             anyhow::anyhow!("{} is not an address of this machine; see: ip addr", address.ip())
@@ -38,8 +39,32 @@ pub(crate) fn refused(address: SocketAddr, error: &io::Error, option: &str) -> a
         io::ErrorKind::PermissionDenied => anyhow::anyhow!(
             "ports below 1024 need a privilege; choose another with {option}, or: setcap cap_net_bind_service+ep $(command -v fanblade)"
         ),
+        io::ErrorKind::InvalidInput if is_link_local_without_scope(address) => anyhow::anyhow!(
+            "cannot listen on {address}: an address of one link needs its interface's number (ip link): [{}%2]:{}",
+            address.ip(),
+            address.port()
+        ),
         _ => anyhow::anyhow!("cannot listen on {address}: {error}"),
     }
+}
+
+/// As it stands before `:PORT`.
+pub(super) fn host(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V4(address) => address.ip().to_string(),
+        SocketAddr::V6(address) if address.scope_id() != 0 => format!("'[{}%{}]'", address.ip(), address.scope_id()),
+        // Some shells take brackets for a pattern.
+        SocketAddr::V6(address) => format!("'[{}]'", address.ip()),
+    }
+}
+
+fn is_link_local_without_scope(address: SocketAddr) -> bool {
+    matches!(address, SocketAddr::V6(address) if address.ip().is_unicast_link_local() && address.scope_id() == 0)
+}
+
+/// What `--listen` and `--admin` are.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("invalid socket address; write {}", crate::config::ADDRESS_HINT))
 }
 
 /// The process that listens on a port, as far as /proc tells us.
@@ -100,6 +125,20 @@ mod tests {
     fn a_group_that_shares_its_port_is_noticed() {
         let other = fanblade_net::listen("127.0.0.1:0".parse().unwrap(), &ListenOptions::default()).unwrap();
         assert!(require_free(other.local_addr()).unwrap_err().to_string().contains("is taken"));
+    }
+
+    #[tokio::test]
+    async fn advice_for_ipv6_can_be_copied() {
+        let Ok(other) = std::net::TcpListener::bind("[::1]:0") else {
+            println!("skipped: no IPv6 on this machine");
+            return;
+        };
+        let taken = admin(other.local_addr().unwrap()).await.unwrap_err().to_string();
+        assert!(taken.contains("choose another with --admin '[::1]':PORT"), "{taken}");
+        let link = require_free("[fe80::1]:7400".parse().unwrap()).unwrap_err().to_string();
+        assert!(link.contains("[fe80::1]:7400") && link.contains("[fe80::1%2]:7400"), "{link}");
+        let wrong = super::address("::1:7400").unwrap_err();
+        assert!(wrong.contains("[::1]:7400 for IPv6"), "{wrong}");
     }
 
     #[test]

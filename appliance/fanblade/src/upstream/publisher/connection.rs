@@ -44,7 +44,7 @@ pub(super) async fn serve(
             let name = greeted.seat.name.clone();
             tracing::info!("publisher {name} ({peer}) has connected");
             match publish(stream, greeted, &shared, stopped).await {
-                Ok(()) => tracing::info!("publisher {name} ({peer}) has gone"),
+                Ok(()) | Err(ReplyError::Closed) => tracing::info!("publisher {name} ({peer}) has gone"),
                 Err(ReplyError::Broken(error)) => tracing::info!("publisher {name} ({peer}) has gone: {error}"),
                 Err(error @ ReplyError::NotReading) => {
                     shared.tell("not_reading", &format!("publisher {name} ({peer}): {error}; it is let go")).await;

@@ -62,6 +62,9 @@ pub(super) enum Out {
 pub(super) enum ReplyError {
     #[error("{0}")]
     Broken(#[from] io::Error),
+    /// Its close was answered already: there is nobody to tell anything, and nothing is wrong.
+    #[error("it has closed")]
+    Closed,
     #[error("it has not read a reply for {REPLY_MS_MAX} ms")]
     NotReading,
 }
@@ -145,10 +148,11 @@ impl Out {
                 Out::Frames { write, buffer } => {
                     buffer.clear();
                     reply.write(buffer);
-                    write.write_all(buffer).await
+                    write.write_all(buffer).await?;
                 }
-                Out::Messages(sink) => sink.send(Message::text(json(reply))).await.map_err(broken),
+                Out::Messages(sink) => sink.send(Message::text(json(reply))).await?,
             }
+            Ok::<(), ReplyError>(())
         };
         timeout(Duration::from_millis(REPLY_MS_MAX), written).await.map_err(|_| ReplyError::NotReading)??;
         Ok(())
@@ -158,16 +162,17 @@ impl Out {
     async fn finish(&mut self, code: u16, reason: &str) -> Result<(), ReplyError> {
         let finished = async {
             match self {
-                Out::Frames { write, .. } => write.shutdown().await,
+                Out::Frames { write, .. } => write.shutdown().await?,
                 Out::Messages(sink) => {
                     let mut end = reason.len().min(CLOSE_REASON_LEN_MAX);
                     while !reason.is_char_boundary(end) {
                         end -= 1;
                     }
                     let frame = CloseFrame { code: code.into(), reason: reason[..end].into() };
-                    sink.send(Message::Close(Some(frame))).await.map_err(broken)
+                    sink.send(Message::Close(Some(frame))).await?;
                 }
             }
+            Ok::<(), ReplyError>(())
         };
         timeout(Duration::from_millis(REPLY_MS_MAX), finished).await.map_err(|_| ReplyError::NotReading)??;
         Ok(())
@@ -194,14 +199,13 @@ fn json(reply: &Reply<'_>) -> String {
     serde_json::to_string(&json).unwrap_or_default()
 }
 
-fn broken(error: tungstenite::Error) -> io::Error {
-    match error {
-        tungstenite::Error::Io(error) => error,
-        // The peer's close was answered already: there is nobody to tell anything.
-        tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => {
-            io::ErrorKind::ConnectionAborted.into()
+impl From<tungstenite::Error> for ReplyError {
+    fn from(error: tungstenite::Error) -> Self {
+        match error {
+            tungstenite::Error::Io(error) => ReplyError::Broken(error),
+            tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => ReplyError::Closed,
+            error => ReplyError::Broken(io::Error::other(error)),
         }
-        error => io::Error::other(error),
     }
 }
 
