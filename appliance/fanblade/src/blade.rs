@@ -199,10 +199,6 @@ impl Blade {
         })
     }
 
-    pub(crate) fn is_healthy(&self) -> bool {
-        self.ailment().is_none()
-    }
-
     /// What is wrong with a thread, in words.
     pub(crate) fn ailment(&self) -> Option<String> {
         if let Some(broken) = self.broken.get() {

@@ -3,9 +3,9 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fanblade_net::dial::{Dial, DialError};
@@ -114,10 +114,10 @@ impl Dialer {
     }
 }
 
-/// Opens a WebSocket, all of it within `limit`.
+/// Opens a WebSocket, all of it within `limit`. `tls` is whom to trust; `None`: those that browsers trust.
 pub(crate) async fn websocket(
     request: Request,
-    connector: Option<Connector>,
+    tls: Option<Arc<rustls::ClientConfig>>,
     limit: Duration,
 ) -> Result<(Socket, Response), OpenError> {
     let began = Instant::now();
@@ -125,7 +125,7 @@ pub(crate) async fn websocket(
     let host = uri.host().ok_or(tungstenite::Error::Url(tungstenite::error::UrlError::NoHostName))?;
     let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("wss") { 443 } else { 80 });
     let stream = Dialer::new(host, port).connect(limit).await?;
-    let opening = client_async_tls_with_config(request, stream, None, connector);
+    let opening = client_async_tls_with_config(request, stream, None, tls.map(Connector::Rustls));
     match timeout(limit.saturating_sub(began.elapsed()), opening).await {
         Ok(opened) => Ok(opened?),
         Err(_) => Err(OpenError::Late { ms: limit.as_millis() }),

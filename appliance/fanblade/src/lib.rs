@@ -2,6 +2,7 @@
 //! reached from outside of it (`fuzzing`).
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
+mod address;
 mod admin;
 mod blade;
 mod calendar;
@@ -23,6 +24,7 @@ mod run;
 mod sequencer;
 mod subscribe;
 mod tap;
+mod tls;
 mod top;
 mod troubles;
 mod upstream;

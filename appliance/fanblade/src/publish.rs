@@ -19,9 +19,11 @@ use client::Writing;
 use replies::Outcome;
 use source::{Generator, Source};
 
+use crate::tls::TlsArgs;
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where: HOST:PORT, unix:PATH, or ws://HOST:PORT
+    /// Where: HOST:PORT, unix:PATH, ws://HOST:PORT, or wss://HOST/PATH
     address: String,
     /// Each line of standard input is a value of this subject, in place of {"s":…,"d":…}
     #[arg(long, conflicts_with = "generate")]
@@ -50,6 +52,8 @@ pub(crate) struct Args {
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 /// What has become of it.
@@ -93,7 +97,7 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn publish(args: &Args, token: &str) -> anyhow::Result<Summary> {
-    let (mut writing, mut replies) = client::connect(&args.address, &args.name, token).await?;
+    let (mut writing, mut replies) = client::connect(&args.address, &args.name, token, &args.tls).await?;
     let epoch = replies.welcome().await.with_context(|| args.address.clone())?;
     let (tell, mut outcome) = watch::channel(Outcome::default());
     let mut reading = tokio::spawn(async move { replies.run(tell).await });

@@ -14,9 +14,12 @@ use crate::out;
 use client::Plan;
 use report::Totals;
 
+use crate::address::websocket_url;
+use crate::tls::TlsArgs;
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where: ws://HOST:PORT/v1/stream, or just HOST:PORT
+    /// Where: HOST:PORT, or a whole address: ws://HOST:PORT/v1/stream, wss://HOST/PATH
     url: String,
     /// What: /NASDAQ/AAPL/bbo, /NASDAQ/*/trade, /NASDAQ/**
     #[arg(required = true)]
@@ -42,6 +45,8 @@ pub(crate) struct Args {
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 /// What a session gets when it is behind.
@@ -52,10 +57,12 @@ pub(crate) enum Mode {
 }
 
 pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
-    let url = client::url(&args.url)?;
+    let url = websocket_url(&args.url, "/v1/stream")?;
+    let tls = args.tls.config(&url)?;
     let print = !args.check && args.connections == 1;
     let plan = Arc::new(Plan {
         url,
+        tls,
         subjects: args.subjects,
         mode: args.mode,
         count: args.count,

@@ -127,8 +127,13 @@ fn unknown_interfaces_and_addresses_are_told() {
 fn a_subscriber_is_told_what_is_wrong() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     fails(&["subscribe", &free, "/NASDAQ/**"], &["nothing listens at ws://127.0.0.1:", "is the blade running?"]);
-    fails(&["subscribe", "wss://127.0.0.1:1/", "/NASDAQ/**"], &["`wss://` is not supported"]);
+    fails(&["subscribe", "tcp://127.0.0.1:1/", "/NASDAQ/**"], &["`tcp://` is not supported", "wss://"]);
+    fails(&["subscribe", "::1:7400", "/NASDAQ/**"], &["an IPv6 address stands in brackets: '[::1]:7400'"]);
+    fails(&["subscribe", "--insecure", &free, "/NASDAQ/**"], &["--ca and --insecure are for wss://"]);
+    fails(&["subscribe", "wss://127.0.0.1:1", "--ca", "/nonexistent.pem", "/NASDAQ/**"], &["/nonexistent.pem"]);
     let blade = Blade::start(&["--workers", "1"]);
+    let secure = format!("wss://{}", blade.data);
+    fails(&["subscribe", &secure, "/NASDAQ/**"], &["TLS: ", "does the server speak TLS at this port?"]);
     fails(&["subscribe", &blade.data.to_string(), "NASDAQ"], &["the blade refused", "(bad_subject)"]);
     fails(&["subscribe", &blade.admin.to_string(), "/NASDAQ/**"], &["answered 404", "in place of a WebSocket"]);
 }

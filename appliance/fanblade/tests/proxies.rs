@@ -4,12 +4,18 @@ mod common;
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Instant;
 
-use common::{Blade, ENGINES, FANBLADE, PATIENCE, try_http};
+use common::{Blade, ENGINES, FANBLADE, PATIENCE, fanblade, try_http};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+use tokio_tungstenite::tungstenite::{Message, WebSocket, accept_hdr};
 
 const UPGRADE: &str = "Host: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -193,4 +199,97 @@ fn nginx_says_by_header_who_the_client_is() {
         blade.until_logged("a subscriber has connected through 127.0.0.1:");
         blade.until_logged("peer=127.0.0.9:0");
     }
+}
+
+type Secure = StreamOwned<ServerConnection, TcpStream>;
+
+/// What ends TLS before a blade, and who vouches for it.
+struct Front {
+    listener: TcpListener,
+    config: Arc<ServerConfig>,
+    issuer: PathBuf,
+}
+
+impl Front {
+    fn new(directory: &Path) -> Front {
+        let certified = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der()));
+        let config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![certified.cert.der().clone()], key)
+            .unwrap();
+        let issuer = directory.join("issuer.pem");
+        std::fs::write(&issuer, certified.cert.pem()).unwrap();
+        Front { listener: TcpListener::bind("127.0.0.1:0").unwrap(), config: Arc::new(config), issuer }
+    }
+
+    fn url(&self, rest: &str) -> String {
+        format!("wss://localhost:{}{rest}", self.listener.local_addr().unwrap().port())
+    }
+
+    /// Serves the next connection: its path and query, and what comes of it.
+    fn serve(&self, answer: fn(&mut WebSocket<Secure>)) -> JoinHandle<Option<String>> {
+        let (listener, config) = (self.listener.try_clone().unwrap(), Arc::clone(&self.config));
+        std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            let stream = StreamOwned::new(ServerConnection::new(config).unwrap(), stream);
+            let mut asked = String::new();
+            #[expect(clippy::result_large_err, reason = "the callback's error is tungstenite's choice")]
+            let accepted = accept_hdr(stream, |request: &Request, response: Response| {
+                asked = request.uri().to_string();
+                Ok(response)
+            });
+            // Whoever does not trust us goes away in the middle of the handshake.
+            answer(&mut accepted.ok()?);
+            Some(asked)
+        })
+    }
+}
+
+/// Answers a subscription with one frame.
+fn one_frame(socket: &mut WebSocket<Secure>) {
+    let request = socket.read().unwrap().into_text().unwrap();
+    assert!(request.contains("/X/a/v"), "{request}");
+    socket.send(Message::text(r#"{"op":"subscribed","id":1,"epoch":"e","subjects":[{"subject":"/X/a/v"}]}"#)).unwrap();
+    socket.send(Message::text(r#"{"s":"/X/a/v","q":1,"p":0,"t":"0","d":"secure"}"#)).unwrap();
+    while socket.read().is_ok() {}
+}
+
+/// Takes one record.
+fn one_record(socket: &mut WebSocket<Secure>) {
+    socket.send(Message::text(r#"{"op":"welcome","version":1,"epoch":"e","data_len_max":65536}"#)).unwrap();
+    assert!(socket.read().unwrap().into_data().windows(6).any(|part| part == b"/D/A/v"));
+    socket.send(Message::text(r#"{"op":"ack","records":1,"seq":1}"#)).unwrap();
+    while socket.read().is_ok() {}
+}
+
+#[test]
+fn subscribers_and_publishers_come_through_tls_that_ends_before_the_blade() {
+    let directory = tempfile::tempdir().unwrap();
+    let front = Front::new(directory.path());
+    let issuer = front.issuer.to_str().unwrap();
+    for trust in [&["--ca", issuer][..], &["--insecure"]] {
+        for (rest, asked) in [("", "/v1/stream"), ("/feeds/1?key=a%2Fb", "/feeds/1?key=a%2Fb")] {
+            let served = front.serve(one_frame);
+            let url = front.url(rest);
+            let (code, frames, said) = fanblade(&[&["subscribe", &url, "/X/a/v", "--count", "1"], trust].concat());
+            assert!(code == 0 && frames.contains("\"secure\""), "{trust:?}: {frames}{said}");
+            assert_eq!(served.join().unwrap().as_deref(), Some(asked));
+        }
+        let served = front.serve(one_record);
+        let url = front.url("/publish?key=1");
+        let mut command = Command::new(FANBLADE);
+        command.args(["publish", &url, "--json", "--name", "me"]).args(trust).stdin(Stdio::piped());
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(b"{\"s\":\"/D/A/v\",\"d\":1}\n").unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        assert_eq!(served.join().unwrap().as_deref(), Some("/publish?key=1&name=me"));
+    }
+    // Nobody else is trusted.
+    let served = front.serve(one_frame);
+    let (code, _, said) = fanblade(&["subscribe", &front.url(""), "/X/a/v"]);
+    assert!(code != 0 && said.contains("UnknownIssuer") && said.contains("--ca FILE"), "{said}");
+    assert_eq!(served.join().unwrap(), None);
 }

@@ -12,7 +12,9 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::replies::Replies;
+use crate::address::websocket_url;
 use crate::dial::{self, CONNECT_MAX, ConnectError, Dialer, OpenError, Socket};
+use crate::tls::TlsArgs;
 
 /// The writing half.
 pub(super) enum Writing {
@@ -21,22 +23,28 @@ pub(super) enum Writing {
 }
 
 /// Connects, and says who it is.
-pub(super) async fn connect(address: &str, name: &str, token: &str) -> anyhow::Result<(Writing, Replies)> {
+pub(super) async fn connect(
+    address: &str,
+    name: &str,
+    token: &str,
+    tls: &TlsArgs,
+) -> anyhow::Result<(Writing, Replies)> {
+    if let Some((scheme, _)) = address.split_once("://") {
+        if !["ws", "http", "wss", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+            bail!("`{scheme}://` is not supported; write HOST:PORT, unix:PATH, ws://HOST:PORT or wss://HOST");
+        }
+        return websocket(&websocket_url(address, "/v1/publish")?, name, token, tls).await;
+    }
+    let _ = tls.config(address)?;
     if let Some(path) = address.strip_prefix("unix:") {
         let stream = UnixStream::connect(path).await.map_err(|error| explain(address, &error))?;
         let (read, write) = stream.into_split();
         return greet(address, read, write, name, token).await;
     }
-    match address.split_once("://") {
-        Some(("ws" | "http", rest)) => websocket(rest, name, token).await,
-        Some((scheme, _)) => bail!("`{scheme}://` is not supported; write HOST:PORT, unix:PATH or ws://HOST:PORT"),
-        None => {
-            let dialer = Dialer::of(address).with_context(|| format!("cannot connect to {address}"))?;
-            let stream = dialer.connect(CONNECT_MAX).await.map_err(|error| unreachable(address, &error))?;
-            let (read, write) = stream.into_split();
-            greet(address, read, write, name, token).await
-        }
-    }
+    let dialer = Dialer::of(address).with_context(|| format!("cannot connect to {address}"))?;
+    let stream = dialer.connect(CONNECT_MAX).await.map_err(|error| unreachable(address, &error))?;
+    let (read, write) = stream.into_split();
+    greet(address, read, write, name, token).await
 }
 
 async fn greet(
@@ -52,21 +60,27 @@ async fn greet(
     Ok((Writing::Frames(Box::new(write)), Replies::Frames(Box::new(read), Frames::new(REPLY_LEN_MAX))))
 }
 
-async fn websocket(rest: &str, name: &str, token: &str) -> anyhow::Result<(Writing, Replies)> {
-    let host = rest.split('/').next().unwrap_or(rest);
-    let url =
-        format!("ws://{host}/v1/publish{}", if name.is_empty() { String::new() } else { format!("?name={name}") });
+async fn websocket(url: &str, name: &str, token: &str, tls: &TlsArgs) -> anyhow::Result<(Writing, Replies)> {
+    let trusted = tls.config(url)?;
+    let url = match (name, url.contains('?')) {
+        ("", _) => url.to_owned(),
+        (name, true) => format!("{url}&name={name}"),
+        (name, false) => format!("{url}?name={name}"),
+    };
     let mut request = url.as_str().into_client_request().with_context(|| url.clone())?;
     if !token.is_empty() {
         request.headers_mut().insert("Authorization", format!("Bearer {token}").parse().context("the token")?);
     }
-    let (socket, _) = dial::websocket(request, None, CONNECT_MAX).await.map_err(|error| match error {
-        OpenError::Connect(error) => unreachable(host, &error),
+    let (socket, _) = dial::websocket(request, trusted, CONNECT_MAX).await.map_err(|error| match error {
+        OpenError::Connect(error) => unreachable(&url, &error),
         OpenError::Handshake(tungstenite::Error::Http(response)) => {
             let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
             anyhow::anyhow!("{url} answered {}: {}", response.status(), body.trim())
         }
-        error => anyhow::Error::new(error).context(format!("cannot connect to {url}")),
+        error => match crate::tls::explain(&error) {
+            Some(fault) => anyhow::anyhow!("cannot connect to {url}: {fault}"),
+            None => anyhow::Error::new(error).context(format!("cannot connect to {url}")),
+        },
     })?;
     let (sink, stream) = socket.split();
     Ok((Writing::Messages(sink), Replies::Messages(stream)))

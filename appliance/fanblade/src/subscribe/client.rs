@@ -25,6 +25,7 @@ use crate::dial::{self, CONNECT_MAX, OpenError};
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) url: String,
+    pub(super) tls: Option<Arc<rustls::ClientConfig>>,
     pub(super) subjects: Vec<String>,
     pub(super) mode: Mode,
     pub(super) count: Option<u64>,
@@ -40,22 +41,6 @@ struct Seen {
     ages: Histogram<u64>,
     first: Option<Instant>,
     last: Option<Instant>,
-}
-
-/// The address as people write it, made whole.
-pub(super) fn url(text: &str) -> anyhow::Result<String> {
-    let with_scheme = match text.split_once("://") {
-        Some(("ws", _)) => text.to_owned(),
-        Some(("http", rest)) => format!("ws://{rest}"),
-        Some((scheme, _)) => bail!("`{scheme}://` is not supported; write ws://HOST:PORT/v1/stream"),
-        None => format!("ws://{text}"),
-    };
-    let rest = &with_scheme["ws://".len()..];
-    Ok(match rest.find('/') {
-        Some(at) if rest.len() > at + 1 => with_scheme,
-        Some(_) => format!("{with_scheme}v1/stream"),
-        None => format!("{with_scheme}/v1/stream"),
-    })
 }
 
 /// Runs all connections to their end (count, time, idleness, the server's close, Ctrl-C) and adds up.
@@ -110,7 +95,7 @@ async fn connection(
 ) -> anyhow::Result<Seen> {
     let permit = opening.acquire().await.context("opening")?;
     let opening = plan.url.as_str().into_client_request().with_context(|| plan.url.clone())?;
-    let opened = dial::websocket(opening, None, CONNECT_MAX).await;
+    let opened = dial::websocket(opening, plan.tls.clone(), CONNECT_MAX).await;
     let (mut socket, _) = opened.map_err(|error| explain(&plan.url, error))?;
     socket.send(Message::text(request(plan))).await.with_context(|| format!("cannot subscribe at {}", plan.url))?;
     let mut seen =
@@ -248,7 +233,10 @@ fn explain(url: &str, error: OpenError) -> anyhow::Error {
             let first = body.lines().find(|line| !line.trim().is_empty()).unwrap_or("").trim().to_owned();
             anyhow::anyhow!("{url} answered {} in place of a WebSocket: {first}", response.status())
         }
-        error => anyhow::Error::new(error).context(format!("cannot connect to {url}")),
+        error => match crate::tls::explain(&error) {
+            Some(fault) => anyhow::anyhow!("cannot connect to {url}: {fault}"),
+            None => anyhow::Error::new(error).context(format!("cannot connect to {url}")),
+        },
     }
 }
 
