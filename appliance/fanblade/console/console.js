@@ -1,7 +1,9 @@
-// The live page. Trades and states of all symbols come by pattern; quotes only of the symbols shown, so that the page
-// costs the same whether the blade carries fifty symbols or thousands.
+// The live page. Of a market, trades and states of all symbols come by pattern; quotes only of the symbols shown, so that
+// the page costs the same whether the blade carries fifty symbols or thousands. Of any other feed everything comes, and
+// is shown as it is.
 
 import { Stream } from "/console/stream.js";
+import { Values } from "/console/values.js";
 
 const ROWS_MAX = 30;
 const TRADES_MAX = 40;
@@ -64,19 +66,37 @@ function symbol(prefix, name) {
   const key = `${prefix}/${name}`;
   let entry = symbols.get(key);
   if (!entry) {
-    entry = { key, name, bid: null, ask: null, last: null, first: null, direction: "", volume: 0, activity: 0, state: "T" };
+    entry = { key, name, bid: null, ask: null, last: null, first: null, direction: "", volume: 0, activity: 0, state: "T", incomplete: false };
     symbols.set(key, entry);
   }
   return entry;
 }
 
-function onData({ s, t, d }) {
+const values = new Values();
+let view = null; // "market" or "values", once the blade has said which
+
+const isLevel = (side) => side === null || (Array.isArray(side) && Number.isFinite(side[0]) && Number.isFinite(side[1]));
+/** What a channel of a market looks like; anything else is not for the tables of a market. */
+const SHAPES = {
+  bbo: (d) => isLevel(d.bid) && isLevel(d.ask),
+  trade: (d) => Number.isFinite(d.px) && Number.isFinite(d.sz),
+  status: (d) => typeof d.state === "string",
+};
+
+function onData(frame, text) {
+  newestTime = frame.t;
+  if (view === "market") onMarket(frame);
+  else values.take(frame, text);
+}
+
+function onMarket({ s, t, d }) {
   const [, venue, name, channel] = s.split("/");
+  if (d === null || typeof d !== "object" || !SHAPES[channel]?.(d)) return;
   const entry = symbol(`/${venue}`, name);
-  newestTime = t;
   if (channel === "bbo") {
     entry.bid = d.bid;
     entry.ask = d.ask;
+    entry.incomplete = d.incomplete === true;
   } else if (channel === "trade") {
     if (d.kind === "broken") return;
     tradesSeen += 1;
@@ -88,7 +108,7 @@ function onData({ s, t, d }) {
     entry.volume += d.sz;
     fresh.push({ name, t, d, direction: entry.direction });
     if (fresh.length > TRADES_MAX) fresh.shift();
-  } else if (channel === "status") {
+  } else {
     entry.state = d.state;
   }
   dirty.add(entry);
@@ -99,6 +119,10 @@ function onControl(message) {
     symbols.clear();
     $("epoch").textContent = message.epoch;
     rank();
+  } else if (message.op === "notice" && (message.kind === "stale" || message.kind === "live") && message.source !== undefined) {
+    // Sooner than the next figures.
+    condition.feed = message.kind;
+    judge();
   } else if (message.op === "notice" && message.kind === "restart") {
     stream.reconnectInMs = message.reconnect_in_ms;
   } else if (message.op === "error") {
@@ -106,16 +130,69 @@ function onControl(message) {
   }
 }
 
+// ---------------------------------------------------------------- how it is
+
+/** What is known of the stream, of the feed and of the blade. */
+const condition = { stream: "wait", detail: "", feed: null, ailment: "", stopping: false, answers: true };
+const FEED_STATES = {
+  live: ["live", "live", ""],
+  waiting: ["wait", "waiting", "It waits for its first subscribers."],
+  catching_up: ["wait", "catching up", "It takes what came before now; until then the blade is not ready."],
+  stale: ["stale", "stale", "What is shown may not be the present: upstream is silent, or lost, or messages are missing."],
+  finished: ["wait", "finished", "It has said everything; the last values are shown."],
+  failed: ["lost", "failed", "It has broken off; the last values are shown. The log says why."],
+};
+
+/** One word for all of it: green only if values come, and are of now. */
+function judge() {
+  const [feedState, feedWord, feedText] = FEED_STATES[condition.feed] ?? ["wait", condition.feed ?? dash, ""];
+  $("feed-state").dataset.state = feedState;
+  put($("feed-state"), feedWord);
+  put($("feed-words"), feedText);
+  let [state, word] = [feedState, feedWord];
+  if (condition.stream === "lost") [state, word] = ["lost", `lost: ${condition.detail}`];
+  else if (condition.stream === "wait" || condition.feed === null) [state, word] = ["wait", "connecting"];
+  else if (condition.ailment) [state, word] = ["lost", "not healthy"];
+  else if (condition.stopping) [state, word] = ["wait", "stopping"];
+  $("state").dataset.state = state;
+  put($("state"), word);
+  const words = [];
+  if (condition.refused) words.push(condition.refused);
+  else if (condition.stream === "lost" && condition.answers) words.push(unreached());
+  if (condition.ailment) words.push(`Not healthy: ${condition.ailment}.`);
+  if (feedState === "stale" || feedState === "lost") words.push(`Feed ${feedWord}. ${feedText}`);
+  put($("alert"), words.join(" "));
+  $("alert").hidden = words.length === 0;
+}
+
+/** Why nothing comes, though the blade answers here. */
+function unreached() {
+  const mixed = location.protocol === "https:" && endpoint?.startsWith("ws:");
+  const why = mixed ? "A page that came by https: may only connect to wss:." : "";
+  const advice = 'Where the data port has another address from here, name it: stream_url = "wss://HOST/v1/stream" in [admin].';
+  return `No values: ${endpoint} cannot be reached from this browser. ${why} ${advice}`;
+}
+
 let endpoint = null;
 const stream = new Stream(() => endpoint, {
   data: onData,
   control: onControl,
   state(state, detail) {
-    $("state").dataset.state = state;
-    $("state").textContent = { live: "live", wait: "connecting", lost: `lost: ${detail}` }[state];
+    // While it tries again the loss stays said.
+    if (state === "wait" && condition.stream === "lost") return;
+    Object.assign(condition, { stream: state, detail });
+    judge();
   },
 });
-stream.want(new Set(), ["/*/*/trade", "/*/*/status"], "conflate");
+
+/** What to subscribe to follows from what the feed is. */
+function choose(shape) {
+  if (view !== null) return;
+  view = shape === "market" ? "market" : "values";
+  document.querySelector("main").dataset.view = view;
+  put($("clock-title"), view === "market" ? "Exchange time" : "Newest value (UTC)");
+  stream.want(new Set(), view === "market" ? ["/*/*/trade", "/*/*/status"] : ["/**"], "conflate");
+}
 
 // ---------------------------------------------------------------- which symbols are shown
 
@@ -124,6 +201,7 @@ const rows = new Map(); // symbol key → row
 const body = $("symbols").tBodies[0];
 
 function rank() {
+  if (view !== "market") return values.rank();
   const filter = $("filter").value.trim().toUpperCase();
   const matching = [...symbols.values()].filter((entry) => (filter ? entry.name.includes(filter) : entry.activity > 0 || entry.last !== null));
   const byName = (a, b) => (a.name < b.name ? -1 : 1);
@@ -191,8 +269,9 @@ function paintRow(entry, row) {
   cells.change.classList.toggle("up", change > 0);
   cells.change.classList.toggle("down", change < 0);
   put(cells.volume, entry.volume ? whole.format(entry.volume) : "");
-  put(row.halt, HALTED[entry.state] ?? "");
-  row.halt.hidden = !(entry.state in HALTED);
+  const tag = HALTED[entry.state] ?? (entry.incomplete ? "incomplete" : "");
+  put(row.halt, tag);
+  row.halt.hidden = tag === "";
 }
 
 /** "up" or "down" when the value has moved since it was painted last. */
@@ -227,7 +306,8 @@ function paint() {
     fresh.length = 0;
     while (tape.rows.length > TRADES_MAX) tape.lastElementChild.remove();
   }
-  if (newestTime !== null) put($("clock"), exchangeTime(newestTime).slice(0, 8));
+  values.paint();
+  if (newestTime !== null) put($("clock"), (view === "market" ? exchangeTime(newestTime) : new Date(Number(newestTime.slice(0, -6))).toISOString().slice(11)).slice(0, 8));
   requestAnimationFrame(paint);
 }
 
@@ -316,7 +396,8 @@ function table(id, records) {
 
 function show(status) {
   const { data, feed, latency_ns: latency, totals, ebpf } = status;
-  put($("feed"), `${feed.source}, ${feed.state}`);
+  put($("feed"), `${feed.source}, ${feed.state.replaceAll("_", " ")}`);
+  Object.assign(condition, { feed: feed.state, ailment: status.ailment, stopping: status.stopping, answers: true });
   put($("epoch"), status.epoch || dash);
   put($("port"), `${data.address} (${data.engine})`);
   put($("uptime"), uptime(status.uptime_ms));
@@ -354,10 +435,40 @@ function show(status) {
     name.replaceAll("_", " "), whole.format(count), rate(perSecond(status, (s) => packets(s, name))),
   ]));
 
-  const loopback = ["127.0.0.1", "[::1]", "0.0.0.0", "[::]"].includes(data.host);
-  const host = loopback ? location.hostname : data.host;
-  endpoint = `${location.protocol === "https:" ? "wss" : "ws"}://${host}:${data.port}/v1/stream`;
-  put($("hint"), `fanblade subscribe ${endpoint} '/${feed.venue}/*/trade'`);
+  troubles(feed);
+  const host = isLocal(data.host) || location.protocol === "https:" ? location.hostname : data.host;
+  const url = data.stream_url || `${location.protocol === "https:" ? "wss" : "ws"}://${host}:${data.port}/v1/stream`;
+  const admitted = data.allowed_origins.length === 0 || data.allowed_origins.includes(location.origin);
+  const origins = [...data.allowed_origins, location.origin].map((origin) => JSON.stringify(origin)).join(", ");
+  const advice = `Add it in the configuration: allowed_origins = [${origins}] in [data].`;
+  condition.refused = admitted ? "" : `No values: the data port admits no page of ${location.origin}. ${advice}`;
+  endpoint = admitted ? url : null;
+  if (!admitted) Object.assign(condition, { stream: "lost", detail: "not admitted" });
+  choose(feed.shape);
+  judge();
+  put($("hint"), `fanblade subscribe ${url} '${view === "market" ? `/${feed.venue}/*/trade` : "/**"}'`);
+}
+
+const isLocal = (host) => ["127.0.0.1", "[::1]", "0.0.0.0", "[::]"].includes(host);
+
+const troubled = new Map(); // kind → count, and when it rose last
+
+function troubles(feed) {
+  const now = Date.now();
+  const happened = Object.entries(feed.troubles).filter(([, count]) => count > 0);
+  if (feed.gap_messages) happened.push(["messages missing", feed.gap_messages]);
+  if (feed.subject_gaps) happened.push(["gaps of subjects", feed.subject_gaps]);
+  if (feed.malformed) happened.push(["malformed messages", feed.malformed]);
+  for (const [kind, count] of happened) {
+    const known = troubled.get(kind);
+    if (known?.count !== count) troubled.set(kind, { count, at: known || before ? now : null });
+  }
+  const last = (kind) => troubled.get(kind).at;
+  happened.sort(([a], [b]) => (last(b) ?? 0) - (last(a) ?? 0) || (a < b ? -1 : 1));
+  table("troubles", happened.map(([kind, count]) => [
+    kind.replaceAll("_", " "), whole.format(count), last(kind) === null ? "before" : `${uptime(now - last(kind))} ago`,
+  ]));
+  $("troubles-empty").hidden = happened.length > 0;
 }
 
 async function figures() {
@@ -371,8 +482,11 @@ async function figures() {
   } catch (error) {
     put($("uptime"), "no answer");
     before = null;
+    condition.answers = false;
+    judge();
   }
   for (const entry of symbols.values()) entry.activity *= DECAY;
+  values.decay();
   setTimeout(figures, STATUS_MS);
 }
 

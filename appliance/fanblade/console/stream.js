@@ -7,7 +7,7 @@ const SUBJECTS_PER_REQUEST = 100;
 export class Stream {
   /**
    * @param {() => string|null} url where to connect; asked before each attempt, null: not known yet
-   * @param {{data: (frame: object) => void, control: (message: object) => void, state: (state: string, detail: string) => void}} on
+   * @param {{data: (frame: object, text: string) => void, control: (message: object) => void, state: (state: string, detail: string) => void}} on
    */
   constructor(url, on) {
     this.url = url;
@@ -39,7 +39,15 @@ export class Stream {
       return;
     }
     this.on.state("wait", "connecting");
-    const socket = new WebSocket(url, "fanblade.v1.json");
+    let socket;
+    try {
+      socket = new WebSocket(url, "fanblade.v1.json");
+    } catch (error) {
+      // Such as ws: from a page that came by https:.
+      this.on.state("lost", error.message);
+      setTimeout(() => this.connect(), RETRY_MS_MAX);
+      return;
+    }
     this.socket = socket;
     socket.onopen = () => {
       this.retryMs = RETRY_MS_MIN;
@@ -49,7 +57,7 @@ export class Stream {
     };
     socket.onmessage = (event) => {
       const message = JSON.parse(event.data);
-      if (message.s !== undefined) this.on.data(message);
+      if (message.s !== undefined) this.on.data(message, event.data);
       else this.on.control(message);
     };
     socket.onclose = (event) => {

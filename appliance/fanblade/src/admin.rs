@@ -104,9 +104,11 @@ fn asset(admin: &Admin, content_type: &'static str, body: &'static str) -> Respo
     let headers = response.headers_mut();
     // The page may load what this port serves, and connect to the data port, wherever that is reached; nothing else.
     let port = admin.blade.data.port();
+    // Scheme, host and port. That it cannot say more than that was checked when it was read.
+    let stream: String = admin.blade.page.stream_url.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
     let policy = format!(
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self' ws://*:{port} \
-         wss://*:{port}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+         wss://*:{port} {stream}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     );
     if let Ok(policy) = HeaderValue::from_str(&policy) {
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);
@@ -125,7 +127,7 @@ struct Asset {
     body: &'static str,
 }
 
-const ASSETS: [Asset; 5] = [
+const ASSETS: [Asset; 6] = [
     Asset { path: "/", content_type: "text/html; charset=utf-8", body: include_str!("../console/index.html") },
     Asset {
         path: "/console/console.css",
@@ -141,6 +143,11 @@ const ASSETS: [Asset; 5] = [
         path: "/console/stream.js",
         content_type: "text/javascript; charset=utf-8",
         body: include_str!("../console/stream.js"),
+    },
+    Asset {
+        path: "/console/values.js",
+        content_type: "text/javascript; charset=utf-8",
+        body: include_str!("../console/values.js"),
     },
     Asset { path: "/console/icon.svg", content_type: "image/svg+xml", body: include_str!("../console/icon.svg") },
 ];

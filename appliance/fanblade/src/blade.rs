@@ -10,6 +10,7 @@ use fanblade_market::Counters as MarketCounters;
 use fanblade_worker::{LatencyHistogram, LatencySnapshot, WorkerStats};
 
 use crate::admin::AdminStats;
+use crate::config::{Config, FeedSource};
 use crate::run::log::Log;
 use crate::vitals::{Pulse, Vital};
 
@@ -31,6 +32,7 @@ pub(crate) struct Blade {
     /// Latencies of the last seconds, written by the control thread.
     pub(crate) recent: Mutex<Recent>,
     pub(crate) admin: Arc<AdminStats>,
+    pub(crate) page: PageView,
     /// Set once a stop has begun.
     pub(crate) stopping: AtomicBool,
     /// Set, with what to say, when a thread has ended that nobody takes the place of.
@@ -38,6 +40,32 @@ pub(crate) struct Blade {
     pub(crate) log: Log,
     /// Every thread that the others count on.
     pub(crate) vitals: Vec<Vital>,
+}
+
+/// What the live page has to know of the configuration.
+#[derive(Debug, Default)]
+pub(crate) struct PageView {
+    /// `market`: the channels of a market; `values`: anything.
+    pub(crate) shape: &'static str,
+    /// Where the data port is reached; empty: at the page's own host.
+    pub(crate) stream_url: String,
+    /// Of pages that may connect to the data port; empty: any.
+    pub(crate) allowed_origins: Vec<String>,
+}
+
+impl PageView {
+    pub(crate) fn new(config: &Config) -> PageView {
+        PageView {
+            shape: match config.feed.source {
+                FeedSource::Publisher | FeedSource::Websocket => "values",
+                FeedSource::Simulator | FeedSource::File(_) | FeedSource::Moldudp64(_) | FeedSource::Soupbintcp(_) => {
+                    "market"
+                }
+            },
+            stream_url: config.admin.stream_url.get_ref().clone(),
+            allowed_origins: config.data.allowed_origins.get_ref().clone(),
+        }
+    }
 }
 
 /// One worker.

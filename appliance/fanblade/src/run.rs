@@ -30,7 +30,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
 use crate::admin::AdminThread;
-use crate::blade::{Blade, KernelView, Recent, SequencerShared, WorkerView, lock};
+use crate::blade::{Blade, KernelView, PageView, Recent, SequencerShared, WorkerView, lock};
 use crate::config;
 use crate::config::{BatchingConfig, Config, EngineKind, FeedSource, LimitsConfig, Pace};
 use crate::injected;
@@ -170,6 +170,7 @@ async fn run(config: &Config, log: &Log) -> anyhow::Result<()> {
         kernel: Mutex::new(KernelView::default()),
         recent: Mutex::new(Recent::default()),
         admin: Arc::default(),
+        page: PageView::new(config),
         stopping: AtomicBool::new(false),
         broken: OnceLock::new(),
         log: log.clone(),

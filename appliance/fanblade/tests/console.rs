@@ -1,8 +1,11 @@
-//! The live page in a real browser: quotes and trades move, by the real protocol.
+//! The live page in a real browser: quotes and trades move, by the real protocol; any other feed is shown as it is; and
+//! where nothing comes the page says why.
 //!
 //! `FANBLADE_SCREENSHOT=PATH cargo test -p fanblade --test console` writes a picture of it.
 
 mod common;
+#[path = "common/venue.rs"]
+mod venue;
 
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -16,6 +19,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use venue::Venue;
 
 #[tokio::test]
 async fn quotes_and_trades_move_in_a_browser() {
@@ -81,6 +85,129 @@ async fn quotes_and_trades_move_in_a_browser() {
     // A browser reports every connection that it cannot make; nothing else may be wrong.
     let complaints: Vec<_> = page.complaints.iter().filter(|text| !text.contains("ERR_CONNECTION_REFUSED")).collect();
     assert!(complaints.is_empty(), "{complaints:#?}");
+}
+
+#[tokio::test]
+async fn any_feed_is_shown_as_it_is_and_stale_is_not_green() {
+    let Some(chromium) = chromium() else {
+        println!("skipped: no chromium on this machine");
+        return;
+    };
+    let venue = Venue::new();
+    let config = "[feed]\nsource = \"websocket\"\nvenue = \"V\"\n[feed.websocket]\nurl = \"ws://venue/feed\"\nreconnect_ms_min = \"10m\"\n\
+                  reconnect_ms_max = \"10m\"\nsilent_ms_max = 0\nping_interval_ms = 0\nidle_ms_max = \"10m\"\n\
+                  [[feed.websocket.map]]\nmatch = { \"/kind\" = \"*\" }\nsubject = \"/V/{/symbol}/{/kind}\"\ndata = \"/value\"\n";
+    let blade = venue.blade(config, "");
+    let mut upstream = venue.accept();
+    let values = [
+        ("A", "trade", r#"{"px":"64123.10","sz":1e-7,"id":12345678901234567890,"nested":{"deep":[1.50,{"x":null}]}}"#),
+        ("A", "bbo", r#"{"bid":"64123.0","ask":"64124.0"}"#),
+        ("B", "bbo", r#"{"bid":["0.1","5"],"ask":null,"incomplete":true}"#),
+        ("B", "text", r#""<img src=x onerror=alert(1)>""#),
+        ("B", "list", r#"[[1.10,2],["<b>",-0.0]]"#),
+        ("C", "number", "-1.25E+30"),
+        ("C", "markup", r#"{"<script>alert(1)</script>":"</td><td>","__proto__":{"x":1}}"#),
+    ];
+    for (symbol, kind, value) in values {
+        upstream.send(&format!(r#"{{"kind":"{kind}","symbol":"{symbol}","value":{value}}}"#));
+    }
+    blade.until("all values", |status| status["ring"]["subjects"] == values.len());
+    let mut page = Page::open(&chromium, &format!("http://{}/", blade.admin)).await;
+    page.until("the stream is live", "state.dataset.state === 'live'").await;
+    page.until(
+        "a row for each subject",
+        &format!("document.querySelectorAll('#values tbody tr').length === {}", values.len()),
+    )
+    .await;
+    for (subject, text) in [
+        ("/V/A/trade", "px 64123.10sz 1e-7id 12345678901234567890nested {deep: [1.50, {x: null}]}"),
+        ("/V/A/bbo", "bid 64123.0ask 64124.0"),
+        ("/V/B/bbo", "bid [\"0.1\", \"5\"]ask nullincomplete true"),
+        ("/V/B/text", "<img src=x onerror=alert(1)>"),
+        ("/V/B/list", "[[1.10, 2], [\"<b>\", -0.0]]"),
+        ("/V/C/number", "-1.25E+30"),
+        ("/V/C/markup", "<script>alert(1)</script> </td><td>__proto__ {x: 1}"),
+    ] {
+        let row = format!(
+            "[...document.querySelectorAll('#values tbody tr')].find((row) => row.cells[0].firstChild.textContent === '{subject}')"
+        );
+        page.until(subject, &format!("{row}.cells[1].textContent === {}", json!(text))).await;
+    }
+    assert_eq!(page.eval("document.querySelectorAll('#values :is(img, script, b)').length").await, 0);
+    assert_eq!(page.eval("/NaN|undefined/.test(document.body.innerText)").await, false);
+    let tagged = "[...document.querySelectorAll('#values .halt')].filter((tag) => !tag.hidden).map((tag) => tag.closest('tr').cells[0].firstChild.textContent).join()";
+    assert_eq!(page.eval(tagged).await, "/V/B/bbo");
+    assert_eq!(page.eval("document.getElementById('alert').hidden").await, true);
+    page.eval("document.getElementById('values-filter').value = '/B/'; document.getElementById('values-filter').dispatchEvent(new Event('input')); 0").await;
+    page.until("three subjects of B", "document.querySelectorAll('#values tbody tr').length === 3").await;
+    page.eval("document.getElementById('values-filter').value = ''; document.getElementById('values-filter').dispatchEvent(new Event('input')); 0").await;
+
+    // A change is seen; then the venue goes.
+    upstream.send(r#"{"kind":"number","symbol":"C","value":7e0}"#);
+    page.until("a change", "document.getElementById('values').textContent.includes('7e0')").await;
+    drop(upstream);
+    page.until("stale is said", "state.dataset.state === 'stale' && state.textContent === 'stale'").await;
+    page.until("and what that means", "!document.getElementById('alert').hidden && document.getElementById('alert').textContent.includes('may not be the present')").await;
+    page.until("the trouble", "document.querySelector('#troubles tbody tr').textContent.startsWith('disconnected1')")
+        .await;
+    if let Some(path) = std::env::var_os("FANBLADE_SCREENSHOT") {
+        page.screenshot(&PathBuf::from(path).with_extension("values.png")).await;
+    }
+    assert!(page.complaints.is_empty(), "{:#?}", page.complaints);
+}
+
+#[tokio::test]
+async fn a_page_that_gets_nothing_says_why_and_what_to_configure() {
+    let Some(chromium) = chromium() else {
+        println!("skipped: no chromium on this machine");
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.toml");
+    std::fs::write(&file, "[data]\nallowed_origins = [\"https://example.com\"]\n").unwrap();
+    let blade = Blade::start(&["--workers", "1", "--config", file.to_str().unwrap()]);
+    let mut page = Page::open(&chromium, &format!("http://{}/", blade.admin)).await;
+    let line = format!("allowed_origins = [\"https://example.com\", \"http://{}\"] in [data]", blade.admin);
+    page.until("what to write", &format!("document.getElementById('alert').textContent.includes({})", json!(line)))
+        .await;
+    assert_eq!(page.eval("state.dataset.state").await, "lost");
+    assert!(page.complaints.is_empty(), "{:#?}", page.complaints);
+    drop(page);
+
+    // Nobody is there: the page says where it has looked, and which key says otherwise.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    std::fs::write(&file, format!("[admin]\nstream_url = \"ws://{nobody}/behind/v1/stream\"\n")).unwrap();
+    let blade = Blade::start(&["--workers", "1", "--config", file.to_str().unwrap()]);
+    let mut page = Page::open(&chromium, &format!("http://{}/", blade.admin)).await;
+    let words = format!("ws://{nobody}/behind/v1/stream cannot be reached");
+    page.until("where it has looked", &format!("document.getElementById('alert').textContent.includes('{words}')"))
+        .await;
+    page.until("the key", "document.getElementById('alert').textContent.includes('stream_url')").await;
+}
+
+#[tokio::test]
+async fn behind_a_proxy_the_page_connects_where_it_is_told() {
+    let Some(chromium) = chromium() else {
+        println!("skipped: no chromium on this machine");
+        return;
+    };
+    let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.toml");
+    let address = proxy.local_addr().unwrap();
+    std::fs::write(&file, format!("[admin]\nstream_url = \"ws://{address}/v1/stream\"\n")).unwrap();
+    let blade = Blade::start(&["--workers", "1", "--config", file.to_str().unwrap()]);
+    let data = blade.data;
+    let forwarding = tokio::spawn(async move {
+        let (mut from, _) = proxy.accept().await.unwrap();
+        let mut to = TcpStream::connect(data).await.unwrap();
+        let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+    });
+    let mut page = Page::open(&chromium, &format!("http://{}/", blade.admin)).await;
+    page.until("the stream is live", "state.dataset.state === 'live'").await;
+    page.until("symbols", "symbols.tBodies[0].rows.length > 10").await;
+    forwarding.abort();
+    assert!(page.complaints.is_empty(), "{:#?}", page.complaints);
 }
 
 const QUOTES: &str = "

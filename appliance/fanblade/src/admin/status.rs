@@ -57,12 +57,18 @@ pub(crate) struct Data {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) engine: Text,
+    /// Where browsers reach it, if it is said.
+    pub(crate) stream_url: String,
+    /// Empty: any.
+    pub(crate) allowed_origins: Vec<String>,
 }
 
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Feed {
     pub(crate) source: String,
+    /// `market` or `values`.
+    pub(crate) shape: Text,
     pub(crate) venue: String,
     pub(crate) state: Text,
     pub(crate) messages: u64,
@@ -216,9 +222,17 @@ impl Status {
             stopping: blade.stopping.load(Relaxed),
             log_lost: blade.log.counts().1,
             epoch: report.epoch,
-            data: Data { address: blade.data.to_string(), host, port: blade.data.port(), engine: blade.engine.into() },
+            data: Data {
+                address: blade.data.to_string(),
+                host,
+                port: blade.data.port(),
+                engine: blade.engine.into(),
+                stream_url: blade.page.stream_url.clone(),
+                allowed_origins: blade.page.allowed_origins.clone(),
+            },
             feed: Feed {
                 source: blade.feed.clone(),
+                shape: blade.page.shape.into(),
                 venue: blade.venue.clone(),
                 state: report.state.name().into(),
                 messages: report.feed.messages,
