@@ -158,7 +158,8 @@ function paintRow(entry, row) {
     row.value.append(cut(plain(value), TEXT_MAX));
   }
   row.value.title = cut(plain(value), TITLE_MAX);
-  const isIncomplete = value === null || (isObject && value.incomplete === true);
+  // A venue's book that is in doubt says so, or is nothing.
+  const isIncomplete = isObject ? value.incomplete === true : value === null && entry.subject.endsWith("/book");
   row.tag.textContent = isIncomplete ? "incomplete" : "";
   row.tag.hidden = !isIncomplete;
   row.time.textContent = utc.format(Number(entry.t.slice(0, -6)));

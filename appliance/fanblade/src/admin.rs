@@ -105,10 +105,13 @@ fn asset(admin: &Admin, content_type: &'static str, body: &'static str) -> Respo
     // The page may load what this port serves, and connect to the data port, wherever that is reached; nothing else.
     let port = admin.blade.data.port();
     // Scheme, host and port. That it cannot say more than that was checked when it was read.
-    let stream: String = admin.blade.page.stream_url.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
+    let stream = match admin.blade.page.stream_url.splitn(4, '/').collect::<Vec<_>>()[..] {
+        [scheme, "", host, ..] => format!(" {scheme}//{host}"),
+        _ => String::new(),
+    };
     let policy = format!(
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self' ws://*:{port} \
-         wss://*:{port} {stream}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+         wss://*:{port}{stream}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     );
     if let Ok(policy) = HeaderValue::from_str(&policy) {
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);

@@ -165,8 +165,8 @@ fn the_admin_port_answers() {
     assert!(head.starts_with("HTTP/1.1 404"), "{head}");
 
     let (head, text) = blade.get("/metrics");
-    assert!(head.contains("application/openmetrics-text"), "{head}");
-    assert!(text.ends_with("# EOF\n"), "OpenMetrics is complete");
+    assert!(head.contains("text/plain; version=0.0.4"), "{head}");
+    assert!(text.contains("# TYPE fanblade_market_messages_total counter\n"), "{text}");
     assert_eq!(blade.metric("fanblade_ebpf_active"), 0.0);
     assert_eq!(blade.metric("fanblade_feed_state{state=\"live\"}"), 1.0);
     assert!(blade.metric("fanblade_market_messages_total{type=\"A\"}") > 0.0);

@@ -129,7 +129,7 @@ impl Server for Blade {
     fn counters(&mut self) -> anyhow::Result<Value> {
         let mut stream = TcpStream::connect(SocketAddr::V4(self.admin)).context("the blade's admin port")?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        write!(stream, "GET /v1/status HTTP/1.0\r\nHost: blade\r\n\r\n")?;
+        write!(stream, "GET /v1/status HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         let (_, body) = answer.split_once("\r\n\r\n").context("no HTTP")?;
