@@ -7,22 +7,24 @@ use fanblade_feed::Trouble;
 
 /// The count of each kind of trouble: of those that have happened, and of those that have not.
 pub(crate) fn counts(happened: &[(&'static str, u64)]) -> BTreeMap<&'static str, u64> {
-    let known = Trouble::KINDS.iter().chain(&TOLD).map(|kind| (*kind, 0));
+    let known = Trouble::KINDS.iter().chain(TOLD).map(|kind| (*kind, 0));
     known.chain(happened.iter().copied()).collect()
 }
 
 /// What this crate's own feeds tell: that of venues, and that of publishers.
-const TOLD: [&str; 27] = [
+const TOLD: &[&str] = &[
     "accept",
     "bad_frame",
     "bad_hello",
     "bad_json",
+    "bad_level",
     "bad_name",
     "bad_origin",
     "bad_record",
     "bad_subject",
     "bad_token",
     "bad_version",
+    "book_snapshot",
     "book_too_long",
     "checksum",
     "cut_frame",
@@ -34,9 +36,11 @@ const TOLD: [&str; 27] = [
     "refused",
     "ring_full",
     "ring_refused",
+    "rule_silent",
     "sequence_restart",
     "state_not_written",
     "too_long",
+    "too_many_channels",
     "too_many_errors",
     "too_many_publishers",
     "too_many_subjects",

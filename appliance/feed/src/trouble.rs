@@ -271,7 +271,7 @@ pub enum Trouble<'a> {
 
 impl Trouble<'_> {
     /// What troubles of this crate's feeds are counted under: each of them is nought at the start.
-    pub const KINDS: [&'static str; 21] = [
+    pub const KINDS: &'static [&'static str] = &[
         "capture_skipped",
         "clock_stepped",
         "disconnected",
@@ -289,8 +289,10 @@ impl Trouble<'_> {
         "request_server_back",
         "request_server_silent",
         "sequence_back",
+        "server_contradicts",
         "snapshot_failed",
         "stranger",
+        "suspected",
         "window_full",
         "wrong_session",
     ];
