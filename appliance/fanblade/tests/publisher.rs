@@ -3,7 +3,7 @@
 mod common;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -92,6 +92,45 @@ fn what_is_published_by_each_transport_arrives_once_and_in_order() {
     }
     assert_eq!((&frames[900]["s"], &frames[900]["d"]), (&"/DESK/RAW/bytes".into(), &"AWFiYw==".into()));
     assert_eq!(frames.len(), 901);
+}
+
+/// The end of what is published is not the end of what is acknowledged.
+#[test]
+fn who_publishes_and_ends_its_side_is_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_blade, tcp) = blade(&directory, "");
+    let frame = |kind: u8, body: &[u8]| {
+        let mut frame = u32::try_from(1 + body.len()).unwrap().to_le_bytes().to_vec();
+        frame.push(kind);
+        frame.extend_from_slice(body);
+        frame
+    };
+    let record = [&[0; 8][..], &[9], b"/DESK/A/v1"].concat();
+    let said = [frame(1, b"fanblade\x01\0\0"), frame(2, &record)].concat();
+    for attempt in 0..20 {
+        let mut stream = TcpStream::connect(tcp).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(&said).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answers = Vec::new();
+        stream.read_to_end(&mut answers).unwrap();
+        let ack = frame(130, &[&1u64.to_le_bytes()[..], &(2 * attempt + 1u64).to_le_bytes()].concat());
+        assert!(answers.ends_with(&ack), "{attempt}: {answers:?}");
+
+        let stream = TcpStream::connect(tcp).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (mut socket, _) = tungstenite::client(format!("ws://{tcp}/v1/publish"), stream).unwrap();
+        socket.send(tungstenite::Message::text(r#"{"s":"/DESK/A/v","d":1}"#)).unwrap();
+        socket.get_ref().shutdown(Shutdown::Write).unwrap();
+        let (mut answers, mut is_closed) = (Vec::new(), false);
+        while let Ok(message) = socket.read() {
+            is_closed |= message.is_close();
+            answers.extend(message.to_text().ok().map(str::to_owned));
+        }
+        let ack = json!({"op": "ack", "records": 1, "seq": 2 * attempt + 2});
+        let is_ack = |answer: &String| serde_json::from_str::<Value>(answer).is_ok_and(|answer| answer == ack);
+        assert!(answers.iter().any(is_ack) && is_closed, "{attempt}: {answers:?}");
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod limits;
 mod lines;
 mod listener;
 mod numbering;
+mod open_ended;
 mod replies;
 mod server;
 mod state;

@@ -22,9 +22,12 @@ use super::intake::{Ended, Intake, Refusal};
 use super::json;
 use super::limits::{FAREWELL_MS_MAX, MESSAGE_LEN_MAX, REPLIES_MAX};
 use super::listener::{Accepted, Stream};
+use super::open_ended::OpenEnded;
 use super::replies::{Out, Replies, ReplyError};
 use super::server::{Shared, until_stop};
 use crate::sequencer::unix_ns;
+
+type Messages = SplitStream<WebSocketStream<Stream>>;
 
 /// Serves one connection. `greeting` is given back as soon as it is known who it is.
 pub(super) async fn serve(
@@ -95,6 +98,8 @@ async fn publish(
             let config = WebSocketConfig::default()
                 .max_message_size(Some(message_len_max))
                 .max_frame_size(Some(message_len_max));
+            let (stream, mut ended) = OpenEnded::new(stream);
+            let stream: Stream = Box::new(stream);
             let socket = WebSocketStream::from_partially_read(stream, rest, Role::Server, Some(config)).await;
             let (sink, mut messages) = socket.split();
             let mut writing = writing(Out::Messages(sink));
@@ -102,9 +107,12 @@ async fn publish(
             let welcome = fanblade_feed::publisher::Reply::Welcome { data_len_max, epoch: &shared.settings.epoch };
             writing.out.write(&welcome).await?;
             let reading = async {
-                until_stopped(&mut intake, stopped, async |intake| messages_in(&mut messages, intake).await).await;
+                until_stopped(&mut intake, stopped, async |intake| {
+                    messages_in(&mut messages, &mut ended, intake).await
+                })
+                .await;
                 drop(intake);
-                let rest = async { while let Some(Ok(_)) = messages.next().await {} };
+                let rest = async { while let Some(Ok(_)) = next_message(&mut messages, &mut ended).await {} };
                 let _ = timeout(Duration::from_millis(FAREWELL_MS_MAX), rest).await;
             };
             both(reading, writing.run(replies)).await
@@ -192,9 +200,25 @@ async fn too_long(error: &FrameTooLong, intake: &mut Intake) -> Ended {
     intake.fail(Refusal { code: "too_long", message }, close::TOO_BIG).await
 }
 
-async fn messages_in(messages: &mut SplitStream<WebSocketStream<Stream>>, intake: &mut Intake) -> Result<(), Ended> {
+/// `None` at the end, which comes behind all messages.
+async fn next_message(
+    messages: &mut Messages,
+    ended: &mut watch::Receiver<bool>,
+) -> Option<tungstenite::Result<Message>> {
+    tokio::select! {
+        biased;
+        message = messages.next() => message,
+        _ = ended.wait_for(|ended| *ended) => None,
+    }
+}
+
+async fn messages_in(
+    messages: &mut Messages,
+    ended: &mut watch::Receiver<bool>,
+    intake: &mut Intake,
+) -> Result<(), Ended> {
     loop {
-        let message = messages.next().await;
+        let message = next_message(messages, ended).await;
         intake.received_ns = unix_ns();
         match message {
             Some(Ok(Message::Text(text))) => text_in(&text, intake).await?,
