@@ -48,6 +48,24 @@ fn a_configuration_is_checked() {
 }
 
 #[test]
+fn lines_that_take_packets_of_anybody_are_warned_of() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("blade.toml");
+    let path = file.to_str().unwrap();
+    let check = |lines: &str| {
+        let config = format!("[feed]\nsource = \"moldudp64\"\n[feed.moldudp64]\nlines = [{lines}]\n");
+        std::fs::write(&file, config).unwrap();
+        fanblade(&["check", path])
+    };
+    let (code, stdout, stderr) = check(r#""239.1.1.1:9@lo from 10.0.0.1", "239.1.1.2:9@lo""#);
+    assert!(code == 0 && stdout.contains(": good"), "{stdout}{stderr}");
+    let told = format!("{path}: `239.1.1.2:9@lo`: packets of whoever sends to the group are taken");
+    assert!(stderr.starts_with(&told) && stderr.lines().count() == 1, "{stderr}");
+    let (code, _, stderr) = check(r#""239.1.1.1:9@lo from 10.0.0.1""#);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+}
+
+#[test]
 fn wrong_feeds_get_clear_answers() {
     let directory = tempfile::tempdir().unwrap();
     let feed = |name: &str, content: &[u8]| {
