@@ -1,13 +1,15 @@
 //! The attacks. Each is a thread's loop over sockets of its own until it is over; what it counts, it notes.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpStream};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use fanblade_feed::publisher::{Hello, Record, Request, Value};
 use fanblade_wire::client::{self, UpgradeRequest};
 use fanblade_wire::frame::Opcode;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrStorage};
 
 use super::target::Aim;
 
@@ -52,7 +54,7 @@ const fn on_market(name: &'static str, does: &'static str, run: fn(&Aim, usize))
     Attack { name, does, feed: Feed::Market, log: Log::Quiet, run }
 }
 
-pub(super) const ATTACKS: [Attack; 15] = [
+pub(super) const ATTACKS: [Attack; 16] = [
     on_market("admin-half-open", "600 connections to the admin port that send half a request", admin_half_open),
     on_market("garbage", "random bytes to the data, admin and publishers' ports", garbage),
     on_market("half-close", "subscribers that end their half at once and read the answer", half_close),
@@ -63,6 +65,7 @@ pub(super) const ATTACKS: [Attack; 15] = [
     Attack { log: Log::Stuck, ..on_market("log-stuck", "nobody reads the log; faulty clients at level debug", faulty) },
     on_market("ping-flood", "sessions that send pings without a pause", ping_flood),
     on_market("pong-flood", "sessions that send pongs without a pause", pong_flood),
+    on_market("proxy-garbage", "PROXY headers of a balancer that are wrong, too long or cut short", proxy_garbage),
     on_market("reconnect-storm", "clients that connect, subscribe and reset without a pause", reconnect_storm),
     on_market("request-flood", "sessions that subscribe and unsubscribe without a pause", request_flood),
     on_market("resume-storm", "subscribers that want the whole history again and again", resume_storm),
@@ -85,17 +88,31 @@ pub(super) const ATTACKS: [Attack; 15] = [
 
 /// Waits for nothing longer than that, so that it ends with the attack.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// The address that the blade believes when it says who the client is.
+pub(super) const BALANCER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// Connections of one attacker that floods.
 const FLOODERS: usize = 4;
 const ALL: &str = "/v1/stream?subjects=/NASDAQ/**&mode=all";
 const QUIET: &str = "/v1/stream?subjects=/NASDAQ/NOT_LISTED/bbo";
 
 fn connect(address: SocketAddr) -> Option<TcpStream> {
-    let stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
+    patient(TcpStream::connect_timeout(&address, PATIENCE).ok()?)
+}
+
+fn patient(stream: TcpStream) -> Option<TcpStream> {
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     stream.set_write_timeout(Some(PATIENCE)).ok()?;
     stream.set_nodelay(true).ok()?;
     Some(stream)
+}
+
+/// As the balancer: from its address.
+fn connect_as_balancer(address: SocketAddr) -> Option<TcpStream> {
+    use nix::sys::socket::{bind, connect, socket};
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).ok()?;
+    bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(BALANCER, 0))).ok()?;
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(address)).ok()?;
+    patient(TcpStream::from(socket))
 }
 
 /// A session that has been answered.
@@ -320,6 +337,35 @@ fn garbage(aim: &Aim, number: usize) {
         if let Ok(mut stream) = UnixStream::connect(&aim.publishers) {
             aim.note(u64::from(stream.write_all(&bytes(len)).is_ok()));
         }
+    }
+}
+
+fn proxy_garbage(aim: &Aim, number: usize) {
+    const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+    let v2 = |rest: &[u8]| [V2, rest].concat();
+    let headers = [
+        b"PROXY TCP4 999.0.0.1 10.0.0.1 70000 0\r\n".to_vec(),
+        [&b"PROXY TCP4 "[..], &[b'1'; 4_000]].concat(),
+        b"PROXY UNKNOWN".to_vec(),
+        // A length of 65,535 of which nothing comes; a family that is none; a command that is none.
+        v2(b"\x21\x11\xff\xff"),
+        v2(b"\x21\xff\0\x04abcd"),
+        v2(b"\x2f\x11\0\x0c0123456789ab"),
+        upgrade(QUIET),
+        b"\0".to_vec(),
+    ];
+    // Some stay open, until the blade or the next one closes them.
+    let mut open: Vec<Option<TcpStream>> = (0..32).map(|_| None).collect();
+    for at in number.. {
+        if aim.is_over() {
+            return;
+        }
+        let place = at % open.len();
+        open[place] = connect_as_balancer(aim.data).and_then(|mut stream| {
+            stream.write_all(&headers[at % headers.len()]).ok()?;
+            Some(stream)
+        });
+        aim.note(u64::from(open[place].is_some()));
     }
 }
 

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::Engine;
-use super::attacks::{Attack, Feed, Log};
+use super::attacks::{Attack, BALANCER, Feed, Log};
 use crate::report::rounded;
 use crate::scenario::server::blade::{addresses, program};
 
@@ -86,7 +86,10 @@ impl Target {
         };
         let mut configuration = json!({
             "feed": feed,
-            "data": {"listen": "127.0.0.1:0", "workers": 1, "engine": engine.name()},
+            "data": {
+                "listen": "127.0.0.1:0", "workers": 1, "engine": engine.name(),
+                "proxy_protocol_from": [format!("{BALANCER}/32")],
+            },
             "admin": {"listen": "127.0.0.1:0"},
             "ring": {"updates": 1 << 16, "json": 1 << 25, "binary": 1 << 25, "subjects_max": 4_096},
             "ebpf": {"enabled": false},
