@@ -66,7 +66,7 @@ mod tests {
         for file in files {
             let text = fs::read_to_string(&file).unwrap();
             let text = text.split("#[cfg(test)]").next().unwrap();
-            let is_list = file.ends_with("feed/src/trouble.rs") || file.ends_with("websocket/subjects.rs");
+            let is_list = file.ends_with("feed/src/trouble.rs") || file.ends_with("websocket/keeper.rs");
             let is_publisher = file.to_string_lossy().contains("upstream/publisher");
             let mut markers = vec![".trouble(", ".tell(", "Trouble { kind: ", "Told { kind: "];
             // Codes of refusals are what they are counted by.
