@@ -48,9 +48,12 @@ impl Entry {
 }
 
 /// All instruments, by number.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Instruments {
-    entries: Box<[Entry]>,
+    /// As far as the largest number that was named, and some; at most [`INSTRUMENTS_MAX`], all that numbers can say.
+    entries: Vec<Entry>,
+    /// What is known of all others.
+    none: Entry,
     /// The other direction, asked only when a symbol is new.
     locates: HashMap<Stock, u16>,
 }
@@ -75,8 +78,7 @@ impl From<Skipped> for Refusal {
 
 impl Instruments {
     pub(crate) fn new() -> Instruments {
-        let entries = std::iter::repeat_with(Entry::default).take(INSTRUMENTS_MAX).collect();
-        Instruments { entries, locates: HashMap::new() }
+        Instruments::default()
     }
 
     /// Number of instruments that have a symbol.
@@ -85,11 +87,16 @@ impl Instruments {
     }
 
     pub(crate) fn entry(&self, locate: u16) -> &Entry {
-        &self.entries[usize::from(locate)]
+        self.entries.get(usize::from(locate)).unwrap_or(&self.none)
     }
 
     pub(crate) fn entry_mut(&mut self, locate: u16) -> &mut Entry {
-        &mut self.entries[usize::from(locate)]
+        let index = usize::from(locate);
+        if index >= self.entries.len() {
+            let len = (index + 1).next_power_of_two().min(INSTRUMENTS_MAX);
+            self.entries.resize_with(len, Entry::default);
+        }
+        &mut self.entries[index]
     }
 
     /// In the order of their numbers.
@@ -100,9 +107,9 @@ impl Instruments {
     /// The instrument that a message of type `kind` names both by number and by symbol. The first to name it
     /// introduces it, whatever the type: who joins late sees no directory.
     pub(crate) fn named(&mut self, kind: u8, locate: u16, stock: Stock) -> Result<&mut Entry, Refusal> {
-        let entry = &mut self.entries[usize::from(locate)];
+        let entry = self.entry(locate);
         if entry.is_known() && entry.stock == stock {
-            return Ok(entry);
+            return Ok(self.entry_mut(locate));
         }
         if !is_symbol(&stock) {
             return Err(MarketError::Text { kind, field: "stock", text: stock }.into());
@@ -114,6 +121,7 @@ impl Instruments {
             return Err(Skipped::SymbolMismatch.into());
         }
         self.locates.insert(stock, locate);
+        let entry = self.entry_mut(locate);
         entry.stock = stock;
         Ok(entry)
     }
