@@ -59,6 +59,10 @@ pub enum Unfit {
     /// The byte where there is half of a character: RFC 8259 (8.2) calls what parsers make of it unpredictable.
     #[error("half of a surrogate pair, which is no character")]
     Surrogate(usize),
+    /// The byte where a number begins that no double can hold (RFC 8259, 6): some parsers make infinity of it, others
+    /// refuse the whole text.
+    #[error("a number beyond 1.8e308")]
+    Number(usize),
 }
 
 impl Unfit {
@@ -66,7 +70,7 @@ impl Unfit {
     #[must_use]
     pub fn offset(&self) -> usize {
         match self {
-            Unfit::Deep(offset) | Unfit::Surrogate(offset) => *offset,
+            Unfit::Deep(offset) | Unfit::Surrogate(offset) | Unfit::Number(offset) => *offset,
         }
     }
 }
@@ -86,6 +90,13 @@ pub fn check_fit(text: &str) -> Result<(), Unfit> {
                 }
             }
             b']' | b'}' => depth = depth.saturating_sub(1),
+            b'-' | b'0'..=b'9' => {
+                let len = number_len(&bytes[at..]);
+                if is_beyond_doubles(&text[at..at + len]) {
+                    return Err(Unfit::Number(at));
+                }
+                at += len - 1;
+            }
             _ => {}
         }
         at += 1;
@@ -107,6 +118,18 @@ fn string_end(bytes: &[u8], mut at: usize) -> Result<usize, Unfit> {
         };
     }
     Ok(bytes.len())
+}
+
+/// Of what begins like a number, all bytes that one can have.
+fn number_len(bytes: &[u8]) -> usize {
+    let is_part = |byte: &u8| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
+    bytes.iter().position(|byte| !is_part(byte)).unwrap_or(bytes.len())
+}
+
+/// Only an exponent or very many digits can lead so far; what is no number is for a parser to refuse.
+fn is_beyond_doubles(number: &str) -> bool {
+    let may_be = number.len() > f64::MAX_10_EXP as usize || number.contains(['e', 'E']);
+    may_be && number.parse().is_ok_and(f64::is_infinite)
 }
 
 /// The UTF-16 unit of an escape `\uXXXX` at this place.
@@ -206,6 +229,15 @@ mod tests {
             (r#""\ud83d\n""#, 1),
         ] {
             assert_eq!(check_fit(lone), Err(Unfit::Surrogate(at)), "{lone}");
+        }
+        let digits = |count: usize| format!("[1,-{}]", "9".repeat(count));
+        for fit in ["1.7e308", "-1.7E+308", "1e-5000", "[0.1,2]", r#""1e999""#, "0e999", &digits(308)] {
+            assert_eq!(check_fit(fit), Ok(()), "{fit}");
+        }
+        for (huge, at) in
+            [("1.8e308", 0), (r#"{"x":[1,-2.5E+1000]}"#, 8), ("1e99999999999999999999", 0), (&digits(400), 3)]
+        {
+            assert_eq!(check_fit(huge), Err(Unfit::Number(at)), "{huge}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! The subscriber protocol (docs/PROTOCOL.md): requests parsed, replies and notices written. No sessions, no sockets.
 
-use fanblade_wire::json::Object;
+use fanblade_wire::json::{Object, check_fit};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -327,6 +327,8 @@ fn checked_id(id: Option<&RawValue>) -> Result<Option<String>, Refusal> {
         let message = format!("`id` must be a JSON string or number of at most {ID_LEN_MAX} bytes");
         return Err(Refusal::new(None, "bad_request", message));
     }
+    // It goes back to the client, whose parser must be able to read it.
+    check_fit(id).map_err(|unfit| Refusal::new(None, "bad_request", format!("`id`: {unfit}")))?;
     Ok(Some(id.to_owned()))
 }
 
@@ -408,6 +410,8 @@ mod tests {
             (r#"{"op":"list","subjects":["/a/b"]}"#, "bad_request", "`subjects` does not belong to `list`"),
             (r#"{"op":"fly","id":3}"#, "unknown_op", "`fly`"),
             (r#"{"op":"ping","id":[1]}"#, "bad_request", "`id`"),
+            (r#"{"op":"ping","id":1e999}"#, "bad_request", "`id`: a number beyond"),
+            (r#"{"op":"ping","id":"\ud800"}"#, "bad_request", "`id`: half of a surrogate pair"),
             (r#"{"op":"subscribe","subjects":["/a/b"],"resume":{"epoch":"x","seq":-1}}"#, "bad_request", "-1"),
         ] {
             let refusal = parse(text).unwrap_err();
