@@ -16,8 +16,8 @@ pub const JUMP_MESSAGES_MAX: u64 = 100_000;
 /// `suspected`).
 pub const PROOF_PACKETS: u32 = 3;
 
-/// The most packets that are ahead and alone which are told apart. What a further one names is not given up while
-/// these are not settled.
+/// The most packets that are ahead and alone which are told apart. Beyond that, the furthest speaks for those that it
+/// is beyond.
 pub const LONES_MAX: usize = 8;
 
 /// How long such packets, on one line and below [`JUMP_MESSAGES_MAX`], must go on without one that contradicts them, in

@@ -48,7 +48,7 @@ pub enum Trouble<'a> {
     TakenBack {
         /// The first that nobody else knows.
         from: u64,
-        /// The one that it named.
+        /// The one after the last that it named.
         to: u64,
     },
     /// A re-request server sends what it should not.

@@ -3,6 +3,8 @@
 //! A packet that is ahead reveals a hole before it, and a hole is given up after a while: then what fills it later is
 //! of no use. So a hole that only one packet speaks of is not given up. Usually the other line confirms it at once,
 //! or the packets that follow do, as long as none goes on below it. If some do, nothing came of it: it is taken back.
+//! Each such claim stands or falls by itself, and none is evidence against another. What is known to exist is what is
+//! vouched for, and what those claim that still stand.
 
 use crate::limits::{LONE_NS_MIN, LONES_MAX, PROOF_PACKETS};
 
@@ -22,9 +24,7 @@ struct Lone {
     end: u64,
     line: usize,
     found_ns: u64,
-    /// Others have named numbers up to here, below it.
-    below: u64,
-    /// Packets that confirm it, itself among them, and those since that are below it.
+    /// Packets that confirm it, itself among them, and those since that went on below it.
     proofs: u32,
     against: u32,
     is_proven: bool,
@@ -53,16 +53,17 @@ impl Evidence {
             self.vouched = known;
         }
         self.vouched = self.vouched.max(expected);
-        let mut is_new = from > self.vouched;
-        if !is_new {
+        if from <= self.vouched {
             self.vouched = self.vouched.max(to);
         }
+        // What only repeats, or is as far ahead as nobody else, contradicts nothing.
+        let goes_on = from <= self.vouched && (from >= expected || to > expected);
+        let mut is_new = true;
         for lone in &mut self.lones {
             if to >= lone.at {
                 lone.proofs = lone.proofs.saturating_add(1);
                 lone.is_proven |= line != lone.line;
-            } else {
-                lone.below = lone.below.max(to);
+            } else if goes_on {
                 lone.against = lone.against.saturating_add(1);
             }
             if (lone.at..=lone.end).contains(&from) {
@@ -70,11 +71,26 @@ impl Evidence {
                 is_new = false;
             }
         }
-        if is_new && self.lones.len() < LONES_MAX {
-            let (below, found_ns) = (self.vouched, now_ns);
-            let (proofs, against, is_proven) = (1, 0, false);
-            self.lones.push(Lone { at: from, end: to, line, found_ns, below, proofs, against, is_proven });
+        self.settle(now_ns);
+        if is_new && from > self.vouched {
+            self.add(Lone { at: from, end: to, line, found_ns: now_ns, proofs: 1, against: 0, is_proven: false });
         }
+        self.settle(now_ns);
+    }
+
+    /// Where there is no place for another, the furthest of all speaks for those that it is beyond.
+    fn add(&mut self, lone: Lone) {
+        if self.lones.len() < LONES_MAX {
+            self.lones.push(lone);
+        } else if let Some(last) = self.lones.iter_mut().max_by_key(|last| last.at) {
+            let end = last.end.max(lone.end);
+            *last = Lone { end, ..if lone.at > last.at { lone } else { *last } };
+        }
+    }
+
+    /// One who is known names numbers up to `to`.
+    pub(super) fn vouch(&mut self, to: u64, now_ns: u64) {
+        self.vouched = self.vouched.max(to);
         self.settle(now_ns);
     }
 
@@ -102,15 +118,18 @@ impl Evidence {
         !self.lones.is_empty() && to > self.vouched
     }
 
-    /// Something that is contradicted: the number up to which others vouch, and the one that it named. All beyond is
-    /// forgotten.
+    /// The number after the highest that is known to exist, while something is not vouched for, or was not until now.
+    pub(super) fn end(&self) -> u64 {
+        self.lones.iter().map(|lone| lone.end).fold(self.vouched, u64::max)
+    }
+
+    /// A claim that is contradicted, and stands no longer: the first number that it named, and the last.
     pub(super) fn take_refuted(&mut self, now_ns: u64) -> Option<(u64, u64)> {
-        let is_old = |lone: &Lone| now_ns.saturating_sub(lone.found_ns) > self.proof_ns;
-        let refuted = self.lones.iter().filter(|lone| is_old(lone) && lone.against >= PROOF_PACKETS);
-        let refuted = *refuted.min_by_key(|lone| lone.at)?;
-        let end = refuted.below.max(self.vouched);
-        self.lones.retain(|lone| lone.at < end);
-        Some((end, refuted.at))
+        let proof_ns = self.proof_ns;
+        let refuted = self.lones.iter().enumerate().filter(|(_, lone)| lone.is_refuted(proof_ns, now_ns));
+        let (at, _) = refuted.min_by_key(|(_, lone)| lone.at)?;
+        let lone = self.lones.swap_remove(at);
+        Some((lone.at, lone.end))
     }
 }
 
@@ -121,5 +140,9 @@ impl Lone {
         let age_ns = now_ns.saturating_sub(self.found_ns);
         let is_repeated = self.proofs >= PROOF_PACKETS && age_ns >= LONE_NS_MIN;
         self.is_proven || self.against == 0 && (is_repeated || age_ns > proof_ns)
+    }
+    /// Whether the feed has gone on below it.
+    fn is_refuted(&self, proof_ns: u64, now_ns: u64) -> bool {
+        self.against >= PROOF_PACKETS && now_ns.saturating_sub(self.found_ns) > proof_ns
     }
 }

@@ -207,7 +207,8 @@ impl PacketBuilder {
     /// Adds a message, if it still fits.
     pub fn push(&mut self, message: &[u8]) -> bool {
         let Ok(length) = u16::try_from(message.len()) else { return false };
-        let count = self.header.count.get() + 1;
+        // None after an end of session, whose count is the highest of all.
+        let count = self.header.count.get().saturating_add(1);
         if self.room() < 2 + message.len() || count == COUNT_END_OF_SESSION {
             return false;
         }
@@ -300,6 +301,8 @@ mod tests {
         assert_eq!(builder.finish(), HEARTBEAT);
         assert!(builder.push(&[1, 2, 3]));
         assert_eq!(builder.end_of_session(), END);
+        assert!(!builder.push(&[]), "nothing follows an end");
+        assert_eq!(builder.finish(), END);
     }
 
     /// Cut anywhere, a packet yields the messages before the cut, then says where it broke.

@@ -5,7 +5,7 @@
 //! | a claim is proven by | another session, or far ahead | numbers that go back |
 //! |---|---|---|
 //! | another line that says the same | yes | |
-//! | three packets, while the numbering under way has ended, or is of a single packet | yes | of a single packet |
+//! | three packets, since the numbering under way has ended, or while it is of a single packet | yes | of a single packet |
 //! | three packets, while it says nothing | for `proof_ns` | for `stale_ns_max`, each further than the last |
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -51,6 +51,8 @@ pub(super) struct Claim {
     /// Those of them that speak for it, and those that were further than all before.
     proofs: u32,
     rises: u32,
+    /// Those of the proofs that came since the session under way has ended.
+    proofs_ended: u32,
     /// Messages in them.
     messages: u64,
     begun_ns: u64,
@@ -118,6 +120,7 @@ impl Suspects {
         packet: &Packet<'_>,
         messages: u64,
         arrived: &Arrived<'_>,
+        is_ended: bool,
         now_ns: u64,
     ) -> (Holding, u64) {
         let (session, from) = (packet.session(), packet.sequence());
@@ -145,7 +148,7 @@ impl Suspects {
         let is_news = messages > 0 || claim.packets == 0 || from != claim.next;
         let left = (self.bytes_max / 2).saturating_sub(claim.bytes.len());
         let has_room = arrived.bytes.len() <= left.min(self.bytes_max.saturating_sub(self.bytes));
-        claim.note(arrived, from, messages, now_ns);
+        claim.note(arrived, from, messages, is_ended, now_ns);
         if is_news && has_room {
             claim.hold(arrived, messages);
             self.bytes += arrived.bytes.len();
@@ -164,8 +167,9 @@ impl Suspects {
             let is_rising = claim.rises >= PROOF_PACKETS;
             match claim.kind {
                 Kind::Session | Kind::Ahead => {
-                    let is_free = !current.is_confirmed || current.is_ended || is_silent(proof_ns);
-                    claim.lines.count_ones() > 1 || is_repeated && is_free
+                    let is_free = !current.is_confirmed || is_silent(proof_ns);
+                    let is_next = current.is_ended && claim.proofs_ended >= PROOF_PACKETS;
+                    claim.lines.count_ones() > 1 || is_repeated && is_free || is_next
                 }
                 // What was there before is repeated for many reasons, also by all lines.
                 Kind::Back => is_rising && (!current.is_confirmed || is_silent(proof_ns.max(stale_ns_max))),
@@ -234,6 +238,7 @@ impl Claim {
             packets: 0,
             proofs: 0,
             rises: 0,
+            proofs_ended: 0,
             messages: 0,
             begun_ns: now_ns,
             newest_ns: now_ns,
@@ -250,16 +255,22 @@ impl Claim {
         from.saturating_add(messages_max) >= self.first && from <= self.next.saturating_add(messages_max)
     }
 
-    fn note(&mut self, arrived: &Arrived<'_>, from: u64, messages: u64, now_ns: u64) {
+    fn note(&mut self, arrived: &Arrived<'_>, from: u64, messages: u64, is_ended: bool, now_ns: u64) {
         let Origin::Line(line) = arrived.origin else { return };
         let to = from + messages;
         if !self.is_near(from, PROOF_MESSAGES_MAX) {
             // Those before it say something else.
             (self.first, self.next, self.lines, self.proofs, self.rises) = (from, from, 0, 0, 0);
+            self.proofs_ended = 0;
+        }
+        if !is_ended {
+            self.proofs_ended = 0;
         }
         let is_rise = to > self.next;
         // One packet of messages that is sent again and again says no more than once.
-        self.proofs = self.proofs.saturating_add(u32::from(is_rise || messages == 0));
+        let is_proof = is_rise || messages == 0;
+        self.proofs = self.proofs.saturating_add(u32::from(is_proof));
+        self.proofs_ended = self.proofs_ended.saturating_add(u32::from(is_proof && is_ended));
         self.rises = self.rises.saturating_add(u32::from(is_rise));
         self.lines |= 1_u64.checked_shl(u32::try_from(line).unwrap_or(u32::MAX)).unwrap_or(0);
         self.first = self.first.min(from);

@@ -38,7 +38,8 @@ impl Receiver {
         sink: &mut dyn FnMut(Event<'_>),
     ) {
         let messages = count(packet);
-        let (holding, forgotten) = self.suspects.hold(doubt, packet, messages, arrived, now_ns);
+        let is_ended = self.sequencer.is_ended();
+        let (holding, forgotten) = self.suspects.hold(doubt, packet, messages, arrived, is_ended, now_ns);
         self.counters.suspected += 1;
         self.counters.stale += forgotten;
         match holding {
@@ -116,7 +117,9 @@ impl Receiver {
         let is_known = self.config.has_known_sender.get(line) == Some(&true);
         self.is_confirmed |= is_known || !is_new && to >= expected;
         self.has_begun |= self.is_confirmed;
-        if !is_known {
+        if is_known {
+            self.evidence.vouch(to, now_ns);
+        } else {
             self.evidence.weigh((from, to), line, (self.seen.max(expected), expected), now_ns);
         }
     }
@@ -124,18 +127,20 @@ impl Receiver {
     /// Takes back what one packet alone said, and the feed has contradicted since.
     pub(super) fn take_back(&mut self, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) {
         self.evidence.settle(now_ns);
-        while let Some((below, at)) = self.evidence.take_refuted(now_ns) {
-            let end = below.max(self.expected().unwrap_or(1));
-            if end >= at {
+        while let Some((at, last)) = self.evidence.take_refuted(now_ns) {
+            // It ends nothing, also where others still claim what is beyond it.
+            self.end = self.end.filter(|(sequence, _)| !(at..=last).contains(sequence));
+            let end = self.evidence.end().max(self.expected().unwrap_or(1));
+            if end >= self.seen {
                 continue;
             }
             self.counters.suspected += 1;
             self.counters.stale += self.window.retract(end);
             self.missing.retract(end);
             self.lines.retract(end);
-            self.seen = end;
+            let seen = std::mem::replace(&mut self.seen, end);
             self.end = self.end.filter(|(sequence, _)| *sequence <= end);
-            sink(Event::Trouble(Trouble::TakenBack { from: end, to: at }));
+            sink(Event::Trouble(Trouble::TakenBack { from: end, to: seen }));
         }
     }
 
