@@ -90,8 +90,8 @@ fn a_resume_that_is_outrun_ends_with_a_close_frame_that_says_so() {
         // It asks for more than its socket takes, and reads only when that has left the ring; and again.
         let mut seen = blade.seq - 1_500;
         for outrun in 1..=3 {
-            client.send(&resume(&["/X/**"], "test-1", seen, "all"));
             let unsent = blade.stat("unsent");
+            client.send(&resume(&["/X/**"], "test-1", seen, "all"));
             blade.wait_stat("unsent", |n| n > unsent);
             for n in 0..4_000u64 {
                 blade.publish(&format!("/X/S{}/bbo", n % 5), &data);
