@@ -22,6 +22,9 @@ pub fn publisher_text(text: &str) -> Result<usize, String> {
     for (offset, element) in json::elements(text).map_err(|fault| fault.to_string())? {
         let entry = json::entry(element, offset).map_err(|fault| fault.to_string())?;
         entry.ts_ns().map_err(|()| "no time".to_owned())?;
+        if let Some(value) = entry.d {
+            json::check(value.get().as_bytes(), &mut String::new()).map_err(|fault| fault.to_string())?;
+        }
         records += 1;
     }
     Ok(records)
