@@ -265,6 +265,18 @@ fn what_was_said_before_an_end_is_no_proof_after_it() {
     bench.assert_untouched(next);
 }
 
+#[test]
+fn a_packet_that_was_overtaken_does_not_keep_a_loss_open() {
+    let mut bench = Bench::new(config(1));
+    bench.all(&TRUE, 1, 1);
+    bench.go_on(&TRUE, 2, 990);
+    // Of what was lost, one comes late.
+    bench.line(0, &TRUE, 106, 1);
+    bench.line(0, &TRUE, 101, 1);
+    let next = bench.go_on(&TRUE, 107, PROOF_NS / MS + 100);
+    assert_eq!((bench.receiver.expected(), bench.gaps.as_slice()), (Some(next), &[(102, 106)][..]));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
 

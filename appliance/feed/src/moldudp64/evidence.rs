@@ -135,11 +135,12 @@ impl Evidence {
 
 impl Lone {
     /// Whether more than one has said so; or it is the last thing that was said, for as long as anything would have
-    /// contradicted it.
+    /// contradicted it; or more has confirmed it than gone on below it, which a packet that was overtaken does.
     fn is_proven(&self, proof_ns: u64, now_ns: u64) -> bool {
         let age_ns = now_ns.saturating_sub(self.found_ns);
         let is_repeated = self.proofs >= PROOF_PACKETS && age_ns >= LONE_NS_MIN;
-        self.is_proven || self.against == 0 && (is_repeated || age_ns > proof_ns)
+        let is_upheld = self.proofs >= PROOF_PACKETS && self.proofs > self.against && age_ns > proof_ns;
+        self.is_proven || is_upheld || self.against == 0 && (is_repeated || age_ns > proof_ns)
     }
     /// Whether the feed has gone on below it.
     fn is_refuted(&self, proof_ns: u64, now_ns: u64) -> bool {
