@@ -132,6 +132,32 @@ fn a_full_device_ends_nothing() {
 }
 
 #[test]
+fn a_log_that_may_not_grow_ends_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    let run = command(&directory, "info");
+    let mut command = Command::new("sh");
+    let script = format!("exec \"$0\" \"$@\" 2>{}", log.display());
+    command.args(["-c", &script]).arg(run.get_program()).args(run.get_args()).env_remove("RUST_LOG");
+    let mut blade = Blade::spawn(command);
+    let intake = intake(&blade);
+    // The ring has its memory already: the log is what would grow.
+    let len = std::fs::metadata(&log).unwrap().len();
+    let limit = Command::new("prlimit").args([format!("--pid={}", blade.pid()), format!("--fsize={len}")]).status();
+    if !limit.is_ok_and(|status| status.success()) {
+        println!("skipped: prlimit of util-linux is not here, or may not");
+        return;
+    }
+    let mut value = 0;
+    while blade.metric("fanblade_log_lost_total") == 0.0 {
+        value += 1;
+        serves(&blade, intake, value);
+    }
+    blade.signal(Signal::SIGTERM);
+    assert!(blade.wait().success());
+}
+
+#[test]
 fn a_full_disk_is_said_once_there_is_room_again() {
     if !nix::unistd::geteuid().is_root() {
         println!("skipped: a disk that is full needs a mount namespace, which needs root");

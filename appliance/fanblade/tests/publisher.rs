@@ -224,10 +224,32 @@ fn what_is_wrong_is_told_with_its_place_and_costs_only_itself() {
     }
     assert_eq!(blade.status()["ring"]["published"], 2);
 
-    // No publisher at all.
+    // What the address asks for is read strictly, too.
+    for (query, status) in [
+        ("", 101),
+        ("?name=desk&acks=true", 101),
+        ("?name=desk&name=other", 400),
+        ("?acks=false&acks=true", 400),
+        ("?acks=0", 400),
+        ("?acks=False", 400),
+        ("?ack=false", 400),
+        ("?acks", 400),
+    ] {
+        let answered = match tungstenite::connect(format!("ws://{tcp}/v1/publish{query}")) {
+            Ok((_, response)) => response.status().as_u16(),
+            Err(tungstenite::Error::Http(response)) => response.status().as_u16(),
+            Err(error) => panic!("{query}: {error}"),
+        };
+        assert_eq!(answered, status, "{query}");
+    }
+
+    // No publisher at all, or not yet: empty lines before a request are none of it.
     for (bytes, answer) in [
         (&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], "426"),
+        (b"\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", "426"),
+        (b"\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", "426"),
         (b"\x05\x00\x00\x00garbage that is long enough", "bad_hello"),
+        (b"\x0d\x0a\x00\x00garbage that is long enough", "bad_hello"),
     ] {
         let mut stream = TcpStream::connect(tcp).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();

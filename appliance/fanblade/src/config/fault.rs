@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub(crate) struct ConfigError {
     file: PathBuf,
-    /// Line and column (from 1), the line's text, and how many characters are meant. None: the file as a whole.
+    /// None: the file as a whole.
     place: Option<Place>,
     message: String,
     hint: Option<String>,
@@ -24,9 +24,14 @@ pub(crate) struct ConfigError {
 
 #[derive(Debug)]
 struct Place {
+    /// From 1, as the column.
     line: usize,
     column: usize,
-    text: String,
+    /// What is shown of the line: a line may be as long as the file.
+    text: Box<str>,
+    /// Characters of `text` before what is meant.
+    indent: usize,
+    /// Characters that are meant.
     width: usize,
 }
 
@@ -79,9 +84,8 @@ impl fmt::Display for ConfigError {
         let file = self.file.display();
         match &self.place {
             None => write!(f, "{file}: {}", self.message)?,
-            Some(Place { line, column, text, width }) => {
+            Some(Place { line, column, text, indent, width }) => {
                 let gutter = line.to_string().len() + 2;
-                let indent = column - 1;
                 write!(f, "{file}:{line}:{column}: {}", self.message)?;
                 write!(f, "\n{line:>gutter$} | {text}\n{:>gutter$} | {:indent$}{:^<width$}", "", "", "")?;
             }
@@ -111,13 +115,23 @@ fn place(source: &str, span: &Range<usize>) -> Place {
     let line_start = source[..start].rfind('\n').map_or(0, |at| at + 1);
     let text = source[line_start..].lines().next().unwrap_or("");
     let end = floor(source, span.end.max(start)).min(line_start + text.len()).max(start);
+    let before = source[line_start..start].chars().count();
+    // Of a long line, what is around the beginning of what is meant.
+    let cut = if before < SHOWN_CHARS_MAX { 0 } else { before - SHOWN_CHARS_MAX / 4 };
+    let shown: String = text.chars().skip(cut).take(SHOWN_CHARS_MAX).collect();
+    let (ahead, behind) =
+        (if cut > 0 { "…" } else { "" }, if text.chars().count() > cut + SHOWN_CHARS_MAX { "…" } else { "" });
     Place {
         line: source[..line_start].matches('\n').count() + 1,
-        column: source[line_start..start].chars().count() + 1,
-        text: text.replace('\t', " "),
-        width: source[start..end].chars().count().max(1),
+        column: before + 1,
+        text: format!("{ahead}{}{behind}", shown.replace('\t', " ")).into(),
+        indent: before - cut + ahead.chars().count(),
+        width: source[start..end].chars().count().clamp(1, SHOWN_CHARS_MAX - (before - cut)),
     }
 }
+
+/// What is shown of a line.
+const SHOWN_CHARS_MAX: usize = 200;
 
 /// The last character boundary at or before `at`.
 fn floor(source: &str, at: usize) -> usize {
@@ -180,5 +194,23 @@ mod tests {
         assert_eq!(place(source, &(12..13)).column, 6, "inside a character: its start");
         assert_eq!(place(source, &(99..120)).line, 3, "past the end: the end");
         assert_eq!(place("", &(0..0)).line, 1);
+    }
+
+    #[test]
+    fn of_a_line_without_end_the_place_is_shown() {
+        let long = "x".repeat(100_000);
+        for (before, after) in [("", ""), ("ü = ", ""), (&*long, ""), ("", &*long), (&*long, &*long)] {
+            let source = format!("a = 1\n{before}HERE{after}\n");
+            let start = 6 + before.len();
+            for span in [start..start + 4, start..source.len(), start..start] {
+                let error = ConfigError::at(Path::new("f"), &source, &span, "wrong".to_owned(), None).to_string();
+                let lines: Vec<&str> = error.lines().collect();
+                assert_eq!(lines[0], format!("f:2:{}: wrong", before.chars().count() + 1));
+                let carets = lines[2].chars().position(|char| char == '^').unwrap();
+                let under: String = lines[1].chars().skip(carets).take(4).collect();
+                assert_eq!(under, "HERE");
+                assert!(lines[1..].iter().all(|line| line.chars().count() < 210), "{error}");
+            }
+        }
     }
 }

@@ -55,7 +55,7 @@ pub(super) async fn greet(
     while frames.rest().len() < LENGTH_LEN {
         fill(stream, &mut frames).await?;
     }
-    if frames.rest().first().is_some_and(u8::is_ascii_uppercase) {
+    if is_http(frames.rest()) {
         let head = frames.rest().to_vec();
         return upgrade(stream, head, shared).await;
     }
@@ -77,6 +77,12 @@ pub(super) async fn greet(
         }
         fill(stream, &mut frames).await?;
     }
+}
+
+/// Whether a request begins so, which may be behind an empty line (RFC 9112 section 2.2). A frame of such a length
+/// would be longer than any hello.
+fn is_http(bytes: &[u8]) -> bool {
+    matches!(bytes, [b'A'..=b'Z', ..] | [b'\r', b'\n', b'A'..=b'Z' | b'\r', ..])
 }
 
 /// What the frame of the longest record holds.
@@ -168,14 +174,8 @@ fn admit_upgrade(upgrade: &Upgrade<'_>, shared: &Arc<Shared>) -> Result<(Seat, b
         let reason = "Publishing needs the token: Authorization: Bearer TOKEN.";
         return Err(reject("bad_token", &Rejection::new(401, reason)));
     }
-    let (mut name, mut wants_acks) = ("", true);
-    for (key, value) in upgrade.query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('=')) {
-        match key {
-            "name" => name = value,
-            "acks" => wants_acks = value != "false",
-            _ => {}
-        }
-    }
+    let (name, wants_acks) = wishes(upgrade.query.unwrap_or_default())
+        .map_err(|reason| reject("bad_hello", &Rejection::new(400, reason)))?;
     if !is_name(name) {
         return Err(reject("bad_hello", &Rejection::new(400, "A name has at most 32 characters of printable ASCII.")));
     }
@@ -188,6 +188,28 @@ fn admit_upgrade(upgrade: &Upgrade<'_>, shared: &Arc<Shared>) -> Result<(Seat, b
         Declined::Refused(Refused { message: full(settings), ..refused })
     })?;
     Ok((seat, wants_acks))
+}
+
+/// Name and acknowledgements, as the address has them. A typo cannot pass for a wish.
+fn wishes(query: &str) -> Result<(&str, bool), &'static str> {
+    let (mut name, mut acks) = (None, None);
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let place = match key {
+            "name" => &mut name,
+            "acks" => &mut acks,
+            _ => return Err("The address has a parameter that is not known; there are name and acks."),
+        };
+        if place.replace(value).is_some() {
+            return Err("The address has a parameter twice.");
+        }
+    }
+    let wants_acks = match acks {
+        None | Some("true") => true,
+        Some("false") => false,
+        Some(_) => return Err("In the address, acks is neither true nor false."),
+    };
+    Ok((name.unwrap_or_default(), wants_acks))
 }
 
 fn reject(code: &'static str, rejection: &Rejection) -> Declined {
