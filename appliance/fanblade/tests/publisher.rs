@@ -222,7 +222,7 @@ fn what_is_wrong_is_told_with_its_place_and_costs_only_itself() {
         };
         assert!(answer.contains(part), "{answer}");
     }
-    assert_eq!(blade.status()["ring"]["published"], 2);
+    blade.until("two of them", |status| status["ring"]["published"] == 2);
 
     // What the address asks for is read strictly, too.
     for (query, status) in [

@@ -81,7 +81,8 @@ fn coinbase_books_tickers_and_trades() {
     let feed = &status["feed"];
     assert_eq!((&feed["subject_gaps"], &feed["gaps"], &feed["gap_messages"]), (&json!(2), &json!(2), &json!(3)));
     assert_eq!((&feed["duplicates"], &feed["malformed"]), (&json!(1), &json!(0)));
-    assert_eq!(blade.metric("fanblade_feed_unmatched_total"), 1.0, "the answer to the subscription");
+    // The answer to the subscription.
+    blade.until_metric("fanblade_feed_unmatched_total", 1.0);
 }
 
 /// One side of a Kraken book in its checksum: digits of prices and quantities.
@@ -175,8 +176,9 @@ fn kraken_books_are_verified_and_trades_are_counted() {
     blade.until_logged("the server says: Currency pair not supported XBT/USD");
     assert_eq!(status["feed"]["troubles"]["checksum"], 1);
     blade.until_logged("the venue says 7");
-    assert_eq!(blade.metric("fanblade_feed_stale_total"), 1.0, "the change of no book");
-    assert_eq!(blade.metric("fanblade_feed_unmatched_total"), 3.0);
+    // The change of no book.
+    blade.until_metric("fanblade_feed_stale_total", 1.0);
+    blade.until_metric("fanblade_feed_unmatched_total", 3.0);
 }
 
 #[test]

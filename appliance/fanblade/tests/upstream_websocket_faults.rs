@@ -119,7 +119,7 @@ fn no_message_ends_anything_but_itself() {
     let malformed = wrong.len() as u64 + 1;
     let status = blade.until("all faults", |status| status["feed"]["malformed"] == malformed);
     assert_eq!(status["feed"]["troubles"]["malformed"], malformed);
-    assert_eq!(blade.metric("fanblade_feed_unmatched_total"), 6.0);
+    blade.until_metric("fanblade_feed_unmatched_total", 6.0);
     blade.until_logged("not JSON: EOF while parsing");
 
     // Too long for the one who reads: what follows it cannot be found.

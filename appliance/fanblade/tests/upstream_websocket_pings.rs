@@ -117,8 +117,7 @@ text = '{"id":{/id},"method":"public/respond-heartbeat"}'
     assert_eq!(upstream.text(), r#"{"id":7,"method":"public/respond-heartbeat"}"#);
     upstream.send(r#"{"method":"public/heartbeat"}"#);
     blade.until_logged("there is no /id");
-    let status = blade.status();
-    assert_eq!(status["feed"]["malformed"], 1);
+    blade.until("what could not be answered", |status| status["feed"]["malformed"] == 1);
     assert_eq!(blade.metric("fanblade_feed_unmatched_total"), 0.0);
 }
 

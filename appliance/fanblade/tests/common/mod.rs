@@ -146,6 +146,11 @@ impl Blade {
     }
 
     /// Waits until this holds of the status.
+    /// Waits until a metric has this value: what the sequencer counts is told every so often.
+    pub fn until_metric(&self, name: &str, value: f64) {
+        self.until(&format!("{name} {value}"), |_| self.metric(name) == value);
+    }
+
     pub fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
