@@ -342,7 +342,7 @@ const LINES_MAX: usize = 40;
 const BUILD_TIME_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// With the build of the tests.
-const TESTS_TIME_MAX: Duration = Duration::from_secs(20 * 60);
+const TESTS_TIME_MAX: Duration = Duration::from_secs(30 * 60);
 
 #[cfg(test)]
 mod tests {
