@@ -54,8 +54,20 @@ impl Still {
 impl Drop for Still {
     fn drop(&mut self) {
         let null = std::ptr::null_mut::<libc::c_void>();
-        // SAFETY: no address is taken or given. Where the thread has gone meanwhile there is nothing to let go.
-        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.tid, null, null) };
+        // SAFETY: no address is taken or given.
+        let is_detached = unsafe { libc::ptrace(libc::PTRACE_DETACH, self.tid, null, null) } == 0;
+        if is_detached || self.is_first {
+            return;
+        }
+        // A thread that is ending cannot be let go, only taken note of, or whoever waits for its process waits for ever.
+        let deadline = Instant::now() + PATIENCE;
+        let mut status = 0;
+        // SAFETY: `status` lives. An error: it has been noted already.
+        while unsafe { libc::waitpid(self.tid, &raw mut status, libc::__WALL | libc::WNOHANG) } == 0
+            && Instant::now() < deadline
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
