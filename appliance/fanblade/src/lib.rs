@@ -16,6 +16,7 @@ mod flows;
 pub mod fuzzing;
 mod injected;
 mod interrupt;
+mod issuers;
 mod metrics;
 mod out;
 mod publish;

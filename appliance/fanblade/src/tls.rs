@@ -1,17 +1,17 @@
 //! TLS of the commands that connect to a blade, or to what stands before it (`wss://`).
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio_tungstenite::tungstenite;
 
 use crate::dial::OpenError;
+use crate::issuers::trusting;
 
 /// Whom to trust.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -30,12 +30,10 @@ impl TlsArgs {
         if (self.ca.is_some() || self.insecure) && !url.starts_with("wss://") {
             bail!("--ca and --insecure are for wss://, and {url} is another address");
         }
-        let config = match &self.ca {
-            Some(file) => trusting(file).with_context(|| format!("the certificates in {}", file.display()))?,
-            None if self.insecure => trusting_anybody()?,
-            None => return Ok(None),
-        };
-        Ok(Some(Arc::new(config)))
+        Ok(match &self.ca {
+            Some(file) => Some(trusting(Some(file))?),
+            None => self.insecure.then(trusting_anybody),
+        })
     }
 }
 
@@ -51,19 +49,10 @@ pub(crate) fn explain(error: &OpenError) -> Option<String> {
     Some(format!("TLS: {error}{hint}"))
 }
 
-fn trusting(file: &Path) -> anyhow::Result<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(file)? {
-        roots.add(certificate?)?;
-    }
-    anyhow::ensure!(!roots.is_empty(), "there is none");
-    Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
-}
-
-fn trusting_anybody() -> anyhow::Result<ClientConfig> {
+fn trusting_anybody() -> Arc<ClientConfig> {
     let builder = ClientConfig::builder();
     let anybody = Arc::new(Anybody(Arc::clone(builder.crypto_provider())));
-    Ok(builder.dangerous().with_custom_certificate_verifier(anybody).with_no_client_auth())
+    Arc::new(builder.dangerous().with_custom_certificate_verifier(anybody).with_no_client_auth())
 }
 
 /// Takes every certificate. That the server has its key is still looked at, so that a broken one is found.

@@ -43,6 +43,7 @@ use fanblade_feed::queue::{QueueConfig, queue};
 use fanblade_feed::{Condition, Feed};
 
 use crate::config::WebsocketConfig;
+use crate::issuers::trusting;
 
 use connect::{Target, TargetError};
 use connection::Connection;
@@ -58,7 +59,8 @@ pub(crate) use value::TimeFormat;
 
 /// Begins to connect, in a task of the runtime that this is called in; the task ends with the feed.
 pub(crate) fn open(config: &WebsocketConfig) -> Result<Box<dyn Feed>, TargetError> {
-    let target = Target::new(config)?;
+    let tls = trusting(config.ca_file.as_deref())?;
+    let target = Target::new(config, Arc::clone(&tls))?;
     let numbering = Numbering::new(config);
     let queue_config =
         QueueConfig { condition: Condition::CatchingUp, ..QueueConfig::new("websocket", numbering.first_session()) };
@@ -66,7 +68,7 @@ pub(crate) fn open(config: &WebsocketConfig) -> Result<Box<dyn Feed>, TargetErro
     let counters = Arc::new(Counters::default());
     let address = target.address().to_owned();
     let len_max = usize::try_from(config.message_len_max.get_ref().0).unwrap_or(usize::MAX);
-    let fetcher = Fetcher::new(config.ca_file.as_deref(), len_max)?;
+    let fetcher = Fetcher::new(tls, len_max);
     let connection = Connection::new(config, target, fetcher, numbering, sender, Arc::clone(&counters));
     let task = tokio::spawn(connection.run());
     Ok(Box::new(WebsocketFeed::new(queue, address, counters, task)))

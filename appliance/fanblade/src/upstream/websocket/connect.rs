@@ -1,12 +1,9 @@
 //! From an address to an open WebSocket, and in words what prevents it.
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -19,6 +16,7 @@ use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async
 
 use crate::config::WebsocketConfig;
 use crate::dial::Dialer;
+use crate::issuers::IssuersError;
 
 use super::limits::TEXT_LEN_MAX;
 use super::value::excerpt;
@@ -32,8 +30,7 @@ pub(super) struct Target {
     dialer: Dialer,
     connect_max: Duration,
     options: WebSocketConfig,
-    /// None: certificates that browsers trust.
-    tls: Option<Arc<rustls::ClientConfig>>,
+    tls: Arc<rustls::ClientConfig>,
     address: String,
 }
 
@@ -44,12 +41,13 @@ pub(crate) enum TargetError {
     Url(String),
     #[error("`{0}` is no HTTP header")]
     Header(String),
-    #[error("the certificates in {}: {error}", file.display())]
-    Certificates { file: PathBuf, error: String },
+    #[error(transparent)]
+    Issuers(#[from] IssuersError),
 }
 
 impl Target {
-    pub(super) fn new(config: &WebsocketConfig) -> Result<Target, TargetError> {
+    /// `tls`: whom to trust, where the address is `wss://`.
+    pub(super) fn new(config: &WebsocketConfig, tls: Arc<rustls::ClientConfig>) -> Result<Target, TargetError> {
         let url = config.url.get_ref();
         let mut request = url.as_str().into_client_request().map_err(|_| TargetError::Url(url.clone()))?;
         let uri = request.uri();
@@ -71,7 +69,7 @@ impl Target {
             dialer: Dialer::new(&host, port),
             connect_max: Duration::from_millis(config.connect_ms_max.get_ref().0),
             options: WebSocketConfig::default().max_message_size(Some(len_max)).max_frame_size(Some(len_max)),
-            tls: config.ca_file.as_deref().map(trusting).transpose()?,
+            tls,
             address,
         })
     }
@@ -84,7 +82,7 @@ impl Target {
     pub(super) async fn connect(&self) -> Result<Socket, String> {
         let deadline = Instant::now() + self.connect_max;
         let stream = self.dialer.connect(self.connect_max).await.map_err(|error| error.to_string())?;
-        let connector = self.tls.clone().map(Connector::Rustls);
+        let connector = Some(Connector::Rustls(Arc::clone(&self.tls)));
         let opening = client_async_tls_with_config(self.request.clone(), stream, Some(self.options), connector);
         let opened = self.until(deadline, "connected, but no answer to the opening handshake", opening).await?;
         opened.map(|(socket, _)| socket).map_err(|error| explain(&error))
@@ -92,20 +90,6 @@ impl Target {
 
     async fn until<T>(&self, deadline: Instant, what: &str, step: impl Future<Output = T>) -> Result<T, String> {
         timeout_at(deadline, step).await.map_err(|_| format!("{what} within {} ms", self.connect_max.as_millis()))
-    }
-}
-
-/// Certificates from a file, instead of those that browsers trust.
-pub(super) fn trusting(file: &Path) -> Result<Arc<rustls::ClientConfig>, TargetError> {
-    let fault = |error: String| TargetError::Certificates { file: file.to_owned(), error };
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| fault(error.to_string()))? {
-        let certificate = certificate.map_err(|error| fault(error.to_string()))?;
-        roots.add(certificate).map_err(|error| fault(error.to_string()))?;
-    }
-    match roots.is_empty() {
-        true => Err(fault("there is none".to_owned())),
-        false => Ok(Arc::new(rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())),
     }
 }
 

@@ -1,7 +1,6 @@
 //! Books that are fetched over HTTP, one at a time, because the venue's stream has only their changes.
 
 use std::collections::{HashMap, VecDeque};
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,7 +19,7 @@ use tokio_tungstenite::tungstenite::http::{Request, StatusCode, Uri, header};
 use crate::blade::lock;
 use crate::dial::Dialer;
 
-use super::connect::{TargetError, explain_io, trusting};
+use super::connect::explain_io;
 use super::limits::{FETCH_MS_MAX, FETCH_PAUSE_MS_MAX, FETCH_PAUSE_MS_MIN, TEXT_LEN_MAX};
 use super::value::excerpt;
 
@@ -61,17 +60,10 @@ struct Failure {
 }
 
 impl Fetcher {
-    /// `ca_file`: certificates of the only issuers that are trusted.
-    pub(super) fn new(ca_file: Option<&Path>, len_max: usize) -> Result<Fetcher, TargetError> {
-        let tls = match ca_file {
-            Some(file) => trusting(file)?,
-            None => {
-                let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-                Arc::new(rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
-            }
-        };
+    /// `tls`: whom to trust, where an address is `https://`.
+    pub(super) fn new(tls: Arc<rustls::ClientConfig>, len_max: usize) -> Fetcher {
         let client = Arc::new(Client { tls: tls.into(), dialers: Mutex::default(), len_max });
-        Ok(Fetcher { client, waiting: VecDeque::new(), under_way: None, pause_end: None })
+        Fetcher { client, waiting: VecDeque::new(), under_way: None, pause_end: None }
     }
 
     /// Nothing of a former connection is wanted any more.
