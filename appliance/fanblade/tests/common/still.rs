@@ -59,7 +59,7 @@ impl Drop for Still {
         if is_detached || self.is_first {
             return;
         }
-        // A thread that is ending cannot be let go, only taken note of, or whoever waits for its process waits for ever.
+        // A thread that is ending cannot be let go. Its end is taken note of, or a wait for its process never returns.
         let deadline = Instant::now() + PATIENCE;
         let mut status = 0;
         // SAFETY: `status` lives. An error: it has been noted already.
