@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use fanblade_feed::Condition;
 use fanblade_market::Counters as MarketCounters;
 use fanblade_worker::{LatencyHistogram, LatencySnapshot, WorkerStats};
@@ -28,9 +29,9 @@ pub(crate) struct Blade {
     pub(crate) sequencer: Arc<SequencerShared>,
     pub(crate) workers: Vec<WorkerView>,
     /// Written by the control thread.
-    pub(crate) kernel: Mutex<KernelView>,
+    pub(crate) kernel: ArcSwap<KernelView>,
     /// Latencies of the last seconds, written by the control thread.
-    pub(crate) recent: Mutex<Recent>,
+    pub(crate) recent: ArcSwap<Recent>,
     pub(crate) admin: Arc<AdminStats>,
     pub(crate) page: PageView,
     /// Set once a stop has begun.
@@ -81,8 +82,8 @@ pub(crate) struct SequencerShared {
     pub(crate) pulse: Pulse,
     /// From the poll that took a message in to the publication of a frame of it, nanoseconds.
     pub(crate) latency: LatencyHistogram,
-    /// The counts, copied here now and then. The sequencer never waits for this lock.
-    pub(crate) report: Mutex<SequencerReport>,
+    /// The counts, copied here now and then. Neither side ever waits for the other, which may stand still anywhere.
+    pub(crate) report: ArcSwap<SequencerReport>,
 }
 
 /// A copy of everything that the sequencer counts.
@@ -220,7 +221,7 @@ impl Blade {
         if self.stopping.load(Relaxed) {
             return Some("the blade stops".to_owned());
         }
-        self.ailment().or_else(|| match lock(&self.sequencer.report).state {
+        self.ailment().or_else(|| match self.sequencer.report.load().state {
             FeedState::CatchingUp => Some("the feed catches up with what was missed".to_owned()),
             FeedState::Failed => Some("the feed has failed; the log says why".to_owned()),
             FeedState::Waiting | FeedState::Live | FeedState::Stale | FeedState::Finished => None,
@@ -243,8 +244,8 @@ impl Blade {
     }
 
     /// The sequencer's counts.
-    pub(crate) fn report(&self) -> SequencerReport {
-        lock(&self.sequencer.report).clone()
+    pub(crate) fn report(&self) -> Arc<SequencerReport> {
+        self.sequencer.report.load_full()
     }
 }
 

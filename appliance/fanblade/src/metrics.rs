@@ -21,7 +21,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::admin::AdminStats;
-use crate::blade::{Blade, FeedState, SequencerReport, lock};
+use crate::blade::{Blade, FeedState, KernelView, SequencerReport};
 use crate::troubles;
 use crate::vitals::Vital;
 
@@ -204,7 +204,7 @@ impl Everything {
     }
 
     fn kernel(&self, out: &mut Out<'_>) -> fmt::Result {
-        let mut kernel = lock(&self.0.kernel).clone();
+        let mut kernel = KernelView::clone(&self.0.kernel.load());
         // Without the programs nothing is counted, but an alert on it need not know that.
         if kernel.verdicts.is_empty() {
             kernel.verdicts = Verdict::ALL.map(|verdict| (verdict.name(), 0)).to_vec();

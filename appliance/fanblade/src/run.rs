@@ -18,10 +18,11 @@ use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use arc_swap::ArcSwap;
 use fanblade_net::{ListenOptions, Listener};
 use fanblade_ring::Writer;
 use fanblade_worker::{Batching, Command, Limits};
@@ -30,7 +31,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
 use crate::admin::AdminThread;
-use crate::blade::{Blade, KernelView, PageView, Recent, SequencerShared, WorkerView, lock};
+use crate::blade::{Blade, PageView, Recent, SequencerShared, WorkerView};
 use crate::config;
 use crate::config::{BatchingConfig, Config, EngineKind, FeedSource, LimitsConfig, Pace};
 use crate::injected;
@@ -167,8 +168,8 @@ async fn run(config: &Config, log: &Log) -> anyhow::Result<()> {
             .zip(&plan.workers)
             .map(|(stats, cpu)| WorkerView { cpu: *cpu, stats: Arc::clone(stats) })
             .collect(),
-        kernel: Mutex::new(KernelView::default()),
-        recent: Mutex::new(Recent::default()),
+        kernel: ArcSwap::default(),
+        recent: ArcSwap::default(),
         admin: Arc::default(),
         page: PageView::new(config),
         stopping: AtomicBool::new(false),
@@ -309,10 +310,10 @@ impl Control<'_> {
         };
         if let Some((_, then)) = self.history.first() {
             let since = now.publish_to_send.iter().zip(&then.publish_to_send).map(|(now, then)| now.since(then));
-            *lock(&self.blade.recent) = Recent {
+            self.blade.recent.store(Arc::new(Recent {
                 feed_to_publish: now.feed_to_publish.since(&then.feed_to_publish),
                 publish_to_send: since.collect(),
-            };
+            }));
         }
         self.history.push((Instant::now(), now));
         if self.history.len() > HISTORY_LEN_MAX {

@@ -23,7 +23,7 @@ use fanblade_ring::{RingError, SubjectId, Writer};
 use fanblade_worker::WorkerStats;
 use tokio::sync::mpsc;
 
-use crate::blade::{FeedState, SequencerReport, SequencerShared, lock};
+use crate::blade::{FeedState, SequencerReport, SequencerShared};
 use crate::calendar::Calendar;
 use crate::injected;
 use complaints::{Complaints, GAP, MALFORMED, MESSAGE, REFUSED};
@@ -412,12 +412,7 @@ impl Sequencer {
         self.report.orders = self.market.orders() as u64;
         self.report.instruments = self.market.instruments_len() as u64;
         self.report.subjects = self.desk.publisher.subjects_len() as u64;
-        let is_last = matches!(self.report.state, FeedState::Finished | FeedState::Failed);
-        // While messages flow, a reader that holds the lock costs this copy and nothing else: the next is due soon.
-        let place = if is_last { Some(lock(&self.shared.report)) } else { self.shared.report.try_lock().ok() };
-        if let Some(mut place) = place {
-            place.clone_from(&self.report);
-        }
+        self.shared.report.store(Arc::new(self.report.clone()));
     }
 }
 

@@ -15,7 +15,7 @@ use fanblade_worker::LatencySnapshot;
 use serde::{Deserialize, Serialize};
 
 use super::Admin;
-use crate::blade::{Blade, lock};
+use crate::blade::{Blade, KernelView, SequencerReport};
 use crate::vitals::{Thread, Vital};
 
 pub(super) async fn status(State(admin): State<Admin>) -> Response {
@@ -180,9 +180,9 @@ pub(crate) struct Verdict {
 
 impl Status {
     fn of(blade: &Blade) -> Status {
-        let report = blade.report();
-        let kernel = lock(&blade.kernel).clone();
-        let recent = lock(&blade.recent).clone();
+        let report = SequencerReport::clone(&blade.report());
+        let kernel = KernelView::clone(&blade.kernel.load());
+        let recent = blade.recent.load_full();
         let mut totals = Totals::default();
         let mut all = LatencySnapshot::default();
         let mut workers = Vec::with_capacity(blade.workers.len());

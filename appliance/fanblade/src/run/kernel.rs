@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use fanblade_net::Listener;
 use fanblade_steer::{Steer, SteerOptions};
 use nix::net::if_::if_nametoindex;
 
 use super::interfaces;
-use crate::blade::{Blade, KernelView, lock};
+use crate::blade::{Blade, KernelView};
 use crate::config::EbpfConfig;
 
 /// The programs at work.
@@ -127,7 +128,7 @@ impl Kernel {
                 self.view.steered = workers.iter().map(|worker| worker.steered).collect();
             }
         }
-        lock(&blade.kernel).clone_from(&self.view);
+        blade.kernel.store(Arc::new(self.view.clone()));
     }
 }
 

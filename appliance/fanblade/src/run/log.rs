@@ -1,30 +1,35 @@
 //! The log: lines to standard error, for people or as JSON, written by a thread of its own.
 //!
 //! ```text
-//! any thread ──try_send──▶ queue (QUEUE_LINES_MAX, QUEUE_BYTES_MAX) ──▶ thread "log" ──write──▶ standard error
+//! any thread ──add──▶ queue (LINES_MAX, QUEUE_BYTES_MAX) ──▶ thread "log" ──write──▶ standard error
 //! ```
-//! Logging is best effort: no thread ever waits for who reads the log, and none dies of it. A line that finds the queue
-//! full (the reader stands still), or that cannot be written (it has gone, the disk is full), is lost and counted, and
-//! how many there were is said once lines can be written again. `tracing-appender` would do the first half; but it
-//! neither counts what cannot be written, nor does its guard end without printing to the pipe that is stuck.
+//! Logging is best effort: no thread ever waits for who reads the log, or for another that logs, and none dies of it.
+//! A line that finds the queue full (the reader stands still), or that cannot be written (it has gone, the disk is
+//! full), is lost and counted, and how many there were is said once lines can be written again. `tracing-appender`
+//! would do the first half; but it neither counts what cannot be written, nor does its guard end without printing to
+//! the pipe that is stuck.
+
+mod queue;
 
 use std::io::{self, IsTerminal as _, Write};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogConfig, LogFormat};
+use queue::Queue;
 
 /// The way to the log's thread.
 #[derive(Debug, Clone)]
 pub(crate) struct Log {
-    queue: SyncSender<Box<[u8]>>,
+    queue: Arc<Queue>,
     counts: Arc<Counts>,
+    thread: Thread,
 }
 
 /// Any thread writes them; each is right by itself.
@@ -58,12 +63,13 @@ impl Log {
 
     /// One whose lines go there.
     fn to(place: impl AsFd + Send + 'static) -> io::Result<Log> {
-        let (queue, lines) = sync_channel(QUEUE_LINES_MAX);
-        let log = Log { queue, counts: Arc::default() };
-        let counts = Arc::clone(&log.counts);
+        let (queue, counts) = (Arc::new(Queue::new()), Arc::<Counts>::default());
         let mut outlet = Outlet { place, is_torn: false };
-        std::thread::Builder::new().name("log".to_owned()).spawn(move || outlet.run(&lines, &counts))?;
-        Ok(log)
+        let thread = std::thread::Builder::new().name("log".to_owned()).spawn({
+            let (queue, counts) = (Arc::clone(&queue), Arc::clone(&counts));
+            move || outlet.run(&queue, &counts)
+        })?;
+        Ok(Log { queue, counts, thread: thread.thread().clone() })
     }
 
     /// Adds this text, as it is. It never waits.
@@ -71,7 +77,9 @@ impl Log {
         let Counts { lines, done, lost, waiting_bytes, .. } = &*self.counts;
         lines.fetch_add(1, Relaxed);
         let bytes = waiting_bytes.fetch_add(text.len(), Relaxed) + text.len();
-        if bytes > QUEUE_BYTES_MAX || self.queue.try_send(text.into()).is_err() {
+        if bytes <= QUEUE_BYTES_MAX && self.queue.add(text) {
+            self.thread.unpark();
+        } else {
             waiting_bytes.fetch_sub(text.len(), Relaxed);
             lost.fetch_add(1, Relaxed);
             done.fetch_add(1, Relaxed);
@@ -113,20 +121,21 @@ struct Outlet<T> {
 }
 
 impl<T: AsFd> Outlet<T> {
-    fn run(&mut self, lines: &Receiver<Box<[u8]>>, counts: &Counts) {
+    fn run(&mut self, queue: &Queue, counts: &Counts) {
         let mut told = 0;
         let mut told_at: Option<Instant> = None;
+        let mut taken: usize = 0;
         loop {
-            match lines.recv_timeout(TELL_INTERVAL) {
-                Ok(line) => {
+            match queue.take(taken) {
+                Some(line) => {
+                    taken = taken.wrapping_add(1);
                     let is_written = self.write(&line).is_ok();
                     counts.works.store(is_written, Relaxed);
                     counts.lost.fetch_add(u64::from(!is_written), Relaxed);
                     counts.waiting_bytes.fetch_sub(line.len(), Relaxed);
                     counts.done.fetch_add(1, Relaxed);
                 }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                None => std::thread::park_timeout(TELL_INTERVAL),
             }
             let lost = counts.lost.load(Relaxed);
             let is_due = told_at.is_none_or(|told_at| told_at.elapsed() >= TELL_INTERVAL);
@@ -168,9 +177,7 @@ impl<T: AsFd> Outlet<T> {
     }
 }
 
-/// Lines that wait for who reads the log. One more is lost; `fanblade_log_lost_total`.
-const QUEUE_LINES_MAX: usize = 4_096;
-/// Bytes of them. A line that would make it more is lost; `fanblade_log_lost_total`.
+/// Bytes of the lines that wait. A line that would make it more is lost; `fanblade_log_lost_total`.
 const QUEUE_BYTES_MAX: usize = 4 << 20;
 /// Between two lines that say how many were lost.
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
@@ -201,7 +208,7 @@ mod tests {
         let log = Log::to(writer).unwrap();
         let line = [b"x".repeat(99), b"\n".to_vec()].concat();
         let begun = Instant::now();
-        let added = QUEUE_LINES_MAX as u64 * 4;
+        let added = queue::LINES_MAX as u64 * 4;
         (0..added).for_each(|_| log.add(&line));
         log.finish();
         assert!(begun.elapsed() < Duration::from_secs(30), "nobody waited");

@@ -1,7 +1,8 @@
 //! Signals: what each asks for, and the deadline that stands behind every stop.
 //!
 //! A thread of its own takes them, so that they count also while the control thread waits for something. It passes
-//! stops on; should what they ask for not be done in time, it ends the process itself.
+//! stops on; should what they ask for not be done in time, it ends the process itself. Several within a moment are one
+//! order: `timeout` and service managers signal a process and then its whole group.
 //!
 //! | signal | |
 //! |---|---|
@@ -90,6 +91,7 @@ impl Watched {
     async fn run(mut self, stops: &mpsc::Sender<Stop>, log: &Log, delay: Duration) {
         let mut deadline: Option<Instant> = None;
         let mut count = 0;
+        let mut ordered: Option<Instant> = None;
         loop {
             let stop = tokio::select! {
                 stop = self.next() => stop,
@@ -99,7 +101,12 @@ impl Watched {
                     std::process::exit(1);
                 }
             };
-            let by = Instant::now() + allowed(count, delay);
+            let now = Instant::now();
+            if ordered.is_some_and(|before| now < before + MOMENT) {
+                continue;
+            }
+            ordered = Some(now);
+            let by = now + allowed(count, delay);
             deadline = Some(deadline.map_or(by, |before| before.min(by)));
             count += 1;
             // More than the control thread has taken: it will find out about the first ones.
@@ -146,6 +153,8 @@ fn allowed(before: usize, delay: Duration) -> Duration {
 const HANGUP: &str =
     "SIGHUP changes nothing: the configuration is read at the start; for a new one send SIGUSR2 and start again";
 
+/// Within it all orders are one.
+const MOMENT: Duration = Duration::from_millis(50);
 /// Orders that wait for the control thread.
 const STOPS_MAX: usize = 8;
 /// The end as a whole: a little more than all that is waited for in it (`run/stop.rs`).
