@@ -22,7 +22,7 @@ mod unsafety;
 ///
 ///   manifests      crates depend only in the direction of the data path; versions and lints stand in the workspace
 ///   unsafe         `unsafe` only in files that xtask/tidy.toml names, each with its reason
-///   sources        module docs, line width, file length, no notes of unfinished work, no paths of a build machine
+///   sources        module docs and style, line width, file length, no notes of unfinished work, no paths of a builder
 ///   links          relative links and anchors in Markdown resolve
 ///   specification  every promise names tests that exist, or says that it is pending
 ///   numbers        measured numbers in README.md equal a value in perf/results

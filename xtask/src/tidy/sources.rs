@@ -11,6 +11,7 @@ pub(super) fn check(tree: &Tree, exceptions: &Exceptions) -> Vec<Finding> {
     for (path, text) in tree.texts(&[".rs"]) {
         findings.extend(module_doc(path, text));
         findings.extend(width(path, text));
+        findings.extend(module_style(path));
     }
     for (path, text) in tree.texts(&CODE) {
         findings.extend(length(path, text, exceptions));
@@ -34,6 +35,13 @@ fn module_doc(path: &str, text: &str) -> Option<Finding> {
     let first = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with("#!["));
     let has_doc = first.is_some_and(|line| line.starts_with("//! ") && line.len() > 6);
     (!has_doc).then(|| Finding::new(path, 1, "must begin with a module doc (`//! …`)"))
+}
+
+/// A module's file has the module's name. Only directly in `tests/` would that make it a test of its own.
+fn module_style(path: &str) -> Option<Finding> {
+    let folder = path.strip_suffix("/mod.rs")?;
+    let is_shared_by_tests = folder.rsplit('/').nth(1) == Some("tests");
+    (!is_shared_by_tests).then(|| Finding::new(path, 0, format!("call it {folder}.rs (one style of modules)")))
 }
 
 /// Comments only: rustfmt sees to code, and a string is not always better for being broken. Nor is a table, a drawing
@@ -106,6 +114,20 @@ mod tests {
     fn a_missing_module_doc_is_found() {
         for text in ["use x;\n", "", "// Doc.\n", "/// Doc.\n", "//!\n", "use x;\n//! Late.\n"] {
             assert!(messages("a.rs", text)[0].contains("module doc"), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn modules_are_files_of_their_name_but_for_what_tests_share() {
+        for (path, count) in [
+            ("a/src/b/mod.rs", 1),
+            ("a/tests/common/mod.rs", 0),
+            ("a/tests/common/b/mod.rs", 1),
+            ("a/src/tests/mod.rs", 1),
+            ("a/src/mod.rs", 1),
+            ("a/src/b.rs", 0),
+        ] {
+            assert_eq!(messages(path, "//! A doc.\n").len(), count, "{path}");
         }
     }
 
