@@ -54,7 +54,7 @@ const fn on_market(name: &'static str, does: &'static str, run: fn(&Aim, usize))
     Attack { name, does, feed: Feed::Market, log: Log::Quiet, run }
 }
 
-pub(super) const ATTACKS: [Attack; 16] = [
+pub(super) const ATTACKS: [Attack; 17] = [
     on_market("admin-half-open", "600 connections to the admin port that send half a request", admin_half_open),
     on_market("garbage", "random bytes to the data, admin and publishers' ports", garbage),
     on_market("half-close", "subscribers that end their half at once and read the answer", half_close),
@@ -63,6 +63,7 @@ pub(super) const ATTACKS: [Attack; 16] = [
         ..on_market("log-gone", "the log's reader is gone; faulty clients at level debug", faulty)
     },
     Attack { log: Log::Stuck, ..on_market("log-stuck", "nobody reads the log; faulty clients at level debug", faulty) },
+    on_market("monitors", "clients that read the metrics and the status without a pause", monitors),
     on_market("ping-flood", "sessions that send pings without a pause", ping_flood),
     on_market("pong-flood", "sessions that send pongs without a pause", pong_flood),
     on_market("proxy-garbage", "PROXY headers of a balancer that are wrong, too long or cut short", proxy_garbage),
@@ -296,6 +297,19 @@ fn slow_loris(aim: &Aim, _: usize) {
         Some(1)
     };
     keep(aim, 250, open, each);
+}
+
+fn monitors(aim: &Aim, number: usize) {
+    let path = ["/metrics", "/v1/status"][number % 2];
+    while !aim.is_over() {
+        let answer = connect(aim.admin).and_then(|mut stream| {
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+            let mut answer = Vec::new();
+            stream.take(1 << 20).read_to_end(&mut answer).ok()?;
+            answer.starts_with(b"HTTP/1.1 200").then_some(())
+        });
+        aim.note(u64::from(answer.is_some()));
+    }
 }
 
 fn admin_half_open(aim: &Aim, _: usize) {
