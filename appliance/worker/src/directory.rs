@@ -4,13 +4,14 @@
 //! A filter is a subject or a pattern; each distinct one is matched once against each subject, however many sessions
 //! use it. Subjects are never taken away (the ring numbers them for the epoch), so filters only ever gain matches.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use fanblade_ring::{Descriptor, Lane, Reader};
 
 use crate::batching::{Batching, Window};
-use crate::limits::{GROUPS_DEAD_MAX, PASS_FRAMES_MAX};
+use crate::limits::{GROUPS_DEAD_MAX, LISTED_DEAD_MAX, PASS_FRAMES_MAX};
+use crate::patterns::{Names, Shapes};
 use crate::protocol::Mode;
 use crate::session::NO_GROUP;
 use crate::subject;
@@ -114,12 +115,17 @@ pub(crate) struct Directory {
     by_name: HashMap<Rc<str>, u32>,
     filters: Vec<Option<Filter>>,
     filters_free: Vec<u32>,
-    filter_ids: HashMap<Rc<str>, u32>,
-    /// Filters that are patterns.
-    patterns: Vec<u32>,
+    /// A tree: it grows and shrinks by pieces, where a table would stand still to be made anew.
+    filter_ids: BTreeMap<Rc<str>, u32>,
+    /// Of the filters that are patterns.
+    shapes: Shapes,
+    /// The subjects once more, as patterns look for them.
+    names: Names,
     pub(crate) groups: Vec<Group>,
     groups_free: Vec<u32>,
     groups_dead: Vec<u32>,
+    /// In how many lists of subjects and filters those are.
+    listed_dead: usize,
     group_ids: HashMap<GroupKey, u32>,
 }
 
@@ -143,12 +149,10 @@ impl Directory {
                 groups: Vec::new(),
             });
             self.by_name.insert(Rc::clone(&name), id);
-            let exact = self.filter_ids.get(&name).copied();
-            let by_pattern = self.patterns.iter().copied().filter(|filter| {
-                let filter = self.filters[*filter as usize].as_ref();
-                filter.is_some_and(|filter| subject::matches(&filter.text, &name))
-            });
-            for filter in exact.into_iter().chain(by_pattern).collect::<Vec<_>>() {
+            self.names.push(&name);
+            let mut selecting: Vec<u32> = self.filter_ids.get(&name).copied().into_iter().collect();
+            self.shapes.selecting(&name, |pattern| selecting.extend(self.filter_ids.get(pattern)));
+            for filter in selecting {
                 self.matched(filter, id);
             }
         }
@@ -178,8 +182,11 @@ impl Directory {
 
     /// Takes filters out of a set; returns the new set's group, or [`NO_GROUP`] when nothing is left.
     pub(crate) fn without(&mut self, group: u32, lane: Lane, filters: &[String]) -> u32 {
+        let mut gone: Vec<u32> =
+            filters.iter().filter_map(|text| self.filter_ids.get(text.as_str()).copied()).collect();
+        gone.sort_unstable();
         let mut key: Vec<(u32, Mode)> = self.key(group).to_vec();
-        key.retain(|(filter, _)| !filters.iter().any(|text| self.filter_ids.get(text.as_str()) == Some(filter)));
+        key.retain(|(filter, _)| gone.binary_search(filter).is_err());
         if key.is_empty() { NO_GROUP } else { self.group(key, lane) }
     }
 
@@ -252,8 +259,9 @@ impl Directory {
         it.owed = Vec::new();
         it.members = Vec::new();
         it.joiners = Vec::new();
+        self.listed_dead += it.subjects.len() + it.key.0.len();
         self.groups_dead.push(group);
-        if self.groups_dead.len() > GROUPS_DEAD_MAX.max(self.groups_live() / 4) {
+        if self.groups_dead.len() > GROUPS_DEAD_MAX || self.listed_dead > LISTED_DEAD_MAX {
             self.sweep();
         }
     }
@@ -312,14 +320,13 @@ impl Directory {
             return *id;
         }
         let text: Rc<str> = text.into();
-        let subjects = if subject::is_pattern(&text) {
-            let mut matching: Vec<u32> =
-                self.by_name.iter().filter(|(name, _)| subject::matches(&text, name)).map(|(_, id)| *id).collect();
-            matching.sort_unstable();
-            matching
+        let mut subjects = Vec::new();
+        if subject::is_pattern(&text) {
+            self.names.select(&text, &mut 0, &mut u64::MAX.clone(), &mut subjects);
+            self.shapes.add(&text);
         } else {
-            self.by_name.get(&text).copied().into_iter().collect()
-        };
+            subjects.extend(self.by_name.get(&text));
+        }
         let filter = Filter { text: Rc::clone(&text), subjects, groups: Vec::new() };
         let id = match self.filters_free.pop() {
             Some(id) => {
@@ -331,9 +338,6 @@ impl Directory {
                 u32::try_from(self.filters.len() - 1).unwrap_or(u32::MAX)
             }
         };
-        if subject::is_pattern(&text) {
-            self.patterns.push(id);
-        }
         self.filter_ids.insert(text, id);
         id
     }
@@ -415,28 +419,41 @@ impl Directory {
         }
     }
 
-    /// Takes dead groups, and filters that no group has, out of all lists. Costs one look at every list, paid for by
-    /// the many groups that died.
+    /// Takes dead groups out of the lists that they are in, and lets go of filters that no group has any more. Costs a
+    /// look at each of these lists, paid for by those who died.
     fn sweep(&mut self) {
-        let dead = |group: u32| self.groups[group as usize].sessions == 0;
-        for subject in &mut self.subjects {
-            subject.groups.retain(|(group, _)| !dead(*group));
+        let (mut subjects, mut filters) = (Vec::new(), Vec::new());
+        for group in &self.groups_dead {
+            let group = &mut self.groups[*group as usize];
+            subjects.extend(std::mem::take(&mut group.subjects).into_iter().map(|(subject, _)| subject));
+            filters.extend(group.key.0.iter().map(|(filter, _)| *filter));
         }
-        for slot in &mut self.filters {
-            let Some(filter) = slot else { continue };
-            filter.groups.retain(|group| !dead(*group));
+        for numbers in [&mut subjects, &mut filters] {
+            numbers.sort_unstable();
+            numbers.dedup();
         }
-        for id in 0..self.filters.len() {
-            if self.filters[id].as_ref().is_some_and(|filter| filter.groups.is_empty())
-                && let Some(filter) = self.filters[id].take()
-            {
-                let id = u32::try_from(id).unwrap_or(u32::MAX);
-                self.filter_ids.remove(&filter.text);
-                self.patterns.retain(|pattern| *pattern != id);
-                self.filters_free.push(id);
+        for subject in subjects {
+            self.subjects[subject as usize].groups.retain(|(group, _)| self.groups[*group as usize].sessions > 0);
+        }
+        for id in filters {
+            let Some(filter) = &mut self.filters[id as usize] else { continue };
+            filter.groups.retain(|group| self.groups[*group as usize].sessions > 0);
+            if filter.groups.is_empty() {
+                self.forget(id);
             }
         }
         self.groups_free.append(&mut self.groups_dead);
+        self.listed_dead = 0;
+    }
+
+    /// Nobody has this filter any more.
+    fn forget(&mut self, id: u32) {
+        let Some(filter) = self.filters[id as usize].take() else { return };
+        if subject::is_pattern(&filter.text) {
+            self.shapes.remove(&filter.text);
+        }
+        self.filter_ids.remove(&filter.text);
+        self.filters_free.push(id);
     }
 }
 

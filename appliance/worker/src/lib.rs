@@ -5,10 +5,11 @@
 //!
 //! The files, in the order of the data path:
 //! `fanout` (ring → groups → sends), `batching` (frames that wait for each other), `directory` (subjects, filters,
-//! groups), `session` (the slab), `catchup` (sessions that are behind), `replay` (snapshots and history after a
-//! subscription), `requests` and `protocol` (what clients ask), `upgrade` and `address` (opening handshake),
-//! `forwarded` and `networks` (clients behind proxies), `lifecycle` (sessions begin, fall behind, close), `last_words`
-//! (after a panic), `news` (what is told beside frames), `timers`, `stats`, `closes`, `limits`.
+//! groups), `patterns` (which select a subject, and which subjects they select), `session` (the slab), `catchup`
+//! (sessions that are behind), `replay` (snapshots and history after a subscription), `requests` and `protocol` (what
+//! clients ask), `upgrade` and `address` (opening handshake), `forwarded` and `networks` (clients behind proxies),
+//! `lifecycle` (sessions begin, fall behind, close), `last_words` (after a panic), `news` (what is told beside frames),
+//! `timers`, `stats`, `closes`, `limits`.
 
 mod address;
 mod batching;
@@ -25,6 +26,7 @@ mod lifecycle;
 mod limits;
 mod networks;
 mod news;
+mod patterns;
 mod protocol;
 mod replay;
 mod requests;

@@ -123,8 +123,10 @@ pub(crate) const EXTRAS_POOLED_MAX: usize = 1_024;
 /// Bytes of capacity that such a box keeps for what its session owes, and for its upgrade request: the rest of a torn
 /// frame, a few notices.
 pub(crate) const EXTRA_BYTES_KEPT: usize = 1_024;
-/// Groups whose sessions have all gone, before their entries are swept out of the subjects' lists.
+/// Groups whose sessions have all gone, before they are swept out of the lists of subjects and filters that name them.
 pub(crate) const GROUPS_DEAD_MAX: usize = 1_024;
+/// The same, in entries of such lists: what a sweep looks at is in proportion to it.
+pub(crate) const LISTED_DEAD_MAX: usize = 16_384;
 /// How often subjects are looked over for updates that the ring has refused, at most: it costs a millisecond where
 /// there are very many subjects.
 pub(crate) const REFUSALS_LOOK_MS: u64 = 100;

@@ -148,6 +148,7 @@ impl Worker {
             let slept = timeout > Duration::ZERO;
             engine.poll(timeout.into(), &mut |event| self.on_event(event))?;
             self.note(engine.counters());
+            self.stats.groups.set(self.directory.groups_live() as u64);
             let is_rung = self.sleeper.rise();
             self.tick(slept.then_some(timeout));
             if self.obey_commands(engine)? {
