@@ -16,11 +16,11 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use fanblade_feed::injected;
 use prometheus_client::registry::Registry;
 
 use crate::blade::Blade;
 use crate::config::AdminConfig;
-use crate::injected;
 use crate::metrics::{self, Format};
 use door::Door;
 use hosts::Hosts;

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use fanblade_feed::Condition;
+use fanblade_feed::{Condition, Pulse};
 use fanblade_market::Counters as MarketCounters;
 use fanblade_worker::{LatencyHistogram, LatencySnapshot, WorkerStats};
 
 use crate::admin::AdminStats;
 use crate::config::{Config, FeedSource};
 use crate::run::log::Log;
-use crate::vitals::{Pulse, Vital};
+use crate::vitals::Vital;
 
 /// A running blade, as seen from outside.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use fanblade_worker::{ClientHeader, Limits, Network};
 use serde::{Deserialize, Deserializer};
 use serde_spanned::Spanned;
 
-pub(crate) use fault::{ConfigError, nearest};
+pub(crate) use fault::ConfigError;
 pub(crate) use moldudp64::{Join, LineAddress, Moldudp64Config, of_anybody as lines_of_anybody};
 pub(crate) use publisher::{PublisherConfig, read_token};
 pub(crate) use soupbintcp::{Secret, SoupbintcpConfig, SoupbintcpStart};

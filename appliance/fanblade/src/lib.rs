@@ -14,7 +14,6 @@ mod figures;
 mod flows;
 #[doc(hidden)]
 pub mod fuzzing;
-mod injected;
 mod interrupt;
 mod issuers;
 mod metrics;

@@ -1,12 +1,10 @@
 //! `fanblade run`: the wiring of a blade, its start, and its end.
 
 pub(crate) mod feed;
-pub(crate) mod interfaces;
 mod kernel;
 pub(crate) mod log;
 mod panics;
 mod parked;
-mod ports;
 mod signals;
 mod stop;
 mod threads;
@@ -23,7 +21,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
-use fanblade_net::{ListenOptions, Listener};
+use fanblade_feed::{Pulse, injected, unix_ns};
+use fanblade_net::{ListenOptions, Listener, interfaces, ports};
 use fanblade_ring::Writer;
 use fanblade_worker::{Batching, Command, Limits};
 use futures_util::FutureExt as _;
@@ -34,13 +33,11 @@ use crate::admin::AdminThread;
 use crate::blade::{Blade, PageView, Recent, SequencerShared, WorkerView};
 use crate::config;
 use crate::config::{BatchingConfig, Config, EngineKind, FeedSource, LimitsConfig, Pace};
-use crate::injected;
 use crate::sequencer::{self, SequencerConfig, SequencerHandle};
-use crate::vitals::{Pulse, Turns, Vital};
+use crate::vitals::{Turns, Vital};
 use kernel::Kernel;
 use log::Log;
 use parked::Parked;
-pub(crate) use ports::refused as refused_port;
 use signals::{Signals, Stop};
 use threads::Plan;
 use workers::Workers;
@@ -58,10 +55,10 @@ pub(crate) struct Args {
     #[arg(long)]
     feed: Option<FeedSource>,
     /// Where subscribers connect [default: 127.0.0.1:7400]
-    #[arg(long, value_name = "ADDR", value_parser = ports::address)]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     listen: Option<SocketAddr>,
     /// Metrics, health and the live page [default: 127.0.0.1:7401]
-    #[arg(long, value_name = "ADDR", value_parser = ports::address)]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     admin: Option<SocketAddr>,
     /// How the workers talk to sockets [default: uring]
     #[arg(long, value_enum)]
@@ -143,13 +140,13 @@ async fn run(config: &Config, log: &Log) -> anyhow::Result<()> {
     let engine = usable_engine(config.data.engine);
     let listeners = listen(config, plan.workers.len())?;
     let data = listeners.first().context("no worker")?.local_addr();
-    let admin_listener = ports::admin(*config.admin.listen.get_ref()).await?.into_std()?;
+    let admin_listener = bind_admin(*config.admin.listen.get_ref()).await?.into_std()?;
 
     // From here on there may be somebody who has to be told.
     let drain_delay = Duration::from_millis(config.data.drain_delay_ms.get_ref().0);
     let mut signals = Signals::watch(log.clone(), drain_delay).context("the signals' thread")?;
-    let mut writer = Writer::create(&ring_config(config), &feed.calendar.epoch(sequencer::unix_ns(), 0, ""))
-        .context("cannot make the ring")?;
+    let mut writer =
+        Writer::create(&ring_config(config), &feed.calendar.epoch(unix_ns(), 0, "")).context("cannot make the ring")?;
     let mut kernel = Kernel::start(&config.ebpf, data, &listeners)?;
     let unready = Arc::new(AtomicBool::new(true));
     let workers = Workers::start(config, &plan, engine, listeners, &mut writer, &unready, feed.feed.name())?;
@@ -330,9 +327,19 @@ impl Control<'_> {
     }
 }
 
+/// What `--listen` and `--admin` are.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("invalid socket address; write {}", config::ADDRESS_HINT))
+}
+
+async fn bind_admin(address: SocketAddr) -> anyhow::Result<tokio::net::TcpListener> {
+    let bound = tokio::net::TcpListener::bind(address).await;
+    Ok(bound.map_err(|error| ports::refused(address, &error, "--admin"))?)
+}
+
 fn listen(config: &Config, count: usize) -> anyhow::Result<Vec<Listener>> {
     let mut address = config.data.listen;
-    ports::require_free(address)?;
+    ports::require_free(address, "--listen")?;
     let options = ListenOptions {
         backlog: u32::try_from(*config.data.backlog.get_ref()).unwrap_or(u32::MAX),
         notsent_lowat_bytes: Some(u32::try_from(config.data.notsent_lowat.0).unwrap_or(u32::MAX)),
@@ -463,3 +470,14 @@ const HISTORY_STEP: Duration = Duration::from_secs(1);
 const HISTORY_LEN_MAX: usize = 10;
 /// Notices of the feed that wait for the control thread. More are counted as lost.
 const NOTICES_MAX: usize = 65_536;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_address_is_told_with_the_right_form() {
+        let wrong = address("::1:7400").unwrap_err();
+        assert!(wrong.contains("[::1]:7400 for IPv6"), "{wrong}");
+    }
+}

@@ -14,10 +14,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use fanblade_feed::itch::Message;
-use fanblade_feed::{Condition, Event, Feed, Poll, Trouble, Unpublished};
+use fanblade_feed::{Condition, Event, Feed, Poll, Trouble, Unpublished, injected, unix_ns};
 use fanblade_market::{Market, Publisher, Update};
 use fanblade_ring::{RingError, SubjectId, Writer};
 use fanblade_worker::WorkerStats;
@@ -25,7 +25,6 @@ use tokio::sync::mpsc;
 
 use crate::blade::{FeedState, SequencerReport, SequencerShared};
 use crate::calendar::Calendar;
-use crate::injected;
 use complaints::{Complaints, GAP, MALFORMED, MESSAGE, REFUSED};
 
 /// How the sequencer runs.
@@ -474,11 +473,6 @@ fn begins_the_day(bytes: &[u8]) -> bool {
 /// How long to sleep until `due_ns`; never so long that a stop, or a clock that was set back, would go unnoticed.
 fn until(due_ns: u64) -> Duration {
     Duration::from_nanos(due_ns.saturating_sub(unix_ns()).min(SLEEP_NS_MAX))
-}
-
-/// Unix time. Frames and latencies are stamped with it, as the workers and the exchange do.
-pub(crate) fn unix_ns() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// ITCH 5.0, section 4.1: "always the first message sent in any trading day".

@@ -74,7 +74,7 @@ fn pattern(text: &str) -> Result<String, String> {
 
 /// Nanoseconds since a frame was published. The clock may have been set back since.
 fn age_ns(published_ns: u64) -> u64 {
-    crate::sequencer::unix_ns().saturating_sub(published_ns)
+    fanblade_feed::unix_ns().saturating_sub(published_ns)
 }
 
 /// Exit code where the blade has ended meanwhile: scripts may want to tell it from a mistake.

@@ -9,29 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use fanblade_feed::Pulse;
 use fanblade_worker::WorkerStats;
 use serde::{Deserialize, Serialize};
 
 use crate::blade::Blade;
-
-/// Counts the turns of one thread, which alone writes it.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Pulse(Arc<AtomicU64>);
-
-impl Pulse {
-    /// A load and a store, not a locked instruction.
-    pub(crate) fn beat(&self) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(1), Relaxed);
-    }
-
-    /// For a thread that runs tasks: this one beats as long as the thread gets round to it.
-    pub(crate) async fn keep_beating(self) {
-        loop {
-            self.beat();
-            tokio::time::sleep(LOOK_INTERVAL).await;
-        }
-    }
-}
 
 /// Where a thread's turns are counted.
 #[derive(Debug)]
@@ -85,7 +67,7 @@ impl Vital {
 
     fn turns(&self) -> u64 {
         match &self.turns {
-            Turns::Pulse(pulse) => pulse.0.load(Relaxed),
+            Turns::Pulse(pulse) => pulse.turns(),
             Turns::Worker(stats) => stats.turns.value(),
         }
     }
@@ -140,7 +122,7 @@ impl Watch {
     }
 }
 
-/// Between two looks. Also the longest that a healthy thread of tasks rests.
+/// Between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// What one look counts at most.
 const LOOK_MAX: Duration = Duration::from_millis(500);

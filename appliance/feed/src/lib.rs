@@ -10,18 +10,23 @@
 //! - [`pcap`]: packet captures, and the feed over their MoldUDP64 packets
 //! - [`simulator`]: a market that does not exist, and the feed over it
 //! - [`itch`]: the layouts of the messages themselves
+//! - [`recording`]: opening recorded days, and naming what is none
 //! - [`pace`]: when a recorded message is due
 //! - [`publisher`]: the frames by which programs publish to a blade
 //! - [`queue`]: what tasks with sockets of their own pass on, and the feed of it
 
+mod clock;
 mod condition;
 mod counters;
 mod event;
 mod gzip;
+mod pulse;
 mod trouble;
 
 pub mod binaryfile;
 pub mod glimpse;
+#[doc(hidden)]
+pub mod injected;
 pub mod itch;
 pub mod limits;
 pub mod moldudp64;
@@ -29,15 +34,18 @@ pub mod pace;
 pub mod pcap;
 pub mod publisher;
 pub mod queue;
+pub mod recording;
 pub mod simulator;
 pub mod soupbintcp;
 
 pub use binaryfile::FileFeed;
+pub use clock::unix_ns;
 pub use condition::{Condition, Line, Stale};
 pub use counters::FeedCounters;
 pub use event::{Answer, Data, Event, Malformed, Session, Unpublished};
 pub use moldudp64::Moldudp64Feed;
 pub use pcap::CaptureFeed;
+pub use pulse::Pulse;
 pub use queue::QueueFeed;
 pub use simulator::SimulatedFeed;
 pub use soupbintcp::SoupbintcpFeed;

@@ -5,6 +5,8 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use fanblade_net::names::nearest;
+
 /// One mistake, with its place. Displays in several lines:
 ///
 /// ```text
@@ -97,18 +99,6 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// The name among `known` that `wrong` most probably stands for.
-pub(crate) fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let wrong = wrong.to_ascii_lowercase();
-    let far = (wrong.len() / 3).max(1) + 1;
-    known
-        .into_iter()
-        .map(|name| (distance(&wrong, &name.to_ascii_lowercase()), name))
-        .filter(|(distance, name)| *distance <= far || name.contains(wrong.as_str()))
-        .min()
-        .map(|(_, name)| name)
-}
-
 fn place(source: &str, span: &Range<usize>) -> Place {
     // A parser may point at the very end, which has no character of its own.
     let start = floor(source, span.start);
@@ -156,37 +146,9 @@ fn suggestion(message: &str) -> Option<String> {
     }
 }
 
-/// Edits (insert, delete, replace, swap neighbours) between two short words.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut best = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(best);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_typo_finds_its_word() {
-        let known = ["listen", "workers", "engine", "allowed_origins"];
-        assert_eq!(nearest("lisen", known), Some("listen"));
-        assert_eq!(nearest("wrokers", known), Some("workers"));
-        assert_eq!(nearest("origins", known), Some("allowed_origins"));
-        assert_eq!(nearest("temperature", known), None);
-    }
 
     #[test]
     fn a_place_survives_odd_spans() {

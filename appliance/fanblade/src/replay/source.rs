@@ -8,12 +8,11 @@ use fanblade_feed::binaryfile::{Item, Reader};
 use fanblade_feed::moldudp64::Packet;
 use fanblade_feed::pace::Pace;
 use fanblade_feed::simulator::{Simulator, SimulatorConfig};
-use fanblade_feed::{CaptureFeed, Event, Feed as _, FileFeed, Poll, Session, itch};
+use fanblade_feed::{CaptureFeed, Event, Feed as _, Poll, Session, itch, recording};
 use zerocopy::FromBytes as _;
 
 use super::store::{self, Store};
 use crate::out;
-use crate::run::feed::{capture, explain};
 
 /// A source of messages, and one look ahead.
 #[derive(Debug)]
@@ -37,16 +36,16 @@ impl Source {
     /// A file, the store for its messages, and their session: a packet capture's own, or the first word of the file's
     /// name, as a blade calls it that plays the file.
     pub(super) fn file(path: &Path, messages_max: u64) -> anyhow::Result<(Self, Store, Session)> {
-        if let Some(feed) = capture::open(path, Pace::Unpaced)? {
+        if let Some(feed) = recording::capture(path, Pace::Unpaced)? {
             let flow = feed.flow();
             if !flow.alternatives.is_empty() {
-                out::tell(format_args!("fanblade: {}", capture::choice(&feed)));
+                out::tell(format_args!("fanblade: {}", recording::choice(&feed)));
             }
             let session = flow.session;
             return Ok((Self::new(Origin::Capture(Box::new(feed)), messages_max), spilling()?, session));
         }
         // Says what is wrong with it.
-        FileFeed::open(path, Pace::Unpaced).map_err(|error| explain(path, error))?;
+        recording::file(path, Pace::Unpaced)?;
         let open = || File::open(path).with_context(|| format!("cannot open {}", path.display()));
         let reader = Reader::new(open()?).with_context(|| format!("cannot read {}", path.display()))?;
         let store = if reader.is_gzipped() { spilling()? } else { Store::over(open()?) };

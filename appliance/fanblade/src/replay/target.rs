@@ -5,10 +5,9 @@ use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::str::FromStr;
 
 use anyhow::{Context as _, bail};
+use fanblade_net::interfaces;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{setsockopt, sockopt};
-
-use crate::run::interfaces;
 
 /// A multicast group and the interface by which it is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,23 +1,20 @@
 //! Opening the feed that the configuration asks for.
 
-pub(crate) mod capture;
+mod capture;
 mod moldudp64;
 mod publisher;
-mod recognise;
 mod soupbintcp;
 mod websocket;
 
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use fanblade_feed::binaryfile::FileError;
 use fanblade_feed::simulator::SimulatorConfig;
-use fanblade_feed::{Feed, FileFeed, SimulatedFeed, pace};
+use fanblade_feed::{Feed, Pulse, SimulatedFeed, pace, recording};
 use jiff::civil::Date;
 
 use crate::calendar::{Calendar, Day};
 use crate::config::{Config, FeedConfig, FeedSource, Pace};
-use crate::vitals::Pulse;
 
 /// A feed that is ready to be polled, and the days that its timestamps count from.
 pub(super) struct OpenFeed {
@@ -78,7 +75,7 @@ fn file(config: &FeedConfig, path: &Path, configured: Option<Day>) -> anyhow::Re
     if let Some(capture) = capture::feed(path, pace, configured)? {
         return Ok(capture);
     }
-    let feed = FileFeed::open(path, pace).map_err(|error| explain(path, error))?;
+    let feed = recording::file(path, pace)?;
     let named = feed.day().and_then(|day| {
         let year = i16::try_from(day.year).ok()?;
         Date::new(year, day.month.try_into().ok()?, day.day.try_into().ok()?).ok()
@@ -97,19 +94,4 @@ fn file(config: &FeedConfig, path: &Path, configured: Option<Day>) -> anyhow::Re
     };
     let description = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     Ok(OpenFeed::new(Box::new(feed), description, Calendar::Recorded(day)))
-}
-
-/// A wrong file is recognised, if it can be.
-pub(crate) fn explain(path: &Path, error: FileError) -> anyhow::Error {
-    let what = match &error {
-        FileError::Read { .. } if path.is_dir() => Some("it is a directory; name a file in it".to_owned()),
-        FileError::Framing { .. } | FileError::NotItch { .. } | FileError::Empty { .. } => {
-            recognise::by_content(path).map(|kind| format!("it is {kind}"))
-        }
-        _ => None,
-    };
-    match what {
-        Some(what) => anyhow::anyhow!("{error}; {what}"),
-        None => error.into(),
-    }
 }

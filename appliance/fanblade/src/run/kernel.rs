@@ -4,11 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fanblade_net::Listener;
+use fanblade_net::{Listener, interfaces};
 use fanblade_steer::{Steer, SteerOptions};
 use nix::net::if_::if_nametoindex;
 
-use super::interfaces;
 use crate::blade::{Blade, KernelView};
 use crate::config::EbpfConfig;
 

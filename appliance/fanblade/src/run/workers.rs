@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use fanblade_feed::injected;
 use fanblade_net::{Engine, EngineConfig, Listener};
 use fanblade_ring::{Reader, Sleeper, Waker, Writer};
 use fanblade_worker::{Command, WorkerConfig, WorkerEnd, WorkerHandle, WorkerStats};
@@ -17,7 +18,6 @@ use fanblade_worker::{Command, WorkerConfig, WorkerEnd, WorkerHandle, WorkerStat
 use super::kernel::Kernel;
 use super::threads::Plan;
 use crate::config::{Config, EngineKind};
-use crate::injected;
 
 /// All of them, and what it takes to make one.
 pub(super) struct Workers {

@@ -2,14 +2,14 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use fanblade_feed::{Data, Unpublished};
+use fanblade_feed::{Data, Unpublished, unix_ns};
 use fanblade_market::encode;
 use fanblade_market::encode::binary::{Head, VERSION};
 use fanblade_ring::Payloads;
 use zerocopy::IntoBytes as _;
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 
-use super::{Desk, unix_ns};
+use super::Desk;
 
 /// A subject's new value.
 pub(super) struct Update<'a> {

@@ -168,7 +168,7 @@ fn data(plan: &Plan, text: &str, checker: &mut Checker, seen: &mut Seen) {
             let is_snapshot = checker.subjects() > known;
             if let (false, Ok(then)) = (is_snapshot, frame.t.parse::<u64>()) {
                 // A recorded feed's time is of another day, and says nothing about today's way.
-                if let Some(age) = crate::sequencer::unix_ns().checked_sub(then).filter(|age| *age < AGE_NS_MAX) {
+                if let Some(age) = fanblade_feed::unix_ns().checked_sub(then).filter(|age| *age < AGE_NS_MAX) {
                     // The histogram grows as it must; only ages beyond an hour could fail.
                     let _ = seen.ages.record(age);
                 }

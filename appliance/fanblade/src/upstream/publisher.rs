@@ -28,10 +28,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use fanblade_feed::queue::{QueueConfig, queue};
-use fanblade_feed::{Condition, Feed, Stale};
+use fanblade_feed::{Condition, Feed, Pulse, Stale};
 
 use crate::config::{PublisherConfig, RingConfig};
-use crate::vitals::Pulse;
 use feed::PublisherFeed;
 use listener::Listener;
 use server::{Settings, Shared};

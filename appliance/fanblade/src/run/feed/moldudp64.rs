@@ -9,13 +9,13 @@ use fanblade_feed::glimpse::SnapshotConfig;
 use fanblade_feed::moldudp64::{Moldudp64Config, ReceiverConfig, SnapshotServer, SnapshotUse, Start};
 use fanblade_feed::soupbintcp::{HEARTBEAT_INTERVAL_MS, LoginRequest, SILENCE_MS_MAX, Timing, padded};
 use fanblade_net::datagram::Membership;
+use fanblade_net::interfaces;
 use serde_spanned::Spanned;
 
 use super::OpenFeed;
 use super::soupbintcp::{host, password};
 use crate::calendar::{Calendar, Day};
 use crate::config::{self, FeedConfig, Join, LineAddress, Millis};
-use crate::run::interfaces;
 
 /// `lines`: from the short form, in place of the configured ones.
 pub(super) fn open(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fanblade_feed::publisher::{FrameTooLong, Frames, Record, Request, Value, split};
+use fanblade_feed::unix_ns;
 use fanblade_wire::close;
 use futures_util::StreamExt as _;
 use futures_util::stream::SplitStream;
@@ -25,7 +26,6 @@ use super::listener::{Accepted, Stream};
 use super::open_ended::OpenEnded;
 use super::replies::{Out, Replies, ReplyError};
 use super::server::{Shared, until_stop};
-use crate::sequencer::unix_ns;
 
 type Messages = SplitStream<WebSocketStream<Stream>>;
 

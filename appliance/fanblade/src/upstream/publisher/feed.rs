@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use fanblade_feed::{Condition, Event, Feed, FeedCounters, FeedError, Line, Poll, QueueFeed};
+use fanblade_feed::{Condition, Event, Feed, FeedCounters, FeedError, Line, Poll, Pulse, QueueFeed};
 use tokio::sync::watch;
 
 use super::limits::END_MS_MAX;
 use super::listener::Listener;
 use super::server::{self, Shared};
 use super::state::StateFile;
-use crate::vitals::Pulse;
 
 /// What publishers publish. Its end is the end of the thread, which then writes down where the numbering stopped.
 pub(super) struct PublisherFeed {
@@ -40,7 +39,7 @@ impl PublisherFeed {
         let (stop, stopped) = watch::channel(false);
         let thread = std::thread::Builder::new().name("publishers".to_owned()).spawn({
             let shared = Arc::clone(&shared);
-            runtime.spawn(pulse.keep_beating());
+            runtime.spawn(keep_beating(pulse));
             move || {
                 runtime.block_on(server::serve(accepting, shared, Arc::new(state), seq_end, stopped));
                 // A write of the state may be stuck for ever.
@@ -48,6 +47,14 @@ impl PublisherFeed {
             }
         })?;
         Ok(Self { queue: Some(queue), stop: Some(stop), thread: Some(thread), shared })
+    }
+}
+
+/// The thread gets round to its tasks as long as this one beats.
+async fn keep_beating(pulse: Pulse) {
+    loop {
+        pulse.beat();
+        tokio::time::sleep(BEAT_INTERVAL).await;
     }
 }
 
@@ -111,4 +118,6 @@ impl Drop for PublisherFeed {
     }
 }
 
+/// A pulse that is older than some of these belongs to a thread that stands still.
+const BEAT_INTERVAL: Duration = Duration::from_millis(100);
 const END_STEP: Duration = Duration::from_millis(2);

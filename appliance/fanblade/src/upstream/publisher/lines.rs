@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-use fanblade_feed::Line;
+use fanblade_feed::{Line, unix_ns};
 
 use crate::blade::lock;
-use crate::sequencer::unix_ns;
 
 /// Publishers by the names that they give themselves; those without one are counted by their transport.
 #[derive(Debug, Default)]

@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use fanblade_net::ports;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{KeepAlive, TcpKeepCount, TcpKeepIdle, TcpKeepInterval};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -53,7 +54,7 @@ pub(super) struct Accepted {
 impl Listener {
     pub(super) fn tcp(address: SocketAddr) -> anyhow::Result<Listener> {
         let listener = std::net::TcpListener::bind(address)
-            .map_err(|error| crate::run::refused_port(address, &error, "`listen` in [feed.publisher]:"))?;
+            .map_err(|error| ports::refused(address, &error, "`listen` in [feed.publisher]:"))?;
         listener.set_nonblocking(true)?;
         Ok(Listener::Tcp(listener))
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fanblade_feed::queue::{Record, Sender};
-use fanblade_feed::{Condition, Stale};
+use fanblade_feed::{Condition, Stale, injected};
 use futures_util::future::OptionFuture;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -19,7 +19,6 @@ use super::listener::Accepting;
 use super::numbering;
 use super::state::StateFile;
 use crate::blade::lock;
-use crate::injected;
 
 /// What publishers have to keep to.
 #[derive(Debug)]

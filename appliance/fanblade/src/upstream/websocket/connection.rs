@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fanblade_feed::queue::{Record, Refused, Sender};
-use fanblade_feed::{Condition, Stale};
+use fanblade_feed::{Condition, Stale, unix_ns};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::config::{SendConfig, WebsocketConfig};
-use crate::sequencer::unix_ns;
 
 use super::backoff::Backoff;
 use super::batch::{Batch, Step};

@@ -5,11 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use fanblade_feed::{Condition, Event, Feed, FeedCounters, FeedError, Line, Poll, QueueFeed};
+use fanblade_feed::{Condition, Event, Feed, FeedCounters, FeedError, Line, Poll, QueueFeed, unix_ns};
 use futures_util::FutureExt as _;
 use tokio::task::JoinHandle;
-
-use crate::sequencer::unix_ns;
 
 use super::mapper::Totals;
 

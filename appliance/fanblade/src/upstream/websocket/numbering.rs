@@ -5,11 +5,10 @@
 //! on with. Only where the venue's numbers outlive connections and have no holes (`epoch`) do they go on, since then
 //! they show what is missing.
 
-use fanblade_feed::Session;
 use fanblade_feed::queue::{Record, Refused, Sender};
+use fanblade_feed::{Session, unix_ns};
 
 use crate::config::WebsocketConfig;
-use crate::sequencer::unix_ns;
 
 /// The numbering of the feed.
 #[derive(Debug)]

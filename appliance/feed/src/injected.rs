@@ -6,18 +6,23 @@
 use std::{path::PathBuf, sync::LazyLock};
 
 /// Panics if that was asked of `name`.
-pub(crate) fn panic_if_asked(name: &str) {
+///
+/// # Panics
+/// If it was asked.
+pub fn panic_if_asked(name: &str) {
     assert!(!is_asked(name), "injected into {name}");
 }
 
 /// Was it asked of `name`? Once.
 #[cfg(debug_assertions)]
-pub(crate) fn is_asked(name: &str) -> bool {
+#[must_use]
+pub fn is_asked(name: &str) -> bool {
     DIRECTORY.as_ref().is_some_and(|directory| std::fs::remove_file(directory.join(name)).is_ok())
 }
 
 #[cfg(not(debug_assertions))]
-pub(crate) const fn is_asked(_name: &str) -> bool {
+#[must_use]
+pub const fn is_asked(_name: &str) -> bool {
     false
 }
 

@@ -1,29 +1,54 @@
 //! The machine's network interfaces and their addresses.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::bail;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrStorage;
 
-use crate::config::nearest;
+use crate::names;
+
+/// Why an interface cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InterfaceError {
+    /// There is none of that name.
+    #[error("there is no interface `{name}`; there are {}{}", known.join(", "), meant(name, known))]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// The kernel does not say which there are.
+    #[error(transparent)]
+    Kernel(#[from] io::Error),
+}
 
 /// An interface that does not exist is a mistake in the configuration, and told with those that do.
-pub(crate) fn require(name: &str) -> anyhow::Result<()> {
-    let mut known: Vec<String> = getifaddrs()?.map(|interface| interface.interface_name).collect();
+///
+/// # Errors
+/// There is none of that name.
+pub fn require(name: &str) -> Result<(), InterfaceError> {
+    let mut known: Vec<String> =
+        getifaddrs().map_err(io::Error::from)?.map(|interface| interface.interface_name).collect();
     known.sort();
     known.dedup();
     if known.iter().any(|interface| interface == name) {
         return Ok(());
     }
-    let hint =
-        nearest(name, known.iter().map(String::as_str)).map_or(String::new(), |name| format!("; did you mean {name}?"));
-    bail!("there is no interface `{name}`; there are {}{hint}", known.join(", "))
+    Err(InterfaceError::Unknown { name: name.to_owned(), known })
+}
+
+/// `; did you mean lo?`
+fn meant(name: &str, known: &[String]) -> String {
+    names::nearest(name, known.iter().map(String::as_str))
+        .map_or(String::new(), |name| format!("; did you mean {name}?"))
 }
 
 /// The interfaces by which packets to `address` come: the one that owns it, or all that have an address if it is none
 /// in particular.
-pub(super) fn of(address: SocketAddr) -> Vec<String> {
+#[must_use]
+pub fn of(address: SocketAddr) -> Vec<String> {
     let Ok(interfaces) = getifaddrs() else { return Vec::new() };
     let wanted = address.ip().to_canonical();
     let mut names: Vec<String> = interfaces

@@ -4,52 +4,62 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 
-use anyhow::bail;
-use fanblade_net::{ListenOptions, NetError};
+use crate::{ListenOptions, NetError};
+
+/// Why nobody can listen at an address.
+#[derive(Debug, thiserror::Error)]
+pub enum PortError {
+    /// In words, with what to do.
+    #[error("{0}")]
+    Refused(String),
+    /// It is not the address's fault.
+    #[error(transparent)]
+    Net(#[from] NetError),
+}
 
 /// SO_REUSEPORT would let two blades of one user share a port, and each would get half of the subscribers. So ask
 /// without it first whether anybody is there.
-pub(super) fn require_free(address: SocketAddr) -> anyhow::Result<()> {
+///
+/// # Errors
+/// Somebody is, or nobody can listen there. `option` is what the words name to choose another address by.
+pub fn require_free(address: SocketAddr, option: &str) -> Result<(), PortError> {
     if address.port() == 0 {
         return Ok(());
     }
     let options = ListenOptions { reuseport: false, ..ListenOptions::default() };
-    match fanblade_net::listen(address, &options) {
+    match crate::listen(address, &options) {
         Ok(_) => Ok(()),
-        Err(NetError::Listen { source, .. }) => Err(refused(address, &source, "--listen")),
+        Err(NetError::Listen { source, .. }) => Err(refused(address, &source, option)),
         Err(error) => Err(error.into()),
     }
 }
 
-/// The admin port.
-pub(super) async fn admin(address: SocketAddr) -> anyhow::Result<tokio::net::TcpListener> {
-    tokio::net::TcpListener::bind(address).await.map_err(|error| refused(address, &error, "--admin"))
-}
-
-pub(crate) fn refused(address: SocketAddr, error: &io::Error, option: &str) -> anyhow::Error {
-    match error.kind() {
+/// Why nobody can listen at `address`, with what to do about it.
+#[must_use]
+pub fn refused(address: SocketAddr, error: &io::Error, option: &str) -> PortError {
+    PortError::Refused(match error.kind() {
         io::ErrorKind::AddrInUse => {
             let who = holder(address.port()).map_or(String::new(), |who| format!(" by {who}"));
             let host = host(address);
-            anyhow::anyhow!("port {} is taken{who}; choose another with {option} {host}:PORT", address.port())
+            format!("port {} is taken{who}; choose another with {option} {host}:PORT", address.port())
         }
         io::ErrorKind::AddrNotAvailable => {
-            anyhow::anyhow!("{} is not an address of this machine; see: ip addr", address.ip())
+            format!("{} is not an address of this machine; see: ip addr", address.ip())
         }
-        io::ErrorKind::PermissionDenied => anyhow::anyhow!(
+        io::ErrorKind::PermissionDenied => format!(
             "ports below 1024 need a privilege; choose another with {option}, or: setcap cap_net_bind_service+ep $(command -v fanblade)"
         ),
-        io::ErrorKind::InvalidInput if is_link_local_without_scope(address) => anyhow::anyhow!(
+        io::ErrorKind::InvalidInput if is_link_local_without_scope(address) => format!(
             "cannot listen on {address}: an address of one link needs its interface's number (ip link): [{}%2]:{}",
             address.ip(),
             address.port()
         ),
-        _ => anyhow::anyhow!("cannot listen on {address}: {error}"),
-    }
+        _ => format!("cannot listen on {address}: {error}"),
+    })
 }
 
 /// As it stands before `:PORT`.
-pub(super) fn host(address: SocketAddr) -> String {
+fn host(address: SocketAddr) -> String {
     match address {
         SocketAddr::V4(address) => address.ip().to_string(),
         SocketAddr::V6(address) if address.scope_id() != 0 => format!("'[{}%{}]'", address.ip(), address.scope_id()),
@@ -60,11 +70,6 @@ pub(super) fn host(address: SocketAddr) -> String {
 
 fn is_link_local_without_scope(address: SocketAddr) -> bool {
     matches!(address, SocketAddr::V6(address) if address.ip().is_unicast_link_local() && address.scope_id() == 0)
-}
-
-/// What `--listen` and `--admin` are.
-pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| format!("invalid socket address; write {}", crate::config::ADDRESS_HINT))
 }
 
 /// The process that listens on a port, as far as /proc tells us.
@@ -91,13 +96,15 @@ fn holder(port: u16) -> Option<String> {
 }
 
 /// Inodes of the sockets in state LISTEN (0A) on the port: columns of proc_net_tcp.
-fn listening(table: &str, port: u16) -> anyhow::Result<Vec<String>> {
+fn listening(table: &str, port: u16) -> io::Result<Vec<String>> {
     let text = fs::read_to_string(table)?;
     let wanted = format!(":{port:04X}");
     let mut inodes = Vec::new();
     for line in text.lines().skip(1) {
         let columns: Vec<&str> = line.split_whitespace().collect();
-        let [_, local, _, state, _, _, _, _, _, inode, ..] = columns[..] else { bail!("{table}: {line}") };
+        let [_, local, _, state, _, _, _, _, _, inode, ..] = columns[..] else {
+            return Err(io::Error::other(format!("{table}: {line}")));
+        };
         if state == "0A" && local.ends_with(&wanted) {
             inodes.push(inode.to_owned());
         }
@@ -109,41 +116,43 @@ fn listening(table: &str, port: u16) -> anyhow::Result<Vec<String>> {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn who_has_a_port_is_told() {
+    fn bind(address: SocketAddr) -> Result<std::net::TcpListener, PortError> {
+        std::net::TcpListener::bind(address).map_err(|error| refused(address, &error, "--admin"))
+    }
+
+    #[test]
+    fn who_has_a_port_is_told() {
         let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = other.local_addr().unwrap();
-        for error in [require_free(address).unwrap_err(), admin(address).await.unwrap_err()] {
+        for error in [require_free(address, "--listen").unwrap_err(), bind(address).unwrap_err()] {
             let (text, pid) = (error.to_string(), std::process::id());
             assert!(text.contains("is taken by") && text.contains(&format!("(process {pid})")), "{text}");
         }
         drop(other);
-        require_free(address).unwrap();
+        require_free(address, "--listen").unwrap();
     }
 
     #[test]
     fn a_group_that_shares_its_port_is_noticed() {
-        let other = fanblade_net::listen("127.0.0.1:0".parse().unwrap(), &ListenOptions::default()).unwrap();
-        assert!(require_free(other.local_addr()).unwrap_err().to_string().contains("is taken"));
+        let other = crate::listen("127.0.0.1:0".parse().unwrap(), &ListenOptions::default()).unwrap();
+        assert!(require_free(other.local_addr(), "--listen").unwrap_err().to_string().contains("is taken"));
     }
 
-    #[tokio::test]
-    async fn advice_for_ipv6_can_be_copied() {
+    #[test]
+    fn advice_for_ipv6_can_be_copied() {
         let Ok(other) = std::net::TcpListener::bind("[::1]:0") else {
             println!("skipped: no IPv6 on this machine");
             return;
         };
-        let taken = admin(other.local_addr().unwrap()).await.unwrap_err().to_string();
+        let taken = bind(other.local_addr().unwrap()).unwrap_err().to_string();
         assert!(taken.contains("choose another with --admin '[::1]':PORT"), "{taken}");
-        let link = require_free("[fe80::1]:7400".parse().unwrap()).unwrap_err().to_string();
+        let link = require_free("[fe80::1]:7400".parse().unwrap(), "--listen").unwrap_err().to_string();
         assert!(link.contains("[fe80::1]:7400") && link.contains("[fe80::1%2]:7400"), "{link}");
-        let wrong = super::address("::1:7400").unwrap_err();
-        assert!(wrong.contains("[::1]:7400 for IPv6"), "{wrong}");
     }
 
     #[test]
     fn addresses_of_others_are_told_apart() {
-        let error = require_free("192.0.2.1:7400".parse().unwrap()).unwrap_err().to_string();
+        let error = require_free("192.0.2.1:7400".parse().unwrap(), "--listen").unwrap_err().to_string();
         assert!(error.contains("not an address of this machine"), "{error}");
     }
 }
