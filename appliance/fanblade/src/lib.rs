@@ -7,6 +7,7 @@ mod admin;
 mod blade;
 mod calendar;
 mod check;
+mod commands;
 mod config;
 mod dial;
 mod doctor;
@@ -19,7 +20,6 @@ mod issuers;
 mod metrics;
 mod out;
 mod publish;
-mod replay;
 mod run;
 mod sequencer;
 mod subscribe;
@@ -33,6 +33,8 @@ mod vitals;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use commands::replay;
 
 /// One feed in, millions of WebSocket subscribers out.
 #[derive(Debug, Parser)]

@@ -6,7 +6,7 @@ use super::Finding;
 use super::tree::Tree;
 
 /// Which of our crates a crate may depend on (ARCHITECTURE: Layout). A new crate is entered here on purpose.
-const DIRECTION: [(&str, &[&str]); 13] = [
+const DIRECTION: [(&str, &[&str]); 14] = [
     ("fanblade-abi", &[]),
     ("fanblade-wire", &[]),
     ("fanblade-feed", &["fanblade-net"]),
@@ -16,11 +16,13 @@ const DIRECTION: [(&str, &[&str]); 13] = [
     ("fanblade-worker", &["fanblade-ring", "fanblade-net", "fanblade-wire"]),
     ("fanblade-steer", &["fanblade-abi"]),
     ("fanblade-ebpf", &["fanblade-abi"]),
+    ("fanblade-exchange", &["fanblade-feed", "fanblade-net"]),
     (
         "fanblade",
         &[
             "fanblade-abi",
             "fanblade-wire",
+            "fanblade-exchange",
             "fanblade-feed",
             "fanblade-market",
             "fanblade-ring",

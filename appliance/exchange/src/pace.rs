@@ -3,8 +3,9 @@
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use fanblade_feed::pace;
+
 use super::limits::{PACKET_SPAN_NS, RATE_LAG_MAX};
-use crate::config;
 
 /// How fast messages are published.
 #[derive(Debug, Clone, Copy)]
@@ -17,7 +18,7 @@ pub(super) enum Pace {
 
 /// Messages a second; none: as fast as the machine can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Rate(pub(super) Option<u32>);
+pub struct Rate(pub(super) Option<u32>);
 
 /// Turns packets into times.
 #[derive(Debug)]
@@ -69,11 +70,11 @@ impl Pacer {
 }
 
 impl Pace {
-    /// From `--speed` and `--rate`.
-    pub(super) fn new(speed: config::Pace, rate: Rate) -> Self {
+    /// `rate` is for messages that have no times to keep.
+    pub(super) fn new(speed: pace::Pace, rate: Rate) -> Self {
         match speed {
-            config::Pace::Factor(factor) => Pace::Factor(factor),
-            config::Pace::Max => Pace::Rate(rate),
+            pace::Pace::Factor(factor) => Pace::Factor(factor),
+            pace::Pace::Unpaced => Pace::Rate(rate),
         }
     }
 }

@@ -7,12 +7,11 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
-use std::sync::Mutex;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::limits::{INDEX_STEP, STORE_LEN_MAX, STORE_TAIL_LEN};
-use crate::blade::lock;
 
 /// The messages published so far, numbered from 1.
 #[derive(Debug)]
@@ -72,7 +71,7 @@ impl Store {
 
     /// Publishes what a packet holds behind its header.
     pub(super) fn append(&self, framed: &[u8]) -> io::Result<()> {
-        let next = lock(&self.inner).append(framed)?;
+        let next = self.inner.lock().append(framed)?;
         self.progress.send_modify(|progress| progress.next = next);
         Ok(())
     }
@@ -84,7 +83,7 @@ impl Store {
 
     /// Adds the messages from `from` on to `out`, with their lengths, as many as are published and fit `len_max` bytes.
     pub(super) fn read(&self, from: u64, len_max: usize, out: &mut Vec<u8>) -> io::Result<()> {
-        lock(&self.inner).read(from, len_max, out)
+        self.inner.lock().read(from, len_max, out)
     }
 }
 
@@ -205,7 +204,7 @@ mod tests {
             assert_eq!(store.next(), count.min(begin + 7));
         }
         assert!(
-            lock(&store.inner).written > 0 && !lock(&store.inner).tail.is_empty(),
+            store.inner.lock().written > 0 && !store.inner.lock().tail.is_empty(),
             "some of it in the file, some not"
         );
         check(&store, count - 1);
@@ -218,6 +217,6 @@ mod tests {
         let store = Store::over(file);
         store.append(&framed(1..3_000)).unwrap();
         check(&store, 2_999);
-        assert_eq!(lock(&store.inner).tail.capacity(), 0);
+        assert_eq!(store.inner.lock().tail.capacity(), 0);
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::faults::{Fate, Faults};
 use super::limits::SEND_ERRORS_SHOWN_MAX;
 use super::target::Target;
-use crate::out;
+use crate::Tell;
 
 /// A multicast group, and what goes wrong on the way to it.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub(super) struct Line {
     faults: Faults,
     held: VecDeque<Held>,
     counters: LineCounters,
+    tell: Tell,
 }
 
 /// A packet that comes late.
@@ -42,9 +43,9 @@ pub(super) struct LineCounters {
 }
 
 impl Line {
-    pub(super) fn new(target: Target, ttl: u32, faults: Faults) -> anyhow::Result<Self> {
+    pub(super) fn new(target: Target, ttl: u32, faults: Faults, tell: Tell) -> anyhow::Result<Self> {
         let socket = target.connect(ttl)?;
-        Ok(Self { target, socket, faults, held: VecDeque::new(), counters: LineCounters::default() })
+        Ok(Self { target, socket, faults, held: VecDeque::new(), counters: LineCounters::default(), tell })
     }
 
     pub(super) fn counters(&self) -> LineCounters {
@@ -96,7 +97,7 @@ impl Line {
         if let Err(error) = self.socket.send(packet) {
             self.counters.send_errors += 1;
             if self.counters.send_errors <= SEND_ERRORS_SHOWN_MAX {
-                out::tell(format_args!("fanblade: cannot send to {}: {error}", self.target));
+                (self.tell)(format_args!("cannot send to {}: {error}", self.target));
             }
         }
     }
@@ -105,7 +106,7 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replay::faults::Odds;
+    use crate::faults::Odds;
 
     /// A line to a socket of this test: what arrives for packets that say their numbers, and what was counted.
     fn arrivals(odds: Odds, seed: u64, count: u32) -> (Vec<u32>, LineCounters) {
@@ -115,7 +116,8 @@ mod tests {
         socket.connect(receiver.local_addr().unwrap()).unwrap();
         let faults = Faults::new(odds, seed, 0);
         let target = "239.192.1.1:1".parse().unwrap();
-        let mut line = Line { target, socket, faults, held: VecDeque::new(), counters: LineCounters::default() };
+        let (held, counters) = (VecDeque::new(), LineCounters::default());
+        let mut line = Line { target, socket, faults, held, counters, tell: |_| {} };
         let mut arrived = Vec::new();
         let mut buffer = [0; 64];
         for n in 0..=count {

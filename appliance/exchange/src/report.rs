@@ -1,4 +1,4 @@
-//! What a replay says at its end.
+//! What an exchange says at its end.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use super::soup::SoupCounts;
 
 /// What was published and served.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub struct Report {
     pub(super) session: String,
     pub(super) messages: u64,
     pub(super) seconds: f64,

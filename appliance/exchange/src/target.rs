@@ -11,7 +11,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 /// A multicast group and the interface by which it is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Target {
+pub struct Target {
     group: SocketAddrV4,
     /// None: as the routing table says.
     interface: Option<String>,

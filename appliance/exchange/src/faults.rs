@@ -9,7 +9,7 @@ use super::limits::REORDER_DISTANCE_MAX;
 
 /// A probability, given in percent.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Percent(f64);
+pub struct Percent(f64);
 
 /// How often what happens to the packets of one line.
 #[derive(Debug, Clone, Copy, Default)]

@@ -1,45 +1,19 @@
-//! `fanblade replay`: an exchange to test with. It publishes a file or a simulated market as MoldUDP64 on one or two
-//! multicast groups, loses, swaps and doubles packets as it is told, and serves what receivers need to recover.
-
-mod faults;
-mod limits;
-mod line;
-mod pace;
-mod publisher;
-mod report;
-mod requests;
-mod servers;
-mod soup;
-mod source;
-mod state;
-mod store;
-mod target;
+//! `fanblade replay`: an exchange to test with ([`fanblade_exchange`]), from the command line.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use fanblade_feed::Session;
+use fanblade_exchange::{Exchange, Login, Origin, Percent, Rate, Report, Settings, Target};
 use fanblade_feed::limits::PACKET_LEN_MAX;
 use fanblade_feed::simulator::SimulatorConfig;
 use fanblade_feed::soupbintcp::padded;
+use fanblade_feed::{Session, pace};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::{self, Millis};
+use crate::config::{Millis, Pace};
 use crate::out;
-use faults::{Faults, Odds, Percent};
-use line::Line;
-use pace::{Pace, Rate};
-use publisher::{Orders, Plan, Publisher};
-use report::Report;
-use servers::Servers;
-use source::Source;
-use store::Store;
-use target::Target;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -53,7 +27,7 @@ pub(crate) struct Args {
     to_b: Option<Target>,
     /// realtime, a factor such as 10, or max: in full packets, as fast as --rate permits
     #[arg(long, value_name = "SPEED", default_value = "realtime")]
-    speed: config::Pace,
+    speed: Pace,
     /// Messages a second at most with --speed max, or `none`
     #[arg(long, default_value = "500000")]
     rate: Rate,
@@ -154,101 +128,77 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn run(args: &Args) -> anyhow::Result<Report> {
-    let (source, store, session) = args.open()?;
-    let store = Arc::new(store);
-    let plan = Plan {
-        session,
-        pace: Pace::new(args.speed, args.rate),
-        packet_len_max: args.packet_len.into(),
-        heartbeat: Duration::from_millis(args.heartbeat),
-        linger: Duration::try_from_secs_f64(args.linger).context("--linger")?,
-    };
-    let lines = args.lines()?;
-    let servers = Servers::bind(args, session, &store).await?;
-    let ready = servers.in_words()?;
-    out::say(format_args!("ready session={} {}{ready}", in_words(session), args.targets()))?;
-
-    let started = Instant::now();
-    let orders = Arc::new(Orders::default());
-    orders.begin.store(args.wait_for.is_none(), Relaxed);
-    if args.wait_for == Some(WaitFor::Stdin) {
-        let orders = Arc::clone(&orders);
-        // Not joined: it may wait for a line for ever.
-        std::thread::spawn(move || {
-            let _ = std::io::stdin().read_line(&mut String::new());
-            orders.begin.store(true, Relaxed);
-        });
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let exchange = Exchange::open(&args.settings()?, |line| out::tell(format_args!("fanblade: {line}"))).await?;
+    out::say(format_args!("ready {}", exchange.ready()))?;
+    let orders = exchange.orders();
+    match args.wait_for {
+        None => orders.begin(),
+        Some(WaitFor::Stdin) => {
+            let orders = exchange.orders();
+            // Not joined: it may wait for a line for ever.
+            std::thread::spawn(move || {
+                let _ = std::io::stdin().read_line(&mut String::new());
+                orders.begin();
+            });
+        }
     }
-    let publisher = Publisher { plan, source, lines, store: Arc::clone(&store), orders: Arc::clone(&orders) };
-    let (published, served) = servers.serve_until(until_published(publisher, &orders), &store, &orders).await;
-    let lines = published?;
-    let mut counters = lines.iter().map(Line::counters);
-    Ok(Report {
-        session: in_words(session),
-        messages: store.next() - 1,
-        seconds: started.elapsed().as_secs_f64(),
-        line_a: counters.next().unwrap_or_default(),
-        line_b: counters.next(),
-        requests: served.requests,
-        soup: served.soup,
-        glimpse: served.glimpse,
-    })
+    let mut running = std::pin::pin!(exchange.run());
+    tokio::select! {
+        report = &mut running => return report,
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    orders.stop();
+    running.await
 }
 
 impl Args {
-    /// The messages, the store for them, and their session.
-    fn open(&self) -> anyhow::Result<(Source, Store, Session)> {
-        let messages_max = self.messages.unwrap_or(u64::MAX);
+    fn settings(&self) -> anyhow::Result<Settings> {
+        Ok(Settings {
+            origin: self.origin()?,
+            messages_max: self.messages.unwrap_or(u64::MAX),
+            session: self.session,
+            to: self.to.clone(),
+            to_b: self.to_b.clone(),
+            speed: match self.speed {
+                Pace::Factor(factor) => pace::Pace::Factor(factor),
+                Pace::Max => pace::Pace::Unpaced,
+            },
+            rate: self.rate,
+            drop_a: self.drop_a,
+            drop_b: self.drop_b,
+            reorder: self.reorder,
+            duplicate: self.duplicate,
+            seed: self.seed,
+            requests: self.requests,
+            drop_requests: self.drop_requests,
+            soup: self.soup,
+            glimpse: self.glimpse,
+            login: self.user.map(|user| Login { user, password: self.password }),
+            heartbeat: Duration::from_millis(self.heartbeat),
+            linger: Duration::try_from_secs_f64(self.linger).context("--linger")?,
+            packet_len_max: self.packet_len,
+            ttl: self.ttl,
+        })
+    }
+
+    fn origin(&self) -> anyhow::Result<Origin> {
         if self.source != "sim" {
-            let path = Path::new(&self.source);
-            let (source, store, session) = Source::file(path, messages_max)?;
-            return Ok((source, store, self.session.unwrap_or(session)));
+            return Ok(Origin::File(self.source.as_str().into()));
         }
         let Market { symbols, messages_per_s, duration, market_seed } = self.market;
-        if self.speed == config::Pace::Max && duration.is_none() && self.messages.is_none() {
+        if self.speed == Pace::Max && duration.is_none() && self.messages.is_none() {
             bail!("a simulated market at full speed would go on for hours; bound it: --duration 1h, or --messages N");
         }
-        let config = SimulatorConfig {
+        Ok(Origin::Simulator(SimulatorConfig {
             seed: market_seed,
             symbols,
             messages_per_s,
             duration_max: duration.map(|Millis(ms)| Duration::from_millis(ms)),
             ..SimulatorConfig::default()
-        };
-        let (source, store) = Source::simulator(&config, messages_max)?;
-        Ok((source, store, self.session.unwrap_or(config.session)))
+        }))
     }
-
-    fn lines(&self) -> anyhow::Result<Vec<Line>> {
-        let lines = [Some((&self.to, self.drop_a)), self.to_b.as_ref().map(|target| (target, self.drop_b))];
-        let lines = lines.into_iter().flatten().zip(0..);
-        lines
-            .map(|((target, drop), stream)| {
-                let odds = Odds { drop, reorder: self.reorder, duplicate: self.duplicate };
-                Line::new(target.clone(), self.ttl, Faults::new(odds, self.seed, stream))
-            })
-            .collect()
-    }
-
-    /// The lines, as the line says that tells that all is ready.
-    fn targets(&self) -> String {
-        let b = self.to_b.as_ref().map_or(String::new(), |target| format!(" b={target}"));
-        format!("a={}{b}", self.to)
-    }
-}
-
-/// Publishes on a thread of its own, until that is done or a signal says to stop.
-async fn until_published(publisher: Publisher, orders: &Orders) -> anyhow::Result<Vec<Line>> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let (done, mut published) = tokio::sync::oneshot::channel();
-    std::thread::Builder::new().name("publisher".to_owned()).spawn(move || done.send(publisher.run()))?;
-    tokio::select! {
-        result = &mut published => return result.context("the publisher broke")?,
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    orders.stop.store(true, Relaxed);
-    published.await.context("the publisher broke")?
 }
 
 /// A session's name, padded.
@@ -266,8 +216,4 @@ fn session(text: &str) -> Result<Session, String> {
 /// A name or a password, padded.
 fn field<const N: usize>(text: &str) -> Result<[u8; N], String> {
     padded(text).ok_or_else(|| format!("`{text}` does not fit; a login has {N} printable ASCII characters here"))
-}
-
-fn in_words(session: Session) -> String {
-    String::from_utf8_lossy(&session).trim_end().to_owned()
 }

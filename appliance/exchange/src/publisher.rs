@@ -27,7 +27,7 @@ pub(super) struct Plan {
 
 /// What others tell the publisher.
 #[derive(Debug, Default)]
-pub(super) struct Orders {
+pub struct Orders {
     /// Begin with the first message. Heartbeats go before.
     pub(super) begin: AtomicBool,
     /// End, wherever it is.

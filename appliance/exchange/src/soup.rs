@@ -2,8 +2,8 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -11,15 +11,16 @@ use fanblade_feed::Session;
 use fanblade_feed::soupbintcp::{
     HEARTBEAT_INTERVAL_MS, Inbound, LoginAccepted, LoginRequest, Packet, Rejection, SILENCE_MS_MAX,
 };
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::limits::{CLIENTS_MAX, LOGIN_TIME_MAX, STREAM_READ_LEN};
+use super::settings::Login;
 use super::state::State;
 use super::store::{self, Store};
-use crate::blade::lock;
 
 /// Serves clients that log in.
 #[derive(Debug)]
@@ -33,17 +34,10 @@ pub(super) struct SoupServer {
 pub(super) struct Gate {
     pub(super) session: Session,
     /// None: anybody may log in.
-    pub(super) credentials: Option<Credentials>,
+    pub(super) credentials: Option<Login>,
     pub(super) service: Service,
     pub(super) store: Arc<Store>,
     pub(super) counters: Counters,
-}
-
-/// What a login has to say.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Credentials {
-    pub(super) user: [u8; 6],
-    pub(super) password: [u8; 10],
 }
 
 /// What a client gets.
@@ -230,7 +224,7 @@ impl Client {
         self.say(Packet::LoginAccepted(LoginAccepted { session: gate.session, sequence: 1 })).await?;
         let (state, store) = (Arc::clone(state), Arc::clone(&gate.store));
         let made = tokio::task::spawn_blocking(move || {
-            let (mut state, mut out) = (lock(&state), Vec::new());
+            let (mut state, mut out) = (state.lock(), Vec::new());
             state.follow(&store)?;
             let count = state.snapshot(&mut out);
             io::Result::Ok((out, count))

@@ -12,7 +12,7 @@ use fanblade_feed::{CaptureFeed, Event, Feed as _, Poll, Session, itch, recordin
 use zerocopy::FromBytes as _;
 
 use super::store::{self, Store};
-use crate::out;
+use crate::Tell;
 
 /// A source of messages, and one look ahead.
 #[derive(Debug)]
@@ -23,6 +23,7 @@ pub(super) struct Source {
     consumed: usize,
     /// How many more are wanted.
     left: u64,
+    tell: Tell,
 }
 
 #[derive(Debug)]
@@ -35,31 +36,31 @@ enum Origin {
 impl Source {
     /// A file, the store for its messages, and their session: a packet capture's own, or the first word of the file's
     /// name, as a blade calls it that plays the file.
-    pub(super) fn file(path: &Path, messages_max: u64) -> anyhow::Result<(Self, Store, Session)> {
+    pub(super) fn file(path: &Path, messages_max: u64, tell: Tell) -> anyhow::Result<(Self, Store, Session)> {
         if let Some(feed) = recording::capture(path, Pace::Unpaced)? {
             let flow = feed.flow();
             if !flow.alternatives.is_empty() {
-                out::tell(format_args!("fanblade: {}", recording::choice(&feed)));
+                tell(format_args!("{}", recording::choice(&feed)));
             }
             let session = flow.session;
-            return Ok((Self::new(Origin::Capture(Box::new(feed)), messages_max), spilling()?, session));
+            return Ok((Self::new(Origin::Capture(Box::new(feed)), messages_max, tell), spilling()?, session));
         }
         // Says what is wrong with it.
         recording::file(path, Pace::Unpaced)?;
         let open = || File::open(path).with_context(|| format!("cannot open {}", path.display()));
         let reader = Reader::new(open()?).with_context(|| format!("cannot read {}", path.display()))?;
         let store = if reader.is_gzipped() { spilling()? } else { Store::over(open()?) };
-        Ok((Self::new(Origin::File { path: path.to_owned(), reader }, messages_max), store, session_of(path)))
+        Ok((Self::new(Origin::File { path: path.to_owned(), reader }, messages_max, tell), store, session_of(path)))
     }
 
     /// A simulated market, and the store for its messages.
-    pub(super) fn simulator(config: &SimulatorConfig, messages_max: u64) -> anyhow::Result<(Self, Store)> {
+    pub(super) fn simulator(config: &SimulatorConfig, messages_max: u64, tell: Tell) -> anyhow::Result<(Self, Store)> {
         let simulator = Simulator::new(config)?;
-        Ok((Self::new(Origin::Simulator(Box::new(simulator)), messages_max), spilling()?))
+        Ok((Self::new(Origin::Simulator(Box::new(simulator)), messages_max, tell), spilling()?))
     }
 
-    fn new(origin: Origin, messages_max: u64) -> Self {
-        Self { origin, framed: Vec::new(), consumed: 0, left: messages_max }
+    fn new(origin: Origin, messages_max: u64, tell: Tell) -> Self {
+        Self { origin, framed: Vec::new(), consumed: 0, left: messages_max, tell }
     }
 
     /// The next message, which stays the next until it is consumed; none at the end.
@@ -71,7 +72,7 @@ impl Source {
             self.consumed = 0;
             self.framed.clear();
             while self.framed.is_empty() {
-                if !self.origin.refill(&mut self.framed)? {
+                if !self.origin.refill(&mut self.framed, self.tell)? {
                     // Not asked again: it may have told why.
                     self.left = 0;
                     return Ok(None);
@@ -90,7 +91,7 @@ impl Source {
 
 impl Origin {
     /// Adds what comes next to `framed`, each message behind its length. False: there is no more.
-    fn refill(&mut self, framed: &mut Vec<u8>) -> anyhow::Result<bool> {
+    fn refill(&mut self, framed: &mut Vec<u8>, tell: Tell) -> anyhow::Result<bool> {
         match self {
             Origin::File { path, reader } => match reader.peek() {
                 Ok(Item::Message { bytes, .. }) => {
@@ -100,13 +101,13 @@ impl Origin {
                 }
                 Ok(Item::EndOfSession | Item::EndOfFile) => {
                     if let Some(tail) = reader.ignored_tail(path) {
-                        out::tell(format_args!("fanblade: {tail}"));
+                        tell(format_args!("{tail}"));
                     }
                     Ok(false)
                 }
                 Ok(Item::Malformed { offset, fault }) => {
                     let file = path.display();
-                    out::tell(format_args!("fanblade: {file}: {fault}, at byte {offset}; the session ends there"));
+                    tell(format_args!("{file}: {fault}, at byte {offset}; the session ends there"));
                     Ok(false)
                 }
                 Err(error) => bail!("cannot read {}: {error}", path.display()),
@@ -124,9 +125,9 @@ impl Origin {
                 let poll = feed.poll(0, &mut |event| match event {
                     Event::Message { bytes, .. } => frame(bytes, framed),
                     Event::Malformed { offset, reason } => {
-                        out::tell(format_args!("fanblade: {reason}, at byte {offset}"));
+                        tell(format_args!("{reason}, at byte {offset}"));
                     }
-                    Event::Trouble(trouble) => out::tell(format_args!("fanblade: {trouble}")),
+                    Event::Trouble(trouble) => tell(format_args!("{trouble}")),
                     _ => {}
                 });
                 if poll? == Poll::Busy || !framed.is_empty() {
@@ -134,8 +135,8 @@ impl Origin {
                 }
                 let missing = feed.counters().gap_messages;
                 if missing > 0 {
-                    out::tell(format_args!(
-                        "fanblade: {missing} messages are missing in the capture: it was played as if they had never been"
+                    tell(format_args!(
+                        "{missing} messages are missing in the capture: it was played as if they had never been"
                     ));
                 }
                 Ok(false)

@@ -1,20 +1,20 @@
 //! What an exchange serves beside its lines, together.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex};
 
 use fanblade_feed::Session;
+use parking_lot::Mutex;
 
-use super::Args;
 use super::limits::STATE_FOLLOW_INTERVAL;
 use super::publisher::Orders;
 use super::requests::{RequestCounters, RequestServer};
-use super::soup::{Counters, Credentials, Gate, Service, SoupCounts, SoupServer};
+use super::settings::Settings;
+use super::soup::{Counters, Gate, Service, SoupCounts, SoupServer};
 use super::state::State;
 use super::store::Store;
-use crate::blade::lock;
-use crate::out;
+use crate::Tell;
 
 /// The servers that were asked for.
 #[derive(Debug)]
@@ -33,24 +33,24 @@ pub(super) struct Served {
 }
 
 impl Servers {
-    pub(super) async fn bind(args: &Args, session: Session, store: &Arc<Store>) -> anyhow::Result<Self> {
+    pub(super) async fn bind(settings: &Settings, session: Session, store: &Arc<Store>) -> anyhow::Result<Self> {
         let gate = |service| Gate {
             session,
-            credentials: args.user.map(|user| Credentials { user, password: args.password }),
+            credentials: settings.login,
             service,
             store: Arc::clone(store),
             counters: Counters::default(),
         };
         let mut servers = Self { requests: None, soup: None, glimpse: None };
-        if let Some(address) = args.requests {
-            let (packet_len, drop) = (args.packet_len.into(), args.drop_requests);
+        if let Some(address) = settings.requests {
+            let (packet_len, drop) = (settings.packet_len_max.into(), settings.drop_requests);
             servers.requests =
-                Some(RequestServer::bind(address, session, packet_len, drop, args.seed, Arc::clone(store))?);
+                Some(RequestServer::bind(address, session, packet_len, drop, settings.seed, Arc::clone(store))?);
         }
-        if let Some(address) = args.soup {
+        if let Some(address) = settings.soup {
             servers.soup = Some(SoupServer::bind(address, gate(Service::Messages)).await?);
         }
-        if let Some(address) = args.glimpse {
+        if let Some(address) = settings.glimpse {
             let state = Arc::new(Mutex::new(State::new()));
             let server = SoupServer::bind(address, gate(Service::Snapshot(Arc::clone(&state)))).await?;
             servers.glimpse = Some((server, state));
@@ -80,6 +80,7 @@ impl Servers {
         published: impl Future<Output = T>,
         store: &Arc<Store>,
         orders: &Arc<Orders>,
+        tell: Tell,
     ) -> (T, Served) {
         let requests = self.requests.map(|server| {
             let orders = Arc::clone(orders);
@@ -104,7 +105,7 @@ impl Servers {
         orders.stop.store(true, Relaxed);
         let left_out = follower.and_then(|thread| thread.join().ok()).unwrap_or(0);
         if left_out > 0 {
-            out::tell(format_args!("fanblade: the snapshots lacked {left_out} orders: there is no room for more"));
+            tell(format_args!("the snapshots lacked {left_out} orders: there is no room for more"));
         }
         let served = Served {
             requests: requests.and_then(|thread| thread.join().ok()),
@@ -119,8 +120,8 @@ impl Servers {
 fn follow(state: &Mutex<State>, store: &Store, orders: &Orders) -> u64 {
     while !orders.stop.load(Relaxed) {
         // A store that cannot be read fails the snapshots, whose clients are told by the end of their connection.
-        let _ = lock(state).follow(store);
+        let _ = state.lock().follow(store);
         std::thread::sleep(STATE_FOLLOW_INTERVAL);
     }
-    lock(state).orders_left_out()
+    state.lock().orders_left_out()
 }

@@ -1,0 +1,3 @@
+//! What the program does: one file for each command.
+
+pub(crate) mod replay;
