@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod child;
 mod conformance;
+mod deny;
 mod ebpf;
 mod fuzz;
 mod leftovers;

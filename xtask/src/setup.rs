@@ -8,14 +8,14 @@ use std::{env, fs};
 use anyhow::{Context as _, bail};
 use nix::unistd::Uid;
 
-use crate::{child, repository};
+use crate::{child, deny, repository};
 
 /// Install what tests and tools need, or say exactly what is missing and what is lost without it
 ///
-/// As root on a system with apt-get: installs the Debian packages, builds bpf-linker into target/tools, makes the
-/// Python venv in target/venv. As a plain user: makes the venv, and prints the lines to be run as root. Nothing of it
-/// is needed to build and run the blade. A thing that cannot be fetched is no error, it is named. Quick when all is
-/// there.
+/// As root on a system with apt-get: installs the Debian packages, builds bpf-linker and cargo-deny into target/tools,
+/// makes the Python venv in target/venv. As a plain user: makes the venv, and prints the lines to be run as root.
+/// Nothing of it is needed to build and run the blade. A thing that cannot be fetched is no error, it is named. Quick
+/// when all is there.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Install nothing, only report; exit code 1 if something is missing
@@ -39,6 +39,7 @@ enum How {
     /// `rustup component add`.
     Rustup(&'static str),
     BpfLinker,
+    CargoDeny,
     Venv,
 }
 
@@ -46,12 +47,18 @@ const EBPF_LOST: &str =
     "rebuilding the eBPF programs and comparing them with ebpf/prebuilt (the prebuilt object is used)";
 
 /// In the order of installation: the linker needs LLVM, the venv needs Python.
-const PIECES: [Piece; 11] = [
+const PIECES: [Piece; 12] = [
     Piece {
         name: "rustfmt and clippy",
         lost: "the format and lint steps of `cargo xtask test`",
         is_there: |_| ["cargo-fmt", "cargo-clippy"].iter().all(|name| repository::find_program(name).is_some()),
         how: How::Rustup("rustfmt clippy"),
+    },
+    Piece {
+        name: "cargo-deny",
+        lost: "licences, sources and advisories of dependencies (the deny step of `cargo xtask test`)",
+        is_there: |root| deny::program(root).is_some(),
+        how: How::CargoDeny,
     },
     Piece {
         name: "iproute2",
@@ -164,6 +171,7 @@ fn install(root: &Path, with_packages: bool) -> Vec<&'static Piece> {
     for piece in missing_before {
         match piece.how {
             How::BpfLinker if with_packages => report(piece.name, build_bpf_linker(root)),
+            How::CargoDeny if with_packages => report(piece.name, build_cargo_deny(root)),
             How::Venv => report(piece.name, make_venv(root)),
             How::Rustup(components) if with_packages => report(piece.name, add_components(components)),
             _ => {}
@@ -198,6 +206,7 @@ impl Piece {
                 "LLVM_SYS_221_PREFIX={LLVM} PATH={LLVM}/bin:$PATH cargo install bpf-linker --version {BPF_LINKER_VERSION} \
                  --locked --no-default-features --features llvm-22 --root target/tools"
             ),
+            How::CargoDeny => deny::install_line(),
             How::Venv => "cargo xtask setup".to_owned(),
         }
     }
@@ -242,6 +251,13 @@ fn build_bpf_linker(root: &Path) -> anyhow::Result<()> {
         .args(["install", "bpf-linker", "--version", BPF_LINKER_VERSION, "--locked"])
         .args(["--no-default-features", "--features", "llvm-22"])
         .args([OsStr::new("--root"), repository::tools(root).as_os_str()]);
+    child::succeed(&mut install)
+}
+
+fn build_cargo_deny(root: &Path) -> anyhow::Result<()> {
+    let mut install = repository::cargo(root);
+    install.args(["install", "cargo-deny", "--version", deny::VERSION, "--locked"]);
+    install.args([OsStr::new("--root"), repository::tools(root).as_os_str()]);
     child::succeed(&mut install)
 }
 

@@ -10,7 +10,7 @@ use nix::unistd::{Pid, Uid};
 
 use crate::leftovers::{self, Before};
 use crate::tally::Tally;
-use crate::{child, conformance, ebpf, repository, setup, tidy};
+use crate::{child, conformance, deny, ebpf, repository, setup, tidy};
 
 /// Check everything that can be checked on this machine, in order
 ///
@@ -19,6 +19,7 @@ use crate::{child, conformance, ebpf, repository, setup, tidy};
 ///   tidy          cargo xtask tidy
 ///   lint          cargo clippy, no warning allowed
 ///   docs          cargo doc, no warning allowed
+///   deny          cargo deny: licences, sources and advisories of dependencies, where it is installed
 ///   ebpf          ebpf/prebuilt is what ebpf/src makes, where the BPF toolchain is installed
 ///   tests         cargo test: units, end to end, and as root network namespaces and eBPF
 ///   loom          the ring's model, every interleaving
@@ -45,6 +46,7 @@ enum Step {
     Tidy,
     Lint,
     Docs,
+    Deny,
     Ebpf,
     Tests,
     Loom,
@@ -53,12 +55,13 @@ enum Step {
 
 impl Step {
     /// In the order of running: what is quick first, and what others build on.
-    const ALL: [Step; 9] = [
+    const ALL: [Step; 10] = [
         Step::Setup,
         Step::Format,
         Step::Tidy,
         Step::Lint,
         Step::Docs,
+        Step::Deny,
         Step::Ebpf,
         Step::Tests,
         Step::Loom,
@@ -72,6 +75,7 @@ impl Step {
             Step::Tidy => "tidy",
             Step::Lint => "lint",
             Step::Docs => "docs",
+            Step::Deny => "deny",
             Step::Ebpf => "ebpf",
             Step::Tests => "tests",
             Step::Loom => "loom",
@@ -232,6 +236,15 @@ impl Run {
                 &[("RUSTDOCFLAGS", "-D warnings")],
                 BUILD_TIME_MAX,
             )),
+            Step::Deny => {
+                let report = deny::check(&self.root);
+                Found {
+                    passed: report.passed,
+                    failed: report.faults.len(),
+                    skipped: report.skipped,
+                    faults: report.faults,
+                }
+            }
             Step::Ebpf => match ebpf::build(true) {
                 Ok(ebpf::Outcome::Built | ebpf::Outcome::Unchanged) => Found::one(Ok(())),
                 Ok(ebpf::Outcome::Differs(difference)) => Found::faults(vec![format!("ebpf/prebuilt: {difference}")]),

@@ -17,6 +17,8 @@ mod flows;
 pub mod fuzzing;
 mod interrupt;
 mod issuers;
+#[cfg(test)]
+mod manual;
 mod metrics;
 mod out;
 mod publish;

@@ -1,7 +1,7 @@
-//! README.md: a measured number comes from a file under perf/results, and says from where.
+//! README.md and docs/numbers.md: a measured number comes from a file under perf/results, and says from where.
 //!
 //! The number is followed by a comment, which does not show, with the file and the JSON pointer of the value, and a
-//! factor where the README's unit is another: `5.3 µs<!-- floor.json /uring/one/cpu_ns * 0.001 -->`. The value, rounded
+//! factor where the page's unit is another: `5.3 µs<!-- floor.json /uring/one/cpu_ns * 0.001 -->`. The value, rounded
 //! to as many decimals as the number shows, must equal it. Numbers with a unit of measurement need such a comment
 //! wherever they stand; others may have one.
 
@@ -11,30 +11,34 @@ use super::Finding;
 use super::links::prose;
 use super::tree::Tree;
 
-const PATH: &str = "README.md";
+const PATHS: [&str; 2] = ["README.md", "docs/numbers.md"];
 const RESULTS: &str = "perf/results/";
 
 /// What a number before such a word claims has been measured.
 const UNITS: [&str; 8] = ["µs", "ns", "ms", "msg/s", "messages/s", "frames/s", "bytes per session", "B per session"];
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
-    let Some(text) = tree.file(PATH).and_then(|file| file.text()) else {
-        return vec![Finding::new(PATH, 0, "is missing")];
+    PATHS.iter().flat_map(|path| check_page(tree, path)).collect()
+}
+
+fn check_page(tree: &Tree, path: &str) -> Vec<Finding> {
+    let Some(text) = tree.file(path).and_then(|file| file.text()) else {
+        return vec![Finding::new(path, 0, "is missing")];
     };
     let mut findings = Vec::new();
     for (line, content) in prose(text) {
         let mut rest = content;
         while let Some((before, after)) = rest.split_once("<!--") {
             let (comment, after) = after.split_once("-->").unwrap_or((after, ""));
-            findings.extend(unsourced(before, true).map(|message| Finding::new(PATH, line, message)));
+            findings.extend(unsourced(before, true).map(|message| Finding::new(path, line, message)));
             if comment.trim().split(' ').next().is_some_and(|file| file.ends_with(".json"))
                 && let Err(message) = compare(tree, before, comment.trim())
             {
-                findings.push(Finding::new(PATH, line, message));
+                findings.push(Finding::new(path, line, message));
             }
             rest = after;
         }
-        findings.extend(unsourced(rest, false).map(|message| Finding::new(PATH, line, message)));
+        findings.extend(unsourced(rest, false).map(|message| Finding::new(path, line, message)));
     }
     findings
 }
@@ -99,8 +103,14 @@ mod tests {
 
     fn messages(readme: &str) -> Vec<String> {
         let results = "{\"uring\": {\"cpu_ns\": 5312.4, \"sessions\": 100000}, \"name\": \"x\"}";
-        let tree = tree(&[(PATH, readme), ("perf/results/floor.json", results)]);
-        check(&tree).into_iter().map(|finding| finding.message).collect()
+        // Each page is checked in the same way.
+        let [first, second] = PATHS.map(|path| {
+            let other = PATHS.iter().find(|other| **other != path).unwrap();
+            let tree = tree(&[(path, readme), (other, ""), ("perf/results/floor.json", results)]);
+            check(&tree).into_iter().map(|finding| finding.message).collect::<Vec<_>>()
+        });
+        assert_eq!(first, second);
+        first
     }
 
     #[test]
@@ -131,6 +141,6 @@ mod tests {
             let found = messages(bad);
             assert!(found.len() == 1 && found[0].contains(message), "{bad}: {found:?}");
         }
-        assert_eq!(check(&tree(&[])).len(), 1);
+        assert_eq!(check(&tree(&[])).len(), PATHS.len());
     }
 }

@@ -16,6 +16,12 @@ pub(super) fn check(tree: &Tree, exceptions: &Exceptions) -> Vec<Finding> {
     for (path, text) in tree.texts(&CODE) {
         findings.extend(length(path, text, exceptions));
     }
+    if let Some(lines) = tree.file("README.md").and_then(File::text).map(|text| text.lines().count())
+        && lines > README_LINES_MAX
+    {
+        let message = format!("{lines} lines: what does not fit {README_LINES_MAX} belongs in docs/");
+        findings.push(Finding::new("README.md", 0, message));
+    }
     for exception in &exceptions.long {
         let is_long =
             tree.file(&exception.file).and_then(File::text).is_some_and(|text| text.lines().count() > LINES_MAX);
@@ -87,6 +93,9 @@ fn machine_path(file: &File) -> Option<Finding> {
 }
 
 const LINES_MAX: usize = 700;
+
+/// What a newcomer reads before the first try.
+const README_LINES_MAX: usize = 150;
 const COLUMNS_MAX: usize = 120;
 
 /// Split, so that this file does not find itself.
@@ -152,6 +161,14 @@ mod tests {
         let excepted = Exceptions { long: vec![Exception::for_file("a.rs")], ..Exceptions::default() };
         assert_eq!(check(&tree(&[("a.rs", &long)]), &excepted), []);
         assert_eq!(check(&tree(&[("a.rs", "//! Doc.\n")]), &excepted).len(), 1);
+    }
+
+    #[test]
+    fn a_readme_that_outgrows_its_room_is_found() {
+        assert_eq!(messages("README.md", &"a\n".repeat(README_LINES_MAX)), [""; 0]);
+        let found = messages("README.md", &"a\n".repeat(README_LINES_MAX + 1));
+        assert_eq!(found, ["README.md: 151 lines: what does not fit 150 belongs in docs/"]);
+        assert_eq!(messages("docs/README.md", &"a\n".repeat(README_LINES_MAX + 1)), [""; 0]);
     }
 
     #[test]

@@ -1,0 +1,156 @@
+//! Other people's crates: their licences, where they come from, what is known against them (`cargo deny`, deny.toml).
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::bail;
+
+use crate::{child, repository};
+
+/// The version that deny.toml is written for.
+pub(crate) const VERSION: &str = "0.20.2";
+
+/// What was found, one line each.
+#[derive(Default)]
+pub(crate) struct Report {
+    pub(crate) passed: usize,
+    pub(crate) faults: Vec<String>,
+    /// What could not be looked at, and why.
+    pub(crate) skipped: Vec<String>,
+}
+
+/// Our own, else one on PATH.
+pub(crate) fn program(root: &Path) -> Option<PathBuf> {
+    let own = repository::tools(root).join("bin/cargo-deny");
+    if repository::is_executable(&own) { Some(own) } else { repository::find_program("cargo-deny") }
+}
+
+/// The line that brings it.
+pub(crate) fn install_line() -> String {
+    format!("cargo install cargo-deny --version {VERSION} --locked --root target/tools")
+}
+
+/// Looks at both workspaces. The advisories are the only thing that needs the network; without it they are skipped.
+pub(crate) fn check(root: &Path) -> Report {
+    let mut report = Report::default();
+    let Some(program) = program(root) else {
+        report.skipped.push(format!("cargo-deny is not installed. To get it: {}", install_line()));
+        return report;
+    };
+    for workspace in &WORKSPACES {
+        report.add(run(&mut workspace.check(&program, root, &["licenses", "sources", "bans"]), CHECK_TIME_MAX));
+    }
+    if let Err(error) = run(deny(&program, root).args(["fetch", "db"]), FETCH_TIME_MAX) {
+        report.skipped.push(format!("advisories: their database cannot be fetched ({error:#})"));
+        return report;
+    }
+    for workspace in &WORKSPACES {
+        report.add(run(&mut workspace.check(&program, root, &["advisories"]), CHECK_TIME_MAX));
+    }
+    report
+}
+
+impl Report {
+    fn add(&mut self, result: anyhow::Result<()>) {
+        match result {
+            Ok(()) => self.passed += 1,
+            Err(error) => self.faults.push(format!("{error:#}")),
+        }
+    }
+}
+
+/// A workspace with a lock file of its own.
+struct Workspace {
+    manifest: &'static str,
+    /// What deny.toml has for the other workspace is no fault here.
+    allowed: &'static [&'static str],
+}
+
+const WORKSPACES: [Workspace; 2] = [
+    Workspace { manifest: "Cargo.toml", allowed: &[] },
+    Workspace {
+        manifest: "ebpf/Cargo.toml",
+        allowed: &["license-not-encountered", "license-exception-not-encountered"],
+    },
+];
+
+impl Workspace {
+    fn check(&self, program: &Path, root: &Path, what: &[&str]) -> Command {
+        let mut command = deny(program, root);
+        command.args(["--offline", "--config", "deny.toml", "--manifest-path", self.manifest, "check"]);
+        command.args(self.allowed.iter().flat_map(|code| ["--allow", code])).args(what);
+        command
+    }
+}
+
+fn deny(program: &Path, root: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(root).stdin(Stdio::null());
+    // As in `repository::cargo`: what cargo has set for us is about this package.
+    command.env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_MANIFEST_PATH");
+    command
+}
+
+fn run(command: &mut Command, time_max: Duration) -> anyhow::Result<()> {
+    let status = child::watched(command, time_max, |_, _| {})?;
+    if !status.success() {
+        bail!("`{}`: {}", child::line(command), child::ending(status));
+    }
+    Ok(())
+}
+
+/// Seconds, unless cargo waits for its lock.
+const CHECK_TIME_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// A clone of some megabytes. A network that takes packets and answers none must not hold the others up.
+const FETCH_TIME_MAX: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// A checkout whose cargo-deny notes what it is asked and ends with 1 where `fails` stands among it.
+    fn checked(fails: &str) -> (Report, String) {
+        let root = tempfile::tempdir().unwrap();
+        let bin = repository::tools(root.path()).join("bin");
+        fs::create_dir_all(&bin).unwrap();
+        let script = format!("#!/bin/sh\necho \"$*\" >> asked\ncase \"$*\" in {fails}) exit 1;; esac\n");
+        fs::write(bin.join("cargo-deny"), script).unwrap();
+        fs::set_permissions(bin.join("cargo-deny"), fs::Permissions::from_mode(0o755)).unwrap();
+        let report = check(root.path());
+        (report, fs::read_to_string(root.path().join("asked")).unwrap())
+    }
+
+    #[test]
+    fn both_workspaces_are_checked_and_only_the_database_needs_the_network() {
+        let (report, asked) = checked("none");
+        assert_eq!((report.passed, report.faults.len(), report.skipped.len()), (4, 0, 0));
+        for line in asked.lines() {
+            assert!(line.starts_with("--offline --config deny.toml ") != (line == "fetch db"), "{line}");
+        }
+        assert_eq!(asked.matches("--manifest-path ebpf/Cargo.toml").count(), 2, "{asked}");
+    }
+
+    #[test]
+    fn without_a_database_the_advisories_are_skipped_and_a_fault_is_one() {
+        let (report, asked) = checked("*fetch*");
+        assert_eq!((report.passed, report.faults.len()), (2, 0));
+        assert!(report.skipped[0].starts_with("advisories: "), "{:?}", report.skipped);
+        assert!(!asked.contains("check advisories"), "{asked}");
+        let (report, _) = checked("*licenses*");
+        assert_eq!((report.passed, report.faults.len(), report.skipped.len()), (2, 2, 0));
+        assert!(report.faults[0].contains("exit code 1"), "{:?}", report.faults);
+    }
+
+    #[test]
+    fn the_lists_are_of_this_version() {
+        let text = include_str!("../../deny.toml");
+        let lists: toml::Table = text.parse().unwrap();
+        assert!(["graph", "licenses", "bans", "sources", "advisories"].iter().all(|part| lists.contains_key(*part)));
+        assert!(install_line().contains(VERSION));
+    }
+}
