@@ -409,7 +409,7 @@ impl LimitsConfig {
 
 impl BatchingConfig {
     fn validate(&self) -> Result<(), Fault> {
-        if let Err(error) = fanblade_worker::check_subject(self.subjects.get_ref()) {
+        if let Err(error) = fanblade_ring::subject::check(self.subjects.get_ref()) {
             let message = format!("`{}` selects no subject: {error}", self.subjects.get_ref());
             return fault(&self.subjects, message, "a subject or a pattern such as \"/NASDAQ/*/book\"");
         }

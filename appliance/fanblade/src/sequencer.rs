@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use fanblade_feed::itch::Message;
 use fanblade_feed::{Condition, Event, Feed, Poll, Trouble, Unpublished, injected, unix_ns};
-use fanblade_market::{Market, Publisher, Update};
+use fanblade_market::{Encoder, Market, Update};
 use fanblade_ring::{RingError, SubjectId, Writer};
 use fanblade_worker::WorkerStats;
 use tokio::sync::mpsc;
@@ -131,7 +131,7 @@ struct Sequencer {
 /// What publishing needs, apart from the market, which lends the image meanwhile.
 struct Desk {
     writer: Writer,
-    publisher: Publisher,
+    encoder: Encoder,
     /// For feeds that name their subjects.
     json: Vec<u8>,
     binary: Vec<u8>,
@@ -149,7 +149,7 @@ impl Sequencer {
             market: Market::new(&config.venue, config.calendar.day(now_ns).midnight_ns),
             desk: Desk {
                 writer,
-                publisher: Publisher::new(),
+                encoder: Encoder::new(),
                 json: Vec::new(),
                 binary: Vec::new(),
                 complaints: Complaints::default(),
@@ -375,7 +375,7 @@ impl Sequencer {
         tracing::info!("upstream session {name}: epoch {epoch}");
         self.market.reset();
         self.market.set_midnight(self.config.calendar.day(now_ns).midnight_ns);
-        self.desk.publisher.forget_instruments();
+        self.desk.encoder.forget_instruments();
         if epoch != self.report.epoch {
             match self.desk.writer.set_epoch(&epoch) {
                 Ok(()) => self.report.epoch = epoch,
@@ -410,7 +410,7 @@ impl Sequencer {
         }
         self.report.orders = self.market.orders() as u64;
         self.report.instruments = self.market.instruments_len() as u64;
-        self.report.subjects = self.desk.publisher.subjects_len() as u64;
+        self.report.subjects = self.desk.encoder.subjects_len() as u64;
         self.shared.report.store(Arc::new(self.report.clone()));
     }
 }
@@ -418,7 +418,7 @@ impl Sequencer {
 impl Desk {
     fn publish(&mut self, update: &Update<'_>) {
         let now_ns = unix_ns();
-        let Err(error) = self.publisher.append(update, now_ns, &mut self.writer) else {
+        let Err(error) = self.encoder.append(update, now_ns, &mut self.writer) else {
             self.frames += 1;
             return;
         };
@@ -426,7 +426,7 @@ impl Desk {
         update.subject(&mut name);
         // A frame was refused, or its subject was: then there is none of that name.
         let is_unplaced = matches!(error, RingError::SubjectTableFull(_) | RingError::SubjectName(_));
-        let id = if is_unplaced { None } else { self.publisher.subject(&name, &mut self.writer).ok() };
+        let id = if is_unplaced { None } else { self.encoder.subject(&name, &mut self.writer).ok() };
         self.note_refused(id, update.seq, &error, now_ns, || name);
     }
 

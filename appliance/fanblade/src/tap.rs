@@ -69,7 +69,7 @@ fn print_json(out: &mut impl Write, value: &impl serde::Serialize) -> anyhow::Re
 
 /// Is `text` something that selects subjects?
 fn pattern(text: &str) -> Result<String, String> {
-    fanblade_worker::check_subject(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
+    fanblade_ring::subject::check(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
 }
 
 /// Nanoseconds since a frame was published. The clock may have been set back since.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use common::terminal::Terminal;
 use common::{Blade, FANBLADE, PATIENCE, expected_frames, fanblade, simulated_file};
-use fanblade_ring::{Payloads, RingConfig, SubjectId, Update, Writer};
+use fanblade_ring::{NewFrame, Payloads, RingConfig, SubjectId, Writer};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill};
@@ -342,7 +342,7 @@ impl Ring {
         for _ in 0..count {
             self.seq += 1;
             let subject = self.subjects[self.seq as usize % self.subjects.len()];
-            let update = Update { subject, channel: 1, seq: self.seq, ts_feed_ns: 0, ts_publish_ns: 0 };
+            let update = NewFrame { subject, channel: 1, seq: self.seq, ts_feed_ns: 0, ts_publish_ns: 0 };
             let json = self.seq.to_string();
             let payloads: Payloads<'_> = [json.as_bytes(), b"", b"", b""];
             self.writer.publish(&update, &payloads).unwrap();

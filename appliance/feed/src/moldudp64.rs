@@ -17,6 +17,7 @@
 mod clock;
 mod evidence;
 mod feed;
+mod in_order;
 mod lines;
 mod missing;
 mod packet;
@@ -24,16 +25,15 @@ mod receiver;
 mod recovered;
 mod request;
 mod requester;
-mod sequencer;
 mod snapshots;
 mod suspects;
 mod window;
 
 pub use feed::{Moldudp64Config, Moldudp64Feed, SnapshotServer};
+pub use in_order::{InOrder, Start};
 pub use packet::{Kind, Messages, Packet, PacketBuilder, PacketError, PacketFault};
 pub use receiver::{Arrived, Origin, Receiver, ReceiverConfig, SnapshotUse};
 pub use request::Request;
-pub use sequencer::{Sequencer, Start};
 
 use zerocopy::byteorder::big_endian::{U16, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};

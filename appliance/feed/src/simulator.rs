@@ -8,11 +8,11 @@
 mod book;
 mod chance;
 mod day;
-mod desk;
 mod feed;
 mod file;
 mod halts;
 mod instrument;
+mod message_writer;
 #[cfg(test)]
 mod tests;
 mod trading;
@@ -25,9 +25,9 @@ use std::time::Duration;
 
 use chance::{Chance, PowerLaw};
 use day::{DAY, Stage};
-use desk::Desk;
 use halts::Halts;
 use instrument::{Instrument, universe};
+use message_writer::MessageWriter;
 use weather::Weather;
 
 use crate::Session;
@@ -93,7 +93,7 @@ pub struct Simulator {
     /// Index of the instrument of each rank of activity.
     ranked: Vec<u16>,
     activity: PowerLaw,
-    desk: Desk,
+    writer: MessageWriter,
     weather: Weather,
     halts: Halts,
     /// Where the day is in its programme, and at which instrument.
@@ -128,7 +128,7 @@ impl Simulator {
             instruments,
             ranked,
             activity: PowerLaw::new(config.symbols),
-            desk: Desk::new(chance, config.session, config.start_ns),
+            writer: MessageWriter::new(chance, config.session, config.start_ns),
             weather: Weather::new(config.messages_per_s, config.burst_factor),
             halts: Halts::new(),
             stage: 0,
@@ -146,28 +146,28 @@ impl Simulator {
         if self.over {
             return None;
         }
-        self.desk.packet.reset();
+        self.writer.packet.reset();
         let flush_ns = self.next_event_ns().unwrap_or(0) + PACKET_SPAN_NS;
-        while self.desk.packet.room() >= EVENT_LEN_MAX {
+        while self.writer.packet.room() >= EVENT_LEN_MAX {
             let Some(at_ns) = self.next_event_ns() else { break };
-            if at_ns > flush_ns && self.desk.packet.count() > 0 {
+            if at_ns > flush_ns && self.writer.packet.count() > 0 {
                 break;
             }
-            self.desk.time_ns = at_ns;
+            self.writer.time_ns = at_ns;
             self.event();
         }
-        if self.desk.packet.count() == 0 {
+        if self.writer.packet.count() == 0 {
             self.over = true;
-            self.desk.packet.end_of_session();
+            self.writer.packet.end_of_session();
         } else {
-            self.desk.packet.finish();
+            self.writer.packet.finish();
         }
-        Some(self.desk.time_ns)
+        Some(self.writer.time_ns)
     }
 
     /// The packet that was made last.
     pub fn packet(&self) -> &[u8] {
-        self.desk.packet.bytes()
+        self.writer.packet.bytes()
     }
 
     /// Lets nothing happen before this time, nanoseconds since midnight.
@@ -182,14 +182,14 @@ impl Simulator {
         if let Stage::Trading = DAY.get(self.stage)? {
             at_ns = at_ns.min(self.halts.next_ns());
         }
-        Some(at_ns.max(self.desk.time_ns))
+        Some(at_ns.max(self.writer.time_ns))
     }
 
     /// Lets the next thing happen.
     fn event(&mut self) {
         let Some(stage) = DAY.get(self.stage) else { return };
         let Some(step_ns) = stage.step_ns(self.instruments.len()) else { return self.trade() };
-        stage.perform(self.instruments.get_mut(self.place), &mut self.desk);
+        stage.perform(self.instruments.get_mut(self.place), &mut self.writer);
         self.next_ns += step_ns;
         self.place += 1;
         if self.place >= stage.steps(self.instruments.len()) {
@@ -199,24 +199,24 @@ impl Simulator {
 
     /// Something happens in the open market.
     fn trade(&mut self) {
-        let time_ns = self.desk.time_ns;
-        let messages_before = self.desk.packet.next_sequence();
+        let time_ns = self.writer.time_ns;
+        let messages_before = self.writer.packet.next_sequence();
         if time_ns >= self.end_ns || messages_before > self.messages_max {
             self.next_stage();
             return;
         }
-        let Self { instruments, ranked, activity, desk, weather, halts, .. } = self;
+        let Self { instruments, ranked, activity, writer, weather, halts, .. } = self;
         let draw = |chance: &mut Chance| usize::from(ranked[activity.draw(chance)]);
         if halts.next_ns() <= time_ns {
-            let candidate = draw(&mut desk.chance);
-            return halts.proceed(instruments, candidate, desk);
+            let candidate = draw(&mut writer.chance);
+            return halts.proceed(instruments, candidate, writer);
         }
-        weather.change(time_ns, &mut desk.chance, draw);
-        let index = weather.hot(&mut desk.chance).unwrap_or_else(|| draw(&mut desk.chance));
-        instruments[index].happen(weather.drift(), desk);
+        weather.change(time_ns, &mut writer.chance, draw);
+        let index = weather.hot(&mut writer.chance).unwrap_or_else(|| draw(&mut writer.chance));
+        instruments[index].happen(weather.drift(), writer);
         // The rate is one of messages, and an event may be several.
-        let messages = (desk.packet.next_sequence() - messages_before).max(1);
-        self.next_ns += desk.chance.exponential(weather.gap_ns()) * messages as f64;
+        let messages = (writer.packet.next_sequence() - messages_before).max(1);
+        self.next_ns += writer.chance.exponential(weather.gap_ns()) * messages as f64;
     }
 
     fn next_stage(&mut self) {

@@ -11,10 +11,8 @@
 
 pub mod binary;
 pub(crate) mod json;
-mod text;
 
 pub use binary::write as binary;
-pub(crate) use json::LevelText;
 pub use json::head as json_head;
 pub use json::write as json;
 

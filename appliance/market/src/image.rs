@@ -1,10 +1,8 @@
 //! What a channel shows: the whole state of one subject, never a difference, so that the newest image is a snapshot.
 
 use core::cell::OnceCell;
-use core::fmt;
 
-use crate::encode::LevelText;
-use crate::limits::BOOK_LEVELS;
+use crate::level::{Level, Levels};
 
 /// Number of an instrument: ITCH's `locate`, dense, valid for one session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -189,17 +187,6 @@ pub struct Trade {
     pub kind: TradeKind,
 }
 
-/// All orders of one side at one price.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Level {
-    /// In units of 1/10000.
-    pub price: u32,
-    /// Number of orders, at least 1.
-    pub orders: u32,
-    /// Sum of their shares, at least 1.
-    pub shares: u64,
-}
-
 /// Best bid and offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bbo {
@@ -211,7 +198,7 @@ pub struct Bbo {
     pub incomplete: bool,
 }
 
-/// The best [`BOOK_LEVELS`] of both sides.
+/// The best [`BOOK_LEVELS`](crate::limits::BOOK_LEVELS) of both sides.
 #[derive(Clone, Debug)]
 pub struct Book<'a> {
     /// Highest first.
@@ -222,57 +209,6 @@ pub struct Book<'a> {
     pub incomplete: bool,
     /// What the first encoding to need it computed for all.
     pub(crate) crc: OnceCell<u32>,
-}
-
-/// At most [`BOOK_LEVELS`] levels, best first.
-#[derive(Clone, Copy)]
-pub struct Levels<'a> {
-    /// Worst first.
-    levels: &'a [Level],
-    /// Best first, and as many or more.
-    texts: &'a [LevelText],
-}
-
-impl<'a> Levels<'a> {
-    /// The best of levels sorted from worst to best, and their texts, sorted from best to worst.
-    pub(crate) fn best_of(sorted: &'a [Level], texts: &'a [LevelText]) -> Levels<'a> {
-        let levels = sorted.get(sorted.len().saturating_sub(BOOK_LEVELS)..).unwrap_or_default();
-        Levels { levels, texts }
-    }
-
-    /// Best first.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &'a Level> + use<'a> {
-        self.levels.iter().rev()
-    }
-
-    /// Best first, each with its text.
-    pub(crate) fn with_texts(&self) -> impl Iterator<Item = (&'a Level, &'a LevelText)> + use<'a> {
-        self.iter().zip(self.texts)
-    }
-
-    /// Number of levels.
-    pub fn len(&self) -> usize {
-        self.levels.len()
-    }
-
-    /// Nothing on this side.
-    pub fn is_empty(&self) -> bool {
-        self.levels.is_empty()
-    }
-}
-
-impl PartialEq for Levels<'_> {
-    fn eq(&self, other: &Levels<'_>) -> bool {
-        self.levels == other.levels
-    }
-}
-
-impl Eq for Levels<'_> {}
-
-impl fmt::Debug for Levels<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_list().entries(self.iter()).finish()
-    }
 }
 
 /// Whether an instrument trades.

@@ -4,8 +4,8 @@
 //! the levels that a book shows the text is kept, too: a message changes one of them, and is followed by an image of
 //! twenty.
 
-use crate::encode::LevelText;
-use crate::image::{Level, Levels, Side};
+use crate::image::Side;
+use crate::level::{Level, LevelText, Levels};
 use crate::limits::{BOOK_LEVELS, LEVELS_PER_SIDE_MAX};
 
 /// How many levels are better than the one that changed; 0 is the best itself.

@@ -1,7 +1,7 @@
 //! Exchange messages to order books to updates to frames.
 //!
 //! [`Market::apply`] takes one ITCH 5.0 message and lends the images that it changed ([`Update`]) to a callback;
-//! [`encode`] writes an image as a subscriber gets it, and a [`Publisher`] puts it into the ring. All of it runs once
+//! [`encode`] writes an image as a subscriber gets it, and an [`Encoder`] puts it into the ring. All of it runs once
 //! per message, whatever the number of subscribers, and allocates nothing once the books have reached their size.
 //!
 //! ```text
@@ -17,22 +17,24 @@
 mod books;
 mod counters;
 pub mod encode;
+mod encoder;
 mod error;
 mod image;
 mod instruments;
 mod ladder;
+mod level;
 pub mod limits;
 mod market;
 mod orders;
-mod publisher;
 mod subjects;
+mod text;
 mod trades;
 
 pub use counters::{Counters, SYSTEM_EVENTS, Skipped};
+pub use encoder::Encoder;
 pub use error::MarketError;
 pub use image::{
-    Bbo, Book, Channel, Image, Imbalance, InstrumentId, Level, Levels, Side, Status, Trade, TradeKind, TradingState,
-    Update,
+    Bbo, Book, Channel, Image, Imbalance, InstrumentId, Side, Status, Trade, TradeKind, TradingState, Update,
 };
+pub use level::{Level, Levels};
 pub use market::{Instrument, Market};
-pub use publisher::Publisher;

@@ -8,8 +8,8 @@ use std::cell::Cell;
 
 use common::{MIDNIGHT_UNIX_NS, binary_file, synthetic};
 use fanblade_feed::Event;
-use fanblade_feed::moldudp64::{PacketBuilder, Sequencer, Start};
-use fanblade_market::{Market, Publisher};
+use fanblade_feed::moldudp64::{InOrder, PacketBuilder, Start};
+use fanblade_market::{Encoder, Market};
 use fanblade_ring::{RingConfig, Writer, pair};
 
 #[test]
@@ -34,16 +34,16 @@ fn a_message_allocates_nothing_after_warm_up() {
     let mut writer = Writer::create(&config, "allocation-1").unwrap();
     let (waker, _sleeper) = pair().unwrap();
     writer.add_waker(waker);
-    let mut sequencer = Sequencer::new(Start::Beginning);
+    let mut in_order = InOrder::new(Start::Beginning);
     let mut market = Market::with_orders_max("X", MIDNIGHT_UNIX_NS, 1 << 15);
-    let mut publisher = Publisher::new();
+    let mut encoder = Encoder::new();
     let mut pass = |packets: &[Vec<u8>]| {
         let (allocations, frames) = (ALLOCATIONS.get(), writer.stats().published);
         for packet in packets {
-            sequencer.accept(packet, 0, |event| {
+            in_order.accept(packet, 0, |event| {
                 if let Event::Message { seq, bytes, .. } = event {
                     let applied = market.apply(seq, bytes, &mut |update| {
-                        publisher.append(update, 0, &mut writer).unwrap();
+                        encoder.append(update, 0, &mut writer).unwrap();
                     });
                     assert!(applied.is_ok());
                 }

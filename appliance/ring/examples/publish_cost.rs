@@ -3,7 +3,7 @@
 //! One thread, no readers, several laps; 40,000 subjects with power-law activity, as a market has. The figures are the
 //! thread's CPU time in ns per publish, the best of five runs.
 
-use fanblade_ring::{LANES, Lane, RingConfig, SubjectId, Update, Writer, pair};
+use fanblade_ring::{LANES, Lane, NewFrame, RingConfig, SubjectId, Writer, pair};
 use nix::time::{ClockId, clock_gettime};
 
 const SUBJECTS: u32 = 40_000;
@@ -36,7 +36,7 @@ fn run(json: usize, binary: usize, checksums: bool, waker: bool) -> f64 {
     let mut seq = 0;
     let mut publish = |subject| {
         seq += 1;
-        let update = Update { subject, channel: 2, seq, ts_feed_ns: seq, ts_publish_ns: seq };
+        let update = NewFrame { subject, channel: 2, seq, ts_feed_ns: seq, ts_publish_ns: seq };
         let payloads: [&[u8]; LANES] = [&json, &binary, b"", b""];
         writer.publish(&update, &payloads).unwrap();
     };
@@ -62,7 +62,7 @@ fn one_subject() {
     let payload = [b'j'; 500];
     let start = cpu_ns();
     for seq in 0..PUBLISHES {
-        let update = Update { subject, channel: 2, seq, ts_feed_ns: seq, ts_publish_ns: seq };
+        let update = NewFrame { subject, channel: 2, seq, ts_feed_ns: seq, ts_publish_ns: seq };
         writer.publish(&update, &[&payload, b"", b"", b""]).unwrap();
     }
     println!("500 bytes, one subject, ring within the cache: {:.0}", (cpu_ns() - start) / PUBLISHES as f64);
@@ -74,7 +74,7 @@ fn copies() {
     let subject = writer.subject("/V/A/bbo", 2).unwrap();
     let payload = [b'j'; 500];
     for seq in 0..50_000 {
-        let update = Update { subject, channel: 2, seq, ts_feed_ns: seq, ts_publish_ns: seq };
+        let update = NewFrame { subject, channel: 2, seq, ts_feed_ns: seq, ts_publish_ns: seq };
         writer.publish(&update, &[&payload, b"", b"", b""]).unwrap();
     }
     let reader = writer.open_reader().unwrap();

@@ -30,7 +30,7 @@ pub enum RingError {
     /// An epoch name is empty or longer than [`EPOCH_LEN_MAX`](crate::limits::EPOCH_LEN_MAX).
     #[error("an epoch has 1 to 31 bytes, this one {0}")]
     Epoch(usize),
-    /// A subject name is empty or longer than [`SUBJECT_NAME_LEN_MAX`](crate::limits::SUBJECT_NAME_LEN_MAX).
+    /// A subject name is empty or longer than [`SUBJECT_LEN_MAX`](crate::limits::SUBJECT_LEN_MAX).
     #[error("a subject has 1 to 128 bytes, this one {0}")]
     SubjectName(usize),
     /// All places of the subject table are taken.

@@ -7,16 +7,16 @@
 //! it.
 //!
 //! ```
-//! use fanblade_ring::{Lane, Payloads, RingConfig, Update, Writer};
+//! use fanblade_ring::{Lane, NewFrame, Payloads, RingConfig, Writer};
 //!
 //! let config = RingConfig { index_len: 64, lane_len: [1 << 16, 0, 0, 0], subjects_max: 16, ..RingConfig::default() };
 //! let mut writer = Writer::create(&config, "20191230-1")?;
 //! let reader = writer.open_reader()?;
 //!
 //! let subject = writer.subject("/NASDAQ/AAPL/bbo", 2)?;
-//! let update = Update { subject, channel: 2, seq: 1841923, ts_feed_ns: 0, ts_publish_ns: 0 };
+//! let new = NewFrame { subject, channel: 2, seq: 1841923, ts_feed_ns: 0, ts_publish_ns: 0 };
 //! let payloads: Payloads = [br#"{"q":1841923}"#, b"", b"", b""];
-//! let index = writer.publish(&update, &payloads)?;
+//! let index = writer.publish(&new, &payloads)?;
 //!
 //! let descriptor = reader.descriptor(index)?;
 //! let mut frame = Vec::new();
@@ -34,8 +34,9 @@ mod lap;
 mod layout;
 pub mod limits;
 mod news;
-mod subjects;
+pub mod subject;
 mod sync;
+mod table;
 mod wake;
 mod words;
 
@@ -54,10 +55,10 @@ pub use error::{Lapped, RingError};
 pub use news::{Currency, Unplaced};
 #[cfg(not(all(loom, test)))]
 pub use reader::Reader;
-pub use subjects::{Subject, SubjectId, SubjectName};
+pub use table::{Subject, SubjectId, SubjectName};
 pub use wake::{Sleeper, Waker, pair};
 #[cfg(not(all(loom, test)))]
-pub use writer::{Payloads, Update, Writer, WriterStats};
+pub use writer::{NewFrame, Payloads, Writer, WriterStats};
 
 /// One encoding's bytes.
 #[repr(u8)]

@@ -2,9 +2,14 @@
 
 use crate::Lane;
 
-/// Longest subject name. PROTOCOL says so; the subject table has a fixed field for it. Longer:
+/// Bytes in a subject. PROTOCOL says so, and the subject table has a fixed field for it. Longer:
 /// `RingError::SubjectName`.
-pub const SUBJECT_NAME_LEN_MAX: usize = 128;
+pub const SUBJECT_LEN_MAX: usize = 128;
+
+/// Segments of a subject, at the least and at the most. PROTOCOL says so. Others: `SubjectError::Segments`.
+pub const SEGMENTS_MIN: usize = 2;
+/// See [`SEGMENTS_MIN`].
+pub const SEGMENTS_MAX: usize = 8;
 
 /// Longest epoch name: it fits four words of the header page with its length. Longer: `RingError::Epoch`.
 pub const EPOCH_LEN_MAX: usize = 31;

@@ -1,6 +1,6 @@
 //! The protocol under the model checker: `RUSTFLAGS="--cfg loom" cargo test -p fanblade-ring --release loom`.
 //!
-//! What runs here is the code of lap.rs, words.rs, subjects.rs, epoch.rs and wake.rs itself, over a ring of two frames
+//! What runs here is the code of lap.rs, words.rs, table.rs, epoch.rs and wake.rs itself, over a ring of two frames
 //! of eight bytes. The frames lie across word boundaries, so that each shares both of its words with its neighbours.
 //! Every model has canaries: the same with one ordering broken, which must fail.
 
@@ -11,8 +11,8 @@ use loom::thread;
 use crate::epoch::{EPOCHS_WORDS, Epoch, Epochs};
 use crate::lap::Lap;
 use crate::layout::SUBJECT_WORDS;
-use crate::subjects::SubjectTable;
 use crate::sync::{Ordering, Word, load_acquire};
+use crate::table::SubjectTable;
 use crate::wake::{Handshake, publisher_fence};
 use crate::words::{load_bytes, load_record, store_bytes, store_record};
 

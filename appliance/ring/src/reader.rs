@@ -7,8 +7,8 @@ use crate::lap::Lap;
 use crate::layout::{Layout, header};
 use crate::mapping::{Access, Mapping, read_layout};
 use crate::news::{Currency, News, Unplaced};
-use crate::subjects::{Subject, SubjectId, SubjectTable};
 use crate::sync::load_acquire;
+use crate::table::{Subject, SubjectId, SubjectTable};
 use crate::words::{load_bytes, load_record};
 use crate::{Descriptor, Lane, Lapped, RingError};
 

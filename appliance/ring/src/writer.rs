@@ -15,12 +15,12 @@ use crate::epoch::Epoch;
 use crate::lap::Lap;
 use crate::layout::{Layout, RECORD_WORDS, header};
 use crate::limits::{
-    APPENDED_UNTOLD_MAX, EPOCH_LEN_MAX, MARGIN_DIVISOR, RETIRE_PER_PUBLISH, SUBJECT_NAME_LEN_MAX, frame_len_max,
+    APPENDED_UNTOLD_MAX, EPOCH_LEN_MAX, MARGIN_DIVISOR, RETIRE_PER_PUBLISH, SUBJECT_LEN_MAX, frame_len_max,
     live_len_hard_max, live_len_max,
 };
 use crate::mapping::{Access, Mapping, create_memfd, seal};
 use crate::news::News;
-use crate::subjects::SubjectTable;
+use crate::table::SubjectTable;
 use crate::wake::{Waker, publisher_fence};
 use crate::words::{load_bytes, load_record, store_bytes, store_record};
 use crate::{Descriptor, FrameRef, LANES, Lane, NO_INDEX, REFRESH, Reader, RingConfig, RingError, SubjectId};
@@ -30,7 +30,7 @@ pub type Payloads<'a> = [&'a [u8]; LANES];
 
 /// What `publish` is told about a frame.
 #[derive(Debug, Clone, Copy)]
-pub struct Update {
+pub struct NewFrame {
     /// Of which subject.
     pub subject: SubjectId,
     /// Its channel.
@@ -142,8 +142,8 @@ impl Writer {
 
     /// Appends a frame, wakes who sleeps, and returns the frame's ring index. The payloads are copied, each with its
     /// frame header in front.
-    pub fn publish(&mut self, update: &Update, payloads: &Payloads<'_>) -> Result<u64, RingError> {
-        let index = self.append(update, payloads)?;
+    pub fn publish(&mut self, frame: &NewFrame, payloads: &Payloads<'_>) -> Result<u64, RingError> {
+        let index = self.append(frame, payloads)?;
         self.wake();
         Ok(index)
     }
@@ -151,10 +151,10 @@ impl Writer {
     /// The same, for one of several frames: readers that are awake see it at once, and those that sleep are woken by
     /// [`wake`](Self::wake), which the caller owes them after the last, or by the writer itself after
     /// [`APPENDED_UNTOLD_MAX`] frames.
-    pub fn append(&mut self, update: &Update, payloads: &Payloads<'_>) -> Result<u64, RingError> {
-        match self.admit(update, payloads) {
+    pub fn append(&mut self, frame: &NewFrame, payloads: &Payloads<'_>) -> Result<u64, RingError> {
+        match self.admit(frame, payloads) {
             Ok((head, lengths)) => {
-                let index = self.append_frame(update, payloads, &head, lengths);
+                let index = self.append_frame(frame, payloads, &head, lengths);
                 self.untold += 1;
                 if self.untold >= APPENDED_UNTOLD_MAX {
                     self.wake();
@@ -240,7 +240,7 @@ impl Writer {
     }
 
     fn create_subject(&mut self, name: &str, channel: u16) -> Result<SubjectId, RingError> {
-        if name.is_empty() || name.len() > SUBJECT_NAME_LEN_MAX {
+        if name.is_empty() || name.len() > SUBJECT_LEN_MAX {
             return Err(RingError::SubjectName(name.len()));
         }
         let id = self.heads.len() as u32;
@@ -253,11 +253,11 @@ impl Writer {
     }
 
     /// Everything that can refuse a frame, before anything is changed: the subject's head and the frame's lengths.
-    fn admit(&self, update: &Update, payloads: &Payloads<'_>) -> Result<(Head, [u32; LANES]), RingError> {
-        let subject = update.subject.0;
+    fn admit(&self, frame: &NewFrame, payloads: &Payloads<'_>) -> Result<(Head, [u32; LANES]), RingError> {
+        let subject = frame.subject.0;
         let head = *self.heads.get(subject as usize).ok_or(RingError::UnknownSubject(subject))?;
-        if update.seq < self.seq {
-            return Err(RingError::SeqBackwards { seq: update.seq, last: self.seq });
+        if frame.seq < self.seq {
+            return Err(RingError::SeqBackwards { seq: frame.seq, last: self.seq });
         }
         let is_new = head.index == NO_INDEX;
         let mut lengths = [0; LANES];
@@ -283,14 +283,14 @@ impl Writer {
         Ok((head, lengths))
     }
 
-    fn append_frame(&mut self, update: &Update, payloads: &Payloads<'_>, head: &Head, lengths: [u32; LANES]) -> u64 {
+    fn append_frame(&mut self, frame: &NewFrame, payloads: &Payloads<'_>, head: &Head, lengths: [u32; LANES]) -> u64 {
         self.make_room(&lengths);
         // After making room, which may have moved the subject's newest frame.
-        let moved = Head { index: self.heads[update.subject.0 as usize].index, ..*head };
+        let moved = Head { index: self.heads[frame.subject.0 as usize].index, ..*head };
         let (prev, prev_index) = self.link_to(&moved);
         let index = self.claim(&lengths);
         let lanes = std::array::from_fn(|n| self.store_frame(Lane::ALL[n], payloads[n], lengths[n]));
-        let Update { subject, channel, seq, ts_feed_ns, ts_publish_ns } = *update;
+        let NewFrame { subject, channel, seq, ts_feed_ns, ts_publish_ns } = *frame;
         for (n, length) in lengths.iter().enumerate() {
             self.stats.live_bytes[n] += u64::from(*length);
             self.stats.live_bytes[n] -= u64::from(head.lengths[n]);

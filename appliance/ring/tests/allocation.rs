@@ -4,7 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
 
-use fanblade_ring::{Lane, RingConfig, SubjectId, Update, Writer, pair};
+use fanblade_ring::{Lane, NewFrame, RingConfig, SubjectId, Writer, pair};
 
 #[test]
 fn publishing_and_reading_allocate_nothing() {
@@ -23,7 +23,7 @@ fn publishing_and_reading_allocate_nothing() {
     for seq in 1..20_000_u64 {
         // Some subjects are rarely heard of: their frames have to be carried along.
         let subject = subjects[if seq % 100 < 90 { seq % 10 } else { seq % 97 } as usize];
-        let update = Update { subject, channel: 3, seq, ts_feed_ns: seq, ts_publish_ns: seq };
+        let update = NewFrame { subject, channel: 3, seq, ts_feed_ns: seq, ts_publish_ns: seq };
         sleeper.prepare();
         let len = 100 + (seq % 500) as usize;
         let index = writer.append(&update, &[&json[..len], &binary[..len / 2], b"", b""]).unwrap();

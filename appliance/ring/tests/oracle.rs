@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use fanblade_ring::{
-    Descriptor, LANES, Lane, Lapped, NO_INDEX, Reader, RingConfig, RingError, SubjectId, Update, Writer, WriterStats,
+    Descriptor, LANES, Lane, Lapped, NO_INDEX, NewFrame, Reader, RingConfig, RingError, SubjectId, Writer, WriterStats,
 };
 use proptest::prelude::*;
 
@@ -135,7 +135,7 @@ fn publish(
     let prev = writer.last_seq(subject);
     assert_eq!(prev, model.newest(step.subject).map_or(0, |(_, frame)| frame.seq));
     let update =
-        Update { subject, channel: step.subject as u16, seq, ts_feed_ns: seq * 10, ts_publish_ns: seq * 10 + 1 };
+        NewFrame { subject, channel: step.subject as u16, seq, ts_feed_ns: seq * 10, ts_publish_ns: seq * 10 + 1 };
     let index = writer.publish(&update, &std::array::from_fn(|lane| payloads[lane].as_slice()))?;
     // The link leads to where the previous frame lies now, not to a copy of it that has been retired meanwhile.
     let prev_index = reader.descriptor(index).unwrap().prev_index;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use fanblade_ring::{Descriptor, Lane, Lapped, Payloads, Reader, RingConfig, SubjectId, Update, Writer};
+use fanblade_ring::{Descriptor, Lane, Lapped, NewFrame, Payloads, Reader, RingConfig, SubjectId, Writer};
 
 const READERS: usize = 3;
 const SUBJECTS: u32 = 24;
@@ -59,7 +59,7 @@ fn publish(writer: &mut Writer, subjects: &[SubjectId], seq: u64) {
     let subject = if seq.is_multiple_of(5) { subjects[(seq / 5) as usize % subjects.len()] } else { subjects[0] };
     let payloads: [Vec<u8>; 4] = std::array::from_fn(|lane| payload(seq, lane));
     let payloads: Payloads<'_> = std::array::from_fn(|lane| payloads[lane].as_slice());
-    let update = Update { subject, channel: subject.0 as u16, seq, ts_feed_ns: seq, ts_publish_ns: !seq };
+    let update = NewFrame { subject, channel: subject.0 as u16, seq, ts_feed_ns: seq, ts_publish_ns: !seq };
     writer.publish(&update, &payloads).unwrap();
 }
 

@@ -2,7 +2,7 @@
 
 use fanblade_ring::limits::{APPENDED_UNTOLD_MAX, RETIRE_PER_PUBLISH, frame_len_max};
 use fanblade_ring::{
-    Lane, Lapped, NO_INDEX, Payloads, Reader, RingConfig, RingError, SubjectId, Update, Writer, WriterStats, pair,
+    Lane, Lapped, NO_INDEX, NewFrame, Payloads, Reader, RingConfig, RingError, SubjectId, Writer, WriterStats, pair,
 };
 
 const KIB: usize = 1024;
@@ -17,8 +17,8 @@ fn ring(index_len: usize, lane_len: usize) -> Writer {
     Writer::create(&config, "20191230-1").unwrap()
 }
 
-fn update(subject: SubjectId, seq: u64) -> Update {
-    Update { subject, channel: 1, seq, ts_feed_ns: 0, ts_publish_ns: 0 }
+fn update(subject: SubjectId, seq: u64) -> NewFrame {
+    NewFrame { subject, channel: 1, seq, ts_feed_ns: 0, ts_publish_ns: 0 }
 }
 
 fn json(payload: &[u8]) -> Payloads<'_> {

@@ -33,10 +33,11 @@ mod requests;
 mod session;
 mod slices;
 mod stats;
-mod subject;
 mod timers;
 mod upgrade;
 mod worker;
+
+use fanblade_ring::subject;
 
 pub use batching::Batching;
 pub use closes::Closes;
@@ -47,4 +48,3 @@ pub use networks::{Network, Networks};
 pub use protocol::Mode;
 pub use session::{bytes_in_group, bytes_in_slab, bytes_per_idle_session};
 pub use stats::{Kind, LatencyHistogram, LatencySnapshot, Word, WorkerStats};
-pub use subject::{SUBJECT_LEN_MAX, SubjectError, check as check_subject, is_pattern, matches};

@@ -12,7 +12,7 @@ use common::{Client, ENGINES, PATIENCE, Received, connect_small};
 use fanblade_net::{
     Counters, Engine, EngineConfig, Event, FlushStats, IoSlices, ListenOptions, Listener, SessionId, Unsent, listen,
 };
-use fanblade_ring::{RingConfig, Sleeper, SubjectId, Update, Waker, Writer};
+use fanblade_ring::{NewFrame, RingConfig, Sleeper, SubjectId, Waker, Writer};
 use fanblade_wire::client::UpgradeRequest;
 use fanblade_worker::{WorkerConfig, WorkerEnd, WorkerHandle, WorkerStats, spawn};
 
@@ -50,7 +50,7 @@ impl Place {
         self.seq += 1;
         let prev = self.writer.last_seq(self.subject);
         let json = format!(r#"{{"s":"/X/A/v","q":{},"p":{prev},"t":"0","d":{data}}}"#, self.seq);
-        let update = Update { subject: self.subject, channel: 1, seq: self.seq, ts_feed_ns: 0, ts_publish_ns: 0 };
+        let update = NewFrame { subject: self.subject, channel: 1, seq: self.seq, ts_feed_ns: 0, ts_publish_ns: 0 };
         self.writer.publish(&update, &[json.as_bytes(), &[1], &[], &[]]).unwrap();
         self.seq
     }

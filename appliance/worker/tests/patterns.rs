@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
 use common::{Blade, BladeConfig, Client, ENGINES, PATIENCE, Received};
+use fanblade_ring::subject::matches;
 use fanblade_wire::frame::Opcode;
-use fanblade_worker::matches;
 use serde_json::json;
 
 /// Numbers by chance, the same each time (xorshift).

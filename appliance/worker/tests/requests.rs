@@ -5,8 +5,9 @@ mod common;
 use std::io::{Read as _, Write as _};
 
 use common::{Blade, BladeConfig, Client, ENGINES, PATIENCE, Received, connect_small};
+use fanblade_ring::subject::SUBJECT_LEN_MAX;
 use fanblade_wire::frame::Opcode;
-use fanblade_worker::{Limits, SUBJECT_LEN_MAX};
+use fanblade_worker::Limits;
 
 /// As many subjects as a session may have, each as long as it may be.
 fn longest_subjects() -> Vec<String> {

@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fanblade_feed::Event;
-use fanblade_feed::moldudp64::{Sequencer, Start};
-use fanblade_market::{Channel, Market, Publisher};
+use fanblade_feed::moldudp64::{InOrder, Start};
+use fanblade_market::{Channel, Encoder, Market};
 use fanblade_ring::{RingConfig, Sleeper, Writer};
 use fanblade_worker::LatencyHistogram;
 
@@ -39,7 +39,7 @@ impl Stage {
 
 /// One thread's path from packet to ring.
 pub(crate) struct Path {
-    sequencer: Sequencer,
+    in_order: InOrder,
     desk: Desk,
 }
 
@@ -47,7 +47,7 @@ pub(crate) struct Path {
 pub(crate) struct Desk {
     stage: Stage,
     market: Market,
-    publisher: Publisher,
+    encoder: Encoder,
     writer: Writer,
     /// Of a worker that never sleeps: publishing looks at it.
     _sleeper: Sleeper,
@@ -63,20 +63,20 @@ impl Path {
         let desk = Desk {
             stage,
             market: Market::new("NASDAQ", MIDNIGHT_UNIX_NS),
-            publisher: Publisher::new(),
+            encoder: Encoder::new(),
             writer,
             _sleeper: sleeper,
             latency: LatencyHistogram::default(),
             faults: 0,
         };
-        Ok(Self { sequencer: Sequencer::new(Start::Beginning), desk })
+        Ok(Self { in_order: InOrder::new(Start::Beginning), desk })
     }
 
     /// Plays packets, as if each had been received and polled for alone; `take` has each message.
     pub(crate) fn play(&mut self, day: &Day, packets: Range<usize>, mut take: impl FnMut(&mut Desk, u64, &[u8], u64)) {
-        let Self { sequencer, desk } = self;
+        let Self { in_order, desk } = self;
         for packet in day.iter(packets) {
-            sequencer.accept(packet, unix_ns(), |event| match event {
+            in_order.accept(packet, unix_ns(), |event| match event {
                 Event::Message { seq, bytes, received_ns, .. } => take(desk, seq, bytes, received_ns),
                 Event::SessionStart { .. } | Event::EndOfSession { .. } => {}
                 _ => desk.faults += 1,
@@ -86,7 +86,7 @@ impl Path {
     }
 
     pub(crate) fn figures(&self) -> Figures {
-        let (feed, market, ring) = (self.sequencer.counters(), self.desk.market.counters(), self.desk.writer.stats());
+        let (feed, market, ring) = (self.in_order.counters(), self.desk.market.counters(), self.desk.writer.stats());
         Figures {
             packets: feed.packets,
             messages: feed.messages,
@@ -102,7 +102,7 @@ impl Path {
 impl Desk {
     /// A message takes its way, as far as the stage says.
     pub(crate) fn message(&mut self, seq: u64, bytes: &[u8], received_ns: u64) {
-        let Self { stage, market, publisher, writer, latency, faults, .. } = self;
+        let Self { stage, market, encoder, writer, latency, faults, .. } = self;
         let mut frames = 0;
         let applied = match stage {
             Stage::Feed => {
@@ -112,18 +112,16 @@ impl Desk {
             Stage::Market => market.apply(seq, bytes, &mut |update| {
                 black_box(update);
             }),
-            Stage::Encode => market.apply(seq, bytes, &mut |update| match publisher.encode(update, writer) {
+            Stage::Encode => market.apply(seq, bytes, &mut |update| match encoder.encode(update, writer) {
                 Ok(frame) => {
                     black_box(frame);
                 }
                 Err(_) => *faults += 1,
             }),
-            Stage::Publish => {
-                market.apply(seq, bytes, &mut |update| match publisher.append(update, unix_ns(), writer) {
-                    Ok(_) => frames += 1,
-                    Err(_) => *faults += 1,
-                })
-            }
+            Stage::Publish => market.apply(seq, bytes, &mut |update| match encoder.append(update, unix_ns(), writer) {
+                Ok(_) => frames += 1,
+                Err(_) => *faults += 1,
+            }),
         };
         *faults += u64::from(applied.is_err());
         if frames > 0 {

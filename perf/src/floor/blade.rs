@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use fanblade_net::EngineConfig;
-use fanblade_ring::{Lane, Payloads, RingConfig, Update, Writer};
+use fanblade_ring::{Lane, NewFrame, Payloads, RingConfig, Writer};
 use fanblade_worker::{Limits, WorkerConfig};
 
 use super::{EngineKind, ServerArgs, pin};
@@ -50,7 +50,7 @@ pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
         for _ in 0..due[0] {
             let seq = number + 1;
             let now_ns = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64;
-            let update = Update { subject, channel: 1, seq, ts_feed_ns: now_ns, ts_publish_ns: now_ns };
+            let update = NewFrame { subject, channel: 1, seq, ts_feed_ns: now_ns, ts_publish_ns: now_ns };
             let mut payloads: Payloads<'_> = [&[]; fanblade_ring::LANES];
             payloads[Lane::Json as usize] = messages.payload(number);
             writer.publish(&update, &payloads)?;

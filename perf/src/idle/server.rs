@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use fanblade_net::{EngineConfig, ListenOptions};
-use fanblade_ring::{Lane, Payloads, RingConfig, SubjectId, Update, Writer};
+use fanblade_ring::{Lane, NewFrame, Payloads, RingConfig, SubjectId, Writer};
 use fanblade_worker::{Limits, WorkerConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -85,7 +85,7 @@ pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
                 for (subject, &id) in subjects.iter().enumerate() {
                     let now_ns = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64;
                     let seq = script::seq(subjects.len(), subject, number);
-                    let update = Update { subject: id, channel: 1, seq, ts_feed_ns: now_ns, ts_publish_ns: now_ns };
+                    let update = NewFrame { subject: id, channel: 1, seq, ts_feed_ns: now_ns, ts_publish_ns: now_ns };
                     let mut payloads: Payloads<'_> = [&[]; fanblade_ring::LANES];
                     let text = script::message(subjects.len(), subject, number);
                     payloads[Lane::Json as usize] = text.as_bytes();

@@ -23,7 +23,7 @@ impl Desk {
     /// Publishes it, or says why the ring refused. Who wants the subject is told by its worker.
     pub(super) fn publish_named(&mut self, update: &Update<'_>) -> Result<(), Unpublished> {
         let now_ns = unix_ns();
-        let id = match self.publisher.subject(update.subject, &mut self.writer) {
+        let id = match self.encoder.subject(update.subject, &mut self.writer) {
             Ok(id) => id,
             Err(error) => return Err(self.note_refused(None, update.seq, &error, now_ns, || update.subject.to_owned())),
         };
@@ -31,7 +31,7 @@ impl Desk {
         json(&mut self.json, update, prev);
         binary(&mut self.binary, update, id.0, prev);
         let payloads: Payloads<'_> = [&self.json, &self.binary, &[], &[]];
-        let frame = fanblade_ring::Update {
+        let frame = fanblade_ring::NewFrame {
             subject: id,
             channel: CHANNEL,
             seq: update.seq,

@@ -116,7 +116,7 @@ impl Follower {
         let tail = reader.tail();
         // Who asks for a name that is wrong should not wait for it in vain.
         let known = |id| reader.subject(SubjectId(id)).is_some_and(|known| *known.name == args.subject);
-        if !fanblade_worker::is_pattern(&args.subject) && !(0..reader.subject_count()).any(known) {
+        if !fanblade_ring::subject::is_pattern(&args.subject) && !(0..reader.subject_count()).any(known) {
             out::tell(format_args!("{} does not exist yet; `fanblade tap subjects` lists what does", args.subject));
         }
         Follower {
@@ -238,7 +238,8 @@ impl Follower {
 
 impl Followed {
     fn is_wanted(&mut self, reader: &Reader, id: SubjectId, pattern: &str) -> bool {
-        let matches = || reader.subject(id).is_some_and(|subject| fanblade_worker::matches(pattern, &subject.name));
+        let matches =
+            || reader.subject(id).is_some_and(|subject| fanblade_ring::subject::matches(pattern, &subject.name));
         *self.is_wanted.get_or_insert_with(matches)
     }
 }

@@ -33,7 +33,8 @@ struct Row {
 
 pub(super) fn main(args: &Args, tapped: &Tapped) -> anyhow::Result<ExitCode> {
     let reader = &tapped.reader;
-    let is_wanted = |name: &str| args.pattern.as_ref().is_none_or(|pattern| fanblade_worker::matches(pattern, name));
+    let is_wanted =
+        |name: &str| args.pattern.as_ref().is_none_or(|pattern| fanblade_ring::subject::matches(pattern, name));
     let mut rows: Vec<Row> = (0..reader.subject_count())
         .filter_map(|id| Some((id, reader.subject(SubjectId(id))?)))
         .filter(|(_, subject)| is_wanted(&subject.name))

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! line A ─┐                       in order                 ┌───────────┐
-//! line B ─┼─▶ Receiver ──────────────────────────────────▶ │ Sequencer │ ─▶ messages, gaps
+//! line B ─┼─▶ Receiver ──────────────────────────────────▶ │ InOrder │ ─▶ messages, gaps
 //! replies ┘      │   ▲                                     └───────────┘
 //!                │   └─────────── Window, when the hole before it is closed, or given up
 //!      ahead ────┴─▶ Window, Missing ─▶ Requester ─▶ requests
 //! ```
 //! What is in order passes through at once, without a copy; whichever line brings it first wins. What is ahead waits in
 //! a window. A hole may close by itself for a little while (the other line, or a packet that was overtaken), then it is
-//! asked for, and when nothing more comes of that it is given up: the sequencer says which messages are missing, and
+//! asked for, and when nothing more comes of that it is given up: [`InOrder`] says which messages are missing, and
 //! what was held goes on. It allocates nothing while it runs, and looks at no clock: times are the caller's, and
 //! monotonic.
 
@@ -24,7 +24,7 @@ use super::recovered::Recovered;
 use super::requester::{Manners, Requester};
 use super::suspects::{Claim, Suspects};
 use super::window::Window;
-use super::{HEADER_LEN, Kind, Packet, Request, Sequencer, Start};
+use super::{HEADER_LEN, InOrder, Kind, Packet, Request, Start};
 use crate::limits::{RELEASE_MESSAGES_MAX, SEQUENCE_JUMP_MAX};
 use crate::{Condition, Event, FeedCounters, Line, Session, Stale, Trouble};
 
@@ -100,7 +100,7 @@ pub struct Arrived<'a> {
 #[derive(Debug)]
 pub struct Receiver {
     config: ReceiverConfig,
-    sequencer: Sequencer,
+    in_order: InOrder,
     missing: Missing,
     window: Window,
     requester: Requester,
@@ -139,7 +139,7 @@ pub struct Receiver {
     wants_snapshot: bool,
     /// Messages passed on before this session.
     messages_before: u64,
-    /// What the sequencer never saw.
+    /// What [`InOrder`] never saw.
     counters: FeedCounters,
 }
 
@@ -153,7 +153,7 @@ impl Receiver {
             messages_max: config.request_messages_max,
         };
         Self {
-            sequencer: Sequencer::new(config.start),
+            in_order: InOrder::new(config.start),
             missing: Missing::new(config.reorder_ns),
             window: Window::new(config.window_bytes),
             requester: Requester::new(&config.servers, manners),
@@ -211,7 +211,7 @@ impl Receiver {
             Origin::Line(line) => line,
         };
         // What was held comes before what comes now.
-        if let Some(proven) = self.proven.as_mut().filter(|_| self.sequencer.session() == Some(session)) {
+        if let Some(proven) = self.proven.as_mut().filter(|_| self.in_order.session() == Some(session)) {
             if !proven.follow(arrived, self.config.window_bytes) {
                 self.drop_packet(count(&packet), sink);
             }
@@ -226,27 +226,27 @@ impl Receiver {
 
     /// Takes a packet that is believed.
     fn admit(&mut self, arrived: &Arrived<'_>, packet: &Packet<'_>, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) {
-        if self.sequencer.would_begin(packet) {
+        if self.in_order.would_begin(packet) {
             self.finish_session(sink);
         }
-        let is_new = self.sequencer.session() != Some(packet.session());
-        if !self.sequencer.enter(packet, &mut *sink) {
+        let is_new = self.in_order.session() != Some(packet.session());
+        if !self.in_order.enter(packet, &mut *sink) {
             return;
         }
         if is_new {
             self.begin_session(packet.session(), now_ns);
         }
-        let ahead = packet.sequence().saturating_sub(self.sequencer.expected().unwrap_or(1));
+        let ahead = packet.sequence().saturating_sub(self.in_order.expected().unwrap_or(1));
         if let Origin::Line(line) = arrived.origin
             && ahead <= SEQUENCE_JUMP_MAX
         {
             self.weigh(packet, line, is_new, now_ns);
             self.compare(packet, sink);
         }
-        let before = self.sequencer.expected();
+        let before = self.in_order.expected();
         self.take(arrived, packet, now_ns, sink);
         self.release(sink);
-        if self.sequencer.expected() > before {
+        if self.in_order.expected() > before {
             self.progress_ns = now_ns;
         }
     }
@@ -281,7 +281,7 @@ impl Receiver {
     /// The next request to send, and to whom.
     pub fn request(&mut self, now_ns: u64) -> Option<(SocketAddr, Request)> {
         // What is held may have what is missing.
-        let session = self.sequencer.session().filter(|_| self.proven.is_none())?;
+        let session = self.in_order.session().filter(|_| self.proven.is_none())?;
         self.requester.next(&mut self.missing, session, now_ns)
     }
 
@@ -308,12 +308,12 @@ impl Receiver {
 
     /// The number that comes next; none before the first packet.
     pub fn expected(&self) -> Option<u64> {
-        self.sequencer.expected()
+        self.in_order.expected()
     }
 
     /// The session under way.
     pub fn session(&self) -> Option<Session> {
-        self.sequencer.session()
+        self.in_order.session()
     }
 
     /// The number after the highest that is known to exist.
@@ -328,7 +328,7 @@ impl Receiver {
 
     /// Whether nothing of this session has been passed on yet.
     pub fn is_joining(&self) -> bool {
-        self.is_held && self.sequencer.counters().messages == self.messages_before
+        self.is_held && self.in_order.counters().messages == self.messages_before
     }
 
     /// Passes nothing on until there is a snapshot, or there will be none: what comes waits in the window.
@@ -339,7 +339,7 @@ impl Receiver {
     /// Goes on from message `sequence`: those before it are in the snapshot that has been passed on.
     pub fn resume(&mut self, sequence: u64, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) {
         let expected = self.expected().unwrap_or(sequence);
-        self.sequencer.rebase(sequence);
+        self.in_order.rebase(sequence);
         if sequence < expected {
             // The lines were joined later than the snapshot was made.
             self.missing.add(sequence, expected, now_ns);
@@ -381,7 +381,7 @@ impl Receiver {
 
     /// What came, what went, what was missing.
     pub fn counters(&self) -> FeedCounters {
-        let passed = self.sequencer.counters();
+        let passed = self.in_order.counters();
         let own = &self.counters;
         FeedCounters {
             packets: own.packets,
@@ -425,7 +425,7 @@ impl Receiver {
     }
 
     fn begin_session(&mut self, session: Session, now_ns: u64) {
-        let expected = self.sequencer.expected().unwrap_or(1);
+        let expected = self.in_order.expected().unwrap_or(1);
         self.counters.stale += self.suspects.renew(session);
         self.recovered.clear();
         self.evidence.clear();
@@ -442,16 +442,16 @@ impl Receiver {
         self.is_incomplete = false;
         let is_late = !self.has_begun && expected > 1 && self.config.snapshots == SnapshotUse::AtJoin;
         (self.is_held, self.wants_snapshot) = (is_late, is_late);
-        self.messages_before = self.sequencer.counters().messages;
+        self.messages_before = self.in_order.counters().messages;
     }
 
     /// A packet of the session under way.
     fn take(&mut self, arrived: &Arrived<'_>, packet: &Packet<'_>, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) {
         let Arrived { origin, bytes, received_ns, .. } = *arrived;
-        let expected = self.sequencer.expected().unwrap_or(1);
+        let expected = self.in_order.expected().unwrap_or(1);
         let (from, to) = (packet.sequence(), packet.sequence() + count(packet));
         if from.saturating_sub(expected) > SEQUENCE_JUMP_MAX {
-            // It is for the sequencer to refuse.
+            // [`InOrder`] refuses it.
             return self.pass(bytes, received_ns, sink);
         }
         match origin {
@@ -465,7 +465,7 @@ impl Receiver {
         self.seen = self.seen.max(to);
         let new = if from <= expected && !self.is_held {
             self.pass(bytes, received_ns, sink);
-            self.sequencer.expected().unwrap_or(0).saturating_sub(expected)
+            self.in_order.expected().unwrap_or(0).saturating_sub(expected)
         } else {
             self.keep(arrived, packet, now_ns, sink)
         };
@@ -533,16 +533,16 @@ impl Receiver {
     /// Passes on what is held and has become the next, as far as this turn permits.
     fn release(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
         while self.release_left > 0 && self.has_next() {
-            let before = self.sequencer.counters().messages;
+            let before = self.in_order.counters().messages;
             let Some((held, bytes)) = self.window.pop_first() else { return };
-            self.sequencer.accept(bytes, held.received_ns, &mut *sink);
-            self.missing.advance(self.sequencer.expected().unwrap_or(0));
-            let messages = self.sequencer.counters().messages - before;
+            self.in_order.accept(bytes, held.received_ns, &mut *sink);
+            self.missing.advance(self.in_order.expected().unwrap_or(0));
+            let messages = self.in_order.counters().messages - before;
             self.release_left =
                 self.release_left.saturating_sub(usize::try_from(messages).unwrap_or(usize::MAX).max(1));
         }
         if let Some((sequence, packet)) = self.end.filter(|_| !self.is_held)
-            && self.sequencer.expected().is_some_and(|expected| expected >= sequence)
+            && self.in_order.expected().is_some_and(|expected| expected >= sequence)
         {
             self.end = None;
             self.pass(&packet, 0, sink);
@@ -556,7 +556,7 @@ impl Receiver {
             let waited_ms = self.config.recovery_ns_max / 1_000_000;
             sink(Event::Trouble(Trouble::GaveUp { from, to, waited_ms }));
         }
-        self.sequencer.give_up(to, &mut *sink);
+        self.in_order.give_up(to, &mut *sink);
         self.missing.advance(to);
     }
 
@@ -569,10 +569,10 @@ impl Receiver {
         }
     }
 
-    /// Hands a packet that is in order, or refused, to the sequencer.
+    /// Hands a packet that is in order, or refused, to [`InOrder`].
     fn pass(&mut self, bytes: &[u8], received_ns: u64, sink: &mut dyn FnMut(Event<'_>)) {
-        self.sequencer.accept(bytes, received_ns, &mut *sink);
-        self.missing.advance(self.sequencer.expected().unwrap_or(0));
+        self.in_order.accept(bytes, received_ns, &mut *sink);
+        self.missing.advance(self.in_order.expected().unwrap_or(0));
     }
 
     fn malformed(&mut self, error: super::PacketError, sink: &mut dyn FnMut(Event<'_>)) {

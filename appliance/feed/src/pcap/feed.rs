@@ -9,7 +9,7 @@ use super::capture::Frame;
 use super::survey::{Tally, choose};
 use super::{Capture, Datagram, Item};
 use crate::limits::POLL_MESSAGES_MAX;
-use crate::moldudp64::{Sequencer, Start};
+use crate::moldudp64::{InOrder, Start};
 use crate::pace::{Pace, Pacer};
 use crate::{Event, Feed, FeedCounters, FeedError, Poll, Session, Trouble};
 
@@ -21,7 +21,7 @@ pub struct CaptureFeed {
     capture: Capture,
     flow: Flow,
     pacer: Pacer,
-    sequencer: Sequencer,
+    in_order: InOrder,
     /// The packet in hand, and what the capture says of it if its turn has not come.
     bytes: Vec<u8>,
     pending: Option<Frame>,
@@ -92,7 +92,7 @@ impl CaptureFeed {
             flow: choose(path, destination)?,
             capture: open(path)?,
             pacer: Pacer::new(pace),
-            sequencer: Sequencer::new(Start::Live),
+            in_order: InOrder::new(Start::Live),
             bytes: Vec::new(),
             pending: None,
             others: 0,
@@ -138,7 +138,7 @@ impl Feed for CaptureFeed {
         if self.finished {
             return Ok(Poll::Finished);
         }
-        let messages_max = self.sequencer.counters().messages + POLL_MESSAGES_MAX as u64;
+        let messages_max = self.in_order.counters().messages + POLL_MESSAGES_MAX as u64;
         for _ in 0..POLL_MESSAGES_MAX {
             let next = match self.pending.take() {
                 Some(frame) => Ok(Item::Packet(frame)),
@@ -162,12 +162,12 @@ impl Feed for CaptureFeed {
                         self.pending = Some(frame);
                         return Ok(Poll::IdleUntil(due_ns));
                     }
-                    self.sequencer.accept(datagram.payload, now_ns, &mut *sink);
+                    self.in_order.accept(datagram.payload, now_ns, &mut *sink);
                 }
                 Ok(_) => self.others += 1,
                 Err(why) => self.tally.add(why),
             }
-            if self.sequencer.counters().messages >= messages_max {
+            if self.in_order.counters().messages >= messages_max {
                 break;
             }
         }
@@ -175,7 +175,7 @@ impl Feed for CaptureFeed {
     }
 
     fn counters(&self) -> FeedCounters {
-        let counters = *self.sequencer.counters();
+        let counters = *self.in_order.counters();
         FeedCounters { malformed: counters.malformed + self.malformed, ..counters }
     }
 }

@@ -2,8 +2,8 @@
 
 use zerocopy::byteorder::big_endian::U64;
 
-use super::desk::Desk;
 use super::instrument::Instrument;
+use super::message_writer::MessageWriter;
 use super::trading::On;
 use crate::itch::{MwcbLevels, SystemEvent};
 
@@ -88,39 +88,39 @@ impl Stage {
     }
 
     /// Does one of its steps. (There is an instrument wherever there is a step for each.)
-    pub(super) fn perform(self, instrument: Option<&mut Instrument>, desk: &mut Desk) {
+    pub(super) fn perform(self, instrument: Option<&mut Instrument>, writer: &mut MessageWriter) {
         match (self, instrument) {
             (Stage::System(event), _) => {
-                desk.send(&SystemEvent { header: desk.header(SystemEvent::KIND, 0), event });
+                writer.send(&SystemEvent { header: writer.header(SystemEvent::KIND, 0), event });
             }
-            (Stage::BreakerLevels, _) => desk.send(&MwcbLevels {
-                header: desk.header(MwcbLevels::KIND, 0),
+            (Stage::BreakerLevels, _) => writer.send(&MwcbLevels {
+                header: writer.header(MwcbLevels::KIND, 0),
                 // 7, 13 and 20 % below 6,000.
                 level1: U64::new(558_000_000_000),
                 level2: U64::new(522_000_000_000),
                 level3: U64::new(480_000_000_000),
             }),
-            (Stage::Each(step), Some(instrument)) => step.perform(instrument, desk),
+            (Stage::Each(step), Some(instrument)) => step.perform(instrument, writer),
             (Stage::Each(_), None) | (Stage::Trading, _) => {}
         }
     }
 }
 
 impl Step {
-    fn perform(self, instrument: &mut Instrument, desk: &mut Desk) {
+    fn perform(self, instrument: &mut Instrument, writer: &mut MessageWriter) {
         match self {
-            Step::Directory => instrument.directory(desk),
-            Step::TradingAction => instrument.trading_action(b'T', *b"    ", desk),
-            Step::RegSho => instrument.reg_sho(desk),
-            Step::Makers => instrument.makers(desk),
+            Step::Directory => instrument.directory(writer),
+            Step::TradingAction => instrument.trading_action(b'T', *b"    ", writer),
+            Step::RegSho => instrument.reg_sho(writer),
+            Step::Makers => instrument.makers(writer),
             Step::Quotes => {
-                instrument.add(On::Bids, desk);
-                instrument.add(On::Asks, desk);
+                instrument.add(On::Bids, writer);
+                instrument.add(On::Asks, writer);
             }
-            Step::OpeningImbalance => instrument.imbalance(b'O', desk),
-            Step::OpeningCross => instrument.cross(b'O', desk),
-            Step::ClosingImbalance => instrument.imbalance(b'C', desk),
-            Step::ClosingCross => instrument.cross(b'C', desk),
+            Step::OpeningImbalance => instrument.imbalance(b'O', writer),
+            Step::OpeningCross => instrument.cross(b'O', writer),
+            Step::ClosingImbalance => instrument.imbalance(b'C', writer),
+            Step::ClosingCross => instrument.cross(b'C', writer),
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use super::{ConfigError, Simulator, SimulatorConfig};
 use crate::limits::{POLL_MESSAGES_MAX, SIMULATOR_LAG_NS_MAX};
-use crate::moldudp64::{Sequencer, Start};
+use crate::moldudp64::{InOrder, Start};
 use crate::{Event, Feed, FeedCounters, FeedError, Poll, Session};
 
 /// Plays a simulated market, live or as fast as it is polled.
 pub struct SimulatedFeed {
     config: SimulatorConfig,
     simulator: Simulator,
-    sequencer: Sequencer,
+    in_order: InOrder,
     /// When the packet in hand is due, nanoseconds since midnight.
     due_ns: Option<u64>,
     /// The midnight of the day in which a time lies, both in Unix nanoseconds. None: not live.
@@ -48,7 +48,7 @@ impl SimulatedFeed {
         Ok(Self {
             config: config.clone(),
             simulator: Simulator::new(config)?,
-            sequencer: Sequencer::new(Start::Beginning),
+            in_order: InOrder::new(Start::Beginning),
             due_ns: None,
             midnight_of,
             midnight_unix_ns: None,
@@ -63,7 +63,7 @@ impl SimulatedFeed {
         let midnight_unix_ns = midnight_of(now_ns).min(now_ns);
         self.midnight_unix_ns = Some(midnight_unix_ns);
         self.simulator = Simulator::new(&SimulatorConfig {
-            seed: self.config.seed.wrapping_add(self.sequencer.counters().sessions),
+            seed: self.config.seed.wrapping_add(self.in_order.counters().sessions),
             start_ns: now_ns - midnight_unix_ns,
             session: session_at(now_ns),
             ..self.config.clone()
@@ -92,8 +92,8 @@ impl Feed for SimulatedFeed {
             return Ok(Poll::Finished);
         }
         self.begin(now_ns)?;
-        let messages_max = self.sequencer.counters().messages + POLL_MESSAGES_MAX as u64;
-        while self.sequencer.counters().messages < messages_max {
+        let messages_max = self.in_order.counters().messages + POLL_MESSAGES_MAX as u64;
+        while self.in_order.counters().messages < messages_max {
             let Some(due_ns) = self.due_ns.take().or_else(|| self.simulator.advance()) else { return Ok(self.end()) };
             if let Some(midnight_unix_ns) = self.midnight_unix_ns {
                 let due_unix_ns = midnight_unix_ns + due_ns;
@@ -106,13 +106,13 @@ impl Feed for SimulatedFeed {
                     self.simulator.skip_to(now_ns - midnight_unix_ns);
                 }
             }
-            self.sequencer.accept(self.simulator.packet(), now_ns, &mut *sink);
+            self.in_order.accept(self.simulator.packet(), now_ns, &mut *sink);
         }
         Ok(Poll::Busy)
     }
 
     fn counters(&self) -> FeedCounters {
-        FeedCounters { clock_skips: self.clock_skips, ..*self.sequencer.counters() }
+        FeedCounters { clock_skips: self.clock_skips, ..*self.in_order.counters() }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Instruments in which trading stops for a while.
 
-use super::desk::Desk;
 use super::instrument::{Instrument, State};
+use super::message_writer::MessageWriter;
 use crate::limits::SIMULATOR_HALTS_MAX;
 
 /// The halts in force, and when the next begins.
@@ -45,20 +45,20 @@ impl Halts {
     }
 
     /// Does the one thing that is due: the next step of a halt, or a new one in `candidate`.
-    pub(super) fn proceed(&mut self, instruments: &mut [Instrument], candidate: usize, desk: &mut Desk) {
-        let now_ns = desk.time_ns;
+    pub(super) fn proceed(&mut self, instruments: &mut [Instrument], candidate: usize, writer: &mut MessageWriter) {
+        let now_ns = writer.time_ns;
         let Some(index) = self.in_force.iter().position(|halt| halt.due_ns <= now_ns) else {
-            self.next_begin_ns = now_ns + desk.chance.exponential(MEAN_BETWEEN_NS) as u64;
+            self.next_begin_ns = now_ns + writer.chance.exponential(MEAN_BETWEEN_NS) as u64;
             if let Some(instrument) = instruments.get_mut(candidate)
                 && instrument.state == State::Trading
                 && self.in_force.len() < SIMULATOR_HALTS_MAX
             {
-                self.in_force.push(Halt::begin(candidate, instrument, desk));
+                self.in_force.push(Halt::begin(candidate, instrument, writer));
             }
             return;
         };
         let halt = &mut self.in_force[index];
-        let over = instruments.get_mut(halt.instrument).is_none_or(|instrument| halt.proceed(instrument, desk));
+        let over = instruments.get_mut(halt.instrument).is_none_or(|instrument| halt.proceed(instrument, writer));
         if over {
             self.in_force.swap_remove(index);
         }
@@ -67,37 +67,37 @@ impl Halts {
 
 impl Halt {
     /// For news, or because the price has moved too fast.
-    fn begin(index: usize, instrument: &mut Instrument, desk: &mut Desk) -> Self {
+    fn begin(index: usize, instrument: &mut Instrument, writer: &mut MessageWriter) -> Self {
         instrument.state = State::Halted;
-        let paused = desk.chance.coin();
+        let paused = writer.chance.coin();
         let (state, reason) = if paused { (b'P', *b"LUDP") } else { (b'H', *b"T1  ") };
-        instrument.trading_action(state, reason, desk);
+        instrument.trading_action(state, reason, writer);
         if paused {
-            instrument.collar(desk);
+            instrument.collar(writer);
         }
-        let due_ns = desk.time_ns + u64::from(desk.chance.between(3_000, 10_000)) * 1_000_000;
+        let due_ns = writer.time_ns + u64::from(writer.chance.between(3_000, 10_000)) * 1_000_000;
         Self { instrument: index, due_ns, notices: None, reason }
     }
 
     /// Takes the next step; true if it was the last.
-    fn proceed(&mut self, instrument: &mut Instrument, desk: &mut Desk) -> bool {
+    fn proceed(&mut self, instrument: &mut Instrument, writer: &mut MessageWriter) -> bool {
         match self.notices {
             None => {
-                instrument.trading_action(b'Q', self.reason, desk);
-                self.notices = Some(desk.chance.between(3, 7));
+                instrument.trading_action(b'Q', self.reason, writer);
+                self.notices = Some(writer.chance.between(3, 7));
             }
             Some(0) => {
                 instrument.state = State::Trading;
-                instrument.cross(b'H', desk);
-                instrument.trading_action(b'T', self.reason, desk);
+                instrument.cross(b'H', writer);
+                instrument.trading_action(b'T', self.reason, writer);
                 return true;
             }
             Some(notices) => {
-                instrument.imbalance(b'H', desk);
+                instrument.imbalance(b'H', writer);
                 self.notices = Some(notices - 1);
             }
         }
-        self.due_ns = desk.time_ns + NOTICE_NS;
+        self.due_ns = writer.time_ns + NOTICE_NS;
         false
     }
 }

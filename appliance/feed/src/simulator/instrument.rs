@@ -6,7 +6,7 @@ use zerocopy::byteorder::big_endian::{U32, U64};
 
 use super::book::Side;
 use super::chance::Chance;
-use super::desk::Desk;
+use super::message_writer::MessageWriter;
 use crate::itch::{
     CrossTrade, LuldCollar, Noii, ParticipantPosition, RegSho, Stock, StockDirectory, TradingAction, stock,
 };
@@ -83,10 +83,10 @@ impl Instrument {
         self.fair = moved.clamp(u64::from(self.lowest) << 16, u64::from(self.highest) << 16);
     }
 
-    pub(super) fn directory(&self, desk: &mut Desk) {
+    pub(super) fn directory(&self, writer: &mut MessageWriter) {
         let fair = self.fair();
-        desk.send(&StockDirectory {
-            header: desk.header(StockDirectory::KIND, self.locate),
+        writer.send(&StockDirectory {
+            header: writer.header(StockDirectory::KIND, self.locate),
             stock: self.stock,
             market_category: b"QGSNAP"[usize::from(self.locate) % 6],
             financial_status: b'N',
@@ -109,9 +109,9 @@ impl Instrument {
         });
     }
 
-    pub(super) fn trading_action(&self, state: u8, reason: [u8; 4], desk: &mut Desk) {
-        desk.send(&TradingAction {
-            header: desk.header(TradingAction::KIND, self.locate),
+    pub(super) fn trading_action(&self, state: u8, reason: [u8; 4], writer: &mut MessageWriter) {
+        writer.send(&TradingAction {
+            header: writer.header(TradingAction::KIND, self.locate),
             stock: self.stock,
             state,
             reserved: b' ',
@@ -119,16 +119,16 @@ impl Instrument {
         });
     }
 
-    pub(super) fn reg_sho(&self, desk: &mut Desk) {
+    pub(super) fn reg_sho(&self, writer: &mut MessageWriter) {
         let action = if self.locate % 64 == 7 { b'2' } else { b'0' };
-        desk.send(&RegSho { header: desk.header(RegSho::KIND, self.locate), stock: self.stock, action });
+        writer.send(&RegSho { header: writer.header(RegSho::KIND, self.locate), stock: self.stock, action });
     }
 
-    pub(super) fn makers(&self, desk: &mut Desk) {
+    pub(super) fn makers(&self, writer: &mut MessageWriter) {
         let first = usize::from(self.locate) % MAKERS.len();
         for index in 0..MAKERS_PER_INSTRUMENT {
-            desk.send(&ParticipantPosition {
-                header: desk.header(ParticipantPosition::KIND, self.locate),
+            writer.send(&ParticipantPosition {
+                header: writer.header(ParticipantPosition::KIND, self.locate),
                 mpid: *MAKERS[(first + index) % MAKERS.len()],
                 stock: self.stock,
                 primary: if index == 0 { b'Y' } else { b'N' },
@@ -145,14 +145,14 @@ impl Instrument {
     }
 
     /// How an auction to come stands.
-    pub(super) fn imbalance(&self, cross_type: u8, desk: &mut Desk) {
+    pub(super) fn imbalance(&self, cross_type: u8, writer: &mut MessageWriter) {
         let reference_price = self.fair_on_tick();
-        let (paired, imbalance) = (desk.chance.below(5_000) * 20, desk.chance.below(500) * 20);
-        let direction = if imbalance == 0 { b'N' } else { desk.chance.pick(b"BS") };
-        let off = desk.chance.below(3) * self.tick;
+        let (paired, imbalance) = (writer.chance.below(5_000) * 20, writer.chance.below(500) * 20);
+        let direction = if imbalance == 0 { b'N' } else { writer.chance.pick(b"BS") };
+        let off = writer.chance.below(3) * self.tick;
         let near_price = if direction == b'S' { reference_price - off } else { reference_price + off };
-        desk.send(&Noii {
-            header: desk.header(Noii::KIND, self.locate),
+        writer.send(&Noii {
+            header: writer.header(Noii::KIND, self.locate),
             paired: U64::new(paired.into()),
             imbalance: U64::new(imbalance.into()),
             direction,
@@ -166,11 +166,11 @@ impl Instrument {
     }
 
     /// An auction. Nothing is left of its orders in the displayed book: they never were in it.
-    pub(super) fn cross(&mut self, cross_type: u8, desk: &mut Desk) {
-        let shares = if self.state == State::Trading { u64::from(desk.chance.between(1, 5_000)) * 20 } else { 0 };
-        let match_number = desk.match_number();
-        desk.send(&CrossTrade {
-            header: desk.header(CrossTrade::KIND, self.locate),
+    pub(super) fn cross(&mut self, cross_type: u8, writer: &mut MessageWriter) {
+        let shares = if self.state == State::Trading { u64::from(writer.chance.between(1, 5_000)) * 20 } else { 0 };
+        let match_number = writer.match_number();
+        writer.send(&CrossTrade {
+            header: writer.header(CrossTrade::KIND, self.locate),
             shares: U64::new(shares),
             stock: self.stock,
             price: U32::new(if shares == 0 { 0 } else { self.fair_on_tick() }),
@@ -180,11 +180,11 @@ impl Instrument {
     }
 
     /// The prices between which an auction after a pause may end.
-    pub(super) fn collar(&self, desk: &mut Desk) {
+    pub(super) fn collar(&self, writer: &mut MessageWriter) {
         let reference_price = self.fair_on_tick();
         let width = reference_price / 20 / self.tick * self.tick;
-        desk.send(&LuldCollar {
-            header: desk.header(LuldCollar::KIND, self.locate),
+        writer.send(&LuldCollar {
+            header: writer.header(LuldCollar::KIND, self.locate),
             stock: self.stock,
             reference_price: U32::new(reference_price),
             upper_price: U32::new(reference_price + width),

@@ -4,8 +4,8 @@ use zerocopy::byteorder::big_endian::{U32, U64};
 
 use super::book::Side;
 use super::chance::Chance;
-use super::desk::Desk;
 use super::instrument::{Instrument, State};
+use super::message_writer::MessageWriter;
 use crate::itch::{
     AddOrder, AddOrderMpid, BrokenTrade, OrderCancel, OrderDelete, OrderExecuted, OrderExecutedPrice, OrderReplace,
     Rpii, Trade,
@@ -20,56 +20,63 @@ pub(super) enum On {
 
 impl Instrument {
     /// One thing happens, after its worth has moved a little; `drift` is where the market pulls it.
-    pub(super) fn happen(&mut self, drift: i32, desk: &mut Desk) {
+    pub(super) fn happen(&mut self, drift: i32, writer: &mut MessageWriter) {
         // ±2/65536 of the price: with 200 events a second, some 2 or 3 % a day.
-        self.walk(desk.chance.below(5) as i32 - 2 + drift);
-        let on = if desk.chance.coin() { On::Bids } else { On::Asks };
+        self.walk(writer.chance.below(5) as i32 - 2 + drift);
+        let on = if writer.chance.coin() { On::Bids } else { On::Asks };
         let trading = self.state == State::Trading;
         if self.is_stale(on) {
             // The best quote is better than the instrument is worth: taken by someone, or moved in time.
-            return match desk.chance.below(8) {
-                0..2 if trading => self.take(on, desk),
-                2..6 => self.replace(on, true, desk),
-                _ => self.delete(on, true, desk),
+            return match writer.chance.below(8) {
+                0..2 if trading => self.take(on, writer),
+                2..6 => self.replace(on, true, writer),
+                _ => self.delete(on, true, writer),
             };
         }
         let len = self.side(on).len();
-        match desk.chance.below(1_024) {
-            _ if len < LEN_LOW => self.add(on, desk),
-            0..80 => self.replace(on, false, desk),
-            80..110 => self.cancel(on, desk),
-            110..150 if trading => self.take(on, desk),
-            150..158 if trading => self.hidden(desk),
-            158..160 => self.retail_interest(desk),
-            160 if trading && desk.chance.one_in(64) => self.break_trade(desk),
+        match writer.chance.below(1_024) {
+            _ if len < LEN_LOW => self.add(on, writer),
+            0..80 => self.replace(on, false, writer),
+            80..110 => self.cancel(on, writer),
+            110..150 if trading => self.take(on, writer),
+            150..158 if trading => self.hidden(writer),
+            158..160 => self.retail_interest(writer),
+            160 if trading && writer.chance.one_in(64) => self.break_trade(writer),
             // Pulls the number of orders towards its usual.
-            _ if (desk.chance.below(1_000) as usize) + len * PULL < 500 + LEN_USUAL * PULL => self.add(on, desk),
-            _ => self.delete(on, false, desk),
+            _ if (writer.chance.below(1_000) as usize) + len * PULL < 500 + LEN_USUAL * PULL => self.add(on, writer),
+            _ => self.delete(on, false, writer),
         }
     }
 
     /// A new order, displayed.
-    pub(super) fn add(&mut self, on: On, desk: &mut Desk) {
+    pub(super) fn add(&mut self, on: On, writer: &mut MessageWriter) {
         if self.side(on).is_full() {
-            return self.delete(on, false, desk);
+            return self.delete(on, false, writer);
         }
-        let price = self.quote(on, &mut desk.chance);
-        let (reference, shares) = (desk.reference(), shares(&mut desk.chance));
+        let price = self.quote(on, &mut writer.chance);
+        let (reference, shares) = (writer.reference(), shares(&mut writer.chance));
         self.side_mut(on).insert(reference, price, shares);
         let (side, reference, shares, price) = (on.code(), U64::new(reference), U32::new(shares), U32::new(price));
         let (locate, stock) = (self.locate, self.stock);
-        if desk.chance.one_in(16) {
-            let attribution = self.maker(&mut desk.chance);
-            let header = desk.header(AddOrderMpid::KIND, locate);
-            desk.send(&AddOrderMpid { header, reference, side, shares, stock, price, attribution });
+        if writer.chance.one_in(16) {
+            let attribution = self.maker(&mut writer.chance);
+            let header = writer.header(AddOrderMpid::KIND, locate);
+            writer.send(&AddOrderMpid { header, reference, side, shares, stock, price, attribution });
         } else {
-            desk.send(&AddOrder { header: desk.header(AddOrder::KIND, locate), reference, side, shares, stock, price });
+            writer.send(&AddOrder {
+                header: writer.header(AddOrder::KIND, locate),
+                reference,
+                side,
+                shares,
+                stock,
+                price,
+            });
         }
     }
 
     /// Someone trades at once with the best orders, at most a few of them, and never with the last.
-    fn take(&mut self, on: On, desk: &mut Desk) {
-        let mut wanted = shares(&mut desk.chance) * (1 + desk.chance.successes());
+    fn take(&mut self, on: On, writer: &mut MessageWriter) {
+        let mut wanted = shares(&mut writer.chance) * (1 + writer.chance.successes());
         let (locate, tick) = (self.locate, self.tick);
         for _ in 0..TAKEN_MAX {
             let side = self.side_mut(on);
@@ -85,32 +92,32 @@ impl Instrument {
                 side.remove(side.len() - 1);
             }
             let price = side.price(&order);
-            let match_number = desk.match_number();
+            let match_number = writer.match_number();
             self.last_match = match_number.get();
             let (reference, shares) = (U64::new(order.reference), U32::new(taken));
-            if desk.chance.one_in(24) {
+            if writer.chance.one_in(24) {
                 // The order's owner gets a better price than the one displayed.
                 let price = U32::new(if buying { price.saturating_sub(tick / 2) } else { price + tick / 2 });
-                let printable = if desk.chance.one_in(8) { b'N' } else { b'Y' };
-                let header = desk.header(OrderExecutedPrice::KIND, locate);
-                desk.send(&OrderExecutedPrice { header, reference, shares, match_number, printable, price });
+                let printable = if writer.chance.one_in(8) { b'N' } else { b'Y' };
+                let header = writer.header(OrderExecutedPrice::KIND, locate);
+                writer.send(&OrderExecutedPrice { header, reference, shares, match_number, printable, price });
             } else {
-                let header = desk.header(OrderExecuted::KIND, locate);
-                desk.send(&OrderExecuted { header, reference, shares, match_number });
+                let header = writer.header(OrderExecuted::KIND, locate);
+                writer.send(&OrderExecuted { header, reference, shares, match_number });
             }
         }
     }
 
     /// An order gives way to a new one, elsewhere.
-    fn replace(&mut self, on: On, best: bool, desk: &mut Desk) {
-        let Some(index) = self.choose(on, best, &mut desk.chance) else { return };
+    fn replace(&mut self, on: On, best: bool, writer: &mut MessageWriter) {
+        let Some(index) = self.choose(on, best, &mut writer.chance) else { return };
         let Some(old) = self.side_mut(on).remove(index) else { return };
-        let price = self.quote(on, &mut desk.chance);
-        let new_reference = desk.reference();
-        let shares = if desk.chance.coin() { old.shares } else { shares(&mut desk.chance) };
+        let price = self.quote(on, &mut writer.chance);
+        let new_reference = writer.reference();
+        let shares = if writer.chance.coin() { old.shares } else { shares(&mut writer.chance) };
         self.side_mut(on).insert(new_reference, price, shares);
-        desk.send(&OrderReplace {
-            header: desk.header(OrderReplace::KIND, self.locate),
+        writer.send(&OrderReplace {
+            header: writer.header(OrderReplace::KIND, self.locate),
             reference: U64::new(old.reference),
             new_reference: U64::new(new_reference),
             shares: U32::new(shares),
@@ -118,32 +125,32 @@ impl Instrument {
         });
     }
 
-    fn delete(&mut self, on: On, best: bool, desk: &mut Desk) {
-        let Some(index) = self.choose(on, best, &mut desk.chance) else { return };
+    fn delete(&mut self, on: On, best: bool, writer: &mut MessageWriter) {
+        let Some(index) = self.choose(on, best, &mut writer.chance) else { return };
         let Some(old) = self.side_mut(on).remove(index) else { return };
-        let header = desk.header(OrderDelete::KIND, self.locate);
-        desk.send(&OrderDelete { header, reference: U64::new(old.reference) });
+        let header = writer.header(OrderDelete::KIND, self.locate);
+        writer.send(&OrderDelete { header, reference: U64::new(old.reference) });
     }
 
     /// An order shrinks, if it has more than one share.
-    fn cancel(&mut self, on: On, desk: &mut Desk) {
-        let Some(index) = self.choose(on, false, &mut desk.chance) else { return };
+    fn cancel(&mut self, on: On, writer: &mut MessageWriter) {
+        let Some(index) = self.choose(on, false, &mut writer.chance) else { return };
         let Some(order) = self.side_mut(on).nth(index).filter(|order| order.shares > 1) else { return };
-        let cancelled = desk.chance.between(1, order.shares);
+        let cancelled = writer.chance.between(1, order.shares);
         order.shares -= cancelled;
         let reference = U64::new(order.reference);
-        let header = desk.header(OrderCancel::KIND, self.locate);
-        desk.send(&OrderCancel { header, reference, shares: U32::new(cancelled) });
+        let header = writer.header(OrderCancel::KIND, self.locate);
+        writer.send(&OrderCancel { header, reference, shares: U32::new(cancelled) });
     }
 
     /// A trade with an order that nobody saw, between the best prices.
-    fn hidden(&mut self, desk: &mut Desk) {
+    fn hidden(&mut self, writer: &mut MessageWriter) {
         let (Some(bid), Some(ask)) = (self.bids.best_price(), self.asks.best_price()) else { return };
-        let match_number = desk.match_number();
+        let match_number = writer.match_number();
         self.last_match = match_number.get();
-        let (shares, price) = (shares(&mut desk.chance), desk.chance.between(bid, ask) / 25 * 25);
-        desk.send(&Trade {
-            header: desk.header(Trade::KIND, self.locate),
+        let (shares, price) = (shares(&mut writer.chance), writer.chance.between(bid, ask) / 25 * 25);
+        writer.send(&Trade {
+            header: writer.header(Trade::KIND, self.locate),
             reference: U64::new(0),
             side: b'B',
             shares: U32::new(shares),
@@ -153,16 +160,16 @@ impl Instrument {
         });
     }
 
-    fn retail_interest(&mut self, desk: &mut Desk) {
-        let interest = desk.chance.pick(b"BSAN");
-        desk.send(&Rpii { header: desk.header(Rpii::KIND, self.locate), stock: self.stock, interest });
+    fn retail_interest(&mut self, writer: &mut MessageWriter) {
+        let interest = writer.chance.pick(b"BSAN");
+        writer.send(&Rpii { header: writer.header(Rpii::KIND, self.locate), stock: self.stock, interest });
     }
 
-    fn break_trade(&mut self, desk: &mut Desk) {
+    fn break_trade(&mut self, writer: &mut MessageWriter) {
         let match_number = std::mem::take(&mut self.last_match);
         if match_number != 0 {
-            let header = desk.header(BrokenTrade::KIND, self.locate);
-            desk.send(&BrokenTrade { header, match_number: U64::new(match_number) });
+            let header = writer.header(BrokenTrade::KIND, self.locate);
+            writer.send(&BrokenTrade { header, match_number: U64::new(match_number) });
         }
     }
 

@@ -17,6 +17,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligne
 
 use super::json;
 use crate::image::{self, Image};
+use crate::level;
 use crate::limits::BOOK_LEVELS;
 
 /// Value of [`Head::version`].
@@ -211,15 +212,15 @@ impl From<&image::Trade> for Trade {
     }
 }
 
-impl From<&image::Level> for Level {
-    fn from(level: &image::Level) -> Level {
+impl From<&level::Level> for Level {
+    fn from(level: &level::Level) -> Level {
         Level { price: U32::new(level.price), orders: U32::new(level.orders), shares: U64::new(level.shares) }
     }
 }
 
 impl From<&image::Bbo> for Bbo {
     fn from(bbo: &image::Bbo) -> Bbo {
-        let side = |level: &Option<image::Level>| level.as_ref().map_or_else(Level::new_zeroed, Level::from);
+        let side = |level: &Option<level::Level>| level.as_ref().map_or_else(Level::new_zeroed, Level::from);
         Bbo { bid: side(&bbo.bid), ask: side(&bbo.ask) }
     }
 }

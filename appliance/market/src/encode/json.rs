@@ -1,7 +1,8 @@
 //! JSON text, written by hand: this is on the path of every update.
 
-use super::text::Text;
-use crate::image::{Bbo, Book, Image, Imbalance, Level, Levels, Side, Status, Trade};
+use crate::image::{Bbo, Book, Image, Imbalance, Side, Status, Trade};
+use crate::level::Levels;
+use crate::text::Text;
 
 /// Appends `{"s":subject,"q":seq,"p":prev,"t":"ts_ns","d":image}`, `prev` being the sequence number of the subject's
 /// previous frame. `subject` is printable ASCII.
@@ -106,7 +107,7 @@ fn bbo(text: &mut Text<'_>, bbo: &Bbo) {
     for (key, side) in [(b"{\"bid\":", &bbo.bid), (b",\"ask\":", &bbo.ask)] {
         text.put(key);
         match side {
-            Some(best) => level(text, best),
+            Some(best) => best.write(text),
             None => text.put(b"null"),
         }
     }
@@ -172,10 +173,10 @@ fn levels(text: &mut Text<'_>, levels: Levels<'_>) {
     for (one, written) in levels.with_texts() {
         match written.len() {
             0 => {
-                level(text, one);
+                one.write(text);
                 text.put(b",");
             }
-            len => text.put_padded(&written.0, len),
+            len => text.put_padded(written.bytes(), len),
         }
     }
     match levels.is_empty() {
@@ -184,46 +185,6 @@ fn levels(text: &mut Text<'_>, levels: Levels<'_>) {
         false => text.replace(text.len() - 1, b']'),
     }
 }
-
-fn level(text: &mut Text<'_>, level: &Level) {
-    text.put(b"[");
-    text.put_number(level.price.into());
-    text.put(b",");
-    text.put_number(level.shares);
-    text.put(b",");
-    text.put_number(level.orders.into());
-    text.put(b"]");
-}
-
-/// A level as it stands in a book, with a comma behind it; its length is the last byte. One that is too long to be kept
-/// has the length 0.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct LevelText([u8; LEVEL_TEXT_LEN]);
-
-impl LevelText {
-    pub(crate) fn of(one: &Level) -> LevelText {
-        let mut bytes = [0; LEVEL_LEN_MAX];
-        let mut text = Text::new(&mut bytes);
-        level(&mut text, one);
-        text.put(b",");
-        let len = text.len();
-        let mut kept = LevelText::default();
-        if len < LEVEL_TEXT_LEN {
-            kept.0.copy_from_slice(&bytes[..LEVEL_TEXT_LEN]);
-            kept.0[LEVEL_TEXT_LEN - 1] = len as u8;
-        }
-        kept
-    }
-
-    fn len(&self) -> usize {
-        self.0[LEVEL_TEXT_LEN - 1].into()
-    }
-}
-
-/// Half a cache line. Usual are 15 to 21.
-const LEVEL_TEXT_LEN: usize = 32;
-/// Ten digits of price, twenty of shares, ten of orders, five signs; and numbers are stored eight bytes at once.
-const LEVEL_LEN_MAX: usize = 64;
 
 /// Room for three numbers of 20 digits, what stands between them, and what the last is written with.
 const NUMBERS_LEN_MAX: usize = 128;
@@ -252,6 +213,7 @@ pub(crate) const LEN_MAX: usize = 1_200;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::level::{Level, LevelText};
 
     #[test]
     fn levels_of_any_size_are_written_whole() {

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use fanblade_net::{EngineConfig, ListenOptions, listen};
-use fanblade_ring::{LANES, RingConfig, SubjectId, Update, Writer};
+use fanblade_ring::{LANES, NewFrame, RingConfig, SubjectId, Writer};
 use fanblade_wire::client::{self, ServerFrames, UpgradeRequest};
 use fanblade_wire::frame::Opcode;
 use fanblade_worker::{Batching, Limits, WorkerConfig, WorkerHandle, spawn};
@@ -109,7 +109,7 @@ impl Blade {
         let mut payloads: [&[u8]; LANES] = [&[]; LANES];
         payloads[0] = json.as_bytes();
         payloads[1] = &binary;
-        let update = Update { subject: id, channel: 1, seq, ts_feed_ns: 0, ts_publish_ns: 0 };
+        let update = NewFrame { subject: id, channel: 1, seq, ts_feed_ns: 0, ts_publish_ns: 0 };
         self.writer.publish(&update, &payloads).unwrap();
     }
 

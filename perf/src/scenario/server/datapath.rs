@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use fanblade_net::{EngineConfig, ListenOptions};
-use fanblade_ring::{Lane, Payloads, RingConfig, SubjectId, Update, Writer};
+use fanblade_ring::{Lane, NewFrame, Payloads, RingConfig, SubjectId, Writer};
 use fanblade_worker::{Limits, WorkerConfig};
 use serde_json::{Map, Value, json};
 
@@ -72,7 +72,7 @@ pub(crate) fn run(args: &DatapathArgs) -> anyhow::Result<()> {
             *number += 1;
             let now_ns = now_ns()?;
             let seq = *number * subjects.len() as u64 + u64::from(subject);
-            let update = Update {
+            let update = NewFrame {
                 subject: subjects[subject as usize],
                 channel: 1,
                 seq,

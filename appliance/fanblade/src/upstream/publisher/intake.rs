@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fanblade_feed::Data;
 use fanblade_feed::publisher::{Record, Value};
 use fanblade_feed::queue::{self, Refused, Sender};
-use fanblade_worker::{check_subject, is_pattern};
+use fanblade_ring::subject;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::json;
@@ -192,10 +192,10 @@ impl Intake {
 fn check<'a>(shared: &Shared, record: &Record<'a>, scratch: &'a mut String) -> Result<Data<'a>, Refusal> {
     let refusal = |code, message| Refusal { code, message };
     let Record { subject, value, .. } = record;
-    if let Err(error) = check_subject(subject) {
+    if let Err(error) = subject::check(subject) {
         return Err(refusal("bad_subject", format!("`{:.140}`: {error}", subject.escape_debug())));
     }
-    if is_pattern(subject) {
+    if subject::is_pattern(subject) {
         return Err(refusal("bad_subject", format!("`{subject}` is a pattern; a value belongs to one subject")));
     }
     let (Value::Json(bytes) | Value::Opaque(bytes)) = value;

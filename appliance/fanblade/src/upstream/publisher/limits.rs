@@ -41,7 +41,7 @@ pub(super) const FAREWELL_MS_MAX: u64 = 1_000;
 
 /// Bytes of a frame beside its data: the JSON around it with the longest subject, every character of it escaped, and
 /// three numbers; the frame header.
-const FRAME_HEAD_LEN_MAX: usize = 2 * fanblade_worker::SUBJECT_LEN_MAX + 3 * 20 + 64;
+const FRAME_HEAD_LEN_MAX: usize = 2 * fanblade_ring::subject::SUBJECT_LEN_MAX + 3 * 20 + 64;
 
 /// The most bytes of data that fit a ring's frame of `frame_len_max`, base64 included.
 pub(super) const fn data_len_possible(frame_len_max: usize) -> usize {

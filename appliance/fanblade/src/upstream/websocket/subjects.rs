@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
-use fanblade_worker::SubjectError;
+use fanblade_ring::subject::SubjectError;
 
 use crate::config::Scope;
 
@@ -125,7 +125,7 @@ impl Subjects {
     ) -> Result<(), String> {
         let Self { known, sizes, name, refused, counts } = self;
         rule.subject(element, name)?;
-        if let Err(error) = fanblade_worker::check_subject(name) {
+        if let Err(error) = fanblade_ring::subject::check(name) {
             counts.bad_names += 1;
             tell_once(refused, name, error, out);
             return Ok(());

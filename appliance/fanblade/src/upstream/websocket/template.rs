@@ -84,8 +84,8 @@ impl FromStr for SubjectTemplate {
                 Part::Value(_) => "x",
             })
             .collect();
-        match fanblade_worker::check_subject(&filled) {
-            Ok(()) if !fanblade_worker::is_pattern(&filled) => separated(text, template.0).map(SubjectTemplate),
+        match fanblade_ring::subject::check(&filled) {
+            Ok(()) if !fanblade_ring::subject::is_pattern(&filled) => separated(text, template.0).map(SubjectTemplate),
             Ok(()) => Err(format!("`{text}` would make a pattern; a segment cannot be `*` or `**`")),
             Err(error) => Err(format!("`{text}` makes no subject: {error}, as in \"/VENUE/{{/symbol}}/trade\"")),
         }

@@ -10,15 +10,15 @@ impl Receiver {
     /// Why a packet of a line is not believed at once, if it is not.
     pub(super) fn doubt(&self, packet: &Packet<'_>, line: usize, now_ns: u64) -> Option<Doubt> {
         // The first of all begins: there is nothing that it contradicts.
-        let (session, expected) = (self.sequencer.session()?, self.sequencer.expected()?);
+        let (session, expected) = (self.in_order.session()?, self.in_order.expected()?);
         let is_known = self.config.has_known_sender.get(line) == Some(&true);
         if packet.session() != session {
-            return (!is_known && self.sequencer.would_begin(packet)).then_some(Doubt::Session);
+            return (!is_known && self.in_order.would_begin(packet)).then_some(Doubt::Session);
         }
         let from = packet.sequence();
         let ahead = from.saturating_sub(self.seen.max(expected));
         if ahead > self.config.jump_messages_max {
-            // Beyond all belief is for the sequencer to refuse.
+            // [`InOrder`] refuses what is beyond all belief.
             return (!is_known && from.saturating_sub(expected) <= SEQUENCE_JUMP_MAX).then_some(Doubt::Ahead);
         }
         // What is in order, or ahead, is not looked at more closely.
@@ -38,7 +38,7 @@ impl Receiver {
         sink: &mut dyn FnMut(Event<'_>),
     ) {
         let messages = count(packet);
-        let is_ended = self.sequencer.is_ended();
+        let is_ended = self.in_order.is_ended();
         let (holding, forgotten) = self.suspects.hold(doubt, packet, messages, arrived, is_ended, now_ns);
         self.counters.suspected += 1;
         self.counters.stale += forgotten;
@@ -46,7 +46,7 @@ impl Receiver {
             Holding::Held => {}
             Holding::Dropped => self.counters.stale += messages,
             Holding::First => {
-                if let (Origin::Line(line), Some(current)) = (arrived.origin, self.sequencer.session()) {
+                if let (Origin::Line(line), Some(current)) = (arrived.origin, self.in_order.session()) {
                     sink(Event::Trouble(Trouble::Suspected {
                         line: self.config.lines.get(line).map_or("", String::as_str),
                         source_address: arrived.source,
@@ -67,19 +67,19 @@ impl Receiver {
         }
         let current = Current {
             is_confirmed: self.is_confirmed,
-            is_ended: self.sequencer.is_ended(),
+            is_ended: self.in_order.is_ended(),
             silent_ns: self.current_ns.map_or(0, |current_ns| now_ns.saturating_sub(current_ns)),
         };
         let Some(claim) = self.suspects.proven(current) else { return };
         // Nobody has ever confirmed the numbering under way: what is proven is the first.
-        let is_first = !self.has_begun && self.sequencer.starts_live();
-        if let (Doubt::Back, Some(session)) = (claim.kind, self.sequencer.session()) {
+        let is_first = !self.has_begun && self.in_order.starts_live();
+        if let (Doubt::Back, Some(session)) = (claim.kind, self.in_order.session()) {
             self.finish_session(sink);
-            self.sequencer.restart(if is_first { claim.first } else { 1 }, &mut *sink);
+            self.in_order.restart(if is_first { claim.first } else { 1 }, &mut *sink);
             self.begin_session(session, now_ns);
         } else if claim.kind == Doubt::Session && is_first {
             self.finish_session(sink);
-            self.sequencer.forget();
+            self.in_order.forget();
         }
         self.proven = Some(claim);
         self.pass_on(now_ns, sink);
@@ -104,7 +104,7 @@ impl Receiver {
 
     /// What a packet of a line says of the numbers: whether it confirms those ahead of it.
     pub(super) fn weigh(&mut self, packet: &Packet<'_>, line: usize, is_new: bool, now_ns: u64) {
-        let (from, expected) = (packet.sequence(), self.sequencer.expected().unwrap_or(1));
+        let (from, expected) = (packet.sequence(), self.in_order.expected().unwrap_or(1));
         if from == expected && self.evidence.is_empty() && self.is_confirmed {
             // In order, as nearly all are.
             self.current_ns = Some(now_ns);
@@ -156,9 +156,9 @@ impl Receiver {
         let (from, messages) = (packet.sequence(), count(packet));
         let to = from + messages;
         let unasked = self.missing.first_within(from, to).filter(|first| !self.missing.may_be_asked(*first));
-        let what = if self.sequencer.session() != Some(packet.session()) {
+        let what = if self.in_order.session() != Some(packet.session()) {
             // What was asked for in the session before may come late.
-            let is_late = !self.sequencer.would_begin(packet) || self.sequencer.session().is_none();
+            let is_late = !self.in_order.would_begin(packet) || self.in_order.session().is_none();
             (!is_late).then(|| "messages of another session".to_owned())
         } else if !matches!(packet.kind(), Kind::Messages(_)) {
             None

@@ -302,7 +302,7 @@ proptest! {
             mapper.take(&text, Arrival { unix_ns: 7, at: Instant::now() }, &mut batch);
             for step in batch.steps() {
                 if let Step::Update { subject, data: Data::Json(json), .. } = step {
-                    prop_assert!(fanblade_worker::check_subject(subject).is_ok() && !fanblade_worker::is_pattern(subject));
+                    prop_assert!(fanblade_ring::subject::check(subject).is_ok() && !fanblade_ring::subject::is_pattern(subject));
                     prop_assert!(serde_json::from_str::<serde_json::Value>(json).is_ok() && !json.contains(['\n', '\r']));
                 }
             }

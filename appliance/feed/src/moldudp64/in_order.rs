@@ -9,7 +9,7 @@ use crate::{Event, FeedCounters, Session};
 /// arrives after its gap was announced is a duplicate. (Waiting for the other line and asking again stand before this,
 /// not in it.) It allocates nothing.
 #[derive(Debug)]
-pub struct Sequencer {
+pub struct InOrder {
     start: Start,
     current: Option<Numbering>,
     /// The session before the current one. Its stragglers, from a slower line, must not switch back.
@@ -28,7 +28,7 @@ struct Numbering {
     ended: bool,
 }
 
-/// What a sequencer expects of the first session that it sees. Later ones are expected from their beginning, since
+/// What is expected of the first session that it sees. Later ones are expected from their beginning, since
 /// numbering restarts with 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
@@ -38,7 +38,7 @@ pub enum Start {
     Live,
 }
 
-impl Sequencer {
+impl InOrder {
     /// One that has seen nothing yet.
     pub fn new(start: Start) -> Self {
         Self { start, current: None, previous: None, stale_packets: 0, counters: FeedCounters::default() }
@@ -230,11 +230,11 @@ mod tests {
     use super::super::vectors::*;
     use super::*;
 
-    /// What a sequencer puts out for `packets`, in words.
-    fn events<'a>(sequencer: &mut Sequencer, packets: impl IntoIterator<Item = &'a [u8]>) -> Vec<String> {
+    /// What is put out for `packets`, in words.
+    fn events<'a>(in_order: &mut InOrder, packets: impl IntoIterator<Item = &'a [u8]>) -> Vec<String> {
         let mut words = Vec::new();
         for packet in packets {
-            sequencer.accept(packet, 0, |event| {
+            in_order.accept(packet, 0, |event| {
                 words.push(match event {
                     Event::SessionStart { session } => format!("session {}", String::from_utf8_lossy(&session)),
                     Event::Message { seq, bytes, offset, .. } => format!("{seq}: {} at {offset}", bytes.len()),
@@ -259,39 +259,39 @@ mod tests {
 
     #[test]
     fn published_packets_in_order() {
-        let mut sequencer = Sequencer::new(Start::Beginning);
-        let words = events(&mut sequencer, [TWO_MESSAGES, TWO_MESSAGES, HEARTBEAT, END, END]);
+        let mut in_order = InOrder::new(Start::Beginning);
+        let words = events(&mut in_order, [TWO_MESSAGES, TWO_MESSAGES, HEARTBEAT, END, END]);
         assert_eq!(words, ["session 000000001A", "1: 36 at 22", "2: 31 at 60", "end 3"]);
-        let counters = *sequencer.counters();
+        let counters = *in_order.counters();
         assert_eq!((counters.packets, counters.messages, counters.duplicates, counters.heartbeats), (5, 2, 2, 1));
-        assert_eq!((counters.bytes, counters.sessions, sequencer.expected()), (91 * 2 + 60, 1, Some(3)));
+        assert_eq!((counters.bytes, counters.sessions, in_order.expected()), (91 * 2 + 60, 1, Some(3)));
     }
 
     #[test]
     fn heartbeats_and_ends_reveal_lost_tails() {
-        let mut sequencer = Sequencer::new(Start::Beginning);
-        assert_eq!(events(&mut sequencer, [HEARTBEAT, HEARTBEAT]), ["session 000000001A", "gap 1..3"]);
-        let mut sequencer = Sequencer::new(Start::Beginning);
-        assert_eq!(events(&mut sequencer, [END]), ["session 000000001A", "gap 1..3", "end 3"]);
-        let mut sequencer = Sequencer::new(Start::Live);
-        assert_eq!(events(&mut sequencer, [END]), ["session 000000001A", "end 3"]);
-        assert_eq!(sequencer.counters().gaps, 0);
+        let mut in_order = InOrder::new(Start::Beginning);
+        assert_eq!(events(&mut in_order, [HEARTBEAT, HEARTBEAT]), ["session 000000001A", "gap 1..3"]);
+        let mut in_order = InOrder::new(Start::Beginning);
+        assert_eq!(events(&mut in_order, [END]), ["session 000000001A", "gap 1..3", "end 3"]);
+        let mut in_order = InOrder::new(Start::Live);
+        assert_eq!(events(&mut in_order, [END]), ["session 000000001A", "end 3"]);
+        assert_eq!(in_order.counters().gaps, 0);
     }
 
     #[test]
     fn gaps_overlaps_and_stragglers() {
-        let mut sequencer = Sequencer::new(Start::Live);
+        let mut in_order = InOrder::new(Start::Live);
         let packets = [(5, 2), (9, 1), (7, 2), (8, 4)].map(|(sequence, count)| packet(&SESSION, sequence, count));
-        let words = events(&mut sequencer, packets.iter().map(Vec::as_slice));
+        let words = events(&mut in_order, packets.iter().map(Vec::as_slice));
         let expected =
             ["session 000000001A", "5: 8 at 22", "6: 8 at 32", "gap 7..9", "9: 8 at 22", "10: 8 at 42", "11: 8 at 52"];
         assert_eq!(words, expected);
-        assert_eq!((sequencer.counters().duplicates, sequencer.counters().gap_messages), (4, 2));
+        assert_eq!((in_order.counters().duplicates, in_order.counters().gap_messages), (4, 2));
     }
 
     #[test]
     fn sessions_change_forwards_only() {
-        let mut sequencer = Sequencer::new(Start::Live);
+        let mut in_order = InOrder::new(Start::Live);
         let packets = [
             packet(b"MONDAY    ", 40, 1),
             packet(b"TUESDAY   ", 2, 1),
@@ -299,7 +299,7 @@ mod tests {
             packet(b"TUESDAY   ", 3, 1),
             packet(b"WEDNESDAY ", 1, 1),
         ];
-        let words = events(&mut sequencer, packets.iter().map(Vec::as_slice));
+        let words = events(&mut in_order, packets.iter().map(Vec::as_slice));
         let expected = [
             "session MONDAY    ",
             "40: 8 at 22", //
@@ -311,13 +311,13 @@ mod tests {
             "1: 8 at 22",
         ];
         assert_eq!(words, expected);
-        assert_eq!((sequencer.counters().stale, sequencer.counters().sessions), (3, 3));
+        assert_eq!((in_order.counters().stale, in_order.counters().sessions), (3, 3));
     }
 
     #[test]
     fn one_bad_packet_does_not_silence_a_feed() {
-        let mut sequencer = Sequencer::new(Start::Live);
-        let mut accept = |packet: &[u8]| events(&mut sequencer, [packet]);
+        let mut in_order = InOrder::new(Start::Live);
+        let mut accept = |packet: &[u8]| events(&mut in_order, [packet]);
         assert_eq!(accept(&packet(&SESSION, 7, 1)).len(), 2);
         let fault = PacketFault::SequenceJump { sequence: 1 << 60, expected: 8 };
         assert_eq!(accept(&packet(&SESSION, 1 << 60, 1)), [format!("malformed 10: {fault}")]);
@@ -331,13 +331,13 @@ mod tests {
         let expected =
             ["session 000000001A".to_owned(), format!("gap 9..{}", 9 + stale), format!("{}: 8 at 22", 9 + stale)];
         assert_eq!(accept(&packet(&SESSION, 9 + stale, 1)), expected);
-        assert_eq!((sequencer.counters().stale, sequencer.counters().gap_messages), (stale, stale));
+        assert_eq!((in_order.counters().stale, in_order.counters().gap_messages), (stale, stale));
     }
 
     #[test]
     fn what_a_broken_packet_withholds_becomes_a_gap() {
-        let mut sequencer = Sequencer::new(Start::Beginning);
-        let words = events(&mut sequencer, [&TWO_MESSAGES[..70], &TWO_MESSAGES[..7], HEARTBEAT]);
+        let mut in_order = InOrder::new(Start::Beginning);
+        let words = events(&mut in_order, [&TWO_MESSAGES[..70], &TWO_MESSAGES[..7], HEARTBEAT]);
         let beyond = PacketFault::LengthBeyondPacket { length: 31, available: 10 };
         let expected = [
             "session 000000001A".to_owned(),
@@ -347,15 +347,15 @@ mod tests {
             "gap 2..3".to_owned(),
         ];
         assert_eq!(words, expected);
-        assert_eq!(sequencer.counters().malformed, 2);
+        assert_eq!(in_order.counters().malformed, 2);
     }
 
     #[test]
     fn heartbeats_have_no_messages() {
         let mut bytes = HEARTBEAT.to_vec();
         bytes.extend_from_slice(&[0, 0]);
-        let mut sequencer = Sequencer::new(Start::Live);
-        let words = events(&mut sequencer, [bytes.as_slice()]);
+        let mut in_order = InOrder::new(Start::Live);
+        let words = events(&mut in_order, [bytes.as_slice()]);
         assert_eq!(words[1..], [format!("malformed 20: {}", PacketFault::TrailingBytes { len: 2 })]);
     }
 
@@ -383,11 +383,11 @@ mod tests {
             let count = |bytes: &[u8]| Packet::parse(bytes).unwrap().messages().count() as u64;
             let offered = arriving.iter().map(|(_, bytes)| count(bytes)).sum();
 
-            let mut sequencer = Sequencer::new(if live { Start::Live } else { Start::Beginning });
+            let mut in_order = InOrder::new(if live { Start::Live } else { Start::Beginning });
             let mut at = if live { None } else { Some(1) };
             let (mut messages, mut missing) = (0_u64, 0_u64);
             for (_, bytes) in &arriving {
-                sequencer.accept(bytes, 0, |event| match event {
+                in_order.accept(bytes, 0, |event| match event {
                     Event::Message { seq, bytes, .. } => {
                         assert_eq!(seq, *at.get_or_insert(seq));
                         assert_eq!(bytes, seq.to_be_bytes());
@@ -404,25 +404,25 @@ mod tests {
                     other => panic!("{other:?}"),
                 });
             }
-            let counters = sequencer.counters();
+            let counters = in_order.counters();
             prop_assert_eq!(counters.messages + counters.duplicates, offered);
             prop_assert_eq!((counters.messages, counters.gap_messages), (messages, missing));
             if !live && !arriving.is_empty() {
-                prop_assert_eq!(sequencer.expected(), Some(1 + messages + missing));
+                prop_assert_eq!(in_order.expected(), Some(1 + messages + missing));
             }
         }
 
         /// Nothing that arrives makes it panic, run backwards or say the same number twice.
         #[test]
         fn any_bytes(packets in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..20), wild: bool) {
-            let mut sequencer = Sequencer::new(Start::Live);
+            let mut in_order = InOrder::new(Start::Live);
             let mut last = 0;
             for mut bytes in packets {
                 // Mostly the same session, or the numbering would begin anew each time.
                 if let Some(session) = bytes.first_chunk_mut::<10>().filter(|_| !wild) {
                     *session = SESSION;
                 }
-                sequencer.accept(&bytes, 0, |event| match event {
+                in_order.accept(&bytes, 0, |event| match event {
                     Event::SessionStart { .. } => last = 0,
                     Event::Message { seq, .. } => {
                         assert!(seq > last);

@@ -1,4 +1,4 @@
-//! The exchange's writing desk: the clock, the numbers that are given out, and the packet that is being written.
+//! What writes an exchange's messages: its clock, the numbers that are given out, and the packet under way.
 
 use zerocopy::byteorder::big_endian::U64;
 use zerocopy::{Immutable, IntoBytes};
@@ -11,7 +11,7 @@ use crate::moldudp64::PacketBuilder;
 
 /// What all events of a simulated exchange share.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct MessageWriter {
     pub(super) chance: Chance,
     pub(super) packet: PacketBuilder,
     /// The time of the event under way, nanoseconds since midnight.
@@ -20,7 +20,7 @@ pub(super) struct Desk {
     last_match: u64,
 }
 
-impl Desk {
+impl MessageWriter {
     pub(super) fn new(chance: Chance, session: Session, time_ns: u64) -> Self {
         Self {
             chance,

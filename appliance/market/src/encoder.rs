@@ -1,7 +1,7 @@
 //! From images to frames: the last step before the workers.
 
-use fanblade_ring::limits::SUBJECT_NAME_LEN_MAX;
-use fanblade_ring::{Payloads, RingError, SubjectId, Writer};
+use fanblade_ring::limits::SUBJECT_LEN_MAX;
+use fanblade_ring::{NewFrame, Payloads, RingError, SubjectId, Writer};
 
 use crate::encode::{binary, json};
 use crate::image::Update;
@@ -9,22 +9,22 @@ use crate::subjects::Subjects;
 
 /// Encodes images and puts them into a ring, each once per encoding.
 #[derive(Debug)]
-pub struct Publisher {
+pub struct Encoder {
     subjects: Subjects,
     json: Box<[u8]>,
     binary: Box<[u8]>,
 }
 
-impl Default for Publisher {
-    fn default() -> Publisher {
-        Publisher::new()
+impl Default for Encoder {
+    fn default() -> Encoder {
+        Encoder::new()
     }
 }
 
-impl Publisher {
+impl Encoder {
     /// One that knows no subject yet, for a ring that has none.
-    pub fn new() -> Publisher {
-        Publisher {
+    pub fn new() -> Encoder {
+        Encoder {
             subjects: Subjects::default(),
             json: vec![0; JSON_LEN_MAX].into(),
             binary: vec![0; binary::LEN_MAX].into(),
@@ -38,7 +38,7 @@ impl Publisher {
     /// The ring takes no more subjects, or not this frame. Nothing is changed then.
     pub fn append(&mut self, update: &Update<'_>, now_ns: u64, writer: &mut Writer) -> Result<u64, RingError> {
         let (subject, payloads) = self.encode(update, writer)?;
-        let frame = fanblade_ring::Update {
+        let frame = NewFrame {
             subject,
             channel: update.channel as u16,
             seq: update.seq,
@@ -89,7 +89,7 @@ fn whole<'a>(written: &'a [u8], len: usize, lane: &'static str) -> Result<&'a [u
 }
 
 /// With the longest subject that a ring takes, all of it escaped.
-const JSON_LEN_MAX: usize = json::LEN_MAX + 2 * SUBJECT_NAME_LEN_MAX + 32;
+const JSON_LEN_MAX: usize = json::LEN_MAX + 2 * SUBJECT_LEN_MAX + 32;
 
 #[cfg(test)]
 mod tests {
@@ -113,15 +113,15 @@ mod tests {
             ts_ns: 0,
             image: Image::Status(status),
         };
-        let mut publisher = Publisher::new();
-        let whole = publisher.encode(&update, &mut writer).unwrap().1;
+        let mut encoder = Encoder::new();
+        let whole = encoder.encode(&update, &mut writer).unwrap().1;
         assert!(whole[0].ends_with(b"}}") && !whole[1].is_empty());
         let json_len = whole[0].len();
-        publisher.json = vec![0; json_len - 1].into();
-        let error = publisher.append(&update, 0, &mut writer).unwrap_err();
+        encoder.json = vec![0; json_len - 1].into();
+        let error = encoder.append(&update, 0, &mut writer).unwrap_err();
         assert!(matches!(error, RingError::FrameTooLong { lane: "json", len, max } if len == max + 1), "{error}");
         assert_eq!(writer.stats().published, 0);
-        publisher.json = vec![0; json_len].into();
-        publisher.append(&update, 0, &mut writer).unwrap();
+        encoder.json = vec![0; json_len].into();
+        encoder.append(&update, 0, &mut writer).unwrap();
     }
 }

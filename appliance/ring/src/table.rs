@@ -6,7 +6,7 @@
 use std::ops::Deref;
 
 use crate::layout::{Layout, SUBJECT_WORDS, header, join, split};
-use crate::limits::SUBJECT_NAME_LEN_MAX;
+use crate::limits::SUBJECT_LEN_MAX;
 use crate::sync::{Ordering, Word, load_acquire};
 use crate::words::{load_record, store_bytes};
 
@@ -30,7 +30,7 @@ pub struct Subject {
 /// A name by value: reading the table needs no allocation.
 #[derive(Clone, Copy)]
 pub struct SubjectName {
-    bytes: [u8; SUBJECT_NAME_LEN_MAX],
+    bytes: [u8; SUBJECT_LEN_MAX],
     len: usize,
 }
 
@@ -114,7 +114,7 @@ impl<'a> SubjectTable<'a> {
         }
         let entry = self.entry(id);
         let (len, channel) = split(entry[KIND].load(Ordering::Relaxed));
-        let mut bytes = [0; SUBJECT_NAME_LEN_MAX];
+        let mut bytes = [0; SUBJECT_LEN_MAX];
         for (target, word) in bytes.as_chunks_mut().0.iter_mut().zip(load_record::<NAME_WORDS>(entry)) {
             *target = word.to_ne_bytes();
         }
@@ -128,7 +128,7 @@ impl<'a> SubjectTable<'a> {
     }
 }
 
-const NAME_WORDS: usize = SUBJECT_NAME_LEN_MAX / 8;
+const NAME_WORDS: usize = SUBJECT_LEN_MAX / 8;
 const NEWEST: usize = NAME_WORDS;
 const KIND: usize = NAME_WORDS + 1;
 const FRAMES: usize = NAME_WORDS + 2;

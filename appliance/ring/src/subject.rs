@@ -1,4 +1,7 @@
-//! Subjects and the patterns that select them (docs/PROTOCOL.md, "Subjects").
+//! Subjects and the patterns that select them (docs/PROTOCOL.md, "Subjects"): the grammar that configuration, feeds and
+//! subscribers share.
+
+pub use crate::limits::{SEGMENTS_MAX, SEGMENTS_MIN, SUBJECT_LEN_MAX};
 
 /// Why a subject or pattern is not one. The text goes to the client in an `error` reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -7,10 +10,10 @@ pub enum SubjectError {
     #[error("a subject begins with '/'")]
     NoSlash,
     /// Longer than [`SUBJECT_LEN_MAX`].
-    #[error("a subject has at most 128 bytes")]
+    #[error("a subject has at most {} bytes", SUBJECT_LEN_MAX)]
     TooLong,
-    /// Fewer than 2 or more than 8 segments.
-    #[error("a subject has 2 to 8 segments")]
+    /// Fewer than [`SEGMENTS_MIN`] or more than [`SEGMENTS_MAX`] segments.
+    #[error("a subject has {} to {} segments", SEGMENTS_MIN, SEGMENTS_MAX)]
     Segments,
     /// Two slashes in a row, or one at the end.
     #[error("a segment is empty")]
@@ -26,7 +29,10 @@ pub enum SubjectError {
     StarWithin,
 }
 
-/// Is `text` a subject or pattern? A pattern's `**` stands for one or more segments.
+/// Is `text` a subject or pattern? A pattern's `*` stands for one segment, its `**` for one or more.
+///
+/// # Errors
+/// What is wrong with it.
 pub fn check(text: &str) -> Result<(), SubjectError> {
     if text.len() > SUBJECT_LEN_MAX {
         return Err(SubjectError::TooLong);
@@ -57,11 +63,14 @@ pub fn check(text: &str) -> Result<(), SubjectError> {
 }
 
 /// Has `text` a wildcard segment?
+#[must_use]
 pub fn is_pattern(text: &str) -> bool {
     text.split('/').any(|segment| segment == "*" || segment == "**")
 }
 
 /// Does `pattern` select `subject`? Both have passed [`check`]; linear in their lengths.
+#[must_use]
+#[inline]
 pub fn matches(pattern: &str, subject: &str) -> bool {
     let mut subject_segments = subject.split('/');
     let mut pattern_segments = pattern.split('/');
@@ -76,12 +85,7 @@ pub fn matches(pattern: &str, subject: &str) -> bool {
     }
 }
 
-/// Bytes in a subject.
-pub const SUBJECT_LEN_MAX: usize = 128;
-const SEGMENTS_MIN: usize = 2;
-const SEGMENTS_MAX: usize = 8;
-
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -4,40 +4,40 @@
 //! upon: how many digits a number has is as good as random, and to guess it wrong costs more than all its arithmetic.
 
 /// Writes from the beginning of `bytes`. What does not fit is left out; callers bring room for the longest image.
-pub(super) struct Text<'a> {
+pub(crate) struct Text<'a> {
     bytes: &'a mut [u8],
     len: usize,
 }
 
 impl<'a> Text<'a> {
-    pub(super) fn new(bytes: &'a mut [u8]) -> Text<'a> {
+    pub(crate) fn new(bytes: &'a mut [u8]) -> Text<'a> {
         Text { bytes, len: 0 }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// What has been written since it was so long.
-    pub(super) fn since(&self, len: usize) -> &[u8] {
+    pub(crate) fn since(&self, len: usize) -> &[u8] {
         self.bytes.get(len..self.len).unwrap_or_default()
     }
 
     /// Text whose length is known to the compiler.
     #[inline]
-    pub(super) fn put<const N: usize>(&mut self, part: &[u8; N]) {
+    pub(crate) fn put<const N: usize>(&mut self, part: &[u8; N]) {
         self.store(part);
         self.len += N;
     }
 
     /// The first `len` bytes of a part, for which as much room is needed as for all of it.
     #[inline]
-    pub(super) fn put_padded<const N: usize>(&mut self, part: &[u8; N], len: usize) {
+    pub(crate) fn put_padded<const N: usize>(&mut self, part: &[u8; N], len: usize) {
         self.store(part);
         self.len += len;
     }
 
-    pub(super) fn put_slice(&mut self, part: &[u8]) {
+    pub(crate) fn put_slice(&mut self, part: &[u8]) {
         if let Some(place) = self.bytes.get_mut(self.len..self.len + part.len()) {
             place.copy_from_slice(part);
         }
@@ -45,7 +45,7 @@ impl<'a> Text<'a> {
     }
 
     /// Another byte in the place of one that has been written.
-    pub(super) fn replace(&mut self, at: usize, byte: u8) {
+    pub(crate) fn replace(&mut self, at: usize, byte: u8) {
         if let Some(place) = self.bytes.get_mut(at) {
             *place = byte;
         }
@@ -53,7 +53,7 @@ impl<'a> Text<'a> {
 
     /// A number in decimal.
     #[inline]
-    pub(super) fn put_number(&mut self, number: u64) {
+    pub(crate) fn put_number(&mut self, number: u64) {
         if number < EIGHT_DIGITS {
             self.put_short(number);
         } else {
