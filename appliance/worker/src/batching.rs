@@ -38,14 +38,13 @@ impl Window {
 
     /// Until when a frame may wait that has come now for this group. A group's windows follow each other. Those of all
     /// groups end in turn, so that no burst of sends holds everything up, nor does each wake the worker by itself.
+    /// Sessions with lists of their own are spread likewise, by their own numbers.
     pub(crate) fn end_us(self, now_us: u64, group: u32) -> u64 {
         if !self.is_open() {
             return now_us;
         }
         let len = u64::from(self.ms_max) * 1_000;
-        // Fibonacci hashing: neighbours lie far apart.
-        let turn = u64::from(group.wrapping_mul(0x9E37_79B9) >> (u32::BITS - TURNS.ilog2()));
-        now_us + len - (now_us + len - len * turn / u64::from(TURNS)) % len
+        now_us + len - (now_us + len - len * turn(group) as u64 / TURNS as u64) % len
     }
 
     /// Is there one?
@@ -59,8 +58,14 @@ impl Window {
     }
 }
 
+/// Which of the ends in each length of a window is this group's, or this session's.
+pub(crate) fn turn(number: u32) -> usize {
+    // Fibonacci hashing: neighbours lie far apart.
+    (number.wrapping_mul(0x9E37_79B9) >> (u32::BITS - TURNS.ilog2())) as usize
+}
+
 /// Ends in each length of a window, over all groups.
-const TURNS: u32 = 16;
+pub(crate) const TURNS: usize = 16;
 
 #[cfg(test)]
 mod tests {

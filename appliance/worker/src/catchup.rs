@@ -12,10 +12,10 @@ use fanblade_net::{Engine, SessionId, Unsent};
 use fanblade_ring::{Descriptor, Lane, Reader};
 use fanblade_wire::frame::{self, Opcode};
 
-use crate::directory::{Directory, NO_FRAME};
+use crate::directory::{Directory, NO_FRAME, Set};
 use crate::limits::{CATCHUP_DESCRIPTORS_MAX, PASS_CATCHUPS_MAX, PLAN_PIECES_MAX, UPDATE_PIECES_MAX};
 use crate::protocol::{self, Mode};
-use crate::session::{Behind, Lost, NO_GROUP, State};
+use crate::session::{Behind, Lost, State};
 use crate::slices::{begin_with, push_bytes, push_frame};
 use crate::stats::WorkerStats;
 use crate::worker::{Action, Worker};
@@ -157,20 +157,20 @@ impl Worker {
         // In this order: what the ring keeps of older updates lies before the tail.
         let (oldest, tail) = (self.reader.oldest(), self.reader.tail());
         let Some(session) = self.sessions.find(index) else { return };
-        let (group, lane) = (session.group, session.lane);
+        let (set, lane) = (session.set, session.lane);
         let from = plan.pieces.len();
         plan.first = from;
         let mut planned = Planned { index, from, to: from, owed_len: 0, pieces_len: 0, end: None, unsent: None };
         if let Some(extra) = &mut session.extra {
             planned.owed_len = extra.owed().len();
             if let Some(behind) = &mut extra.behind {
-                if extra.replay.is_none() && group != NO_GROUP {
+                if extra.replay.is_none() && set != Set::NONE {
                     let view = View {
                         stats: &self.stats,
                         reader: &self.reader,
                         directory: &self.directory,
                         lane,
-                        group,
+                        set,
                         oldest,
                         tail,
                         cursor: self.cursor,
@@ -180,7 +180,7 @@ impl Worker {
                         generation: self.epoch_generation,
                     };
                     planned.end = Some(view.plan(plan, behind, &mut self.text));
-                } else if group == NO_GROUP {
+                } else if set == Set::NONE {
                     let (next, after_seq) = (self.cursor, self.cursor_seq);
                     planned.end = Some(Standing { next, after_seq, dropped: 0, generation: behind.generation });
                 }
@@ -349,7 +349,7 @@ struct View<'a> {
     reader: &'a Reader,
     directory: &'a Directory,
     lane: Lane,
-    group: u32,
+    set: Set,
     /// Older updates are not pointed at.
     oldest: u64,
     tail: u64,
@@ -363,8 +363,7 @@ struct View<'a> {
 impl View<'_> {
     /// Plans frames for a session that is behind.
     fn plan(&self, plan: &mut Plan, behind: &mut Behind, text: &mut String) -> Standing {
-        let subjects = &self.directory.groups[self.group as usize].subjects;
-        if subjects.iter().all(|(_, mode)| *mode == Mode::Conflate) {
+        if self.directory.is_conflating(self.set) {
             self.plan_newest(plan, behind, text)
         } else {
             self.plan_history(plan, behind, text)
@@ -373,19 +372,20 @@ impl View<'_> {
 
     /// Conflation: the newest frame of each subject that has changed, in the order of their publication.
     fn plan_newest(&self, plan: &mut Plan, behind: &Behind, text: &mut String) -> Standing {
-        let group = &self.directory.groups[self.group as usize];
         let mut owed = std::mem::take(&mut plan.owed);
         owed.clear();
-        for (subject, _) in &group.subjects {
-            let entry = &self.directory.subjects[*subject as usize];
+        for subject in self.directory.subjects_of(self.set) {
+            let entry = &self.directory.subjects[subject as usize];
             if entry.newest != NO_FRAME && entry.origin >= behind.next {
                 owed.push((entry.origin, entry.newest));
             }
         }
         owed.sort_unstable();
+        owed.dedup();
         let mut standing =
             Standing { next: behind.next, after_seq: behind.after_seq, dropped: 0, generation: behind.generation };
-        let came = group.frames_conflatable.wrapping_sub(behind.served);
+        let came = self.directory.group_of(self.set).map_or(behind.came, |group| group.frames_conflatable);
+        let came = came.wrapping_sub(behind.served);
         let dropped = came.saturating_sub(owed.len() as u64);
         if dropped > 0 {
             protocol::write_lagging(text, dropped);
@@ -410,7 +410,6 @@ impl View<'_> {
     /// Every update since, subject by subject as its mode wants.
     fn plan_history(&self, plan: &mut Plan, behind: &mut Behind, text: &mut String) -> Standing {
         behind.note_lost(self.oldest, self.tail, self.generation);
-        let subjects = &self.directory.groups[self.group as usize].subjects;
         let mut standing =
             Standing { next: behind.next, after_seq: behind.after_seq, dropped: 0, generation: behind.generation };
         plan.seen.clear();
@@ -432,7 +431,7 @@ impl View<'_> {
                 standing.after_seq = descriptor.seq;
             }
             let subject = descriptor.subject.0;
-            let Ok(place) = subjects.binary_search_by_key(&subject, |(subject, _)| *subject) else { continue };
+            let Some(mode) = self.directory.mode_in(self.set, subject) else { continue };
             let entry = &self.directory.subjects[subject as usize];
             // A stretch was lost, and this is the first that the session gets of the subject since.
             let is_first =
@@ -442,13 +441,13 @@ impl View<'_> {
             if is_refresh && !is_kept {
                 continue;
             }
-            if subjects[place].1 == Mode::Conflate && descriptor.origin != entry.origin {
+            if mode == Mode::Conflate && descriptor.origin != entry.origin {
                 standing.dropped += 1;
                 continue;
             }
             standing.next = index;
             self.tell_epoch(plan, &mut standing, descriptor.origin, text);
-            if subjects[place].1 == Mode::All
+            if mode == Mode::All
                 && is_first
                 && let Some(lost) = behind.lost.iter().find(|lost| lost.holds_a_predecessor_of(&descriptor, subject))
                 && let Some(entry) = self.reader.subject(descriptor.subject)
@@ -486,16 +485,15 @@ impl View<'_> {
         end
     }
 
-    /// The frames of the group's subjects from ring index `from` on, by their links. `false`: there are too many.
+    /// The frames of the session's subjects from ring index `from` on, by their links. `false`: there are too many.
     fn walk_back(&self, from: u64, links_max: u64, found: &mut Vec<u64>) -> bool {
-        let subjects = &self.directory.groups[self.group as usize].subjects;
-        if subjects.len() as u64 > links_max {
+        if self.directory.subject_count(self.set) as u64 > links_max {
             return false;
         }
         // While the oldest of all is being refreshed, both it and its copy are there; the copy's link leads past it.
         found.push(from);
-        for (subject, _) in subjects {
-            let mut index = self.directory.subjects[*subject as usize].newest;
+        for subject in self.directory.subjects_of(self.set) {
+            let mut index = self.directory.subjects[subject as usize].newest;
             while index != NO_FRAME && index >= from {
                 if found.len() as u64 > links_max {
                     return false;

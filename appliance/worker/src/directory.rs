@@ -1,8 +1,11 @@
-//! Who wants what: subjects, filters, and groups of sessions with equal subscriptions.
+//! Who wants what: subjects, filters, groups of sessions with equal subscriptions, and lists of sessions alone.
 //!
 //! Sessions with the same set of filters, mode for mode, share one [`Group`]: what a pass owes them is worked out once.
+//! A set that few sessions have is a list of each of them (`sets`), and each filter knows the sessions that have it so.
 //! A filter is a subject or a pattern; each distinct one is matched once against each subject, however many sessions
 //! use it. Subjects are never taken away (the ring numbers them for the epoch), so filters only ever gain matches.
+
+mod sets;
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -10,11 +13,15 @@ use std::rc::Rc;
 use fanblade_ring::{Descriptor, Lane, Reader};
 
 use crate::batching::{Batching, Window};
+use crate::holders::Holders;
 use crate::limits::{GROUPS_DEAD_MAX, LISTED_DEAD_MAX, PASS_FRAMES_MAX};
 use crate::patterns::{Names, Shapes};
 use crate::protocol::Mode;
-use crate::session::NO_GROUP;
 use crate::subject;
+
+pub use sets::bytes_of_own_lists;
+use sets::{Lists, NO_FILTER, Wish};
+pub(crate) use sets::{Set, SetKind};
 
 /// One frame that a group is owed.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +37,11 @@ pub(crate) struct Owed {
 
 /// Sessions with equal subscriptions.
 pub(crate) struct Group {
-    key: GroupKey,
+    /// The filters, sorted.
+    wishes: Box<[Wish]>,
+    lane: Lane,
+    /// Of both.
+    hash: u32,
     /// Sorted by subject number; the stronger mode where several filters match.
     pub(crate) subjects: Vec<(u32, Mode)>,
     /// Sessions that are current: they get what the group is owed.
@@ -74,7 +85,7 @@ pub(crate) struct Moment {
 impl Group {
     /// The encoding that its sessions chose.
     pub(crate) fn lane(&self) -> Lane {
-        self.key.1
+        self.lane
     }
 }
 
@@ -82,8 +93,6 @@ impl Group {
 pub(crate) fn conflatable(owed: &[Owed]) -> u64 {
     owed.iter().filter(|owed| owed.conflatable).count() as u64
 }
-
-type GroupKey = (Rc<[(u32, Mode)]>, Lane);
 
 /// What a worker knows of a subject.
 pub(crate) struct Subject {
@@ -96,6 +105,17 @@ pub(crate) struct Subject {
     window: Window,
     /// Groups that want it. May name dead groups until they are swept.
     groups: Vec<(u32, Mode)>,
+    /// The filter of its name, while sessions alone have it; else [`NO_FILTER`].
+    exact: u32,
+    /// Patterns that select it and that sessions alone have. Sorted.
+    patterns: Vec<u32>,
+}
+
+impl Subject {
+    /// What its frames may wait for.
+    pub(crate) fn window(&self) -> Window {
+        self.window
+    }
 }
 
 struct Filter {
@@ -103,6 +123,9 @@ struct Filter {
     subjects: Vec<u32>,
     /// Groups that contain it, dead ones included until they are swept.
     groups: Vec<u32>,
+    /// Sessions that have it in lists of their own.
+    alone: Holders,
+    is_pattern: bool,
 }
 
 /// The tables.
@@ -126,12 +149,16 @@ pub(crate) struct Directory {
     groups_dead: Vec<u32>,
     /// In how many lists of subjects and filters those are.
     listed_dead: usize,
-    group_ids: HashMap<GroupKey, u32>,
+    /// By hash. A set whose hash another group has is not shared.
+    group_ids: HashMap<u32, u32>,
+    lists: Lists,
+    /// So many sessions of one set share it.
+    sharing_sessions_min: u32,
 }
 
 impl Directory {
-    pub(crate) fn new(batching: Vec<Batching>) -> Self {
-        Self { batching, due_us: u64::MAX, ..Self::default() }
+    pub(crate) fn new(batching: Vec<Batching>, sharing_sessions_min: u32) -> Self {
+        Self { batching, sharing_sessions_min, due_us: u64::MAX, ..Self::default() }
     }
 
     /// Takes in subjects that the publisher has created since the last call.
@@ -147,6 +174,8 @@ impl Directory {
                 refused_told: 0,
                 window,
                 groups: Vec::new(),
+                exact: NO_FILTER,
+                patterns: Vec::new(),
             });
             self.by_name.insert(Rc::clone(&name), id);
             self.names.push(&name);
@@ -158,46 +187,14 @@ impl Directory {
         }
     }
 
-    /// Adds filters to a set; returns the new set's group, and the subjects that it gained, sorted. The caller moves
-    /// its session there.
-    pub(crate) fn with(&mut self, group: u32, lane: Lane, filters: &[String], mode: Mode) -> (u32, Vec<u32>) {
-        let mut key: Vec<(u32, Mode)> = self.key(group).to_vec();
-        for text in filters {
-            let filter = self.filter(text);
-            match key.binary_search_by_key(&filter, |(filter, _)| *filter) {
-                Ok(place) => key[place].1 = mode,
-                Err(place) => key.insert(place, (filter, mode)),
-            }
-        }
-        let grown = self.group(key, lane);
-        let mut gained = Vec::new();
-        let had: &[(u32, Mode)] = if group == NO_GROUP { &[] } else { &self.groups[group as usize].subjects };
-        for (subject, _) in &self.groups[grown as usize].subjects {
-            if had.binary_search_by_key(subject, |(subject, _)| *subject).is_err() {
-                gained.push(*subject);
-            }
-        }
-        (grown, gained)
-    }
-
-    /// Takes filters out of a set; returns the new set's group, or [`NO_GROUP`] when nothing is left.
-    pub(crate) fn without(&mut self, group: u32, lane: Lane, filters: &[String]) -> u32 {
-        let mut gone: Vec<u32> =
-            filters.iter().filter_map(|text| self.filter_ids.get(text.as_str()).copied()).collect();
-        gone.sort_unstable();
-        let mut key: Vec<(u32, Mode)> = self.key(group).to_vec();
-        key.retain(|(filter, _)| gone.binary_search(filter).is_err());
-        if key.is_empty() { NO_GROUP } else { self.group(key, lane) }
-    }
-
     /// How many of `filters` a set does not have.
-    pub(crate) fn filters_missing(&self, group: u32, filters: &[String]) -> usize {
-        filters.iter().filter(|text| !self.has_filter(group, text)).count()
+    pub(crate) fn filters_missing(&self, set: Set, filters: &[String]) -> usize {
+        filters.iter().filter(|text| !self.has_filter(set, text)).count()
     }
 
     /// The first of `filters` that a set does not have.
-    pub(crate) fn first_unknown<'a>(&self, group: u32, filters: &'a [String]) -> Option<&'a str> {
-        filters.iter().find(|text| !self.has_filter(group, text)).map(String::as_str)
+    pub(crate) fn first_unknown<'a>(&self, set: Set, filters: &'a [String]) -> Option<&'a str> {
+        filters.iter().find(|text| !self.has_filter(set, text)).map(String::as_str)
     }
 
     /// Numbers of the subjects that `filters` match now, sorted.
@@ -210,21 +207,15 @@ impl Directory {
         subjects
     }
 
-    fn has_filter(&self, group: u32, text: &str) -> bool {
-        let filter = self.filter_ids.get(text);
-        filter.is_some_and(|filter| self.key(group).binary_search_by_key(filter, |(filter, _)| *filter).is_ok())
-    }
-
     /// How many filters a set has.
-    pub(crate) fn filter_count(&self, group: u32) -> usize {
-        self.key(group).len()
+    pub(crate) fn filter_count(&self, set: Set) -> usize {
+        self.wishes(set).len()
     }
 
     /// The filters of a set.
-    pub(crate) fn filter_texts(&self, group: u32) -> impl Iterator<Item = (&str, Mode)> {
-        self.key(group)
-            .iter()
-            .filter_map(|(filter, mode)| Some((&*self.filters[*filter as usize].as_ref()?.text, *mode)))
+    pub(crate) fn filter_texts(&self, set: Set) -> impl Iterator<Item = (&str, Mode)> {
+        let text = |wish: &Wish| Some((&*self.filters[wish.filter() as usize].as_ref()?.text, wish.mode()));
+        self.wishes(set).iter().filter_map(text)
     }
 
     /// Does any subject match `text` yet?
@@ -234,32 +225,18 @@ impl Directory {
     }
 
     /// Groups that want a subject, and have sessions.
-    pub(crate) fn groups_of(&self, subject: usize) -> impl Iterator<Item = u32> {
+    pub(crate) fn groups_of(&self, subject: usize) -> impl Iterator<Item = Set> {
         let groups = self.subjects[subject].groups.iter().map(|(group, _)| *group);
-        groups.filter(|group| self.groups[*group as usize].sessions > 0)
-    }
-
-    /// One session more.
-    pub(crate) fn acquire(&mut self, group: u32) {
-        self.groups[group as usize].sessions += 1;
-    }
-
-    /// One session less. A group that nobody holds is dead, and swept once there are many.
-    pub(crate) fn release(&mut self, group: u32) {
-        let it = &mut self.groups[group as usize];
-        it.sessions -= 1;
-        if it.sessions == 0 {
-            self.bury(group);
-        }
+        groups.filter(|group| self.groups[*group as usize].sessions > 0).map(Set::group)
     }
 
     fn bury(&mut self, group: u32) {
         let it = &mut self.groups[group as usize];
-        self.group_ids.remove(&it.key);
+        self.group_ids.remove(&it.hash);
         it.owed = Vec::new();
         it.members = Vec::new();
         it.joiners = Vec::new();
-        self.listed_dead += it.subjects.len() + it.key.0.len();
+        self.listed_dead += it.subjects.len() + it.wishes.len();
         self.groups_dead.push(group);
         if self.groups_dead.len() > GROUPS_DEAD_MAX || self.listed_dead > LISTED_DEAD_MAX {
             self.sweep();
@@ -283,7 +260,7 @@ impl Directory {
             if group.sessions == 0 {
                 continue;
             }
-            let frame = &lanes[group.key.1 as usize];
+            let frame = &lanes[group.lane as usize];
             if frame.length == 0 {
                 continue;
             }
@@ -310,24 +287,22 @@ impl Directory {
         full
     }
 
-    fn key(&self, group: u32) -> &[(u32, Mode)] {
-        if group == NO_GROUP { &[] } else { &self.groups[group as usize].key.0 }
-    }
-
     /// Finds or makes the filter `text`.
     fn filter(&mut self, text: &str) -> u32 {
         if let Some(id) = self.filter_ids.get(text) {
             return *id;
         }
         let text: Rc<str> = text.into();
+        let is_pattern = subject::is_pattern(&text);
         let mut subjects = Vec::new();
-        if subject::is_pattern(&text) {
+        if is_pattern {
             self.names.select(&text, &mut 0, &mut u64::MAX.clone(), &mut subjects);
             self.shapes.add(&text);
         } else {
             subjects.extend(self.by_name.get(&text));
         }
-        let filter = Filter { text: Rc::clone(&text), subjects, groups: Vec::new() };
+        let filter =
+            Filter { text: Rc::clone(&text), subjects, groups: Vec::new(), alone: Holders::default(), is_pattern };
         let id = match self.filters_free.pop() {
             Some(id) => {
                 self.filters[id as usize] = Some(filter);
@@ -342,16 +317,16 @@ impl Directory {
         id
     }
 
-    /// Finds or makes the group of a set of filters.
-    fn group(&mut self, key: Vec<(u32, Mode)>, lane: Lane) -> u32 {
-        let key: GroupKey = (key.into(), lane);
-        if let Some(id) = self.group_ids.get(&key) {
-            return *id;
+    /// Finds or makes the group of a set of filters with this hash; none if another set has the hash.
+    fn group(&mut self, wishes: Vec<Wish>, lane: Lane, hash: u32) -> Option<u32> {
+        if let Some(id) = self.group_ids.get(&hash) {
+            let group = &self.groups[*id as usize];
+            return (*group.wishes == wishes && group.lane == lane).then_some(*id);
         }
         let mut subjects: Vec<(u32, Mode)> = Vec::new();
-        for (filter, mode) in key.0.iter() {
-            if let Some(filter) = &self.filters[*filter as usize] {
-                subjects.extend(filter.subjects.iter().map(|subject| (*subject, *mode)));
+        for wish in &wishes {
+            if let Some(filter) = &self.filters[wish.filter() as usize] {
+                subjects.extend(filter.subjects.iter().map(|subject| (*subject, wish.mode())));
             }
         }
         // The stronger mode sorts last; of equal subjects keep that one.
@@ -360,7 +335,9 @@ impl Directory {
         subjects.dedup_by_key(|(subject, _)| *subject);
         subjects.reverse();
         let group = Group {
-            key: (Rc::clone(&key.0), lane),
+            wishes: wishes.into(),
+            lane,
+            hash,
             subjects,
             members: Vec::new(),
             sessions: 0,
@@ -382,26 +359,30 @@ impl Directory {
                 u32::try_from(self.groups.len() - 1).unwrap_or(u32::MAX)
             }
         };
-        for (filter, _) in key.0.iter() {
-            if let Some(filter) = &mut self.filters[*filter as usize] {
+        for wish in &self.groups[id as usize].wishes {
+            if let Some(filter) = &mut self.filters[wish.filter() as usize] {
                 filter.groups.push(id);
             }
         }
         for (subject, mode) in &self.groups[id as usize].subjects {
             self.subjects[*subject as usize].groups.push((id, *mode));
         }
-        self.group_ids.insert(key, id);
-        id
+        self.group_ids.insert(hash, id);
+        Some(id)
     }
 
     /// `filter` selects the new subject `subject`.
     fn matched(&mut self, filter: u32, subject: u32) {
         let Some(entry) = &mut self.filters[filter as usize] else { return };
         entry.subjects.push(subject);
+        if !entry.alone.is_empty() {
+            self.subjects[subject as usize].link(filter, entry.is_pattern);
+        }
         for number in &entry.groups {
             let group = &mut self.groups[*number as usize];
-            let mode =
-                group.key.0.iter().find(|(wanted, _)| *wanted == filter).map_or(Mode::Conflate, |(_, mode)| *mode);
+            let wanted = Wish::new(filter, entry.is_pattern, Mode::Conflate).key();
+            let place = group.wishes.binary_search_by_key(&wanted, |wish| wish.key());
+            let mode = place.map_or(Mode::Conflate, |place| group.wishes[place].mode());
             let listed = &mut self.subjects[subject as usize].groups;
             // A new subject has the highest number: the sorted list grows at its end.
             match group.subjects.last_mut() {
@@ -426,7 +407,7 @@ impl Directory {
         for group in &self.groups_dead {
             let group = &mut self.groups[*group as usize];
             subjects.extend(std::mem::take(&mut group.subjects).into_iter().map(|(subject, _)| subject));
-            filters.extend(group.key.0.iter().map(|(filter, _)| *filter));
+            filters.extend(group.wishes.iter().map(|wish| wish.filter()));
         }
         for numbers in [&mut subjects, &mut filters] {
             numbers.sort_unstable();
@@ -438,22 +419,24 @@ impl Directory {
         for id in filters {
             let Some(filter) = &mut self.filters[id as usize] else { continue };
             filter.groups.retain(|group| self.groups[*group as usize].sessions > 0);
-            if filter.groups.is_empty() {
-                self.forget(id);
-            }
+            self.forget_unused(id);
         }
         self.groups_free.append(&mut self.groups_dead);
         self.listed_dead = 0;
     }
 
-    /// Nobody has this filter any more.
-    fn forget(&mut self, id: u32) {
-        let Some(filter) = self.filters[id as usize].take() else { return };
-        if subject::is_pattern(&filter.text) {
-            self.shapes.remove(&filter.text);
+    /// Lets a filter go that is in no set any more.
+    fn forget_unused(&mut self, id: u32) {
+        let slot = &mut self.filters[id as usize];
+        if slot.as_ref().is_some_and(|filter| filter.groups.is_empty() && filter.alone.is_empty())
+            && let Some(filter) = slot.take()
+        {
+            self.filter_ids.remove(&filter.text);
+            if filter.is_pattern {
+                self.shapes.remove(&filter.text);
+            }
+            self.filters_free.push(id);
         }
-        self.filter_ids.remove(&filter.text);
-        self.filters_free.push(id);
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A pass reads what the publisher has added, sorts it by group (sessions with equal subscriptions), and builds one
 //! list of slices per group. Frames of one encoding that lie end to end in the ring are one slice. Each member of the
-//! group is sent that list; a session that takes it whole is not even looked at.
+//! group is sent that list; a session that takes it whole is not even looked at. Sessions with lists of their own are
+//! in `alone`.
 //!
 //! A group whose frames may wait for more (`batching`) keeps what it is owed from pass to pass until its turn comes.
 //! Its members then stand before its first frame, not at the worker's cursor.
@@ -12,10 +13,10 @@ use std::io;
 use fanblade_net::{Engine, SessionId, Unsent};
 
 use crate::catchup::copy_rest;
-use crate::directory::{Group, Moment, NO_FRAME, conflatable};
+use crate::directory::{Group, Moment, NO_FRAME, Owed, SetKind, conflatable};
 use crate::limits::{PASS_DESCRIPTORS_MAX, TURN_SENDS};
 use crate::protocol;
-use crate::session::{NOT_MEMBER, State};
+use crate::session::{Behind, NOT_MEMBER, State};
 use crate::slices::push_frame;
 use crate::worker::{Action, Worker, unix_ns};
 
@@ -44,15 +45,20 @@ impl Worker {
     /// Sends to the groups whose turn it is; with `all`, to all that are owed something. No member may owe bytes of its
     /// own: `serve` comes first.
     pub(crate) fn send_due(&mut self, engine: &mut dyn Engine, all: bool) -> io::Result<()> {
-        let Some((first, published_ns)) = self.take_due(all) else { return Ok(()) };
+        let now_us = self.now_us();
+        let due = [self.take_due(now_us, all), self.take_due_alone(now_us, all)];
+        let due = due.into_iter().flatten().reduce(|one, other| (one.0.min(other.0), one.1.min(other.1)));
+        let Some((first, published_ns)) = due else { return Ok(()) };
         self.is_sending = true;
         self.send_groups(engine);
+        self.send_alone(engine);
         let unsent = &mut self.unsent;
         engine.flush(&mut |it| unsent.push(it))?;
         self.stats.latency.record(unix_ns().saturating_sub(published_ns));
         self.stats.passes.add(1);
         if !self.reader.is_intact(first) {
             self.close_torn();
+            self.close_torn_alone();
         }
         self.is_sending = false;
         while let Some(it) = self.unsent.last().copied() {
@@ -64,13 +70,13 @@ impl Worker {
             self.settle_group(group);
         }
         self.due_groups = due;
+        self.settle_alone();
         Ok(())
     }
 
     /// Moves the groups whose turn it is from `touched` to `due_groups`. Returns the oldest frame that they are owed,
     /// and when the first of these frames was published; `None` if it is nobody's turn.
-    fn take_due(&mut self, all: bool) -> Option<(u64, u64)> {
-        let now_us = self.now_us();
+    fn take_due(&mut self, now_us: u64, all: bool) -> Option<(u64, u64)> {
         if self.touched.is_empty() || (self.directory.due_us > now_us && !all) {
             return None;
         }
@@ -133,7 +139,8 @@ impl Worker {
                 continue;
             }
             self.cursor_seq = descriptor.seq;
-            if self.directory.owe(index, &descriptor, &moment, &mut self.touched) {
+            let is_full = self.directory.owe(index, &descriptor, &moment, &mut self.touched);
+            if self.owe_alone(&descriptor, &moment) || is_full {
                 break;
             }
         }
@@ -149,6 +156,7 @@ impl Worker {
             group.frames_conflatable = group.frames_conflatable.wrapping_sub(conflatable(&group.owed[kept..]));
             group.owed.truncate(kept);
         }
+        self.arena.forget_from(first);
     }
 
     /// Where a new numbering begins, the sessions are told before they get its first frame: `true` when they have to be
@@ -219,35 +227,40 @@ impl Worker {
         self.stats.unsent.add(1);
         let Some(session) = self.sessions.find(index) else { return };
         let lane = session.lane;
-        let Some(group) = self.directory.groups.get(session.group as usize) else { return };
-        let mut sent = unsent.sent;
-        let whole = group.owed.iter().take_while(|owed| {
-            let is_whole = sent >= owed.length as usize;
-            sent -= if is_whole { owed.length as usize } else { 0 };
-            is_whole
-        });
-        let whole = whole.count();
-        let cut = if sent > 0 { group.owed.get(whole).copied() } else { None };
-        let given = whole + usize::from(cut.is_some());
-        let missing = &group.owed[given..];
-        let next = missing.first().map_or(self.cursor, |owed| owed.index);
-        let served = group.frames_conflatable.wrapping_sub(conflatable(missing));
+        let (shortfall, before_seq) = match session.set.kind() {
+            SetKind::None => return,
+            SetKind::Group(number) => {
+                let group = &self.directory.groups[number as usize];
+                (Shortfall::of(group.owed.iter().copied(), unsent.sent), group.batch.before_seq)
+            }
+            SetKind::Own(_) => {
+                let Some(slot) = session.slot() else { return };
+                let Some(first) = self.arena.first(slot) else { return };
+                (Shortfall::of(self.arena.owed(slot), unsent.sent), first.before_seq)
+            }
+        };
+        let Shortfall { cut, last, next, .. } = shortfall;
         // The frame that was cut counts as delivered: its rest goes first.
-        self.stats.frames_delivered.sub(missing.len() as u64);
-        self.stats.bytes_delivered.sub(missing.iter().map(|owed| u64::from(owed.length)).sum());
+        self.stats.frames_delivered.sub(shortfall.frames);
+        self.stats.bytes_delivered.sub(shortfall.bytes);
         if unsent.error.is_some() || session.state != State::Open {
             return self.drop_session(index);
         }
         session.blocked = true;
         // The newest that it was given: of this send, else from before it. Too low a number would tell a gap that is
         // none; too high a number would keep one quiet.
-        let last = given.checked_sub(1).and_then(|last| self.reader.descriptor(group.owed[last].index).ok());
-        let after_seq = last.map_or(group.batch.before_seq, |descriptor| descriptor.seq);
-        self.fall_behind(index, next, served, after_seq);
+        let last = last.and_then(|last| self.reader.descriptor(last).ok());
+        let after_seq = last.map_or(before_seq, |descriptor| descriptor.seq);
+        let (served, came) = match self.frames_conflatable(index) {
+            Some(came) => (came.wrapping_sub(shortfall.conflatable), 0),
+            None => (0, shortfall.conflatable),
+        };
+        let next = next.unwrap_or(self.cursor);
+        self.fall_behind(index, Behind { next, served, came, after_seq, ..Behind::default() });
         self.note_slow(index);
         self.actions.push(Action::WantWritable(unsent.session));
         debug_assert!(self.sessions.extra(index).is_some_and(|extra| extra.out.is_empty()), "a member owed bytes");
-        if let Some(cut) = cut
+        if let Some((cut, sent)) = cut
             && let Some(extra) = self.sessions.extra(index)
             && !copy_rest(&self.reader, cut.index, lane, sent, &mut extra.out)
         {
@@ -265,6 +278,7 @@ impl Worker {
         }
         self.touched.clear();
         self.directory.due_us = u64::MAX;
+        self.lapped_alone();
         self.jump_to_tail();
     }
 
@@ -277,21 +291,32 @@ impl Worker {
         self.settle_group(number);
     }
 
-    /// A current session falls behind from where it stands: a member before the first frame that its group is owed,
-    /// any other at the cursor.
+    /// A current session falls behind from where it stands: before the first frame that it, or the group whose member it
+    /// is, is owed; else at the cursor.
     pub(crate) fn fall_behind_here(&mut self, index: u32) {
         let Some(session) = self.sessions.find(index) else { return };
-        let Some(group) = self.directory.groups.get(session.group as usize) else {
-            return self.fall_behind(index, self.cursor, 0, self.cursor_seq);
-        };
-        let came = group.frames_conflatable;
-        match group.owed.first() {
-            Some(first) if session.member != NOT_MEMBER => {
-                let served = came.wrapping_sub(conflatable(&group.owed));
-                self.fall_behind(index, first.index, served, group.batch.before_seq);
+        let mut behind = Behind { next: self.cursor, after_seq: self.cursor_seq, ..Behind::default() };
+        if let Some(slot) = session.slot() {
+            if let Some(first) = self.arena.first(slot) {
+                (behind.next, behind.after_seq) = (first.index, first.before_seq);
+                behind.came = self.arena.owed(slot).filter(|owed| owed.conflatable).count() as u64;
             }
-            _ => self.fall_behind(index, self.cursor, came, self.cursor_seq),
+        } else if let Some(group) = self.directory.group_of(session.set) {
+            behind.served = group.frames_conflatable;
+            if let Some(first) = group.owed.first()
+                && session.member != NOT_MEMBER
+            {
+                (behind.next, behind.after_seq) = (first.index, group.batch.before_seq);
+                behind.served = behind.served.wrapping_sub(conflatable(&group.owed));
+            }
         }
+        self.fall_behind(index, behind);
+    }
+
+    /// The count of the session's group, by which what it is owed is known; none if it has no group.
+    fn frames_conflatable(&mut self, index: u32) -> Option<u64> {
+        let set = self.sessions.find(index)?.set;
+        Some(self.directory.group_of(set)?.frames_conflatable)
     }
 
     /// Sets the cursor to the ring's end and takes every subject's newest frame before it from the ring's own table.
@@ -332,5 +357,42 @@ impl Worker {
                 self.drop_session(member);
             }
         }
+    }
+}
+
+/// What of a send was not taken.
+#[derive(Default)]
+struct Shortfall {
+    /// The frame that was taken in part, and how much of it.
+    cut: Option<(Owed, usize)>,
+    /// Ring index of the last frame that went, whole or in part.
+    last: Option<u64>,
+    /// That of the first of the others, and what they are.
+    next: Option<u64>,
+    frames: u64,
+    bytes: u64,
+    conflatable: u64,
+}
+
+impl Shortfall {
+    /// Of `owed`, `sent` bytes went.
+    fn of(owed: impl Iterator<Item = Owed>, mut sent: usize) -> Self {
+        let mut shortfall = Self::default();
+        for it in owed {
+            let is_whole = sent >= it.length as usize;
+            if is_whole && shortfall.next.is_none() {
+                sent -= it.length as usize;
+                shortfall.last = Some(it.index);
+            } else if sent > 0 {
+                shortfall.cut = Some((it, std::mem::take(&mut sent)));
+                shortfall.last = Some(it.index);
+            } else {
+                shortfall.next.get_or_insert(it.index);
+                shortfall.frames += 1;
+                shortfall.bytes += u64::from(it.length);
+                shortfall.conflatable += u64::from(it.conflatable);
+            }
+        }
+        shortfall
     }
 }

@@ -4,14 +4,17 @@
 //! of the ring, and every session that its listener accepts. It shares nothing with other workers but the ring.
 //!
 //! The files, in the order of the data path:
-//! `fanout` (ring → groups → sends), `batching` (frames that wait for each other), `directory` (subjects, filters,
-//! groups), `patterns` (which select a subject, and which subjects they select), `session` (the slab), `catchup`
-//! (sessions that are behind), `replay` (snapshots and history after a subscription), `requests` and `protocol` (what
-//! clients ask), `upgrade` and `address` (opening handshake), `forwarded` and `networks` (clients behind proxies),
-//! `lifecycle` (sessions begin, fall behind, close), `last_words` (after a panic), `news` (what is told beside frames),
-//! `timers`, `stats`, `closes`, `limits`.
+//! `fanout` (ring → groups → sends), `alone` and `arena` (the same for sessions with lists of their own), `batching`
+//! (frames that wait for each other), `directory` (subjects, filters, groups), `directory/sets` and `holders` (lists of
+//! one session alone, in lists that are `slim`), `patterns` (which select a subject, and which subjects they select),
+//! `session` (the slab), `catchup` (sessions that are behind), `replay` (snapshots and history after a subscription),
+//! `requests` and `protocol` (what clients ask), `upgrade` and `address` (opening handshake), `forwarded` and `networks`
+//! (clients behind proxies), `lifecycle` (sessions begin, fall behind, close), `last_words` (after a panic), `news` (what
+//! is told beside frames), `timers`, `stats`, `closes`, `limits`.
 
 mod address;
+mod alone;
+mod arena;
 mod batching;
 mod catchup;
 mod closes;
@@ -21,6 +24,7 @@ mod forwarded;
 #[doc(hidden)]
 pub mod fuzzing;
 mod handle;
+mod holders;
 mod last_words;
 mod lifecycle;
 mod limits;
@@ -32,6 +36,7 @@ mod replay;
 mod requests;
 mod session;
 mod slices;
+mod slim;
 mod stats;
 mod timers;
 mod upgrade;
@@ -41,6 +46,7 @@ use fanblade_ring::subject;
 
 pub use batching::Batching;
 pub use closes::Closes;
+pub use directory::bytes_of_own_lists;
 pub use forwarded::ClientHeader;
 pub use handle::{Command, WorkerConfig, WorkerEnd, WorkerHandle, spawn};
 pub use limits::{Limits, PIECE_LEN, REQUEST_SKIPPED_LEN_MAX, request_len};

@@ -9,9 +9,10 @@ use fanblade_wire::frame::{self, Opcode};
 use fanblade_wire::handshake::Rejection;
 
 use crate::closes::NO_FRAME;
+use crate::directory::{Set, SetKind};
 use crate::limits::TURN_SENDS;
 use crate::protocol;
-use crate::session::{Behind, Extra, NO_GROUP, NOT_MEMBER, State};
+use crate::session::{Behind, Extra, IDLE, NOT_MEMBER, State};
 use crate::slices::begin_with;
 use crate::worker::{Action, Worker};
 
@@ -214,7 +215,7 @@ impl Worker {
         let mut current = self.sessions.indices();
         current.retain(|&index| {
             let Some(session) = self.sessions.find(index) else { return false };
-            if session.state != State::Open || session.group == NO_GROUP {
+            if session.state != State::Open || session.set == Set::NONE {
                 return false;
             }
             let is_current = session.member != NOT_MEMBER;
@@ -283,9 +284,8 @@ impl Worker {
         }
     }
 
-    /// From here on the session gets nothing from the fan-out until it has caught up: `next` is the first update that
-    /// it lacks, `served` how many of its group's conflatable frames lie before it.
-    pub(crate) fn fall_behind(&mut self, index: u32, next: u64, served: u64, after_seq: u64) {
+    /// From here on the session gets nothing from the fan-out until it has caught up. `behind` says where it stands.
+    pub(crate) fn fall_behind(&mut self, index: u32, behind: Behind) {
         let now_ms = self.now_ms;
         let lag_ms_max = u64::from(self.config.limits.lag_ms_max);
         let generation = self.epoch_generation;
@@ -294,7 +294,7 @@ impl Worker {
         if extra.behind.is_some() {
             return;
         }
-        extra.behind = Some(Behind { next, served, after_seq, generation, progress_ms: now_ms, ..Behind::default() });
+        extra.behind = Some(Behind { generation, progress_ms: now_ms, ..behind });
         self.stats.sessions_behind.add(1);
         if self.sessions.find(index).is_some_and(|session| session.subscribed_once) {
             self.arm_earlier(index, now_ms + lag_ms_max);
@@ -344,37 +344,44 @@ impl Worker {
         } else if session.extra.as_ref().is_none_or(|extra| extra.owed().is_empty()) {
             self.join_members(index);
             self.sessions.tidy(index);
-        } else if session.group != NO_GROUP {
+        } else if session.set != Set::NONE {
             self.fall_behind_here(index);
         }
     }
 
     /// Moves a session to another set of subscriptions.
-    pub(crate) fn change_group(&mut self, index: u32, group: u32) {
+    pub(crate) fn change_set(&mut self, index: u32, set: Set) {
         let Some(session) = self.sessions.find(index) else { return };
-        let old = session.group;
+        let old = session.set;
         let was_member = session.member != NOT_MEMBER;
-        if old == group {
-            return;
+        if old == set {
+            // A list of its own has changed in itself.
+            return self.note_sets();
         }
         // Taken before the old one is let go, so that a sweep in between cannot meet it without sessions.
-        if group == NO_GROUP {
+        self.directory.acquire(set);
+        if set == Set::NONE {
             self.stats.sessions_subscribed.sub(1);
-        } else {
-            self.directory.acquire(group);
         }
         self.leave_members(index);
-        if old == NO_GROUP {
+        if old == Set::NONE {
             self.stats.sessions_subscribed.add(1);
-        } else {
-            self.directory.release(old);
         }
+        self.directory.release(index, old);
         if let Some(session) = self.sessions.find(index) {
-            session.group = group;
+            session.set = set;
         }
-        if was_member || old == NO_GROUP {
+        if was_member || old == Set::NONE {
             self.join_members(index);
         }
+        self.note_sets();
+    }
+
+    fn note_sets(&self) {
+        let (lists, subscriptions) = self.directory.own_lists();
+        self.stats.groups.set(self.directory.groups_live() as u64);
+        self.stats.own_lists.set(lists);
+        self.stats.own_subscriptions.set(subscriptions);
     }
 
     /// Sends Close and ends the session once everything that it is owed before that has gone out (RFC 6455, 7.1.2).
@@ -479,16 +486,23 @@ impl Worker {
             extra.deferred.clear();
             extra.close_when_current = None;
         }
-        self.change_group(index, NO_GROUP);
+        self.change_set(index, Set::NONE);
     }
 
-    /// While the group waits for more, the session cannot: it has what the others have not yet.
+    /// While its group waits for more, the session cannot: it has what the others have not yet.
     fn join_members(&mut self, index: u32) {
         let Some(session) = self.sessions.find(index) else { return };
-        if session.group == NO_GROUP || session.member != NOT_MEMBER {
+        if session.member != NOT_MEMBER {
             return;
         }
-        let group = &mut self.directory.groups[session.group as usize];
+        let group = match session.set.kind() {
+            SetKind::None => return,
+            SetKind::Own(_) => {
+                session.member = IDLE;
+                return;
+            }
+            SetKind::Group(number) => &mut self.directory.groups[number as usize],
+        };
         if !group.owed.is_empty() {
             group.joiners.push(index);
             return self.fall_behind_here(index);
@@ -500,11 +514,16 @@ impl Worker {
 
     fn leave_members(&mut self, index: u32) {
         let Some(session) = self.sessions.find(index) else { return };
+        let slot = session.slot();
         let place = std::mem::replace(&mut session.member, NOT_MEMBER);
         if place == NOT_MEMBER {
             return;
         }
-        let members = &mut self.directory.groups[session.group as usize].members;
+        if let Some(slot) = slot {
+            return self.arena.leave(slot);
+        }
+        let SetKind::Group(number) = session.set.kind() else { return };
+        let members = &mut self.directory.groups[number as usize].members;
         members.swap_remove(place as usize);
         if let Some(moved) = members.get(place as usize).copied()
             && let Some(session) = self.sessions.find(moved)

@@ -45,6 +45,9 @@ pub struct Limits {
     /// Replies, notices and the rest of a torn frame that one session may be owed. More close it with 4008;
     /// `slow_evicted`.
     pub control_bytes_max: usize,
+    /// So many sessions with one set of subscriptions share it from then on; before, each has a list of its own, which
+    /// costs memory by the subscription. Those who were before stay as they are until they change.
+    pub sharing_sessions_min: u32,
 }
 
 impl Default for Limits {
@@ -65,6 +68,7 @@ impl Default for Limits {
             lag_ms_max: 60_000,
             half_closed_ms_max: 30_000,
             control_bytes_max: 1024 * 1024,
+            sharing_sessions_min: 8,
         }
     }
 }
@@ -107,6 +111,17 @@ pub(crate) const UPDATE_PIECES_MAX: usize = 3;
 // A session's own bytes and its plan fit one send, and a plan holds at least one update beside a `lagging` notice.
 const _: () = assert!(PLAN_PIECES_MAX < IoSlices::SLICES_MAX && UPDATE_PIECES_MAX < PLAN_PIECES_MAX);
 const _: () = assert!(PASS_FRAMES_MAX <= IoSlices::SLICES_MAX);
+/// Frames for sessions with lists of their own, each once for each of them, that may be under way (of this pass, or
+/// waiting for more): a pass that comes to so many reads no further, and nothing waits any longer; `passes_cut`. 8 bytes
+/// each, so some 16 MiB, and what one frame more brings: as much again for two million sessions.
+pub(crate) const DELIVERIES_MAX: usize = 1 << 21;
+/// Distinct frames that are under way for them, 96 bytes each: more do not wait; `passes_cut`.
+pub(crate) const DELIVERED_FRAMES_MAX: usize = 4 * PASS_DESCRIPTORS_MAX;
+/// Deliveries for which memory is kept from one pass to the next, however few they are.
+pub(crate) const DELIVERIES_KEPT: usize = 1 << 16;
+/// Who names at least one in so many of its subscriptions in a request may come to share its set with others; who names
+/// less keeps a list of its own: to move between both costs as much as the whole list.
+pub(crate) const SHARING_PART: usize = 64;
 /// Sends after which a pass shows that the worker moves (`turns`): a pass over a million sessions takes seconds.
 pub(crate) const TURN_SENDS: usize = 4_096;
 /// Sessions that one pass helps to catch up, so that those who are not behind do not wait for them.

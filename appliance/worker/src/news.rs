@@ -4,13 +4,14 @@
 //! Both are states in the ring. A worker compares them with what it has told, so nothing is lost on the way, and a
 //! worker that takes another's place knows as much. Sessions that come are told in their reply (`replay`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 use fanblade_net::Engine;
 use fanblade_ring::{Currency, SubjectId, Unplaced};
 use fanblade_wire::frame::{self, Opcode};
 
+use crate::directory::Set;
 use crate::limits::{REFUSALS_LOOK_MS, REFUSALS_TOLD_MAX};
 use crate::protocol;
 use crate::session::State;
@@ -113,7 +114,8 @@ impl Worker {
     /// Tells of each subject whose newest update was refused those who want it, and nobody else.
     fn tell_refused(&mut self, engine: &mut dyn Engine) -> io::Result<()> {
         self.directory.learn(&self.reader);
-        let mut notices: HashMap<u32, Vec<u8>> = HashMap::new();
+        let mut notices: HashMap<Set, Vec<u8>> = HashMap::new();
+        let mut told_alone: HashSet<u32> = HashSet::new();
         let mut text = std::mem::take(&mut self.text);
         let mut left = REFUSALS_TOLD_MAX;
         for number in 0..self.directory.subjects.len() {
@@ -134,29 +136,59 @@ impl Worker {
             let Some(known) = self.reader.subject(subject).filter(|_| refused > newest) else { continue };
             left -= 1;
             protocol::write_gap(&mut text, &known.name, newest, refused);
-            for group in self.directory.groups_of(number) {
-                frame::write_frame(notices.entry(group).or_default(), Opcode::Text, text.as_bytes());
+            for set in self.directory.groups_of(number) {
+                frame::write_frame(notices.entry(set).or_default(), Opcode::Text, text.as_bytes());
             }
+            self.tell_alone(engine, number, &text, &mut told_alone)?;
         }
+        self.stats.refusals_told.add(told_alone.len() as u64);
         self.text = text;
-        let mut current: HashMap<u32, Vec<u32>> = HashMap::new();
+        let mut current: HashMap<Set, Vec<u32>> = HashMap::new();
         let sessions = if notices.is_empty() { Vec::new() } else { self.sessions.indices() };
         for index in sessions {
             let Some(session) = self.sessions.find(index).filter(|session| session.state == State::Open) else {
                 continue;
             };
-            let Some(bytes) = notices.get(&session.group) else { continue };
+            let Some(bytes) = notices.get(&session.set) else { continue };
             self.stats.refusals_told.add(1);
             if session.owes_nothing() {
-                current.entry(session.group).or_default().push(index);
+                current.entry(session.set).or_default().push(index);
             } else {
                 self.say(index, |out| out.extend_from_slice(bytes));
             }
         }
-        for (group, sessions) in current {
-            self.say_same(engine, &sessions, &notices[&group])?;
+        for (set, sessions) in current {
+            self.say_same(engine, &sessions, &notices[&set])?;
         }
         Ok(())
+    }
+
+    /// The same, for those who have the subject in lists of their own: at once, so that no notice is kept for each.
+    fn tell_alone(
+        &mut self,
+        engine: &mut dyn Engine,
+        subject: usize,
+        text: &str,
+        told: &mut HashSet<u32>,
+    ) -> io::Result<()> {
+        let holders = self.directory.holders_of(&self.directory.subjects[subject]);
+        let mut sessions: Vec<u32> = holders.flat_map(|holders| holders.iter().map(|(session, _)| session)).collect();
+        sessions.sort_unstable();
+        sessions.dedup();
+        sessions.retain(|&index| {
+            let Some(session) = self.sessions.find(index).filter(|session| session.state == State::Open) else {
+                return false;
+            };
+            let owes_nothing = session.owes_nothing();
+            told.insert(index);
+            if !owes_nothing {
+                self.say_text(index, text);
+            }
+            owes_nothing
+        });
+        let mut bytes = Vec::new();
+        frame::write_frame(&mut bytes, Opcode::Text, text.as_bytes());
+        self.say_same(engine, &sessions, &bytes)
     }
 }
 

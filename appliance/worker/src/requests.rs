@@ -5,7 +5,7 @@ use fanblade_wire::{Event, Flow, close};
 
 use crate::closes::NO_CODE;
 use crate::protocol::{self, Mode, Op, Refusal, Request, Resume, SubjectsReply};
-use crate::session::{NO_GROUP, NOT_MEMBER, Replay, State};
+use crate::session::{NOT_MEMBER, Replay, State};
 use crate::worker::Worker;
 
 impl Worker {
@@ -128,7 +128,14 @@ impl Worker {
     /// A session whose frames wait is given them first, apart from its group.
     pub(crate) fn step_out_of_batch(&mut self, index: u32) {
         let Some(session) = self.sessions.find(index) else { return };
-        if session.member != NOT_MEMBER && !self.directory.groups[session.group as usize].owed.is_empty() {
+        let is_owed = match session.slot() {
+            Some(slot) => self.arena.first(slot).is_some(),
+            None => {
+                session.member != NOT_MEMBER
+                    && self.directory.group_of(session.set).is_some_and(|group| !group.owed.is_empty())
+            }
+        };
+        if is_owed {
             self.fall_behind_here(index);
             self.make_ready(index);
         }
@@ -176,14 +183,14 @@ impl Worker {
         self.directory.learn(&self.reader);
         let subscriptions_max = self.config.limits.subscriptions_max as usize;
         let Some(session) = self.sessions.find(index) else { return };
-        let (group, lane) = (session.group, session.lane);
-        let added = self.directory.filters_missing(group, filters);
-        if self.directory.filter_count(group) + added > subscriptions_max {
+        let (set, lane) = (session.set, session.lane);
+        let added = self.directory.filters_missing(set, filters);
+        if self.directory.filter_count(set) + added > subscriptions_max {
             let message = format!("a session has at most {subscriptions_max} subscriptions");
             return self.refuse(index, &Refusal::new(id, "too_many_subscriptions", message));
         }
-        let (grown, gained) = self.directory.with(group, lane, filters, mode);
-        self.change_group(index, grown);
+        let (grown, gained) = self.directory.with(index, set, lane, filters, mode);
+        self.change_set(index, grown);
         if let Some(session) = self.sessions.find(index) {
             session.subscribed_once = true;
         }
@@ -199,13 +206,13 @@ impl Worker {
 
     fn unsubscribe(&mut self, index: u32, id: Option<String>, filters: &[String]) {
         let Some(session) = self.sessions.find(index) else { return };
-        let (group, lane) = (session.group, session.lane);
-        if let Some(unknown) = self.directory.first_unknown(group, filters) {
+        let (set, lane) = (session.set, session.lane);
+        if let Some(unknown) = self.directory.first_unknown(set, filters) {
             let message = format!("`{unknown}` is not subscribed (a pattern is taken back as it was given)");
             return self.refuse(index, &Refusal::new(id, "bad_subject", message));
         }
-        let shrunk = self.directory.without(group, lane, filters);
-        self.change_group(index, shrunk);
+        let shrunk = self.directory.without(index, set, lane, filters);
+        self.change_set(index, shrunk);
         let mut text = std::mem::take(&mut self.text);
         let mut reply = SubjectsReply::begin(&mut text, "unsubscribed", &id, &self.epoch);
         for filter in filters {
@@ -218,13 +225,11 @@ impl Worker {
 
     fn list(&mut self, index: u32, id: &Option<String>) {
         let Some(session) = self.sessions.find(index) else { return };
-        let group = session.group;
+        let set = session.set;
         let mut text = std::mem::take(&mut self.text);
         let mut reply = SubjectsReply::begin(&mut text, "listed", id, &self.epoch);
-        if group != NO_GROUP {
-            for (filter, mode) in self.directory.filter_texts(group) {
-                reply.filter(filter, Some(mode));
-            }
+        for (filter, mode) in self.directory.filter_texts(set) {
+            reply.filter(filter, Some(mode));
         }
         reply.end(false);
         self.say_text(index, &text);

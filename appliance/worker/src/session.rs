@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use fanblade_ring::Lane;
 use fanblade_wire::Inbound;
 
+use crate::directory::Set;
 use crate::limits::{EXTRA_BYTES_KEPT, EXTRAS_POOLED_MAX, PIECE_LEN};
 use crate::protocol::Request;
 use crate::timers::{Linked, Links};
@@ -35,9 +36,10 @@ pub(crate) struct Session {
     pub(crate) inbound: Inbound,
     pub(crate) extra: Option<Box<Extra>>,
     pub(crate) links: Links,
-    /// Its set of subscriptions, or [`NO_GROUP`].
-    pub(crate) group: u32,
-    /// Its place among the group's members; [`NOT_MEMBER`] while it has no group or is behind.
+    /// Its set of subscriptions.
+    pub(crate) set: Set,
+    /// Its place among its group's members. With a list of its own: its place in the worker's `Arena` while it is owed
+    /// something there, else [`IDLE`]. [`NOT_MEMBER`] while it has no subscriptions or is behind.
     pub(crate) member: u32,
     /// Worker milliseconds of the last bytes received.
     pub(crate) received_ms: u64,
@@ -87,8 +89,13 @@ pub(crate) struct Extra {
 pub(crate) struct Behind {
     /// Ring index of the first update that it has not been given.
     pub(crate) next: u64,
-    /// `Group::frames_conflatable` up to which it has been served; the difference is what it is owed.
+    /// Conflatable frames of its set up to which it has been served; what came since is what it is owed. With a group:
+    /// as `Group::frames_conflatable` counts them. With a list of its own: as `came` does.
     pub(crate) served: u64,
+    /// Conflatable frames that it was not given, by what the fan-out meets it with.
+    pub(crate) came: u64,
+    /// Ring index after the last frame in `came`: two filters may lead to one frame.
+    pub(crate) came_until: u64,
     /// Sequence number of the newest update that it was given before it fell behind: where a gap begins.
     pub(crate) after_seq: u64,
     /// Stretches of the ring that it never got and that have left the ring's history.
@@ -148,13 +155,23 @@ pub(crate) struct Resumed {
     pub(crate) next: u64,
 }
 
+impl Behind {
+    /// The fan-out has met it with a frame that a newer one may replace.
+    pub(crate) fn note_came(&mut self, index: u64) {
+        if index >= self.came_until {
+            self.came += 1;
+            self.came_until = index + 1;
+        }
+    }
+}
+
 impl Session {
     fn new() -> Self {
         Self {
             inbound: Inbound::new(),
             extra: None,
             links: Links::UNLINKED,
-            group: NO_GROUP,
+            set: Set::NONE,
             member: NOT_MEMBER,
             received_ms: 0,
             counted_second: 0,
@@ -303,7 +320,7 @@ impl Sessions {
     /// Ends it. It must be out of its group and out of the wheel.
     pub(crate) fn end(&mut self, index: u32) {
         let Some(session) = self.find(index) else { return };
-        debug_assert!(session.group == NO_GROUP && session.links == Links::UNLINKED, "a session ended while listed");
+        debug_assert!(session.set == Set::NONE && session.links == Links::UNLINKED, "a session ended while listed");
         let extra = std::mem::replace(session, Session::new()).extra;
         self.open -= 1;
         if let Some(extra) = extra {
@@ -375,10 +392,10 @@ pub const fn bytes_in_group() -> usize {
     2 * size_of::<u32>()
 }
 
-/// No set of subscriptions.
-pub(crate) const NO_GROUP: u32 = u32::MAX;
 /// Not among its group's members.
 pub(crate) const NOT_MEMBER: u32 = u32::MAX;
+/// Current, with a list of its own, and owed nothing.
+pub(crate) const IDLE: u32 = u32::MAX - 1;
 /// Sessions in one chunk of the slab.
 const CHUNK: usize = 1_024;
 

@@ -73,7 +73,9 @@ worker_stats! {
     sessions: Gauge, "Sessions now, in any state.";
     sessions_subscribed: Gauge, "Sessions with at least one subscription.";
     sessions_behind: Gauge, "Sessions that owe their client something the kernel would not take yet.";
-    groups: Gauge, "Distinct sets of subscriptions.";
+    groups: Gauge, "Sets of subscriptions that several sessions share.";
+    own_lists: Gauge, "Sessions with a list of subscriptions of their own.";
+    own_subscriptions: Gauge, "Subscriptions in lists of one session alone.";
     accepted: Counter, "Connections accepted.";
     accept_parked: Counter, "Times that accepting was parked: out of descriptors or socket memory.";
     accepting_parked: Gauge, "1: connections wait, for want of descriptors or socket memory.";
@@ -104,6 +106,7 @@ worker_stats! {
     half_closed: Counter, "Clients that ended their side and were still owed what they had asked for.";
     turns: Counter, "Turns of the worker's loop, and parts of a long one: it grows as long as the worker moves.";
     passes: Counter, "Fan-out passes that sent something.";
+    passes_cut: Counter, "Fan-out passes that ended early: as much was due to sessions with lists of their own as one pass holds.";
     descriptors: Counter, "Updates read from the ring.";
     frames_delivered: Counter, "Frames handed whole to the kernel, all sessions.";
     bytes_delivered: Counter, "Bytes of frames handed to the kernel, all sessions.";

@@ -10,6 +10,7 @@ use fanblade_net::{Counters, Engine, Event, IoSlices, SessionId, Unsent};
 use fanblade_ring::{Reader, Sleeper};
 use fanblade_wire::InboundLimits;
 
+use crate::arena::Arena;
 use crate::catchup::Plan;
 use crate::directory::Directory;
 use crate::handle::{Command, WorkerConfig};
@@ -31,6 +32,8 @@ pub(crate) struct Worker {
     /// Commands met while looking whether there are any.
     commands: VecDeque<Command>,
     pub(crate) directory: Directory,
+    /// What sessions with lists of their own are owed.
+    pub(crate) arena: Arena,
     pub(crate) sessions: Sessions,
     pub(crate) wheel: Wheel,
     /// Ring index of the next update to be fanned out.
@@ -102,6 +105,7 @@ impl Worker {
             fragments_max: config.limits.fragments_max,
         };
         let batching = std::mem::take(&mut config.batching);
+        let directory = Directory::new(batching, config.limits.sharing_sessions_min);
         let mut worker = Self {
             config,
             inbound_limits,
@@ -110,7 +114,8 @@ impl Worker {
             sleeper,
             inbox,
             commands: VecDeque::new(),
-            directory: Directory::new(batching),
+            directory,
+            arena: Arena::new(),
             sessions: Sessions::default(),
             wheel: Wheel::new(),
             cursor: 0,
@@ -172,9 +177,12 @@ impl Worker {
     /// How long the next poll may wait: not at all while there is work; else until the next tick of the timers, with
     /// the publisher told to wake us.
     fn timeout(&mut self) -> Duration {
-        let is_waited_for = !self.touched.is_empty();
-        let wait_max =
-            is_waited_for.then(|| Duration::from_micros(self.directory.due_us.saturating_sub(self.now_us())));
+        let due_us = [
+            (!self.touched.is_empty()).then_some(self.directory.due_us),
+            self.arena.is_waited_for().then(|| self.arena.due_us()),
+        ];
+        let due_us = due_us.into_iter().flatten().min();
+        let wait_max = due_us.map(|due_us| Duration::from_micros(due_us.saturating_sub(self.now_us())));
         let is_busy = |worker: &Self| {
             !worker.ready.is_empty()
                 || worker.reader.tail() > worker.cursor

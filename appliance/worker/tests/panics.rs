@@ -101,7 +101,7 @@ fn start(
     predecessor: Option<Arc<WorkerStats>>,
 ) -> WorkerHandle {
     let config = WorkerConfig { predecessor, ..WorkerConfig::default() };
-    let (listener, fault, is_uring) = (listener.try_clone().unwrap(), Arc::clone(fault), engine == "uring");
+    let (listener, fault, is_uring) = (listener.try_clone().unwrap(), Arc::clone(fault), engine.starts_with("uring"));
     spawn(config, writer.open_reader().unwrap(), sleeper, waker, move |sleeper| {
         let config = EngineConfig { sessions_max: 1_000, waker: Some(sleeper.fd()) };
         let inner =

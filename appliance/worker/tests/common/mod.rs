@@ -13,7 +13,8 @@ use fanblade_wire::frame::Opcode;
 use fanblade_worker::{Batching, Limits, WorkerConfig, WorkerHandle, spawn};
 use serde_json::Value;
 
-pub(crate) const ENGINES: [&str; 2] = ["epoll", "uring"];
+/// Each engine twice: with a list of its own for each session, and with a set that even one alone shares.
+pub(crate) const ENGINES: [&str; 4] = ["epoll", "uring", "epoll, shared sets", "uring, shared sets"];
 
 /// A worker, and the publisher that feeds it.
 pub(crate) struct Blade {
@@ -68,14 +69,15 @@ impl Blade {
         writer.add_waker(waker.clone());
         let listener = listen("127.0.0.1:0".parse().unwrap(), &config.listen).unwrap();
         let address = listener.local_addr();
+        let sharing_sessions_min = if engine.ends_with("shared sets") { 1 } else { config.limits.sharing_sessions_min };
         let worker_config = WorkerConfig {
-            limits: config.limits,
+            limits: Limits { sharing_sessions_min, ..config.limits },
             origins: config.origins,
             batching: config.batching,
             source: "test".to_owned(),
             ..config.worker
         };
-        let is_uring = engine == "uring";
+        let is_uring = engine.starts_with("uring");
         let worker = spawn(worker_config, writer.open_reader().unwrap(), sleeper, waker, move |sleeper| {
             let config = EngineConfig { sessions_max: 20_000, waker: Some(sleeper.fd()) };
             let engine =

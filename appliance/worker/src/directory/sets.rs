@@ -1,0 +1,532 @@
+//! What a session has subscribed to: a list of its own, or a set that it shares with others.
+//!
+//! A list of its own costs four bytes in it and four in each filter's list of sessions, with little around them, and a
+//! change touches only the filters that change. Sessions that ask for the same set at once share a
+//! [`Group`](super::Group) from the eighth on: then a set costs once what is worked out for it, however many have it.
+//! That a set is not new is known by its hash, which only nominates: equal is what compares equal.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+
+use fanblade_ring::Lane;
+
+use super::{Directory, Filter, Group, Subject};
+use crate::holders::{self, Holders};
+use crate::limits::SHARING_PART;
+use crate::protocol::Mode;
+use crate::slim;
+
+/// A session's set of subscriptions: none, a shared one, or a list of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Set(u32);
+
+/// The same, to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SetKind {
+    None,
+    /// Place in `Directory::groups`.
+    Group(u32),
+    /// Place in [`Lists`].
+    Own(u32),
+}
+
+impl Set {
+    pub(crate) const NONE: Set = Set(u32::MAX);
+    const OWN: u32 = 1 << 31;
+
+    pub(super) fn group(number: u32) -> Self {
+        debug_assert!(number < Self::OWN, "groups are counted in 31 bits");
+        Self(number)
+    }
+
+    fn own(number: u32) -> Self {
+        debug_assert!(number < u32::MAX ^ Self::OWN, "lists are counted in 31 bits");
+        Self(number | Self::OWN)
+    }
+
+    pub(crate) fn kind(self) -> SetKind {
+        match self {
+            Self::NONE => SetKind::None,
+            Self(word) if word & Self::OWN == 0 => SetKind::Group(word),
+            Self(word) => SetKind::Own(word ^ Self::OWN),
+        }
+    }
+}
+
+/// A filter in a set, and how: `1 bit pattern │ 30 bits filter │ 1 bit mode`. Patterns sort behind subjects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Wish(u32);
+
+impl Wish {
+    pub(super) fn new(filter: u32, is_pattern: bool, mode: Mode) -> Self {
+        debug_assert!(filter < 1 << 30, "filters are counted in 30 bits");
+        Self(u32::from(is_pattern) << 31 | filter << 1 | u32::from(mode == Mode::All))
+    }
+
+    pub(super) fn filter(self) -> u32 {
+        self.0 << 1 >> 2
+    }
+
+    pub(super) fn mode(self) -> Mode {
+        if self.0 & 1 == 0 { Mode::Conflate } else { Mode::All }
+    }
+
+    fn is_pattern(self) -> bool {
+        self.0 >> 31 == 1
+    }
+
+    /// Two wishes of one filter differ by their modes only.
+    pub(super) fn key(self) -> u32 {
+        self.0 >> 1
+    }
+}
+
+/// The wish for the same filter in a sorted set.
+fn find(wishes: &[Wish], wish: Wish) -> Option<Wish> {
+    wishes.binary_search_by_key(&wish.key(), |it| it.key()).ok().map(|place| wishes[place])
+}
+
+/// The list of one session alone.
+struct Own {
+    /// Sorted.
+    wishes: Vec<Wish>,
+    /// Of the whole set: the sum of what each wish is mixed to, so that a change costs what changes.
+    hash: u32,
+    /// Wishes in [`Mode::All`].
+    alls: u32,
+}
+
+/// All lists of sessions alone.
+pub(super) struct Lists {
+    slots: Vec<Own>,
+    free: Vec<u32>,
+    /// How many lists have each hash.
+    counts: HashMap<u32, u32>,
+    /// Nobody outside can choose sets whose hashes meet.
+    seed: u64,
+    /// Wishes in all lists.
+    wishes: u64,
+}
+
+impl Default for Lists {
+    fn default() -> Self {
+        let seed = RandomState::new().hash_one(0);
+        Self { slots: Vec::new(), free: Vec::new(), counts: HashMap::new(), seed, wishes: 0 }
+    }
+}
+
+impl Lists {
+    /// A bijection of 64 bits that looks random (the finaliser of splitmix64), cut to half.
+    fn mix(&self, word: u32) -> u32 {
+        let mut mixed = self.seed ^ u64::from(word);
+        for factor in [0xBF58_476D_1CE4_E5B9, 0x94D0_49BB_1331_11EB] {
+            mixed = (mixed ^ mixed >> 30).wrapping_mul(factor);
+        }
+        u32::try_from(mixed >> 32).unwrap_or(0)
+    }
+
+    fn begin(&mut self, wishes: Vec<Wish>, hash: u32) -> u32 {
+        let alls = wishes.iter().filter(|wish| wish.mode() == Mode::All).count();
+        self.count(hash, true);
+        self.wishes += wishes.len() as u64;
+        let own = Own { wishes, hash, alls: u32::try_from(alls).unwrap_or(u32::MAX) };
+        if let Some(place) = self.free.pop() {
+            self.slots[place as usize] = own;
+            return place;
+        }
+        slim::make_room(&mut self.slots);
+        self.slots.push(own);
+        u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    fn end(&mut self, list: u32) -> Vec<Wish> {
+        let own = &mut self.slots[list as usize];
+        let wishes = std::mem::take(&mut own.wishes);
+        let hash = own.hash;
+        self.count(hash, false);
+        self.wishes -= wishes.len() as u64;
+        slim::make_room(&mut self.free);
+        self.free.push(list);
+        if self.free.len() == self.slots.len() {
+            (self.slots, self.free) = (Vec::new(), Vec::new());
+        }
+        wishes
+    }
+
+    fn rehash(&mut self, list: u32, hash: u32) {
+        let old = std::mem::replace(&mut self.slots[list as usize].hash, hash);
+        self.count(old, false);
+        self.count(hash, true);
+    }
+
+    fn count(&mut self, hash: u32, is_more: bool) {
+        if is_more {
+            *self.counts.entry(hash).or_insert(0) += 1;
+            return;
+        }
+        if let Some(count) = self.counts.get_mut(&hash) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&hash);
+            }
+        }
+        if self.counts.capacity() > COUNTS_KEPT && self.counts.capacity() / 4 > self.counts.len() {
+            self.counts.shrink_to(self.counts.len() * 2);
+        }
+    }
+}
+
+impl Own {
+    /// Puts a wish in, in place of one for the same filter. `true`: there was none.
+    fn put(&mut self, wish: Wish) -> bool {
+        self.alls += u32::from(wish.mode() == Mode::All);
+        match self.wishes.binary_search_by_key(&wish.key(), |it| it.key()) {
+            Ok(place) => {
+                let old = std::mem::replace(&mut self.wishes[place], wish);
+                self.alls -= u32::from(old.mode() == Mode::All);
+                false
+            }
+            Err(place) => {
+                slim::make_room(&mut self.wishes);
+                self.wishes.insert(place, wish);
+                true
+            }
+        }
+    }
+
+    fn take(&mut self, wish: Wish) {
+        if let Ok(place) = self.wishes.binary_search(&wish) {
+            self.wishes.remove(place);
+            self.alls -= u32::from(wish.mode() == Mode::All);
+            slim::give_back(&mut self.wishes);
+        }
+    }
+}
+
+impl Directory {
+    /// Adds filters to a session's set; returns its set from now on, and the subjects that it gained, sorted. The caller
+    /// moves its session there (`acquire`, `release`).
+    pub(crate) fn with(
+        &mut self,
+        session: u32,
+        set: Set,
+        lane: Lane,
+        filters: &[String],
+        mode: Mode,
+    ) -> (Set, Vec<u32>) {
+        let mut asked: Vec<Wish> = filters.iter().map(|text| self.wish(text, mode)).collect();
+        asked.sort_unstable();
+        asked.dedup();
+        let gained = self.gained(set, &asked);
+        let had = self.wishes(set);
+        asked.retain(|wish| find(had, *wish) != Some(*wish));
+        if asked.is_empty() {
+            return (set, gained);
+        }
+        let (mut hash, mut len) = (self.hash(set, lane), had.len());
+        for wish in &asked {
+            match find(had, *wish) {
+                Some(old) => hash = hash.wrapping_sub(self.lists.mix(old.0)),
+                None => len += 1,
+            }
+            hash = hash.wrapping_add(self.lists.mix(wish.0));
+        }
+        if self.is_nominated(hash, len, filters.len()) {
+            let merged = merge(self.wishes(set), &asked);
+            if let Some(group) = self.group(merged, lane, hash) {
+                return (Set::group(group), gained);
+            }
+        }
+        if let SetKind::Own(list) = set.kind() {
+            for wish in &asked {
+                let is_more = self.lists.slots[list as usize].put(*wish);
+                self.lists.wishes += u64::from(is_more);
+                self.hold(session, *wish);
+            }
+            self.lists.rehash(list, hash);
+            return (set, gained);
+        }
+        let merged = merge(self.wishes(set), &asked);
+        (self.begin_list(session, merged, hash), gained)
+    }
+
+    /// Takes filters out of a session's set; returns its set from now on, as [`Self::with`] does.
+    pub(crate) fn without(&mut self, session: u32, set: Set, lane: Lane, filters: &[String]) -> Set {
+        let had = self.wishes(set);
+        let mut gone: Vec<Wish> = filters.iter().filter_map(|text| find(had, self.known_wish(text)?)).collect();
+        gone.sort_unstable();
+        gone.dedup();
+        let len = had.len() - gone.len();
+        if len == 0 || gone.is_empty() {
+            return if len == 0 { Set::NONE } else { set };
+        }
+        let hash = gone.iter().fold(self.hash(set, lane), |hash, wish| hash.wrapping_sub(self.lists.mix(wish.0)));
+        let is_nominated = self.is_nominated(hash, len, filters.len());
+        if let SetKind::Own(list) = set.kind()
+            && !is_nominated
+        {
+            self.take_out(session, list, &gone, hash);
+            return set;
+        }
+        let left: Vec<Wish> = had.iter().copied().filter(|wish| gone.binary_search(wish).is_err()).collect();
+        if is_nominated && let Some(group) = self.group(left.clone(), lane, hash) {
+            return Set::group(group);
+        }
+        match set.kind() {
+            SetKind::Own(list) => {
+                self.take_out(session, list, &gone, hash);
+                set
+            }
+            _ => self.begin_list(session, left, hash),
+        }
+    }
+
+    /// One session more has this set.
+    pub(crate) fn acquire(&mut self, set: Set) {
+        if let SetKind::Group(group) = set.kind() {
+            self.groups[group as usize].sessions += 1;
+        }
+    }
+
+    /// `session` has this set no longer. A group that nobody holds is dead, and swept once there are many.
+    pub(crate) fn release(&mut self, session: u32, set: Set) {
+        match set.kind() {
+            SetKind::None => {}
+            SetKind::Own(list) => self.lists.end(list).into_iter().for_each(|wish| self.let_go(session, wish)),
+            SetKind::Group(group) => {
+                let it = &mut self.groups[group as usize];
+                it.sessions -= 1;
+                if it.sessions == 0 {
+                    self.bury(group);
+                }
+            }
+        }
+    }
+
+    /// How many lists of one session alone there are, and the subscriptions in them.
+    pub(crate) fn own_lists(&self) -> (u64, u64) {
+        ((self.lists.slots.len() - self.lists.free.len()) as u64, self.lists.wishes)
+    }
+
+    /// The group that a set is, if it is one.
+    pub(crate) fn group_of(&self, set: Set) -> Option<&Group> {
+        let SetKind::Group(number) = set.kind() else { return None };
+        self.groups.get(number as usize)
+    }
+
+    /// Who has a subject, by its name or by a pattern, in a list alone. A session may be there several times.
+    pub(crate) fn holders_of(&self, subject: &Subject) -> impl Iterator<Item = &Holders> {
+        let filters = std::iter::once(&subject.exact).chain(&subject.patterns);
+        filters.filter_map(|filter| Some(&self.filters.get(*filter as usize)?.as_ref()?.alone))
+    }
+
+    /// The subjects of a set. Those of a list of its own may come several times.
+    pub(crate) fn subjects_of(&self, set: Set) -> impl Iterator<Item = u32> {
+        let shared = self.group_of(set).map_or(&[][..], |group| &group.subjects);
+        let own = if let SetKind::Own(_) = set.kind() { self.wishes(set) } else { &[] };
+        let own = own.iter().filter_map(|wish| self.filters[wish.filter() as usize].as_ref());
+        shared.iter().map(|(subject, _)| *subject).chain(own.flat_map(|filter| filter.subjects.iter().copied()))
+    }
+
+    /// How many [`Self::subjects_of`] gives.
+    pub(crate) fn subject_count(&self, set: Set) -> usize {
+        match set.kind() {
+            SetKind::Own(_) => {
+                let filters = self.wishes(set).iter().filter_map(|wish| self.filters[wish.filter() as usize].as_ref());
+                filters.map(|filter| filter.subjects.len()).sum()
+            }
+            _ => self.group_of(set).map_or(0, |group| group.subjects.len()),
+        }
+    }
+
+    /// How a set has a subject, if it has it: the stronger mode where several filters match.
+    pub(crate) fn mode_in(&self, set: Set, subject: u32) -> Option<Mode> {
+        if let Some(group) = self.group_of(set) {
+            let place = group.subjects.binary_search_by_key(&subject, |(subject, _)| *subject).ok()?;
+            return Some(group.subjects[place].1);
+        }
+        let entry = self.subjects.get(subject as usize)?;
+        let wishes = self.wishes(set);
+        let (exact, patterns) = wishes.split_at(wishes.partition_point(|wish| !wish.is_pattern()));
+        let by_name = find(exact, Wish::new(entry.exact & FILTER_MASK, false, Mode::Conflate));
+        let by_name = by_name.filter(|_| entry.exact != NO_FILTER).map(Wish::mode);
+        // What the list has among those that match, or what matches among those that the list has.
+        let by_pattern = if patterns.len() <= entry.patterns.len() {
+            let matching = |wish: &&Wish| {
+                let filter = self.filters[wish.filter() as usize].as_ref();
+                filter.is_some_and(|filter| filter.subjects.binary_search(&subject).is_ok())
+            };
+            patterns.iter().filter(matching).map(|wish| wish.mode()).max()
+        } else {
+            let had = |filter: &u32| find(patterns, Wish::new(*filter, true, Mode::Conflate));
+            entry.patterns.iter().filter_map(had).map(Wish::mode).max()
+        };
+        by_name.max(by_pattern)
+    }
+
+    /// Wants this set the newest of each subject only?
+    pub(crate) fn is_conflating(&self, set: Set) -> bool {
+        match set.kind() {
+            SetKind::Own(list) => self.lists.slots[list as usize].alls == 0,
+            _ => self.group_of(set).is_none_or(|group| group.subjects.iter().all(|(_, mode)| *mode == Mode::Conflate)),
+        }
+    }
+
+    /// The filters of a set, sorted.
+    pub(super) fn wishes(&self, set: Set) -> &[Wish] {
+        match set.kind() {
+            SetKind::None => &[],
+            SetKind::Group(group) => &self.groups[group as usize].wishes,
+            SetKind::Own(list) => &self.lists.slots[list as usize].wishes,
+        }
+    }
+
+    /// Does a set have the filter `text`?
+    pub(super) fn has_filter(&self, set: Set, text: &str) -> bool {
+        self.known_wish(text).is_some_and(|wish| find(self.wishes(set), wish).is_some())
+    }
+
+    /// Is a set of this hash and length to be shared by a session that has named so much of it in one request? Who names
+    /// little moves between lists and groups for much more than its change: it keeps its own list.
+    fn is_nominated(&self, hash: u32, len: usize, named: usize) -> bool {
+        let alone = self.lists.counts.get(&hash).copied().unwrap_or(0);
+        named.saturating_mul(SHARING_PART) >= len
+            && (self.group_ids.contains_key(&hash) || alone + 1 >= self.sharing_sessions_min)
+    }
+
+    fn hash(&self, set: Set, lane: Lane) -> u32 {
+        match set.kind() {
+            // No wish is the same word: there are not so many filters.
+            SetKind::None => self.lists.mix(u32::MAX - lane as u32),
+            SetKind::Group(group) => self.groups[group as usize].hash,
+            SetKind::Own(list) => self.lists.slots[list as usize].hash,
+        }
+    }
+
+    /// Subjects of `asked` that a set does not have yet, sorted.
+    fn gained(&self, set: Set, asked: &[Wish]) -> Vec<u32> {
+        let had = self.wishes(set);
+        let fresh = asked.iter().filter(|wish| find(had, **wish).is_none());
+        let fresh = fresh.filter_map(|wish| self.filters[wish.filter() as usize].as_ref());
+        let mut gained: Vec<u32> = fresh.flat_map(|filter| filter.subjects.iter().copied()).collect();
+        gained.sort_unstable();
+        gained.dedup();
+        if !had.is_empty() {
+            gained.retain(|subject| self.mode_in(set, *subject).is_none());
+        }
+        gained
+    }
+
+    fn wish(&mut self, text: &str, mode: Mode) -> Wish {
+        let filter = self.filter(text);
+        Wish::new(filter, self.filters[filter as usize].as_ref().is_some_and(|filter| filter.is_pattern), mode)
+    }
+
+    /// The filter `text` if anybody has it, in some mode.
+    fn known_wish(&self, text: &str) -> Option<Wish> {
+        let filter = *self.filter_ids.get(text)?;
+        let is_pattern = self.filters[filter as usize].as_ref()?.is_pattern;
+        Some(Wish::new(filter, is_pattern, Mode::Conflate))
+    }
+
+    fn begin_list(&mut self, session: u32, wishes: Vec<Wish>, hash: u32) -> Set {
+        wishes.iter().for_each(|wish| self.hold(session, *wish));
+        Set::own(self.lists.begin(wishes, hash))
+    }
+
+    fn take_out(&mut self, session: u32, list: u32, gone: &[Wish], hash: u32) {
+        for wish in gone {
+            self.lists.slots[list as usize].take(*wish);
+            self.let_go(session, *wish);
+        }
+        self.lists.wishes -= gone.len() as u64;
+        self.lists.rehash(list, hash);
+    }
+
+    /// `session` has this filter in a list of its own from now on.
+    fn hold(&mut self, session: u32, wish: Wish) {
+        let Some(filter) = &mut self.filters[wish.filter() as usize] else { return };
+        let is_first = filter.alone.is_empty();
+        filter.alone.insert(session, wish.mode());
+        if is_first {
+            let subjects = &mut self.subjects;
+            filter
+                .subjects
+                .iter()
+                .for_each(|subject| subjects[*subject as usize].link(wish.filter(), filter.is_pattern));
+        }
+    }
+
+    fn let_go(&mut self, session: u32, wish: Wish) {
+        let Some(filter) = &mut self.filters[wish.filter() as usize] else { return };
+        filter.alone.remove(session);
+        if filter.alone.is_empty() {
+            let subjects = &mut self.subjects;
+            filter
+                .subjects
+                .iter()
+                .for_each(|subject| subjects[*subject as usize].unlink(wish.filter(), filter.is_pattern));
+            self.forget_unused(wish.filter());
+        }
+    }
+}
+
+impl Subject {
+    /// Sessions alone have this filter, which selects the subject.
+    pub(super) fn link(&mut self, filter: u32, is_pattern: bool) {
+        if !is_pattern {
+            self.exact = filter;
+        } else if let Err(place) = self.patterns.binary_search(&filter) {
+            slim::make_room(&mut self.patterns);
+            self.patterns.insert(place, filter);
+        }
+    }
+
+    fn unlink(&mut self, filter: u32, is_pattern: bool) {
+        if !is_pattern {
+            self.exact = NO_FILTER;
+        } else if let Ok(place) = self.patterns.binary_search(&filter) {
+            self.patterns.remove(place);
+            slim::give_back(&mut self.patterns);
+        }
+    }
+}
+
+/// Both in one, sorted; of a filter that is in both, `asked` counts.
+fn merge(had: &[Wish], asked: &[Wish]) -> Vec<Wish> {
+    let mut merged = Vec::with_capacity(had.len() + asked.len());
+    let mut asked = asked.iter().copied().peekable();
+    for wish in had {
+        while let Some(before) = asked.next_if(|it| it.key() < wish.key()) {
+            merged.push(before);
+        }
+        merged.push(asked.next_if(|it| it.key() == wish.key()).unwrap_or(*wish));
+    }
+    merged.extend(asked);
+    slim::give_back(&mut merged);
+    merged
+}
+
+/// No filter that sessions alone have selects it by its name.
+pub(super) const NO_FILTER: u32 = u32::MAX;
+const FILTER_MASK: u32 = (1 << 30) - 1;
+/// Sets whose counts are not worth an allocation that fits them.
+const COUNTS_KEPT: usize = 64;
+
+/// The most user memory that `sessions` sessions take for lists of their own, with `subscriptions` in all, over
+/// `filters` distinct subjects and patterns, in bytes: beside [`crate::bytes_per_idle_session`], which holds for a
+/// session whose set is shared. The names and what patterns select are beyond it.
+pub const fn bytes_of_own_lists(sessions: usize, subscriptions: usize, filters: usize) -> usize {
+    // A list is in its slab, and in the free one after; a hash is in a table that may be three eighths full.
+    let lists = slim::capacity_max(sessions) * (size_of::<Own>() + size_of::<u32>())
+        + sessions * 3 * (2 * size_of::<u32>() + 1);
+    let wishes = (slim::capacity_max(subscriptions) + sessions * slim::SPARE) * size_of::<Wish>();
+    // Chunks are half full at least, but for the last of each filter.
+    let holders = holders::bytes_max(subscriptions) + filters * holders::bytes_max(1);
+    let tables = filters * (2 * size_of::<Filter>() + FILTER_TABLES_LEN);
+    lists + wishes + holders + tables
+}
+
+/// Of a filter in the table of names, which may be three eighths full, and in its subject's lists; its text with the
+/// counters before it.
+const FILTER_TABLES_LEN: usize = 3 * (16 + 8 + 1) + 4 * size_of::<u32>() + 16 + crate::subject::SUBJECT_LEN_MAX;

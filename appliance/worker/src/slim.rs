@@ -1,0 +1,54 @@
+//! Lists that keep little more memory than they need: they grow by a quarter, and give back what they have left.
+//!
+//! The standard library doubles a list and never shrinks it, which is right for one list and dear for a million.
+
+/// Room for one more.
+pub(crate) fn make_room<T>(list: &mut Vec<T>) {
+    if list.len() == list.capacity() {
+        list.reserve_exact((list.len() / 4).max(1));
+    }
+}
+
+/// After something was taken out: at most half as much room as there are items, and [`SPARE`], stays unused.
+pub(crate) fn give_back<T>(list: &mut Vec<T>) {
+    if list.capacity() > capacity_max(list.len()) {
+        list.shrink_to(list.len() + list.len() / 8);
+    }
+}
+
+/// The most room that a list has for `len` items.
+pub(crate) const fn capacity_max(len: usize) -> usize {
+    len + len / 2 + SPARE
+}
+
+/// Room that is not worth an allocation.
+pub(crate) const SPARE: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_keeps_little_more_than_it_needs_and_moves_seldom() {
+        let mut list: Vec<u32> = Vec::new();
+        let (mut moves, mut capacity) = (0, 0);
+        let mut look = |list: &Vec<u32>| {
+            moves += u32::from(list.capacity() != capacity);
+            capacity = list.capacity();
+            assert!(capacity <= capacity_max(list.len()), "{capacity} for {}", list.len());
+            moves
+        };
+        for n in 0..10_000 {
+            make_room(&mut list);
+            list.push(n);
+            look(&list);
+        }
+        assert!(look(&list) < 50, "grown too often");
+        while list.pop().is_some() {
+            give_back(&mut list);
+            look(&list);
+        }
+        assert!(look(&list) < 100, "shrunk too often");
+        assert!(list.capacity() <= SPARE);
+    }
+}
