@@ -17,6 +17,7 @@ use crate::holders::Holders;
 use crate::limits::{GROUPS_DEAD_MAX, LISTED_DEAD_MAX, PASS_FRAMES_MAX};
 use crate::patterns::{Names, Shapes};
 use crate::protocol::Mode;
+use crate::slim;
 use crate::subject;
 
 pub use sets::bytes_of_own_lists;
@@ -309,6 +310,7 @@ impl Directory {
                 id
             }
             None => {
+                slim::make_room(&mut self.filters);
                 self.filters.push(Some(filter));
                 u32::try_from(self.filters.len() - 1).unwrap_or(u32::MAX)
             }
@@ -427,7 +429,7 @@ impl Directory {
 
     /// Lets a filter go that is in no set any more.
     fn forget_unused(&mut self, id: u32) {
-        let slot = &mut self.filters[id as usize];
+        let Some(slot) = self.filters.get_mut(id as usize) else { return };
         if slot.as_ref().is_some_and(|filter| filter.groups.is_empty() && filter.alone.is_empty())
             && let Some(filter) = slot.take()
         {
@@ -436,6 +438,10 @@ impl Directory {
                 self.shapes.remove(&filter.text);
             }
             self.filters_free.push(id);
+            if self.filter_ids.is_empty() {
+                // Nobody has anything: what many had is given back.
+                (self.filters, self.filters_free, self.filter_ids) = Default::default();
+            }
         }
     }
 }

@@ -18,6 +18,8 @@ mod arena;
 mod batching;
 mod catchup;
 mod closes;
+#[cfg(test)]
+mod counting;
 mod directory;
 mod fanout;
 mod forwarded;

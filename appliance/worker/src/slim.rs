@@ -22,7 +22,7 @@ pub(crate) const fn capacity_max(len: usize) -> usize {
 }
 
 /// Room that is not worth an allocation.
-pub(crate) const SPARE: usize = 4;
+pub(crate) const SPARE: usize = 1;
 
 #[cfg(test)]
 mod tests {

@@ -446,6 +446,8 @@ impl Directory {
     /// `session` has this filter in a list of its own from now on.
     fn hold(&mut self, session: u32, wish: Wish) {
         let Some(filter) = &mut self.filters[wish.filter() as usize] else { return };
+        #[cfg(test)]
+        TOUCHED.set(TOUCHED.get() + 1);
         let is_first = filter.alone.is_empty();
         filter.alone.insert(session, wish.mode());
         if is_first {
@@ -459,6 +461,8 @@ impl Directory {
 
     fn let_go(&mut self, session: u32, wish: Wish) {
         let Some(filter) = &mut self.filters[wish.filter() as usize] else { return };
+        #[cfg(test)]
+        TOUCHED.set(TOUCHED.get() + 1);
         filter.alone.remove(session);
         if filter.alone.is_empty() {
             let subjects = &mut self.subjects;
@@ -530,3 +534,12 @@ pub const fn bytes_of_own_lists(sessions: usize, subscriptions: usize, filters: 
 /// Of a filter in the table of names, which may be three eighths full, and in its subject's lists; its text with the
 /// counters before it.
 const FILTER_TABLES_LEN: usize = 3 * (16 + 8 + 1) + 4 * size_of::<u32>() + 16 + crate::subject::SUBJECT_LEN_MAX;
+
+#[cfg(test)]
+thread_local! {
+    /// Filters that changes of lists have touched.
+    static TOUCHED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+#[cfg(test)]
+mod tests;
