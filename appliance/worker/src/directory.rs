@@ -419,7 +419,7 @@ impl Directory {
             self.subjects[subject as usize].groups.retain(|(group, _)| self.groups[*group as usize].sessions > 0);
         }
         for id in filters {
-            let Some(filter) = &mut self.filters[id as usize] else { continue };
+            let Some(filter) = self.filters.get_mut(id as usize).and_then(Option::as_mut) else { continue };
             filter.groups.retain(|group| self.groups[*group as usize].sessions > 0);
             self.forget_unused(id);
         }
