@@ -144,7 +144,7 @@ impl Watcher {
                     changes.fetch_add(1, Relaxed);
                 }
                 // So long that its socket fills.
-                3 => std::thread::sleep(Duration::from_millis(self.random.below(40) as u64)),
+                3 => std::thread::sleep(Duration::from_millis(self.random.below(60) as u64)),
                 _ => {
                     for _ in 0..1 + self.random.below(200) {
                         match self.client.receive_within(Duration::from_millis(5)) {
@@ -186,7 +186,7 @@ fn everybody_gets_their_own(engine: &str, batching: Vec<Batching>) {
             .map(|number| scope.spawn(move || Watcher::new(address, number).run(is_over, changes, ends)))
             .collect();
         let mut random = Random(99);
-        let filler = "x".repeat(2_000);
+        let filler = format!("\"{}\"", "x".repeat(12_000));
         let begun = Instant::now();
         for round in 0.. {
             if round >= 4_000 && changes.load(Relaxed) >= 1_000 {
@@ -195,8 +195,11 @@ fn everybody_gets_their_own(engine: &str, batching: Vec<Batching>) {
             assert!(begun.elapsed() < PATIENCE, "{engine}: {changes:?} changes");
             let subjects = if round < 2_000 { SUBJECTS } else { SUBJECTS_LATER };
             let subject = random.below(subjects);
-            let data = if subject.is_multiple_of(4) { format!("\"{filler}\"") } else { round.to_string() };
-            blade.publish(&name(subject), &data);
+            publish(&mut blade, &name(subject), &round.to_string());
+            if round % 100 == 0 {
+                // More than some sockets take while their clients pause.
+                (0..30).for_each(|n| publish(&mut blade, &name(n * 4 % SUBJECTS), &filler));
+            }
             if round % 4 == 0 {
                 std::thread::sleep(Duration::from_millis(round / 4).saturating_sub(begun.elapsed()));
             }
