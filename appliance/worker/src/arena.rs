@@ -1,8 +1,8 @@
 //! What sessions with lists of their own are owed and have not been sent: in one place for all of them.
 //!
-//! A group has a list of its frames; a hundred thousand lists would be a hundred thousand allocations. Here a delivery is
-//! a node of eight bytes, linked to the next of its session; what is known of the frame itself is there once. A session
-//! has a slot while it is owed something, and finds it by `Session::member`.
+//! A group has a list of its frames; a hundred thousand lists would be a hundred thousand allocations. Here a delivery
+//! is a node of eight bytes, linked to the next of its session; what is known of the frame itself is there once. A
+//! session has a slot while it is owed something, and finds it by `Session::member`.
 //!
 //! Slots whose frames may wait for more (`batching`) lie in sixteen turns, as groups do; the others are urgent.
 

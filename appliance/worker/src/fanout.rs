@@ -291,8 +291,8 @@ impl Worker {
         self.settle_group(number);
     }
 
-    /// A current session falls behind from where it stands: before the first frame that it, or the group whose member it
-    /// is, is owed; else at the cursor.
+    /// A current session falls behind from where it stands: before the first frame that it, or the group whose member
+    /// it is, is owed; else at the cursor.
     pub(crate) fn fall_behind_here(&mut self, index: u32) {
         let Some(session) = self.sessions.find(index) else { return };
         let mut behind = Behind { next: self.cursor, after_seq: self.cursor_seq, ..Behind::default() };

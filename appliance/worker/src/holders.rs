@@ -1,7 +1,7 @@
 //! The sessions that have one filter in a list of their own, in order of their numbers.
 //!
-//! A subject may have a hundred thousand of them, and each change of a list puts one in or takes one out: so they lie in
-//! sorted chunks, of which a change moves one. In order, since the fan-out goes from each to its place in the slab.
+//! A subject may have a hundred thousand of them, and each change of a list puts one in or takes one out: so they lie
+//! in sorted chunks, of which a change moves one. In order, since the fan-out goes from each to its place in the slab.
 
 use crate::protocol::Mode;
 use crate::slim;

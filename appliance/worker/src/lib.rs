@@ -8,9 +8,9 @@
 //! (frames that wait for each other), `directory` (subjects, filters, groups), `directory/sets` and `holders` (lists of
 //! one session alone, in lists that are `slim`), `patterns` (which select a subject, and which subjects they select),
 //! `session` (the slab), `catchup` (sessions that are behind), `replay` (snapshots and history after a subscription),
-//! `requests` and `protocol` (what clients ask), `upgrade` and `address` (opening handshake), `forwarded` and `networks`
-//! (clients behind proxies), `lifecycle` (sessions begin, fall behind, close), `last_words` (after a panic), `news` (what
-//! is told beside frames), `timers`, `stats`, `closes`, `limits`.
+//! `requests` and `protocol` (what clients ask), `upgrade` and `address` (opening handshake), `forwarded` and
+//! `networks` (clients behind proxies), `lifecycle` (sessions begin, fall behind, close), `last_words` (after a panic),
+//! `news` (what is told beside frames), `timers`, `stats`, `closes`, `limits`.
 
 mod address;
 mod alone;

@@ -112,8 +112,8 @@ pub(crate) const UPDATE_PIECES_MAX: usize = 3;
 const _: () = assert!(PLAN_PIECES_MAX < IoSlices::SLICES_MAX && UPDATE_PIECES_MAX < PLAN_PIECES_MAX);
 const _: () = assert!(PASS_FRAMES_MAX <= IoSlices::SLICES_MAX);
 /// Frames for sessions with lists of their own, each once for each of them, that may be under way (of this pass, or
-/// waiting for more): a pass that comes to so many reads no further, and nothing waits any longer; `passes_cut`. 8 bytes
-/// each, so some 16 MiB, and what one frame more brings: as much again for two million sessions.
+/// waiting for more): a pass that comes to so many reads no further, and nothing waits any longer; `passes_cut`. 8
+/// bytes each, so some 16 MiB, and what one frame more brings: as much again for two million sessions.
 pub(crate) const DELIVERIES_MAX: usize = 1 << 21;
 /// Distinct frames that are under way for them, 96 bytes each: more do not wait; `passes_cut`.
 pub(crate) const DELIVERED_FRAMES_MAX: usize = 4 * PASS_DESCRIPTORS_MAX;

@@ -61,7 +61,7 @@ impl Watcher {
     }
 
     fn wants(&self, subject: &str) -> bool {
-        self.filters.iter().any(|filter| fanblade_worker::matches(filter, subject))
+        self.filters.iter().any(|filter| fanblade_ring::subject::matches(filter, subject))
     }
 
     /// One message: a frame is checked, a reply's subjects noted. Returns what it was a reply to.

@@ -204,8 +204,8 @@ impl Own {
 }
 
 impl Directory {
-    /// Adds filters to a session's set; returns its set from now on, and the subjects that it gained, sorted. The caller
-    /// moves its session there (`acquire`, `release`).
+    /// Adds filters to a session's set; returns its set from now on, and the subjects that it gained, sorted. The
+    /// caller moves its session there (`acquire`, `release`).
     pub(crate) fn with(
         &mut self,
         session: u32,
@@ -386,8 +386,8 @@ impl Directory {
         self.known_wish(text).is_some_and(|wish| find(self.wishes(set), wish).is_some())
     }
 
-    /// Is a set of this hash and length to be shared by a session that has named so much of it in one request? Who names
-    /// little moves between lists and groups for much more than its change: it keeps its own list.
+    /// Is a set of this hash and length to be shared by a session that has named so much of it in one request? Who
+    /// names little moves between lists and groups for much more than its change: it keeps its own list.
     fn is_nominated(&self, hash: u32, len: usize, named: usize) -> bool {
         let alone = self.lists.counts.get(&hash).copied().unwrap_or(0);
         named.saturating_mul(SHARING_PART) >= len
