@@ -204,10 +204,13 @@ impl Arena {
     /// Gathers the slots whose turn it is; with `all`, every one that is owed something.
     pub(crate) fn take_due(&mut self, now_us: u64, all: bool) {
         let all = all || self.is_full();
-        for number in std::mem::take(&mut self.urgent) {
+        let mut urgent = std::mem::take(&mut self.urgent);
+        let needed = urgent.len();
+        for number in urgent.drain(..) {
             self.slots[number as usize].is_urgent = false;
             self.is_due_now(number);
         }
+        self.urgent = emptied(urgent, needed);
         for place in 0..TURNS {
             if !all && self.turns[place].due_us > now_us {
                 continue;
@@ -291,7 +294,9 @@ impl Arena {
 
     /// Everything that was due has been sent, or left.
     pub(crate) fn settle(&mut self) {
-        for number in std::mem::take(&mut self.due) {
+        let mut due = std::mem::take(&mut self.due);
+        let needed = due.len();
+        for number in due.drain(..) {
             self.free_nodes(number);
             let slot = &mut self.slots[number as usize];
             slot.is_due = false;
@@ -299,6 +304,7 @@ impl Arena {
                 self.end_slot(number);
             }
         }
+        self.due = emptied(due, needed);
         if self.nodes_used == 0 {
             self.forget_frames();
             return;
@@ -379,10 +385,10 @@ impl Arena {
         }
         self.slots_free.push(number);
         if self.slots_free.len() == self.slots.len() {
-            self.slots_free.clear();
-            self.slots.clear();
-            self.slots.shrink_to(DELIVERIES_KEPT);
-            self.slots_free.shrink_to(DELIVERIES_KEPT);
+            let needed = self.slots.len();
+            self.slots = emptied(std::mem::take(&mut self.slots), needed);
+            self.slots_free = emptied(std::mem::take(&mut self.slots_free), needed);
+            self.idle.shrink_to(needed.max(DELIVERIES_KEPT) * 2);
         }
     }
 
@@ -399,13 +405,9 @@ impl Arena {
     fn forget_frames(&mut self) {
         self.frames_begin += self.frames.len() as u64;
         self.frames.clear();
-        // A burst's memory goes when a pass has needed much less.
-        let kept = (self.nodes.len() * 2).max(DELIVERIES_KEPT);
-        self.nodes.clear();
+        let needed = self.nodes.len();
+        self.nodes = emptied(std::mem::take(&mut self.nodes), needed);
         self.nodes_free = NONE;
-        if self.nodes.capacity() > kept * 2 {
-            self.nodes.shrink_to(kept);
-        }
     }
 
     /// Place in `frames` of what a node names. There are fewer frames than numbers in 31 bits.
@@ -414,6 +416,17 @@ impl Arena {
         let begin = u32::try_from(self.frames_begin & NUMBER_MASK).unwrap_or(0);
         (number.wrapping_sub(begin) & !CONFLATABLE) as usize
     }
+}
+
+/// The list without its items. It keeps its memory from one pass to the next; that of a burst goes as soon as a pass
+/// has needed much less.
+fn emptied<T>(mut list: Vec<T>, needed: usize) -> Vec<T> {
+    list.clear();
+    let kept = needed.max(DELIVERIES_KEPT) * 2;
+    if list.capacity() > kept * 2 {
+        list.shrink_to(kept);
+    }
+    list
 }
 
 impl Default for Turn {
@@ -425,3 +438,6 @@ impl Default for Turn {
 const NONE: u32 = u32::MAX;
 const CONFLATABLE: u32 = 1 << 31;
 const NUMBER_MASK: u64 = 0x7fff_ffff;
+
+#[cfg(test)]
+mod tests;

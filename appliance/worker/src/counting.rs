@@ -1,4 +1,4 @@
-//! For tests: an allocator that knows how many bytes each thread has asked for and not given back.
+//! For tests: an allocator that knows how often each thread has asked for memory, and what it has not given back.
 #![expect(unsafe_code, reason = "an allocator is an unsafe trait")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -9,10 +9,16 @@ pub(crate) fn bytes_held() -> i64 {
     HELD.get()
 }
 
+/// How often this thread has asked for memory.
+pub(crate) fn allocations() -> u64 {
+    ASKED.get()
+}
+
 struct Counting;
 
 thread_local! {
     static HELD: Cell<i64> = const { Cell::new(0) };
+    static ASKED: Cell<u64> = const { Cell::new(0) };
 }
 
 fn add(len: usize, sign: i64) {
@@ -24,6 +30,7 @@ fn add(len: usize, sign: i64) {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         add(layout.size(), 1);
+        ASKED.set(ASKED.get() + 1);
         // SAFETY: the caller's obligations are passed on unchanged.
         unsafe { System.alloc(layout) }
     }
