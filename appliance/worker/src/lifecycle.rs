@@ -379,6 +379,7 @@ impl Worker {
 
     fn note_sets(&self) {
         let (lists, subscriptions) = self.directory.own_lists();
+        self.stats.own_lists_bytes.set(self.directory.own_lists_bytes() as u64);
         self.stats.groups.set(self.directory.groups_live() as u64);
         self.stats.own_lists.set(lists);
         self.stats.own_subscriptions.set(subscriptions);

@@ -76,6 +76,7 @@ worker_stats! {
     groups: Gauge, "Sets of subscriptions that several sessions share.";
     own_lists: Gauge, "Sessions with a list of subscriptions of their own.";
     own_subscriptions: Gauge, "Subscriptions in lists of one session alone.";
+    own_lists_bytes: Gauge, "User memory that such lists take at most, as predicted.";
     accepted: Counter, "Connections accepted.";
     accept_parked: Counter, "Times that accepting was parked: out of descriptors or socket memory.";
     accepting_parked: Gauge, "1: connections wait, for want of descriptors or socket memory.";

@@ -120,6 +120,10 @@ pub(crate) struct Totals {
     pub(crate) sessions: u64,
     pub(crate) sessions_subscribed: u64,
     pub(crate) sessions_behind: u64,
+    /// Sessions with a list of subscriptions of their own, the subscriptions in them, and what they take at most.
+    pub(crate) own_lists: u64,
+    pub(crate) own_subscriptions: u64,
+    pub(crate) own_lists_bytes: u64,
     pub(crate) frames_delivered: u64,
     pub(crate) bytes_delivered: u64,
     pub(crate) frames_conflated: u64,
@@ -191,6 +195,9 @@ impl Status {
             totals.sessions += stats.sessions.value();
             totals.sessions_subscribed += stats.sessions_subscribed.value();
             totals.sessions_behind += stats.sessions_behind.value();
+            totals.own_lists += stats.own_lists.value();
+            totals.own_subscriptions += stats.own_subscriptions.value();
+            totals.own_lists_bytes += stats.own_lists_bytes.value();
             totals.frames_delivered += stats.frames_delivered.value();
             totals.bytes_delivered += stats.bytes_delivered.value();
             totals.frames_conflated += stats.frames_conflated.value();

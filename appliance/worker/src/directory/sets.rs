@@ -308,6 +308,13 @@ impl Directory {
         ((self.lists.slots.len() - self.lists.free.len()) as u64, self.lists.wishes)
     }
 
+    /// What they take at most.
+    pub(crate) fn own_lists_bytes(&self) -> usize {
+        let (lists, subscriptions) = self.own_lists();
+        let count = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        if lists == 0 { 0 } else { bytes_of_own_lists(count(lists), count(subscriptions), self.filter_ids.len()) }
+    }
+
     /// The group that a set is, if it is one.
     pub(crate) fn group_of(&self, set: Set) -> Option<&Group> {
         let SetKind::Group(number) = set.kind() else { return None };
