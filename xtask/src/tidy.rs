@@ -1,14 +1,16 @@
 //! `cargo xtask tidy`: what no compiler checks. Each check is a function from the tree to its findings.
 
-use std::fmt;
 use std::process::ExitCode;
 
 use crate::repository;
 use exceptions::Exceptions;
+use finding::Finding;
 use tree::Tree;
 
+mod circles;
 mod code;
 mod exceptions;
+mod finding;
 mod firmware;
 mod links;
 mod manifests;
@@ -22,6 +24,7 @@ mod unsafety;
 ///
 ///   manifests      crates depend only in the direction of the data path; versions and lints stand in the workspace
 ///   unsafe         `unsafe` only in files that xtask/tidy.toml names, each with its reason
+///   circles        no file of a crate imports in a circle with another
 ///   sources        module docs and style, line width, file length, no notes of unfinished work, no paths of a builder
 ///   links          relative links and anchors in Markdown resolve
 ///   specification  every promise names tests that exist, or says that it is pending
@@ -30,30 +33,6 @@ mod unsafety;
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {}
-
-/// Something that is not as it should be, and where.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Finding {
-    path: String,
-    /// Counted from 1; 0: the file as a whole.
-    line: usize,
-    message: String,
-}
-
-impl Finding {
-    fn new(path: &str, line: usize, message: impl Into<String>) -> Finding {
-        Finding { path: path.to_owned(), line, message: message.into() }
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            0 => write!(f, "{}: {}", self.path, self.message),
-            line => write!(f, "{}:{line}: {}", self.path, self.message),
-        }
-    }
-}
 
 pub(crate) fn run(_args: &Args) -> anyhow::Result<ExitCode> {
     let findings = findings()?;
@@ -74,6 +53,7 @@ pub(crate) fn findings() -> anyhow::Result<Vec<Finding>> {
     let mut findings = [
         manifests::check(&tree),
         unsafety::check(&tree, &exceptions),
+        circles::check(&tree, &exceptions),
         sources::check(&tree, &exceptions),
         links::check(&tree),
         specification::check(&tree),

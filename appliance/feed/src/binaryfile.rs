@@ -5,8 +5,10 @@
 //!
 //! Source: "BinaryFILE" specification, version 1.00, Nasdaq.
 
+mod error;
 mod feed;
 mod reader;
 
-pub use feed::{Day, FileError, FileFeed};
+pub use error::FileError;
+pub use feed::{Day, FileFeed};
 pub use reader::{FileFault, Item, Reader};

@@ -2,10 +2,7 @@
 
 use std::cell::Cell;
 
-use crate::{Trouble, binaryfile, moldudp64, pcap, soupbintcp};
-
-/// The name of a session: one unbroken numbering of messages, ASCII padded with spaces.
-pub type Session = [u8; 10];
+use crate::{Session, Trouble, binaryfile, moldudp64, pcap, soupbintcp};
 
 /// One thing that a feed has to say. Events come in order: sequence numbers never fall within a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

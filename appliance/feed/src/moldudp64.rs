@@ -14,6 +14,7 @@
 //!
 //! Source: "MoldUDP64 Protocol Specification", version 1.00, Nasdaq 2009.
 
+mod arrived;
 mod clock;
 mod evidence;
 mod feed;
@@ -29,10 +30,11 @@ mod snapshots;
 mod suspects;
 mod window;
 
+pub use arrived::{Arrived, Origin};
 pub use feed::{Moldudp64Config, Moldudp64Feed, SnapshotServer};
 pub use in_order::{InOrder, Start};
 pub use packet::{Kind, Messages, Packet, PacketBuilder, PacketError, PacketFault};
-pub use receiver::{Arrived, Origin, Receiver, ReceiverConfig, SnapshotUse};
+pub use receiver::{Receiver, ReceiverConfig, SnapshotUse};
 pub use request::Request;
 
 use zerocopy::byteorder::big_endian::{U16, U64};

@@ -7,14 +7,19 @@
 mod capture;
 mod classic;
 mod datagram;
+mod error;
 mod feed;
+mod input;
 mod link;
 mod ng;
 mod survey;
 #[cfg(test)]
 mod tests;
 
-pub use capture::{Capture, CaptureFault, Frame, Item};
+pub use capture::{Capture, Item};
 pub use datagram::{Datagram, Skipped};
-pub use feed::{CaptureError, CaptureFeed, Flow};
+pub use error::CaptureError;
+pub use feed::CaptureFeed;
+pub use input::{CaptureFault, Frame};
 pub use link::LinkType;
+pub use survey::Flow;

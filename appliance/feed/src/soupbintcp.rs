@@ -19,6 +19,7 @@
 
 mod catch_up;
 mod connection;
+mod fault;
 mod feed;
 mod inbound;
 mod login;
@@ -27,10 +28,11 @@ mod packet;
 mod retry;
 
 pub use connection::{Connection, ConnectionError, Host, Received, Timing};
+pub use fault::{PacketError, PacketFault};
 pub use feed::{SoupbintcpConfig, SoupbintcpFeed};
 pub use inbound::Inbound;
 pub use login::{LoginAccepted, LoginRequest, Rejection, padded};
-pub use packet::{Packet, PacketError, PacketFault, PayloadTooLong};
+pub use packet::{Packet, PayloadTooLong};
 pub use retry::Retry;
 
 pub(crate) use login::{digits, parse_digits};

@@ -6,10 +6,12 @@
 
 mod batch;
 mod error;
+mod membership;
 mod sys;
 
 pub use batch::{Batch, Datagram};
 pub use error::DatagramError;
+pub use membership::Membership;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,17 +21,6 @@ use std::time::Duration;
 use nix::poll::PollFlags;
 
 use crate::sys as common;
-
-/// A multicast group, and where and from whom it is taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Membership {
-    /// The group and its port.
-    pub group: SocketAddr,
-    /// The interface by its name; none: that to which the routing table sends the group.
-    pub interface: Option<String>,
-    /// Only packets of this sender (source-specific multicast); none: of any.
-    pub source: Option<IpAddr>,
-}
 
 /// Options of a datagram socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

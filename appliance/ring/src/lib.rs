@@ -30,6 +30,7 @@
 mod cursor;
 mod epoch;
 mod error;
+mod ids;
 mod lap;
 mod layout;
 pub mod limits;
@@ -52,10 +53,11 @@ mod writer;
 mod model;
 
 pub use error::{Lapped, RingError};
+pub use ids::SubjectId;
 pub use news::{Currency, Unplaced};
 #[cfg(not(all(loom, test)))]
 pub use reader::Reader;
-pub use table::{Subject, SubjectId, SubjectName};
+pub use table::{Subject, SubjectName};
 pub use wake::{Sleeper, Waker, pair};
 #[cfg(not(all(loom, test)))]
 pub use writer::{NewFrame, Payloads, Writer, WriterStats};

@@ -8,9 +8,9 @@ use crate::layout::{Layout, header};
 use crate::mapping::{Access, Mapping, read_layout};
 use crate::news::{Currency, News, Unplaced};
 use crate::sync::load_acquire;
-use crate::table::{Subject, SubjectId, SubjectTable};
+use crate::table::{Subject, SubjectTable};
 use crate::words::{load_bytes, load_record};
-use crate::{Descriptor, Lane, Lapped, RingError};
+use crate::{Descriptor, Lane, Lapped, RingError, SubjectId};
 
 /// The reading side of a ring: a read-only mapping.
 #[derive(Debug)]

@@ -10,10 +10,6 @@ use crate::limits::SUBJECT_LEN_MAX;
 use crate::sync::{Ordering, Word, load_acquire};
 use crate::words::{load_record, store_bytes};
 
-/// A subject's place in the table; the same for all readers, for as long as the ring lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SubjectId(pub u32);
-
 /// A subject as a reader sees it.
 #[derive(Debug, Clone)]
 pub struct Subject {

@@ -13,7 +13,7 @@
 //! +----------------------------------------+----------------------+
 //! ```
 
-use crate::InboundError;
+use crate::error::InboundError;
 use crate::limits::{CLOSE_REASON_LEN_MAX, CONTROL_LEN_MAX};
 
 /// What a frame carries (RFC 6455 section 11.8).

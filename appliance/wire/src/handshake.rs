@@ -1,5 +1,6 @@
 //! The opening handshake, server's side (RFC 6455 section 4.2).
 
+mod authority;
 mod fields;
 mod rejection;
 

@@ -15,6 +15,7 @@
 pub mod client;
 pub mod close;
 pub mod decimal;
+mod error;
 pub mod frame;
 pub mod handshake;
 mod inbound;
@@ -23,5 +24,6 @@ pub mod limits;
 mod mask;
 pub mod proxy;
 
-pub use inbound::{Event, Flow, Inbound, InboundError};
+pub use error::InboundError;
+pub use inbound::{Event, Flow, Inbound};
 pub use limits::InboundLimits;

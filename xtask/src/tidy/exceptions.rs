@@ -13,6 +13,8 @@ pub(super) struct Exceptions {
     pub(super) unsafety: Vec<Exception>,
     /// Files that may be longer than others.
     pub(super) long: Vec<Exception>,
+    /// Folders of crates whose files may import in circles.
+    pub(super) circles: Vec<Exception>,
 }
 
 #[derive(Deserialize)]

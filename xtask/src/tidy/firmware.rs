@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use toml::{Table, Value};
 
-use super::Finding;
+use super::finding::Finding;
 use super::tree::{File, Tree};
 
 const CHECKS: &str = "firmware-config/checks.toml";

@@ -1,6 +1,6 @@
 //! Relative links and anchors in Markdown lead somewhere.
 
-use super::Finding;
+use super::finding::Finding;
 use super::tree::Tree;
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {

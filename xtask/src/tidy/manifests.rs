@@ -2,7 +2,7 @@
 
 use toml::{Table, Value};
 
-use super::Finding;
+use super::finding::Finding;
 use super::tree::Tree;
 
 /// Which of our crates a crate may depend on (ARCHITECTURE: Layout). A new crate is entered here on purpose.

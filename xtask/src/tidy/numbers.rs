@@ -7,7 +7,7 @@
 
 use serde_json::Value;
 
-use super::Finding;
+use super::finding::Finding;
 use super::links::prose;
 use super::tree::Tree;
 

@@ -1,7 +1,7 @@
 //! Every source file: a module doc first, lines and files of readable length, nothing unfinished, no builder's paths.
 
-use super::Finding;
 use super::exceptions::Exceptions;
+use super::finding::Finding;
 use super::tree::{File, Tree};
 
 const CODE: [&str; 6] = [".rs", ".js", ".css", ".html", ".sh", ".py"];

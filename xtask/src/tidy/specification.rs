@@ -6,8 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use super::Finding;
 use super::code::{has_word, only_code};
+use super::finding::Finding;
 use super::links::prose;
 use super::tree::Tree;
 

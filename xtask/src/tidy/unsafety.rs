@@ -1,8 +1,8 @@
 //! `unsafe` stands only in files that are named, and `wire` forbids it altogether.
 
-use super::Finding;
 use super::code::{has_word, only_code};
 use super::exceptions::Exceptions;
+use super::finding::Finding;
 use super::tree::Tree;
 
 pub(super) fn check(tree: &Tree, exceptions: &Exceptions) -> Vec<Finding> {

@@ -1,11 +1,10 @@
 //! The feed over a file.
 
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{FileFault, Item, Reader};
-use crate::itch::{self, ItchError};
+use super::{FileError, Item, Reader};
+use crate::itch;
 use crate::limits::POLL_MESSAGES_MAX;
 use crate::pace::{Pace, Pacer};
 use crate::{Event, Feed, FeedCounters, FeedError, Poll, Session, Trouble};
@@ -20,49 +19,6 @@ pub struct FileFeed {
     next_seq: u64,
     finished: bool,
     counters: FeedCounters,
-}
-
-/// Why a file cannot be played.
-#[derive(Debug, thiserror::Error)]
-pub enum FileError {
-    /// It cannot be opened.
-    #[error("cannot open {}: {source}", path.display())]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// It cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// There is no message in it.
-    #[error("{} holds no messages", path.display())]
-    Empty {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Its very first message cannot be read.
-    #[error("{} is no BinaryFILE: {fault}", path.display())]
-    Framing {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        fault: FileFault,
-    },
-    /// What it begins with is not of ITCH 5.0.
-    #[error("{} is no BinaryFILE of ITCH 5.0 messages: {source}", path.display())]
-    NotItch {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: ItchError,
-    },
 }
 
 impl FileFeed {

@@ -24,7 +24,7 @@ use super::recovered::Recovered;
 use super::requester::{Manners, Requester};
 use super::suspects::{Claim, Suspects};
 use super::window::Window;
-use super::{HEADER_LEN, InOrder, Kind, Packet, Request, Start};
+use super::{Arrived, HEADER_LEN, InOrder, Kind, Origin, Packet, Request, Start};
 use crate::limits::{RELEASE_MESSAGES_MAX, SEQUENCE_JUMP_MAX};
 use crate::{Condition, Event, FeedCounters, Line, Session, Stale, Trouble};
 
@@ -72,28 +72,6 @@ pub enum SnapshotUse {
     AfterLoss,
     /// Then, and when the first session is under way already.
     AtJoin,
-}
-
-/// Where a packet came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// The line with this index.
-    Line(usize),
-    /// The re-request server with this index.
-    Server(usize),
-}
-
-/// A packet as it arrived.
-#[derive(Debug, Clone, Copy)]
-pub struct Arrived<'a> {
-    /// By which way.
-    pub origin: Origin,
-    /// Who sent it.
-    pub source: SocketAddr,
-    /// Its payload.
-    pub bytes: &'a [u8],
-    /// When the kernel took it, Unix nanoseconds.
-    pub received_ns: u64,
 }
 
 /// Turns packets into messages in order.

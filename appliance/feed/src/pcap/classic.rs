@@ -11,7 +11,7 @@
 //! Source: draft-ietf-opsawg-pcap. The upper bits of the link type tell of a frame check sequence behind each packet;
 //! the packet's own lengths end before it. The modified form (magic `a1b2cd34`) is that of Linux 2.2's tcpdump.
 
-use super::capture::{Frame, Input, Order, Stop, believed};
+use super::input::{Frame, Input, Order, Stop, believed};
 use super::link::LinkType;
 use crate::limits::CAPTURE_PACKET_LEN_MAX;
 

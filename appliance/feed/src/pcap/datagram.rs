@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use etherparse::err::packet::SliceError;
 use etherparse::{EtherType, IpNumber, NetSlice, SlicedPacket, TransportSlice};
 
-use super::capture::Frame;
+use super::input::Frame;
 use super::link::LinkType;
 
 /// A UDP datagram, lent from its packet.

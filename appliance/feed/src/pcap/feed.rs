@@ -1,17 +1,17 @@
 //! The feed over a capture: its MoldUDP64 packets take the way that those of the network take.
 
 use std::fs::File;
-use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::capture::Frame;
+use super::capture::open;
+use super::input::Frame;
 use super::survey::{Tally, choose};
-use super::{Capture, Datagram, Item};
+use super::{Capture, CaptureError, Datagram, Flow, Item};
 use crate::limits::POLL_MESSAGES_MAX;
 use crate::moldudp64::{InOrder, Start};
 use crate::pace::{Pace, Pacer};
-use crate::{Event, Feed, FeedCounters, FeedError, Poll, Session, Trouble};
+use crate::{Event, Feed, FeedCounters, FeedError, Poll, Trouble};
 
 /// Plays the MoldUDP64 packets that a capture has for one destination. What it lacks is a gap; the first packet says
 /// where the numbering begins.
@@ -30,49 +30,6 @@ pub struct CaptureFeed {
     tally: Tally,
     malformed: u64,
     finished: bool,
-}
-
-/// What is played of a capture.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Flow {
-    /// Where its packets went.
-    pub destination: SocketAddr,
-    /// The session of the first.
-    pub session: Session,
-    /// When the first was captured, Unix nanoseconds; none where the capture does not tell.
-    pub first_ns: Option<u64>,
-    /// In words: other destinations of MoldUDP64 packets, from which this one was chosen; empty if there are none, or
-    /// it was asked for.
-    pub alternatives: String,
-}
-
-/// Why a capture cannot be played.
-#[derive(Debug, thiserror::Error)]
-pub enum CaptureError {
-    /// It cannot be opened or read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// It is none.
-    #[error("{} is no packet capture", path.display())]
-    NotACapture {
-        /// The file.
-        path: PathBuf,
-    },
-    /// There is nothing in it to play.
-    #[error("{} holds no MoldUDP64 packets{to}; {seen}", path.display())]
-    NoPackets {
-        /// The file.
-        path: PathBuf,
-        /// Where they were to go, if that was asked for.
-        to: String,
-        /// What there is, in words.
-        seen: String,
-    },
 }
 
 impl CaptureFeed {
@@ -177,13 +134,5 @@ impl Feed for CaptureFeed {
     fn counters(&self) -> FeedCounters {
         let counters = *self.in_order.counters();
         FeedCounters { malformed: counters.malformed + self.malformed, ..counters }
-    }
-}
-
-pub(super) fn open(path: &Path) -> Result<Capture, CaptureError> {
-    match File::open(path).and_then(Capture::new) {
-        Ok(Some(capture)) => Ok(capture),
-        Ok(None) => Err(CaptureError::NotACapture { path: path.to_owned() }),
-        Err(source) => Err(CaptureError::Read { path: path.to_owned(), source }),
     }
 }

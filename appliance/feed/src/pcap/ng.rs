@@ -19,7 +19,7 @@
 //! make a file unreadable; they end with the block, whether or not an option says so. Blocks of other types are
 //! skipped.
 
-use super::capture::{Frame, Input, Order, Stop, believed};
+use super::input::{Frame, Input, Order, Stop, believed};
 use super::link::LinkType;
 use crate::limits::CAPTURE_INTERFACES_MAX;
 

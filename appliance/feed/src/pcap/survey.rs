@@ -5,12 +5,27 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::feed::{CaptureError, Flow, open};
+use super::capture::open;
+use super::error::CaptureError;
 use super::link::LinkType;
 use super::{Datagram, Item, Skipped};
 use crate::Session;
 use crate::limits::{CAPTURE_FLOWS_MAX, CAPTURE_FLOWS_SHOWN_MAX, CAPTURE_LINKS_MAX, CAPTURE_SCAN_PACKETS_MAX};
 use crate::moldudp64::Packet;
+
+/// What is played of a capture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flow {
+    /// Where its packets went.
+    pub destination: SocketAddr,
+    /// The session of the first.
+    pub session: Session,
+    /// When the first was captured, Unix nanoseconds; none where the capture does not tell.
+    pub first_ns: Option<u64>,
+    /// In words: other destinations of MoldUDP64 packets, from which this one was chosen; empty if there are none, or
+    /// it was asked for.
+    pub alternatives: String,
+}
 
 /// What was found of one destination.
 #[derive(Debug, Default)]

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
+use super::QueueConfig;
 use super::batch::{Batch, Place, Said};
-use super::{QueueConfig, Shared};
+use super::shared::Shared;
 use crate::limits::POLL_MESSAGES_MAX;
 use crate::{Condition, Event, Feed, FeedCounters, FeedError, Poll, Session, Unpublished};
 

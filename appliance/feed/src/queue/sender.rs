@@ -4,7 +4,8 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::{Record, Shared, State};
+use super::Record;
+use super::shared::{Shared, State};
 use crate::{Condition, Unpublished};
 
 /// The end for tasks; each has its own clone.

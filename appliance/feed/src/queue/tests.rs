@@ -1,11 +1,11 @@
 //! Order, numbers, limits and waking.
 
 use std::pin::pin;
-use std::sync::atomic::AtomicUsize;
-use std::task::{Context, Poll as Polled, Wake};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll as Polled, Wake, Waker};
 
 use super::*;
-use crate::{Event, Feed as _, Poll, Stale};
+use crate::{Condition, Data, Event, Feed as _, Poll, Session, Stale, Unpublished};
 
 const SESSION: Session = *b"session   ";
 

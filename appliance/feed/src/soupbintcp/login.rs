@@ -4,7 +4,7 @@ use std::fmt;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::packet::HEADER_LEN;
+use super::fault::HEADER_LEN;
 use super::{PacketError, PacketFault};
 use crate::Session;
 

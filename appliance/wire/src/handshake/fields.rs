@@ -6,6 +6,7 @@ use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use httparse::Header;
 
 use super::Rejection;
+use super::authority::is_authority;
 
 /// The fields that matter here, each at most once where it may not be repeated.
 #[derive(Debug, Default)]
@@ -127,13 +128,6 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Host and port: letters, digits and what RFC 3986 section 3.2.2 allows besides, less what HTML, a shell or a script
-/// might take for its own. An ampersand or a quote in a host name is legal, and nobody's.
-pub(super) fn is_authority(host: &str) -> bool {
-    (1..=HOST_LEN_MAX).contains(&host.len())
-        && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%:[]".contains(&byte))
-}
-
 fn once<'a>(slot: &mut Option<&'a str>, header: &Header<'a>, twice: &'static str) -> Result<(), Rejection> {
     match slot.replace(text(header)?) {
         None => Ok(()),
@@ -160,8 +154,6 @@ fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// The longest name that DNS knows, and a port.
-const HOST_LEN_MAX: usize = 253 + 6;
 /// Subprotocols offered at once. We have two; a quadratic check for duplicates wants a limit.
 const PROTOCOLS_MAX: usize = 16;
 /// Standard base64, but the spare bits of the last character may be anything: so they are in the example of a key in

@@ -1,6 +1,6 @@
 //! Refusals that help: a status, one sentence, and for a person with a browser or curl a page.
 
-use super::fields::is_authority;
+use super::authority::is_authority;
 
 /// The answer to a request that does not become a WebSocket. The connection closes after it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,0 +1,49 @@
+//! What tasks pass on.
+
+use crate::{Data, Session};
+
+/// One thing to pass on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Record<'a> {
+    /// A subject's new value.
+    Update {
+        /// The whole subject, valid.
+        subject: &'a str,
+        /// When it happened, Unix nanoseconds.
+        ts_ns: u64,
+        /// The value. JSON has been checked and has no line breaks.
+        data: Data<'a>,
+        /// When it was read from its socket, Unix nanoseconds.
+        received_ns: u64,
+    },
+    /// Values of a subject are missing, by the numbers of the subject's own sequence upstream.
+    SubjectGap {
+        /// The whole subject, valid.
+        subject: &'a str,
+        /// The first that is missing.
+        from: u64,
+        /// The first after the gap.
+        to: u64,
+    },
+    /// The numbers `from..to` will not be used: messages are missing upstream.
+    Gap {
+        /// The first that is missing.
+        from: u64,
+        /// The first after the gap.
+        to: u64,
+    },
+    /// Numbering begins anew.
+    Session {
+        /// The new session.
+        session: Session,
+        /// The number of the next update, from 1. Above 1, earlier ones were before the feed's time.
+        first_seq: u64,
+    },
+    /// Something is wrong upstream: [`Trouble::Told`](crate::Trouble::Told).
+    Trouble {
+        /// What it is counted under.
+        kind: &'static str,
+        /// One line for the log.
+        text: &'a str,
+    },
+}

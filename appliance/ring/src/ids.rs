@@ -1,0 +1,5 @@
+//! What things in a ring are called by.
+
+/// A subject's place in the table; the same for all readers, for as long as the ring lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubjectId(pub u32);
