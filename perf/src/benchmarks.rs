@@ -11,6 +11,8 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use serde_json::Value;
 
+use crate::peers::WITH_LISTS;
+
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
     /// Only say whether everything is as the results would have it
@@ -21,7 +23,8 @@ pub(crate) struct ReportArgs {
 pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<()> {
     let results = load(Path::new("perf/results"))?;
     let page = std::fs::read_to_string(PAGE).with_context(|| format!("cannot read {PAGE}"))?;
-    let generated = tables::markdown(&results) + &peers::markdown(&read(Path::new("perf/results"), "peers")?);
+    let peers = |measurement: &str| anyhow::Ok(peers::markdown(&read(Path::new("perf/results"), measurement)?));
+    let generated = tables::markdown(&results) + &peers("peers")? + &peers(WITH_LISTS)?;
     let mut files = vec![(PAGE.to_owned(), with_generated(&page, &generated)?)];
     for (name, svg) in plots::all(&results)? {
         files.push((format!("docs/plots/{name}.svg"), svg));
@@ -147,6 +150,22 @@ mod tests {
         assert!(markdown.contains("| Other, Box | 36 | 1,000,000 | 1,000,000 |"), "{markdown}");
         assert!(markdown.contains("(https://example.com/x)") && markdown.contains("A remark."), "{markdown}");
         assert!(markdown.contains("[b.json](../perf/results/b.json)"), "{markdown}");
+        assert!(!markdown.contains("subjects each"), "{markdown}");
+    }
+
+    #[test]
+    fn what_lists_cost_stands_beside_the_bare_loop() {
+        let (_directory, mut results) = results();
+        let more = json!({
+            "subjects": 8_000, "watchlists": {"subjects_per_session": 50}, "changes": {"made": 12_345, "reply_us": {"p50": 800.0}},
+            "bytes_per_subscription": {"measured": 9.25, "measured_after_messages": 9.5, "predicted": 8},
+            "beside_bare": {"one": {"cpu_us": 5.5, "bare_cpu_us": 5.0, "ratio": 1.1}, "change": {"cpu_us": 33.3}},
+        });
+        let result = results[0].result.as_object_mut().unwrap();
+        result.extend(more.as_object().unwrap().clone());
+        let markdown = tables::markdown(&results[..1]);
+        let row = "| **blade** | 50,000 | 50 of 8,000 | 9.2 / 9.5 / 8 | 5.50 : 5.00 = 1.100 | – : – = – | 33.3 | 12,345 | 0.80 / – |";
+        assert!(markdown.contains(row), "{markdown}");
     }
 
     #[test]

@@ -34,35 +34,42 @@ impl Direct {
         Ok(())
     }
 
-    /// Sends the same bytes to the first `count` sockets. All must be taken whole at once: nobody is behind in these
-    /// measurements.
+    /// Sends the same bytes to the first `count` sockets.
     pub(crate) fn send_all(&mut self, count: usize, bytes: &[u8]) -> anyhow::Result<()> {
-        let mut slot = 0;
-        while slot < count {
-            let batch = (count - slot).min(SUBMISSIONS as usize);
+        self.send((0..count as u32).map(|slot| (slot, bytes)))
+    }
+
+    /// Sends bytes to sockets. All must be taken whole at once: nobody is behind in these measurements.
+    pub(crate) fn send<'a>(&mut self, sends: impl IntoIterator<Item = (u32, &'a [u8])>) -> anyhow::Result<()> {
+        let mut sends = sends.into_iter();
+        loop {
             let mut submissions = self.uring.submission();
-            for slot in slot..slot + batch {
-                let entry = opcode::Send::new(Fixed(slot as u32), bytes.as_ptr(), bytes.len() as u32)
+            let mut batch = 0;
+            for (slot, bytes) in sends.by_ref().take(SUBMISSIONS as usize) {
+                let entry = opcode::Send::new(Fixed(slot), bytes.as_ptr(), bytes.len() as u32)
                     .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
                     .build()
-                    .user_data(slot as u64);
+                    .user_data((bytes.len() as u64) << 32 | u64::from(slot));
                 // SAFETY: `bytes` outlives the request, which completes while it is submitted (MSG_DONTWAIT).
                 unsafe { submissions.push(&entry) }.ok().context("the submission queue is not empty")?;
+                batch += 1;
             }
             drop(submissions);
+            if batch == 0 {
+                return Ok(());
+            }
             // SAFETY: no argument is passed.
             let taken = unsafe { self.uring.submitter().enter::<libc::sigset_t>(batch as u32, 0, 0, None) }?;
             ensure!(taken == batch, "{taken} of {batch} requests taken");
             let mut done = 0;
             for completion in self.uring.completion() {
-                let (slot, result) = (completion.user_data(), completion.result());
-                ensure!(result == bytes.len() as i32, "socket {slot}: {result} for a send of {} bytes", bytes.len());
+                let (slot, len, result) =
+                    (completion.user_data() as u32, completion.user_data() >> 32, completion.result());
+                ensure!(i64::from(result) == len as i64, "socket {slot}: {result} for a send of {len} bytes");
                 done += 1;
             }
             ensure!(done == batch, "{done} of {batch} sends completed at once");
-            slot += batch;
         }
-        Ok(())
     }
 }
 

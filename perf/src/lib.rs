@@ -60,6 +60,9 @@ enum Measurement {
     Run(scenario::RunArgs),
     /// docs/BENCHMARKS.md and docs/plots, from the results of scenarios
     Report(benchmarks::ReportArgs),
+    /// (Started by `run` and `peers`.) A loop of sends that knows who wants what
+    #[command(hide = true)]
+    Bare(scenario::server::bare::BareArgs),
     /// (Started by `run`.) The blade's data path, with a pipe for a publisher
     #[command(hide = true)]
     Datapath(scenario::server::datapath::DatapathArgs),
@@ -89,6 +92,7 @@ pub fn perf() -> anyhow::Result<()> {
         Measurement::Campaign(args) => campaign::run(&args),
         Measurement::Run(args) => scenario::run(&args),
         Measurement::Report(args) => benchmarks::run(&args),
+        Measurement::Bare(args) => scenario::server::bare::run(&args),
         Measurement::Datapath(args) => scenario::server::datapath::run(&args),
         Measurement::Tungstenite(args) => scenario::server::tungstenite::run(&args),
         Measurement::StormBare(args) => scenario::storm::bare::run(&args),

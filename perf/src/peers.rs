@@ -7,6 +7,7 @@
 
 mod crowd;
 mod report;
+pub(crate) mod rounds;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,8 +20,11 @@ use crate::floor::{self, EngineKind};
 use crate::memory::UserMemory;
 use crate::scenario::server::{Server, cpu_time};
 use crate::scenario::{Scenario, ServerKind, message, room};
+use crate::swarm::lists::LIST_LEN_MAX;
 use crate::swarm::sockets::now_ns;
 use crowd::Crowd;
+pub(crate) use report::WITH_LISTS;
+use rounds::{Player, Rounds};
 
 #[derive(Debug, Args)]
 pub(crate) struct PeersArgs {
@@ -30,9 +34,18 @@ pub(crate) struct PeersArgs {
     /// A server of your own, for `uwebsockets`
     #[arg(long, value_name = "PROGRAM")]
     peer_path: Option<PathBuf>,
-    /// Subscribers of the one subject
+    /// Subscribers: of the one subject, or each of a list of its own
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     subscribers: u32,
+    /// Lists: each subscriber has so many subjects of its own, drawn by a power law, and all servers are there at once
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=i64::from(LIST_LEN_MAX)))]
+    subjects_per_session: Option<u32>,
+    /// How many subjects there are, with lists
+    #[arg(long, default_value_t = 8_000, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    subjects: u32,
+    /// With lists: the subject of rank r is as popular as r to the minus this; 0: all alike
+    #[arg(long, default_value_t = 1.0)]
+    exponent: f64,
     /// Bytes of a message's payload (64 to 65535); how a server wraps it is its own affair
     #[arg(long, value_delimiter = ',', default_value = "64,512", value_parser = clap::value_parser!(u16).range(64..))]
     payloads: Vec<u16>,
@@ -93,6 +106,8 @@ struct Sample {
     cpu_us: Vec<f64>,
     /// Of user memory, per idle session. Not of the bare loop, which has no sessions.
     session_bytes: Option<f64>,
+    /// The same after all messages, where lists differ: what a server has kept of its work.
+    bytes_after_messages: Option<f64>,
     configuration: Value,
 }
 
@@ -111,6 +126,10 @@ pub(crate) fn run(args: &PeersArgs) -> anyhow::Result<()> {
     fanblade_net::rlimit::raise_descriptors()?;
     floor::pin(args.client_cpu)?;
     let (mut contestants, absent) = contestants(args, &scenario)?;
+    if args.subjects_per_session.is_some() {
+        let samples = with_lists(args, &scenario, &contestants)?;
+        return report::write(args, &contestants, &samples, &absent, &[]);
+    }
     let (mut samples, mut failures) = (Vec::new(), Vec::new());
     for run in 1..=args.runs {
         for &payload_bytes in &args.payloads {
@@ -132,24 +151,79 @@ pub(crate) fn run(args: &PeersArgs) -> anyhow::Result<()> {
     report::write(args, &contestants, &samples, &absent, &failures)
 }
 
+/// All contestants at once, in turns.
+fn with_lists(args: &PeersArgs, scenario: &Scenario, contestants: &[Contestant]) -> anyhow::Result<Vec<Sample>> {
+    let mut samples = Vec::new();
+    for run in 1..=args.runs {
+        let mut players = Vec::new();
+        for contestant in contestants {
+            let kind = match contestant {
+                Contestant::Bare => ServerKind::Bare,
+                Contestant::Server(kind) => *kind,
+            };
+            let settle = Duration::from_secs_f64(args.settle);
+            let player = Player::start(kind, scenario, &[args.server_cpu], settle);
+            players.push(player.with_context(|| contestant.name())?);
+        }
+        let idle = players.iter().map(Player::session_bytes).collect::<anyhow::Result<Vec<_>>>()?;
+        for &payload_bytes in &args.payloads {
+            let mut costs = vec![Vec::new(); players.len()];
+            for &backlog in &args.backlogs {
+                let (rounds, warmup_rounds) = (args.rounds, args.warmup_rounds);
+                let rounds = Rounds { rounds, warmup_rounds, payload_bytes, backlog };
+                let of_mode = rounds::play(&mut players, &rounds)?;
+                costs.iter_mut().zip(of_mode).for_each(|(costs, cost)| costs.push(cost));
+            }
+            for (((contestant, player), idle), cpu_us) in contestants.iter().zip(&players).zip(&idle).zip(costs) {
+                // An array of sockets is no session.
+                let has_sessions = *contestant != Contestant::Bare;
+                let session_bytes = has_sessions.then_some(*idle);
+                let bytes_after_messages = has_sessions.then_some(player.session_bytes()?);
+                let (contestant, configuration) = (*contestant, player.configuration());
+                let sample =
+                    Sample { contestant, payload_bytes, cpu_us, session_bytes, bytes_after_messages, configuration };
+                eprintln!("run {run}  {}", report::line(args, &sample));
+                samples.push(sample);
+            }
+        }
+        players.into_iter().try_for_each(Player::finish)?;
+    }
+    Ok(samples)
+}
+
 /// One subject, no pings: those are measured elsewhere.
 fn scenario(args: &PeersArgs) -> anyhow::Result<Scenario> {
     let subscribers = args.subscribers;
+    let (subjects, lists) = match args.subjects_per_session {
+        None => (1, String::new()),
+        Some(count) => {
+            let exponent = args.exponent;
+            (args.subjects, format!("[watchlists]\nsubjects_per_session = {count}\nexponent = {exponent:?}\n"))
+        }
+    };
     let text = format!(
-        "title = 'peers'\nsource = ''\nsubscribers = {subscribers}\nsubjects = 1\nassign = 'in-turn'\nwarmup_s = 0.0\n\
-         duration_s = 0.0\n[blade.limits]\nping_interval_ms = 3600000"
+        "title = 'peers'\nsource = ''\nsubscribers = {subscribers}\nsubjects = {subjects}\nassign = 'in-turn'\nwarmup_s = 0.0\n\
+         duration_s = 0.0\n[blade.limits]\nping_interval_ms = 3600000\n{lists}"
     );
-    Ok(Scenario { peer_path: args.peer_path.clone(), ..toml::from_str(&text)? })
+    let scenario = Scenario { peer_path: args.peer_path.clone(), ..toml::from_str(&text)? };
+    scenario.check()?;
+    Ok(scenario)
 }
 
 /// The bare loop, the blade, and the peers that can be started here. Who was asked for must be among them.
 fn contestants(args: &PeersArgs, scenario: &Scenario) -> anyhow::Result<(Vec<Contestant>, Vec<Missing>)> {
     let mut all = vec![Contestant::Bare, BLADE];
     let mut absent = Vec::new();
-    let usual = USUAL.iter().chain(args.peer_path.as_ref().map(|_| &ServerKind::Uwebsockets)).copied().collect();
+    let takes_lists = |kind: &&ServerKind| args.subjects_per_session.is_none() || **kind == ServerKind::Tungstenite;
+    let usual = USUAL
+        .iter()
+        .filter(takes_lists)
+        .chain(args.peer_path.as_ref().map(|_| &ServerKind::Uwebsockets))
+        .copied()
+        .collect();
     let peers = if args.servers.is_empty() { usual } else { args.servers.clone() };
     for kind in peers {
-        if all.contains(&Contestant::Server(kind)) {
+        if all.iter().any(|contestant| contestant.name() == kind.name()) {
             continue;
         }
         match kind.start(scenario, &[args.server_cpu]) {
@@ -172,12 +246,13 @@ fn measure(
 ) -> anyhow::Result<Sample> {
     let Contestant::Server(kind) = contestant else { return bare(args, payload_bytes) };
     let mut server = kind.start(scenario, &[args.server_cpu])?;
-    let sample = measure_server(args, contestant, payload_bytes, server.as_mut());
+    let sample = measure_server(args, scenario, contestant, payload_bytes, server.as_mut());
     sample.with_context(|| server.counters().unwrap_or_default().to_string())
 }
 
 fn measure_server(
     args: &PeersArgs,
+    scenario: &Scenario,
     contestant: Contestant,
     payload_bytes: u16,
     server: &mut dyn Server,
@@ -185,7 +260,7 @@ fn measure_server(
     let mut outlet = server.outlet()?;
     std::thread::sleep(SETTLING);
     let before = user_bytes(server)?;
-    let mut crowd = Crowd::open(&server.manners(), args.subscribers)?;
+    let mut crowd = Crowd::open(&server.manners(), scenario)?;
     crowd.idle(Duration::from_secs_f64(args.settle))?;
     let session_bytes = user_bytes(server)?.saturating_sub(before) as f64 / f64::from(args.subscribers);
     let pids = server.pids();
@@ -196,7 +271,7 @@ fn measure_server(
         let mut round = || {
             for _ in 0..backlog {
                 number += 1;
-                message::write(&mut payload, number, now_ns()?, payload_bytes.into());
+                message::write(&mut payload, None, number, now_ns()?, payload_bytes.into());
                 outlet.publish(0, &payload)?;
             }
             outlet.flush()?;
@@ -211,7 +286,8 @@ fn measure_server(
     }
     crowd.finish()?;
     let configuration = server.configuration();
-    Ok(Sample { contestant, payload_bytes, cpu_us, session_bytes: Some(session_bytes), configuration })
+    let (session_bytes, bytes_after_messages) = (Some(session_bytes), None);
+    Ok(Sample { contestant, payload_bytes, cpu_us, session_bytes, bytes_after_messages, configuration })
 }
 
 fn bare(args: &PeersArgs, payload_bytes: u16) -> anyhow::Result<Sample> {
@@ -231,6 +307,7 @@ fn bare(args: &PeersArgs, payload_bytes: u16) -> anyhow::Result<Sample> {
         payload_bytes,
         cpu_us: samples.iter().map(|sample| sample.cpu_ns_per_message / 1e3).collect(),
         session_bytes: None,
+        bytes_after_messages: None,
         configuration: Value::Null,
     })
 }

@@ -14,6 +14,7 @@ pub(crate) mod room;
 pub(crate) mod server;
 pub(crate) mod storm;
 mod traffic;
+mod watchlists;
 mod wire;
 
 use std::path::PathBuf;
@@ -102,6 +103,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
             ensure!(scenario.kind == Kind::Traffic, "{name} counts the clients' side, too: it takes --engine sockets");
             let is_ours = [ServerKind::Blade, ServerKind::Datapath].contains(&server);
             ensure!(is_ours, "{} listens on loopback only: it takes --engine sockets", server.name());
+            ensure!(scenario.watchlists.is_none(), "clients with lists count each message: it takes --engine sockets");
             Some(Cable::lay_apart(cable::SERVER).context("a network for the xdp engine")?)
         }
     };

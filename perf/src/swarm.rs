@@ -2,13 +2,15 @@
 
 mod engine;
 mod frames;
+mod ledger;
+pub(crate) mod lists;
 pub(crate) mod marker;
 pub(crate) mod plan;
 pub(crate) mod reading;
 pub(crate) mod sockets;
 pub(crate) mod subscribers;
 pub(crate) mod tally;
-mod template;
+pub(crate) mod template;
 pub(crate) mod xdp;
 
 use std::io::{BufRead as _, Write as _};
@@ -23,8 +25,9 @@ use serde_json::{Value, json};
 
 use crate::memory::UserMemory;
 use engine::{Engine, Opened};
+use lists::{LIST_LEN_MAX, Lists, Shape};
 use marker::Marker;
-use plan::{Assignment, Habits, Plan, Sources, Subjects, Upgrade};
+use plan::{Assignment, Changes, Habits, Plan, Sources, Subjects, Upgrade};
 use reading::{Boundary, Preamble, Reading};
 use sockets::{Threads, now_ns};
 use subscribers::Window;
@@ -70,12 +73,27 @@ pub(crate) struct SwarmArgs {
     /// Messages that a client gets before it counts as subscribed, or text:BYTES that it gets in one of them
     #[arg(long, default_value = "0", value_name = "COUNT|text:BYTES")]
     expect_preamble: Preamble,
-    /// Subjects; each client has one
+    /// Subjects; each client has one, or a list
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     subjects: u32,
     /// Which one
     #[arg(long, default_value = "random")]
     assign: Assignment,
+    /// Subjects of each client: `{subjects|…|}` in an address or message is what stands in it for each of them
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=i64::from(LIST_LEN_MAX)))]
+    subjects_per_client: Option<u32>,
+    /// The subject of rank r is as popular as r to the minus this
+    #[arg(long, default_value_t = 1.0, requires = "subjects_per_client")]
+    exponent: f64,
+    /// Lists in which one subject gives its place to another, in a second, of all clients together
+    #[arg(long, default_value_t = 0.0, requires_all = ["subjects_per_client", "leave", "take"])]
+    changes_per_s: f64,
+    /// What a client says to be rid of a subject; it is answered {"op":"unsubscribed","id":…} with the subject's number
+    #[arg(long, value_name = "TEMPLATE")]
+    leave: Option<Template>,
+    /// What it says to get another one; it is answered {"op":"subscribed","id":…}
+    #[arg(long, value_name = "TEMPLATE")]
+    take: Option<Template>,
     /// For another choice at random
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -86,6 +104,9 @@ pub(crate) struct SwarmArgs {
     /// Where the number within its subject stands, the same way
     #[arg(long, value_name = "WHERE")]
     sequence: Option<Marker>,
+    /// Where the number of its subject stands, if clients have lists
+    #[arg(long, value_name = "WHERE")]
+    subject_number: Option<Marker>,
     /// Where a message ends; with `timestamp` the number must stand before the time
     #[arg(long, default_value = "frame")]
     boundary: Boundary,
@@ -232,16 +253,29 @@ fn plan(args: &SwarmArgs) -> anyhow::Result<Plan> {
         args.stalled_per_mille + args.slow_per_mille <= 1_000,
         "more than a thousand of a thousand clients are stalled or slow"
     );
+    if args.subjects_per_client.is_some() {
+        let marked = args.timestamp.is_some() && args.sequence.is_some() && args.subject_number.is_some();
+        ensure!(marked, "to count what lists are due takes --timestamp, --sequence and --subject-number");
+        let habits = args.stalled_per_mille + args.slow_per_mille;
+        ensure!(habits == 0 && args.cycles == 1, "clients with lists connect once, and all of them read");
+        let is_counted = matches!(args.expect_preamble, Preamble::Messages(_)) && args.boundary == Boundary::Frame;
+        ensure!(is_counted, "with lists a message is a WebSocket message, and the preamble a number of them");
+    }
     ensure!(
         args.boundary == Boundary::Frame || args.timestamp.is_some(),
         "where messages end with their timestamp, --timestamp must say where that is"
     );
+    let shape = args.subjects_per_client.map(|per_client| Shape { per_client, exponent: args.exponent });
+    let templates = args.leave.clone().zip(args.take.clone());
+    let changes = templates.map(|(leave, take)| Changes { per_s: args.changes_per_s, leave, take });
     Ok(Plan {
         addr,
         upgrade: Some(Upgrade { host, target, protocol: args.protocol.clone() }),
         subscribe: args.subscribe.iter().map(|template| (opcode, template.clone())).collect(),
         connections: args.connections,
         subjects: Subjects { count: args.subjects, assignment: args.assign, seed: args.seed },
+        lists: shape.map(|shape| Lists::new(shape, args.subjects, args.seed)).transpose()?,
+        changes,
         sources,
         connect_rate: args.connect_rate,
         in_flight: args.in_flight,
@@ -253,6 +287,7 @@ fn plan(args: &SwarmArgs) -> anyhow::Result<Plan> {
         reading: Reading {
             timestamp: args.timestamp.clone(),
             sequence: args.sequence.clone(),
+            subject: args.subject_number.clone(),
             boundary: args.boundary,
             preamble: args.expect_preamble.clone(),
         },
@@ -309,6 +344,17 @@ fn sentences(report: &Value) -> String {
                     it["p50"], it["p99"], it["p999"], it["max"], it["mean"]
                 ));
             }
+        }
+        if let changes @ Value::Object(_) = &report["changes"] {
+            lines.push(format!(
+                "{} lists changed, {} refused, {} without an answer; {} messages unasked; replies in µs: p50 {}, p99 {}",
+                changes["made"],
+                changes["refused"],
+                changes["unanswered"],
+                report["unasked"],
+                changes["reply_us"]["p50"],
+                changes["reply_us"]["p99"]
+            ));
         }
         if report["sequence_checked"] == false {
             lines.push("without --sequence, nobody can tell what was lost".to_owned());

@@ -25,12 +25,14 @@ fn measure(args: &[&str]) -> Option<Output> {
     }
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let (server, client) = (server.to_string(), client.to_string());
-    let scale = ["--runs", "1", "--rounds", "20", "--warmup-rounds", "2", "--settle", "0.1"];
+    let rounds: &[&str] = if args.contains(&"--rounds") { &[] } else { &["--rounds", "20"] };
+    let scale = ["--runs", "1", "--warmup-rounds", "2", "--settle", "0.1"];
     let few: &[&str] = if args.contains(&"--subscribers") { &[] } else { &["--subscribers", "40"] };
     let mut command = Command::new(PERF);
     command
         .arg("peers")
         .args(scale)
+        .args(rounds)
         .args(few)
         .args(["--server-cpu", &server, "--client-cpu", &client, "--out", "-"])
         .args(args);
@@ -99,6 +101,35 @@ fn a_server_of_the_users_own_is_measured_by_its_path() {
     let result: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(result["comparison"]["payload_512_one"]["best_peer"], "uwebsockets");
     assert_eq!(result["servers"]["uwebsockets"]["configuration"]["program"], "server");
+}
+
+/// Each subscriber has a list; the peers are what people write themselves, and the same as a program of the user's.
+#[test]
+fn servers_of_lists_are_measured_beside_each_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("server");
+    std::fs::write(&program, format!("#!/bin/sh\nexec {PERF} tungstenite \"$@\"\n")).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let lists = ["--subjects-per-session", "5", "--subjects", "40", "--payloads", "64", "--rounds", "5"];
+    let Some(output) = measure(&[&lists[..], &["--peer-path", program.to_str().unwrap()]].concat()) else { return };
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&result["measurement"], &result["watchlists"]["subjects"]), (&"peers-watchlists".into(), &40.into()));
+    for server in ["bare", "datapath", "tungstenite", "uwebsockets"] {
+        for mode in ["one", "backlog_8"] {
+            let cpu_us = result["servers"][server]["payload_64"][mode]["cpu_us"].as_f64();
+            assert!(cpu_us.is_some_and(|us| us > 0.0), "{server} {mode}: {}", result["servers"]);
+        }
+        let has_memory = result["servers"][server]["bytes_per_subscription"]["user"].is_number();
+        assert_eq!(has_memory, server != "bare", "{server}");
+    }
+    let Some(output) = measure(&["--servers", "nats", "--subjects-per-session", "5"]) else { return };
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("one subject for each subscriber only"), "{stderr}");
+    let Some(output) = measure(&["--subjects-per-session", "50", "--subjects", "50"]) else { return };
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("fewer than the 50 that there are"), "{stderr}");
 }
 
 #[test]

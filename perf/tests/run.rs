@@ -44,6 +44,37 @@ fn a_scenario_with_messages_is_measured_and_nothing_is_lost() {
     assert_eq!(result["published_by_others"][0]["cores"], 12);
 }
 
+/// Every session has subjects of its own, and changes them; what each must get is counted one by one.
+fn watchlists_are_measured(server: &str) {
+    if is_machine_too_small() {
+        return;
+    }
+    let scale = ["--subscribers", "300", "--warmup", "0.5", "--duration", "3"];
+    let result = result(&[&["watchlist", "--server", server][..], &scale].concat());
+    assert_eq!((&result["server"], &result["lost"]), (&server.into(), &0.into()));
+    let number = |pointer: &str| result.pointer(pointer).and_then(Value::as_f64).unwrap_or(-1.0);
+    // 80 messages a second, 300 lists of 50 of 8,000 subjects: some 450, and more where a popular one was among them.
+    assert!(number("/delivered") >= number("/expected") && number("/expected") > 100.0, "{result}");
+    assert_eq!((number("/unasked"), number("/missing"), number("/reached_nobody")), (0.0, 0.0, 0.0));
+    assert!(number("/changes/made") >= 1.0 && number("/changes/reply_us/p50") > 0.0, "{}", result["changes"]);
+    for figure in ["one/bare_cpu_us", "one/cpu_us", "one/ratio", "backlog_8/ratio", "change/cpu_us"] {
+        assert!(number(&format!("/beside_bare/{figure}")) > 0.0, "{figure}: {}", result["beside_bare"]);
+    }
+    assert!(number("/bytes_per_subscription/with_its_share_of_the_session") > 0.0, "{result}");
+    assert_eq!(number("/watchlists/subjects_per_session"), 50.0);
+    assert!(result.get("subjects_seen").is_none());
+}
+
+#[test]
+fn watchlists_of_the_data_path_are_measured_beside_the_bare_loop() {
+    watchlists_are_measured("datapath");
+}
+
+#[test]
+fn watchlists_of_the_blade_are_measured_beside_the_bare_loop() {
+    watchlists_are_measured("blade");
+}
+
 #[test]
 fn the_blade_as_it_is_run_is_a_server_of_scenarios() {
     if is_machine_too_small() {
@@ -145,6 +176,8 @@ fn what_cannot_be_is_refused_in_a_sentence() {
     assert!(same.contains("would disturb each other"), "{same}");
     let windows = refusal(&["caplin-50-batching", "--subscribers", "10", "--server", "datapath"]);
     assert!(windows.contains("it takes --server blade"), "{windows}");
+    let without_lists = refusal(&["watchlist", "--subscribers", "10", "--server", "nats"]);
+    assert!(without_lists.contains("one subject for each subscriber only"), "{without_lists}");
 }
 
 /// What `cargo xtask bench report` makes of perf/results.
@@ -158,5 +191,5 @@ fn benchmarks_and_plots_say_what_the_results_say() {
 fn every_scenario_can_be_read() {
     let output = run(&[]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(String::from_utf8_lossy(&output.stdout).lines().count() >= 11);
+    assert!(String::from_utf8_lossy(&output.stdout).lines().count() >= 12);
 }

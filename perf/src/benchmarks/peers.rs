@@ -16,8 +16,18 @@ pub(super) fn markdown(results: &[ResultFile]) -> String {
         list("payload_bytes").flat_map(|payload| list("backlogs").map(move |backlog| (payload, backlog))).collect();
     let subscribers = whole(newest.number("/subscribers"));
     let runs = whole(newest.number("/runs"));
+    let wants = match newest.number("/watchlists/subjects_per_session") {
+        None => "subscribers of one subject".to_owned(),
+        Some(each) => {
+            format!(
+                "subscribers of {} of {} subjects each",
+                whole(Some(each)),
+                whole(newest.number("/watchlists/subjects"))
+            )
+        }
+    };
     let mut page = format!(
-        "\n### Others' servers, {subscribers} subscribers of one subject\n\nServer CPU per delivered message in µs, median \
+        "\n### Others' servers, {subscribers} {wants}\n\nServer CPU per delivered message in µs, median \
          (least to most of {runs} runs).\n\n| server |"
     );
     for (payload, backlog) in &columns {
@@ -78,6 +88,11 @@ mod tests {
         assert!(page.contains(&format!("{blade}\n{nats}\n")), "{page}");
         assert!(page.contains("| 512 bytes, one at a time | 512 bytes, backlog of 8 |"), "{page}");
         assert!(page.contains("peers-2026-01-02.json") && !page.contains("2026-01-01"), "{page}");
+        assert!(page.contains("10,000 subscribers of one subject"), "{page}");
+        let mut listed = result("2026-01-03", 18.0);
+        listed.result["watchlists"] = json!({"subjects": 8_000, "subjects_per_session": 50});
+        let page = markdown(&[listed]);
+        assert!(page.contains("10,000 subscribers of 50 of 8,000 subjects each"), "{page}");
         assert_eq!(markdown(&[]), "");
     }
 }

@@ -24,6 +24,7 @@ pub(super) fn markdown(results: &[ResultFile]) -> String {
             "wire-to-wire" => wire(of_one),
             _ => traffic(of_one),
         };
+        page += &watchlists(of_one);
         let ours: Vec<String> = of_one.iter().map(|it| format!("[{0}](../perf/results/{0})", it.file)).collect();
         let _ = write!(page, "\nFrom {}", ours.join(", "));
         let _ = writeln!(page, "; `{}`.", first.text("command"));
@@ -101,6 +102,45 @@ fn traffic(results: &[ResultFile]) -> String {
             ms("p99"),
             ms("p999"),
             ms("max"),
+        );
+    }
+    table
+}
+
+/// What lists of subjects that differ have cost besides, where sessions had such.
+fn watchlists(results: &[ResultFile]) -> String {
+    let with_lists: Vec<&ResultFile> = results.iter().filter(|it| it.result["watchlists"].is_object()).collect();
+    if with_lists.is_empty() {
+        return String::new();
+    }
+    let mut table = String::from(
+        "\n| system | subscribers | subjects each | bytes a subscription, idle / after messages / predicted | CPU µs a message beside the bare \
+         loop, one at a time | backlog of 8 | CPU µs a change of a list | changes made | replied after ms, p50 / p99 \
+         |\n|---|---|---|---|---|---|---|---|---|\n",
+    );
+    for it in with_lists {
+        let beside = |mode: &str| {
+            let figure = |name: &str| decimal(it.number(&format!("/beside_bare/{mode}/{name}")), 2);
+            let ratio = decimal(it.number(&format!("/beside_bare/{mode}/ratio")), 3);
+            format!("{} : {} = {ratio}", figure("cpu_us"), figure("bare_cpu_us"))
+        };
+        let ms = |name: &str| decimal(it.number(&format!("/changes/reply_us/{name}")).map(|us| us / 1e3), 2);
+        let _ = writeln!(
+            table,
+            "| **{}** | {} | {} of {} | {} / {} / {} | {} | {} | {} | {} | {} / {} |",
+            it.text("server"),
+            whole(it.number("/subscribers")),
+            whole(it.number("/watchlists/subjects_per_session")),
+            whole(it.number("/subjects")),
+            decimal(it.number("/bytes_per_subscription/measured"), 1),
+            decimal(it.number("/bytes_per_subscription/measured_after_messages"), 1),
+            whole(it.number("/bytes_per_subscription/predicted")),
+            beside("one"),
+            beside("backlog_8"),
+            decimal(it.number("/beside_bare/change/cpu_us"), 1),
+            whole(it.number("/changes/made")),
+            ms("p50"),
+            ms("p99"),
         );
     }
     table

@@ -1,4 +1,4 @@
-//! The subscribers of one subject of any server, in this thread.
+//! The subscribers of any server, in this thread: of one subject, or each of a list of its own.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure};
 use fanblade_wire::frame::Opcode;
 
-use crate::scenario::message::{SEQUENCE, TIMESTAMP};
+use crate::scenario::Scenario;
+use crate::scenario::message::{NUMBER, SEQUENCE, TIMESTAMP};
 use crate::scenario::server::Manners;
-use crate::swarm::plan::{Plan, Upgrade};
+use crate::swarm::plan::{Changes, Plan, Upgrade};
 use crate::swarm::reading::{Boundary, Reading};
 use crate::swarm::sockets::Sockets;
 use crate::swarm::subscribers::{Subscribers, Window};
+use crate::swarm::template::Template;
 
-pub(super) struct Crowd {
+pub(crate) struct Crowd {
     sockets: Sockets,
     subscribers: Subscribers,
     count: u32,
@@ -21,8 +23,9 @@ pub(super) struct Crowd {
 
 impl Crowd {
     /// Returns once all have subscribed.
-    pub(super) fn open(manners: &Manners, count: u32) -> anyhow::Result<Crowd> {
-        let plan = Arc::new(plan(manners, count)?);
+    pub(crate) fn open(manners: &Manners, scenario: &Scenario) -> anyhow::Result<Crowd> {
+        let count = scenario.subscribers;
+        let plan = Arc::new(plan(manners, scenario)?);
         let mut crowd =
             Crowd { sockets: Sockets::new(&plan, 0..count)?, subscribers: Subscribers::new(&plan, 0..count), count };
         crowd.subscribers.make_room(count as usize);
@@ -37,7 +40,7 @@ impl Crowd {
     }
 
     /// Lets time pass, and answers what pings there are.
-    pub(super) fn idle(&mut self, time: Duration) -> anyhow::Result<()> {
+    pub(crate) fn idle(&mut self, time: Duration) -> anyhow::Result<()> {
         let end = Instant::now() + time;
         while Instant::now() < end {
             self.turn()?;
@@ -47,7 +50,27 @@ impl Crowd {
 
     /// Spins until every client has received so many messages.
     pub(super) fn await_messages(&mut self, number: u64) -> anyhow::Result<()> {
-        let due = number * u64::from(self.count);
+        self.await_deliveries(number * u64::from(self.count))
+    }
+
+    /// How many clients have a subject.
+    pub(crate) fn members(&self, subject: u32) -> u32 {
+        self.subscribers.members(subject)
+    }
+
+    /// Changes so many lists, some at a time; returns when all of it has been answered.
+    pub(crate) fn change(&mut self, count: u64) -> anyhow::Result<()> {
+        self.subscribers.order_changes(count);
+        let end = Instant::now() + PATIENCE;
+        while !self.subscribers.is_settled() {
+            self.turn()?;
+            ensure!(Instant::now() < end, "{count} changes of lists were not answered");
+        }
+        Ok(())
+    }
+
+    /// Spins until all clients together have received so many messages.
+    pub(crate) fn await_deliveries(&mut self, due: u64) -> anyhow::Result<()> {
         let end = Instant::now() + PATIENCE;
         let mut spins = 0u32;
         while self.subscribers.messages() < due {
@@ -61,7 +84,7 @@ impl Crowd {
     }
 
     /// Whether all was as it should be.
-    pub(super) fn finish(self) -> anyhow::Result<()> {
+    pub(crate) fn finish(self) -> anyhow::Result<()> {
         let complaints = Subscribers::finish(vec![self.subscribers]).complaints();
         ensure!(complaints.is_empty(), "{}", complaints.join("; "));
         Ok(())
@@ -76,16 +99,25 @@ impl Crowd {
     }
 }
 
-fn plan(manners: &Manners, count: u32) -> anyhow::Result<Plan> {
-    let parsed = |text: &str| text.parse().map_err(anyhow::Error::msg);
+fn plan(manners: &Manners, scenario: &Scenario) -> anyhow::Result<Plan> {
+    let count = scenario.subscribers;
+    let parsed = |text: &str| text.parse::<Template>().map_err(anyhow::Error::msg);
     let upgrade = Upgrade { protocol: manners.protocol.clone(), ..Upgrade::to(manners.addr, &manners.target)? };
     let opcode = if manners.is_binary { Opcode::Binary } else { Opcode::Text };
     let subscribe = manners.subscribe.iter().map(|text| Ok((opcode, parsed(text)?)));
+    let change = manners
+        .change
+        .as_ref()
+        .map(|[leave, take]| anyhow::Ok(Changes { per_s: 0.0, leave: parsed(leave)?, take: parsed(take)? }));
     let plan = Plan {
+        subjects: scenario.subjects(),
+        lists: scenario.lists()?,
+        changes: change.transpose()?,
         subscribe: subscribe.collect::<anyhow::Result<_>>()?,
         reading: Reading {
             timestamp: Some(TIMESTAMP.parse().map_err(anyhow::Error::msg)?),
             sequence: Some(SEQUENCE.parse().map_err(anyhow::Error::msg)?),
+            subject: Some(NUMBER.parse().map_err(anyhow::Error::msg)?),
             boundary: if manners.joins_messages { Boundary::Timestamp } else { Boundary::Frame },
             preamble: manners.preamble.parse().map_err(anyhow::Error::msg)?,
         },

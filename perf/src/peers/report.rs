@@ -10,7 +10,10 @@ use crate::report::{self, Spread, rounded};
 /// One sample for people.
 pub(super) fn line(args: &PeersArgs, sample: &Sample) -> String {
     let costs = args.backlogs.iter().zip(&sample.cpu_us).map(|(backlog, us)| format!("{} {us:.2}", mode(*backlog)));
-    let memory = sample.session_bytes.map_or(String::new(), |bytes| format!(", {bytes:.0} bytes a session"));
+    let mut memory = sample.session_bytes.map_or(String::new(), |bytes| format!(", {bytes:.0} bytes a session"));
+    if let Some(bytes) = sample.bytes_after_messages {
+        memory += &format!(", {bytes:.0} after messages");
+    }
     format!(
         "{:11} {:5} bytes: {} µs of server CPU per message{memory}",
         sample.contestant.name(),
@@ -31,21 +34,24 @@ pub(super) fn write(
     let servers: Map<String, Value> =
         contestants.iter().map(|it| (it.name().to_owned(), server(args, *it, samples))).collect();
     let mut report = json!({
-        "measurement": "peers",
+        "measurement": if args.subjects_per_session.is_some() { WITH_LISTS } else { "peers" },
         "command": machine::command(),
         "date": report::date(),
         "commit": machine::commit(),
         "machine": machine::describe(),
         "load_average": machine::load_average(),
         "subscribers": args.subscribers,
+        "watchlists": args.subjects_per_session.map(|count| {
+            json!({"subjects": args.subjects, "subjects_per_session": count, "exponent": args.exponent})
+        }),
         "payload_bytes": args.payloads,
         "backlogs": args.backlogs,
         "runs": args.runs,
         "rounds": args.rounds,
         "warmup_rounds": args.warmup_rounds,
         "cpus": {"server": args.server_cpu, "clients": args.client_cpu},
-        "cpu_method": CPU_METHOD,
-        "memory_method": MEMORY_METHOD,
+        "cpu_method": if args.subjects_per_session.is_some() { LISTS_METHOD } else { CPU_METHOD },
+        "memory_method": if args.subjects_per_session.is_some() { LISTS_MEMORY_METHOD } else { MEMORY_METHOD },
         "servers": servers,
         "absent": absent,
         "failed": failed,
@@ -55,7 +61,8 @@ pub(super) fn write(
     report["comparison"] = verdict.comparison;
     report["verdict"] = verdict.sentence.clone().into();
     print(args, contestants, &report);
-    report::save(&report, args.out.as_deref(), "peers")?;
+    let name = args.subjects_per_session.map_or("peers".to_owned(), |count| format!("peers-{count}-subjects"));
+    report::save(&report, args.out.as_deref(), &name)?;
     eprintln!("verdict: {}", verdict.sentence);
     anyhow::ensure!(failures.is_empty(), "not measured: {}", failed.keys().cloned().collect::<Vec<_>>().join(", "));
     Ok(())
@@ -66,8 +73,14 @@ fn server(args: &PeersArgs, contestant: Contestant, samples: &[Sample]) -> Value
     let own: Vec<&Sample> = samples.iter().filter(|sample| sample.contestant == contestant).collect();
     let mut server = Map::new();
     server.insert("configuration".into(), own.first().map_or(Value::Null, |it| it.configuration.clone()));
-    let memory = own.iter().filter_map(|sample| sample.session_bytes);
-    server.insert("bytes_per_session".into(), spread(memory, "user", 0));
+    let memory = || own.iter().filter_map(|sample| sample.session_bytes);
+    server.insert("bytes_per_session".into(), spread(memory(), "user", 0));
+    if let Some(count) = args.subjects_per_session {
+        let each = memory().map(|bytes| bytes / f64::from(count));
+        server.insert("bytes_per_subscription".into(), spread(each, "user", 1));
+        let after = own.iter().filter_map(|sample| sample.bytes_after_messages);
+        server.insert("bytes_per_session_after_messages".into(), spread(after, "user", 0));
+    }
     for &payload_bytes in &args.payloads {
         let modes = args.backlogs.iter().enumerate().map(|(at, &backlog)| {
             let of_payload = own.iter().filter(|sample| sample.payload_bytes == payload_bytes);
@@ -145,6 +158,17 @@ const CPU_METHOD: &str = "CPU time of the server's processes over the measured r
     CLOCK_PROCESS_CPUTIME_ID), divided by the messages delivered; on loopback a send does the softirq work of both \
     directions before it returns, so that this time holds it. Clients spin; the next round is published when every client \
     has all of the last; a backlog is published with one write";
+/// Also the measurement of the result file.
+pub(crate) const WITH_LISTS: &str = "peers-watchlists";
+const LISTS_METHOD: &str = "CPU time of the server's processes (user and system, all threads, by CLOCK_PROCESS_CPUTIME_ID) \
+    over their own rounds, divided by the messages delivered; all servers are there at once and take turns, a round each: \
+    messages of one subject after the other (a backlog: of as many subjects with one write) until every subscriber has \
+    had one on average; the next is published when all of its subject's subscribers have the last. Lists are the same for \
+    all. On loopback a send does the softirq work of both directions before it returns";
+const LISTS_MEMORY_METHOD: &str = "growth of anonymous memory and io_uring queues (smaps) of the server's processes from \
+    before the first connection to after the last subscription, before any message, divided by the subscribers; per \
+    subscription: that of a session, its own part included, divided by its subjects; what a server has set aside at its \
+    start is not in it";
 const MEMORY_METHOD: &str = "growth of Pss (smaps_rollup) of the server's processes from before the first connection to \
     after the last subscription, before any message, divided by the subscribers; what a server has set aside at its start \
     is not in it";

@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::swarm::EngineKind;
+use crate::swarm::lists::{Lists, Shape};
 use crate::swarm::plan::{Assignment, Habits, Subjects};
 use crate::swarm::xdp::cable;
 
@@ -57,6 +58,8 @@ pub(crate) struct Scenario {
     /// What carries the subscribers. Not the scenario's choice but that of the one who plays it.
     #[serde(skip)]
     pub(crate) engine: EngineKind,
+    /// Lists of subjects instead of one for each subscriber.
+    pub(crate) watchlists: Option<Watchlists>,
     /// What others have published.
     #[serde(default)]
     pub(crate) published: Vec<Published>,
@@ -86,6 +89,18 @@ pub(crate) enum Kind {
 pub(crate) struct Phase {
     pub(crate) seconds: f64,
     pub(crate) messages_per_s: f64,
+}
+
+/// Each subscriber has subjects of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Watchlists {
+    pub(crate) subjects_per_session: u32,
+    /// Of the power law by which they are chosen.
+    pub(crate) exponent: f64,
+    /// How often in a second a session puts another subject in the place of one.
+    #[serde(default)]
+    pub(crate) changes_per_s: f64,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
@@ -138,6 +153,15 @@ impl Scenario {
             ensure!(phase.seconds > 0.0 && phase.messages_per_s > 0.0, "a phase has seconds and messages");
         }
         ensure!(["all", "conflate"].contains(&self.mode.as_str()), "mode is `all` or `conflate`");
+        if let Some(watchlists) = self.watchlists {
+            self.lists()?;
+            ensure!(
+                (0.0..=50.0).contains(&watchlists.changes_per_s),
+                "a session changes its list 0 to 50 times a second"
+            );
+            let is_simple = self.kind == Kind::Traffic && self.mode == "all" && self.habits() == Habits::default();
+            ensure!(is_simple, "with watchlists every frame is counted: kind `traffic`, mode `all`, and no habits");
+        }
         Ok(())
     }
 
@@ -157,6 +181,21 @@ impl Scenario {
 
     pub(crate) fn subjects(&self) -> Subjects {
         Subjects { count: self.subjects, assignment: self.assign, seed: SEED }
+    }
+
+    /// What lists the subscribers have, if they have any.
+    pub(crate) fn lists(&self) -> anyhow::Result<Option<Lists>> {
+        self.shape().map(|shape| Lists::new(shape, self.subjects, SEED)).transpose()
+    }
+
+    pub(crate) fn shape(&self) -> Option<Shape> {
+        let Watchlists { subjects_per_session: per_client, exponent, .. } = self.watchlists?;
+        Some(Shape { per_client, exponent })
+    }
+
+    /// Subjects that a subscriber has.
+    pub(crate) fn subjects_per_session(&self) -> u32 {
+        self.watchlists.map_or(1, |it| it.subjects_per_session)
     }
 
     /// Messages a second of one subject, over all phases.

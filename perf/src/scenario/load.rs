@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
 use super::definition::{SEED, Scenario};
-use super::message::{SEQUENCE, TIMESTAMP};
+use super::message::{NUMBER, SEQUENCE, TIMESTAMP};
 use super::server::Manners;
 use crate::swarm::EngineKind;
 use crate::swarm::plan::Assignment;
@@ -38,6 +38,18 @@ impl Load {
             .args(["--threads", &cpus.len().clamp(1, THREADS_MAX).to_string()])
             .args(manners.subscribe.iter().flat_map(|template| ["--subscribe", template.as_str()]))
             .args(more);
+        if let Some(watchlists) = scenario.watchlists {
+            command.args(["--subjects-per-client", &watchlists.subjects_per_session.to_string()]).args([
+                "--exponent",
+                &watchlists.exponent.to_string(),
+                "--subject-number",
+                NUMBER,
+            ]);
+            if let Some([leave, take]) = &manners.change {
+                let per_s = watchlists.changes_per_s * f64::from(scenario.subscribers);
+                command.args(["--changes-per-s", &per_s.to_string(), "--leave", leave, "--take", take]);
+            }
+        }
         if scenario.engine == EngineKind::Xdp {
             command.args(["--engine", "xdp", "--interface", cable::CLIENT_END]);
         }

@@ -49,6 +49,8 @@ struct Shared {
 pub(crate) struct Schedule {
     pub(crate) subjects: u32,
     pub(crate) payload_len: usize,
+    /// Whether each message names its subject.
+    pub(crate) names_subjects: bool,
     /// One after the other, and again.
     pub(crate) phases: Vec<Phase>,
     pub(crate) cpu: Option<usize>,
@@ -104,7 +106,8 @@ fn run(schedule: &Schedule, outlet: &mut dyn Outlet, shared: &Shared) -> anyhow:
         while due.at_ns() <= now {
             let at_ns = due.at_ns();
             let (subject, number) = due.next();
-            message::write(&mut payload, number, at_ns, schedule.payload_len);
+            let named = schedule.names_subjects.then_some(subject);
+            message::write(&mut payload, named, number, at_ns, schedule.payload_len);
             outlet.publish(subject, &payload)?;
             if at_ns >= window.from_ns && at_ns < window.to_ns {
                 published.counts[subject as usize] += 1;

@@ -90,16 +90,35 @@ impl Traffic {
             }
         }
         let lost = &figures["lost"];
+        let lists = lists_summary(&figures);
         let summary = if all == 0 {
             format!("held for {} s, {cpu_percent:.1} % of a core", scenario.duration_s)
         } else {
             format!(
                 "{delivered} delivered, {lost} lost, {cost_us:.2} µs of server CPU each ({cpu_percent:.0} % of a core), \
-                 p99 {p99} µs"
+                 p99 {p99} µs{lists}"
             )
         };
         Run { cost_us, figures, configuration, summary, failure }
     }
+}
+
+/// What else a run with lists has shown, for people.
+fn lists_summary(figures: &Value) -> String {
+    let beside = &figures["beside_bare"];
+    if !beside.is_object() {
+        return String::new();
+    }
+    format!(
+        "; {} changes of lists; alone: {} times the bare loop, {} with a backlog of 8, {} µs a change; {} bytes a subscription, {} after \
+         messages",
+        figures["changes"]["made"],
+        beside["one"]["ratio"],
+        beside["backlog_8"]["ratio"],
+        beside["change"]["cpu_us"],
+        figures["bytes_per_subscription"]["measured"],
+        figures["bytes_per_subscription"]["measured_after_messages"],
+    )
 }
 
 /// The result file. The figures are those of the median run, by the server's CPU; lost messages are those of all.
@@ -124,9 +143,11 @@ pub(super) fn report(name: &str, scenario: &Scenario, server: ServerKind, cpus: 
         "cpus": {"server": cpus.server, "clients": cpus.clients},
         "cpu_method": CPU_METHOD,
         "memory_method": MEMORY_METHOD,
+        "lists_method": scenario.watchlists.map(|_| LISTS_METHOD),
         "subscribers": scenario.subscribers,
         "subjects": scenario.subjects,
         "assign": scenario.assign,
+        "watchlists": scenario.watchlists,
         "payload_bytes": scenario.payload_bytes,
         "mode": scenario.mode,
         "phases": scenario.phases,
@@ -220,7 +241,7 @@ pub(super) fn sentence(report: &Value) -> String {
         latency["max"],
         memory["user"],
         memory["kernel"],
-    )
+    ) + &lists_summary(report)
 }
 
 const CPU_METHOD: &str = "CPU time of the server's processes over the window (user and system, all threads, by \
@@ -230,9 +251,15 @@ const MEMORY_METHOD: &str = "growth from before the first connection to after th
     subscribers; user: anonymous memory and io_uring queues of the server's processes by smaps; kernel: Slab of \
     /proc/meminfo, both ends of a connection, or the only one by the xdp engine; its ends apart: objects in use by \
     /proc/slabinfo, which fall by the server's end when the server is killed and its clients stay; queues: bytes in TCP sockets by /proc/net/sockstat";
+const LISTS_METHOD: &str = "beside_bare: the server's CPU per delivered message without changes of lists, and the bare \
+    loop's with the same lists in the same run; both are there at once and take turns, a round each: messages of one \
+    subject after the other (backlog_8: of eight subjects with one write) until every subscriber has had one on average; \
+    the next is published when everybody who wants the last has it. change: CPU per unsubscribe and subscribe, with the \
+    snapshot, sixteen at a time and nothing published. bytes_per_subscription: user bytes per session less the predicted \
+    ones of the session itself, divided by its subjects. cpu_us_per_message, of the window, holds the changes, too";
 /// Left to the single runs.
 const PER_RUN: [&str; 2] = ["verdict", "connections"];
-const SPREAD: [&str; 11] = [
+const SPREAD: [&str; 16] = [
     "/cpu_us_per_message",
     "/delivered_per_s",
     "/latency_us/p50",
@@ -244,4 +271,9 @@ const SPREAD: [&str; 11] = [
     "/bytes_per_session/user",
     "/server_upgrades_per_s",
     "/server_cpu_us_per_upgrade",
+    "/bytes_per_subscription/measured",
+    "/bytes_per_subscription/measured_after_messages",
+    "/beside_bare/one/ratio",
+    "/beside_bare/backlog_8/ratio",
+    "/beside_bare/change/cpu_us",
 ];

@@ -16,6 +16,7 @@ pub(crate) fn check(scenario: &Scenario) -> anyhow::Result<()> {
         EngineKind::Sockets => (BYTES_PER_SUBSCRIBER, "both ends"),
         EngineKind::Xdp => (BYTES_PER_SUBSCRIBER_XDP, "the server's end"),
     };
+    let each = each + u64::from(scenario.watchlists.map_or(0, |it| it.subjects_per_session)) * BYTES_PER_SUBSCRIPTION;
     let needed = subscribers * each + BYTES_BESIDE;
     let available = meminfo("MemAvailable")?;
     ensure!(
@@ -47,7 +48,9 @@ pub(crate) fn check(scenario: &Scenario) -> anyhow::Result<()> {
              or do not track loopback"
         );
     }
-    let per_s = f64::from(scenario.subscribers) * scenario.messages_per_s();
+    let subscriptions = f64::from(scenario.subscribers) * f64::from(scenario.subjects_per_session());
+    // Of all subjects alike, so that it does not matter which are popular.
+    let per_s = subscriptions * scenario.messages_per_s();
     if per_s > MESSAGES_PER_CORE {
         eprintln!(
             "note: {per_s:.0} messages a second are asked for; a core carries about {MESSAGES_PER_CORE:.0}, whatever \
@@ -86,6 +89,8 @@ fn gib(bytes: u64) -> String {
 const BYTES_PER_SUBSCRIBER: u64 = 10_500;
 /// Only the server's end, and an entry of 32 bytes in the place of the other.
 const BYTES_PER_SUBSCRIBER_XDP: u64 = 5_000;
+/// Of those who have several: the server's, whoever's it is, and the swarm's.
+const BYTES_PER_SUBSCRIPTION: u64 = 200;
 /// Ring, programs, and some air.
 const BYTES_BESIDE: u64 = 768 << 20;
 /// 5.2 µs of CPU per message that goes alone.

@@ -1,5 +1,6 @@
 //! Servers under test. Each is a process (or several) of its own, pinned to CPUs of its own.
 
+pub(crate) mod bare;
 pub(crate) mod blade;
 mod contract;
 pub(crate) mod datapath;
@@ -13,10 +14,11 @@ pub(crate) mod tungstenite;
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::ValueEnum;
 use nix::time::clock_getcpuclockid;
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::definition::Scenario;
@@ -37,11 +39,25 @@ pub(crate) trait Server {
     /// What it counts itself, for the report.
     fn counters(&mut self) -> anyhow::Result<Value>;
 
+    /// Bytes of memory that the code predicts, where it can be asked.
+    fn predicted(&self) -> Option<Predicted> {
+        None
+    }
+
     /// How it was configured, for the report.
     fn configuration(&self) -> Value;
 
     /// Ends it at once, as a crash would.
     fn kill(&mut self);
+}
+
+/// User memory that a server's own code predicts.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Predicted {
+    /// Of a session without its subscriptions.
+    pub(crate) session: usize,
+    /// Of a subscription in a list that no other session has.
+    pub(crate) subscription: Option<usize>,
 }
 
 /// How subscribers talk to a server.
@@ -58,6 +74,8 @@ pub(crate) struct Manners {
     pub(crate) preamble: String,
     /// The server joins messages, or cuts them into frames.
     pub(crate) joins_messages: bool,
+    /// Templates of what a client says to be rid of a subject of its list, and to get another.
+    pub(crate) change: Option<[String; 2]>,
 }
 
 impl Manners {
@@ -71,6 +89,7 @@ impl Manners {
             is_binary: false,
             preamble: "0".to_owned(),
             joins_messages: false,
+            change: None,
         }
     }
 
@@ -79,12 +98,28 @@ impl Manners {
         let target = format!("/v1/stream?subjects={}&mode={mode}", message::SUBJECT);
         Manners { preamble: "1".to_owned(), ..Manners::plain(addr, &target) }
     }
+
+    /// The same with so many subjects for each client.
+    pub(crate) fn of_blade_with_lists(addr: SocketAddrV4, mode: &str, subjects: u32) -> Manners {
+        let target = format!("/v1/stream?subjects={}&mode={mode}", message::SUBJECTS);
+        let request = |op: &str, more: &str| {
+            format!(r#"{{"op":"{op}","id":{{subject}},"subjects":["{}"]{more}}}"#, message::SUBJECT)
+        };
+        let take = request("subscribe", &format!(r#","mode":"{mode}""#));
+        Manners {
+            preamble: subjects.div_ceil(SUBJECTS_PER_REPLY).to_string(),
+            change: Some([request("unsubscribe", ""), take]),
+            ..Manners::plain(addr, &target)
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ServerKind {
     /// `fanblade run`, fed by its publisher feed
     Blade,
+    /// A loop of sends that knows who wants what: what any server costs at least
+    Bare,
     /// Ring, worker and engine of the blade in a process of ours, without feed and control
     Datapath,
     /// A tokio-tungstenite broadcast server: what people write themselves
@@ -103,6 +138,7 @@ impl ServerKind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             ServerKind::Blade => "blade",
+            ServerKind::Bare => "bare",
             ServerKind::Datapath => "datapath",
             ServerKind::Tungstenite => "tungstenite",
             ServerKind::Nats => "nats",
@@ -113,7 +149,14 @@ impl ServerKind {
     }
 
     pub(crate) fn start(self, scenario: &Scenario, cpus: &[usize]) -> anyhow::Result<Box<dyn Server>> {
+        let takes_lists = ![ServerKind::Nats, ServerKind::Nchan, ServerKind::Mosquitto].contains(&self);
+        ensure!(
+            takes_lists || scenario.watchlists.is_none(),
+            "{} is measured with one subject for each subscriber only",
+            self.name()
+        );
         Ok(match self {
+            ServerKind::Bare => Box::new(bare::Bare::start(scenario, cpus)?),
             ServerKind::Blade => Box::new(blade::Blade::start(scenario, cpus)?),
             ServerKind::Datapath => Box::new(datapath::Datapath::start(scenario, cpus)?),
             ServerKind::Tungstenite => Box::new(contract::tungstenite(scenario, cpus)?),
@@ -135,5 +178,7 @@ pub(crate) fn cpu_time(pids: &[u32]) -> anyhow::Result<Duration> {
     pids.iter().map(of).sum::<anyhow::Result<Duration>>()
 }
 
+/// A reply of the blade's names so many at most.
+const SUBJECTS_PER_REPLY: u32 = 64;
 const PEER_PATH_MISSING: &str =
     "it is not in Debian: build a server that keeps the contract in docs/BENCHMARKS.md, and give --peer-path PROGRAM";

@@ -11,6 +11,7 @@ use super::load::Load;
 use super::publisher::{Published, Publisher, Schedule};
 use super::results::{Memory, Run, Traffic};
 use super::server::{Server, ServerKind, cpu_time};
+use super::watchlists;
 use crate::memory::{KernelMemory, UserMemory};
 use crate::swarm::EngineKind;
 use crate::swarm::plan::Habit;
@@ -29,6 +30,7 @@ pub(super) fn run(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow:
     let schedule = Schedule {
         subjects: scenario.subjects,
         payload_len: scenario.payload_bytes as usize,
+        names_subjects: scenario.watchlists.is_some(),
         phases: scenario.phases.clone(),
         cpu: cpus.clients.last().copied(),
     };
@@ -49,9 +51,10 @@ pub(super) fn run(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow:
     sleep_until(window.to_ns)?;
     let cpu = cpu_time(&server.pids())? - from;
     let mut report = load.event("report")?;
+    let user_at_end = user_memory(server.as_ref())?.saturating_sub(user_before);
     let published = publisher.stop()?;
     let counters = server.counters()?;
-    let configuration = server.configuration();
+    let (configuration, predicted) = (server.configuration(), server.predicted());
     server.kill();
     if scenario.split_memory {
         memory.kernel_without_server = Some(settled()?);
@@ -61,8 +64,21 @@ pub(super) fn run(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow:
     }
     load.end()?;
     drop(server);
-    let expected = expected(scenario, &published);
-    let failure = failure(scenario, &mut report, expected);
+    let failure = match scenario.watchlists {
+        None => {
+            let expected = expected(scenario, &published);
+            failure(scenario, &mut report, expected)
+        }
+        Some(lists) => {
+            let each = |bytes: u64| bytes as f64 / f64::from(scenario.subscribers);
+            let (idle, at_end) = (each(memory.user), each(user_at_end));
+            let bytes = watchlists::bytes_per_subscription(lists, idle, at_end, predicted);
+            report["bytes_per_subscription"] = bytes;
+            let failure = failure_of_lists(scenario, &mut report, &published);
+            report["beside_bare"] = watchlists::beside_bare(scenario, kind, cpus).context("beside the bare loop")?;
+            failure
+        }
+    };
     let traffic = Traffic { opened, report, published, cpu, memory, counters, configuration, failure };
     Ok(traffic.into_run(scenario))
 }
@@ -89,6 +105,35 @@ fn failure(scenario: &Scenario, report: &mut Value, expected: u64) -> Option<Str
     }
     let is_idle = scenario.phases.is_empty();
     (lost > 0 || (delivered == 0 && !is_idle)).then(|| format!("{lost} of {expected} messages were not delivered"))
+}
+
+/// The same where clients have lists: the swarm itself knows what each was to get, but for messages that nobody got.
+fn failure_of_lists(scenario: &Scenario, report: &mut Value, published: &Published) -> Option<String> {
+    let seen = report["subjects_seen"].take();
+    let Some(all) = report.as_object_mut() else { return Some("the swarm has reported nothing".to_owned()) };
+    let due = all.remove("due").unwrap_or_default();
+    all.remove("subjects_seen");
+    let seen = seen.as_array().map_or(&[][..], Vec::as_slice);
+    let (mut unseen, mut invented) = (0, 0);
+    // Without a number: nobody had it all the time.
+    for (seen, count) in seen.iter().zip(&published.counts).filter_map(|(seen, count)| Some((seen.as_u64()?, *count))) {
+        unseen += u64::from(count).saturating_sub(seen);
+        invented += seen.saturating_sub(count.into());
+    }
+    report["expected"] = due;
+    report["reached_nobody"] = unseen.into();
+    let verdict = report["verdict"].as_str().unwrap_or_default();
+    if verdict != "ok" {
+        return Some(verdict.trim_start_matches("FAILED: ").to_owned());
+    }
+    if unseen + invented > 0 {
+        return Some(format!("{unseen} messages reached nobody, and {invented} were never published"));
+    }
+    let (delivered, expected) = (report["delivered"].as_u64()?, report["expected"].as_u64()?);
+    if delivered < expected || (expected == 0 && !scenario.phases.is_empty()) {
+        return Some(format!("{delivered} messages were delivered of {expected} at least"));
+    }
+    None
 }
 
 fn user_memory(server: &dyn Server) -> anyhow::Result<u64> {

@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail, ensure};
 use fanblade_wire::client::{KEY, UpgradeRequest, write_frame};
 use fanblade_wire::frame::Opcode;
 
+use super::lists::Lists;
 use super::reading::Reading;
 use super::template::Template;
 
@@ -21,6 +22,10 @@ pub(crate) struct Plan {
     pub(crate) subscribe: Vec<(Opcode, Template)>,
     pub(crate) connections: u32,
     pub(crate) subjects: Subjects,
+    /// Lists of them instead of one for each client.
+    pub(crate) lists: Option<Lists>,
+    /// How the lists change while they are measured.
+    pub(crate) changes: Option<Changes>,
     pub(crate) sources: Sources,
     /// Connections begun in a second; None: as fast as they are answered.
     pub(crate) connect_rate: Option<u32>,
@@ -34,6 +39,16 @@ pub(crate) struct Plan {
     pub(crate) cpus: Vec<usize>,
     /// For the opening of all connections beyond what the rate demands.
     pub(crate) patience: Duration,
+}
+
+/// A change takes one subject out of a list and puts another in its place.
+#[derive(Debug, Clone)]
+pub(crate) struct Changes {
+    /// Of all clients together. 0: none by the clock, but as they are ordered.
+    pub(crate) per_s: f64,
+    /// What a client says to be rid of a subject, with the subject's number as `id`; and to get another.
+    pub(crate) leave: Template,
+    pub(crate) take: Template,
 }
 
 /// The opening handshake of every client.
@@ -61,6 +76,8 @@ impl Plan {
             subscribe: Vec::new(),
             connections,
             subjects: Subjects { count: 1, assignment: Assignment::InTurn, seed: 0 },
+            lists: None,
+            changes: None,
             sources: Sources::usual(addr, connections),
             connect_rate: None,
             in_flight: 256,
@@ -75,17 +92,22 @@ impl Plan {
     pub(crate) fn write_upgrade(&self, client: u32, out: &mut Vec<u8>) {
         let Some(upgrade) = &self.upgrade else { return };
         let mut target = Vec::new();
-        upgrade.target.write(client, self.subjects.of(client), &mut target);
+        upgrade.target.write(client, &self.list(client), &mut target);
         let target = String::from_utf8_lossy(&target);
         let protocol = upgrade.protocol.as_deref();
         UpgradeRequest { host: &upgrade.host, target: &target, key: KEY, protocol, token: None }.write(out);
     }
 
+    /// The subjects that a client begins with.
+    pub(crate) fn list(&self, client: u32) -> Vec<u32> {
+        self.lists.as_ref().map_or_else(|| vec![self.subjects.of(client)], |lists| lists.of(client))
+    }
+
     pub(crate) fn write_subscription(&self, client: u32, out: &mut Vec<u8>) {
-        let mut message = Vec::new();
+        let (list, mut message) = (self.list(client), Vec::new());
         for (opcode, template) in &self.subscribe {
             message.clear();
-            template.write(client, self.subjects.of(client), &mut message);
+            template.write(client, &list, &mut message);
             // RFC 6455 section 10.3 wants an unpredictable mask of clients in the wild; this is none.
             write_frame(out, *opcode, client.to_le_bytes(), &message);
         }
@@ -227,7 +249,7 @@ fn ephemeral_ports() -> anyhow::Result<u32> {
 }
 
 /// A number that looks random (Steele, Lea, Flood: SplitMix64's finalizer).
-fn mixed(number: u64) -> u64 {
+pub(super) fn mixed(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -8,6 +8,8 @@ pub(crate) struct Reading {
     pub(crate) timestamp: Option<Marker>,
     /// Its number among those of its subject.
     pub(crate) sequence: Option<Marker>,
+    /// The number of its subject, where clients have several.
+    pub(crate) subject: Option<Marker>,
     pub(crate) boundary: Boundary,
     pub(crate) preamble: Preamble,
 }

@@ -18,7 +18,7 @@ use fanblade_wire::frame::Opcode;
 use nix::time::{ClockId, clock_gettime};
 
 use super::plan::{Habit, Plan};
-use super::subscribers::{Pong, Subscribers};
+use super::subscribers::{Pong, Speech, Subscribers};
 use super::tally::Latency;
 use opening::{Opening, Openings};
 use ring::{Dial, Done, Kind, Ring, SLOTS_MAX, SocketOption};
@@ -39,11 +39,13 @@ pub(crate) struct Sockets {
     /// Receives and closes under way.
     receiving: u32,
     closing: u32,
+    /// Pongs and speeches that are being sent.
     pongs: Vec<Option<Box<[u8]>>>,
     pace: Option<Pace>,
     handshakes: Latency,
     done: Vec<Done>,
     said: Vec<Pong>,
+    speeches: Vec<Speech>,
 }
 
 /// Those who get to hear what a connection carries.
@@ -54,6 +56,10 @@ pub(crate) trait Audience {
     fn received(&mut self, client: u32, bytes: &[u8], now_ns: u64, pongs: &mut Vec<Pong>) -> anyhow::Result<()>;
     /// The server has ended it: 0, or an errno. Whether our end shall be closed, too.
     fn ended(&mut self, client: u32, errno: i32) -> anyhow::Result<bool>;
+    /// What clients have to say by themselves, asked for at each turn.
+    fn speak(&mut self, _said: &mut Vec<Speech>) -> anyhow::Result<()> {
+        Ok(())
+    }
 }
 
 #[derive(Clone, Copy, Default)]
@@ -104,6 +110,7 @@ impl Sockets {
             handshakes: Latency::default(),
             done: Vec::new(),
             said: Vec::new(),
+            speeches: Vec::new(),
             clients,
         })
     }
@@ -177,6 +184,8 @@ impl Sockets {
     pub(crate) fn turn(&mut self, audience: &mut impl Audience) -> anyhow::Result<usize> {
         self.open_more()?;
         self.read_slowly()?;
+        audience.speak(&mut self.speeches)?;
+        self.say_speeches()?;
         let mut count = 0;
         for number in 0..self.rings.len() {
             let mut all = std::mem::take(&mut self.done);
@@ -352,22 +361,38 @@ impl Sockets {
             if self.links[at as usize].state != State::Open {
                 continue;
             }
-            let (ring, slot) = self.place(at);
             if payload.is_empty() {
+                let (ring, slot) = self.place(at);
                 self.rings[ring].send(Kind::Pong, slot, u32::MAX, EMPTY_PONG)?;
                 continue;
             }
             let mut frame = Vec::new();
             write_frame(&mut frame, Opcode::Pong, [0; 4], &payload);
-            let free = self.pongs.iter().position(Option::is_none);
-            let place = free.unwrap_or_else(|| {
-                self.pongs.push(None);
-                self.pongs.len() - 1
-            });
-            let frame = self.pongs[place].insert(frame.into());
-            self.rings[ring].send(Kind::Pong, slot, place as u32, frame)?;
+            self.say(at, frame.into())?;
         }
         Ok(())
+    }
+
+    fn say_speeches(&mut self) -> anyhow::Result<()> {
+        for Speech { client, frames } in std::mem::take(&mut self.speeches) {
+            self.say(client - self.clients.start, frames.into())?;
+        }
+        Ok(())
+    }
+
+    /// Sends frames to a connection, if it still stands, and keeps them for so long.
+    fn say(&mut self, at: u32, frames: Box<[u8]>) -> anyhow::Result<()> {
+        if self.links[at as usize].state != State::Open {
+            return Ok(());
+        }
+        let (ring, slot) = self.place(at);
+        let free = self.pongs.iter().position(Option::is_none);
+        let place = free.unwrap_or_else(|| {
+            self.pongs.push(None);
+            self.pongs.len() - 1
+        });
+        let frames = self.pongs[place].insert(frames);
+        self.rings[ring].send(Kind::Pong, slot, place as u32, frames)
     }
 
     fn close_one(&mut self, at: u32) -> anyhow::Result<()> {
@@ -402,6 +427,10 @@ impl Audience for Subscribers {
     fn ended(&mut self, client: u32, errno: i32) -> anyhow::Result<bool> {
         Subscribers::ended(self, client, errno);
         Ok(true)
+    }
+
+    fn speak(&mut self, said: &mut Vec<Speech>) -> anyhow::Result<()> {
+        Subscribers::speak(self, said)
     }
 }
 

@@ -5,9 +5,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::frames::{CLOSE, FrameFault, Frames, PING, Piece};
-use super::marker::Progress;
+use super::ledger::{Heard, Ledger, Log, Settled};
+use super::marker::{Marker, Progress};
 use super::plan::{Habit, Plan};
 use super::reading::{Boundary, Preamble};
+use super::sockets::now_ns;
 use super::tally::Tally;
 
 /// Some of the swarm's clients, `first` and those after it.
@@ -19,8 +21,11 @@ pub(crate) struct Subscribers {
     window: Window,
     ready: u32,
     tally: Tally,
-    /// Control frames that came in pieces, so far.
+    /// Control frames that came in pieces, so far; and messages, where clients have lists.
     controls: HashMap<u32, Vec<u8>>,
+    cut: HashMap<u32, Vec<u8>>,
+    /// Where clients have lists.
+    ledger: Option<Box<Ledger>>,
 }
 
 /// Messages that count: those published from `from_ns` on and before `to_ns` (since the Unix epoch).
@@ -38,6 +43,12 @@ impl Window {
 pub(crate) struct Pong {
     pub(crate) client: u32,
     pub(crate) payload: Vec<u8>,
+}
+
+/// What a client says by itself, in frames.
+pub(crate) struct Speech {
+    pub(crate) client: u32,
+    pub(crate) frames: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -83,8 +94,13 @@ struct Subject {
 impl Subscribers {
     pub(crate) fn new(plan: &Arc<Plan>, clients: Range<u32>) -> Subscribers {
         let mut subjects = vec![Subject::default(); plan.subjects.count as usize];
-        for client in clients.clone().filter(|client| plan.habits.of(*client) == Habit::Reader) {
-            subjects[plan.subjects.of(client) as usize].members += 1;
+        let ledger = plan.lists.as_ref().map(|lists| Box::new(Ledger::new(plan, lists, clients.clone())));
+        match &ledger {
+            Some(ledger) => ledger.subjects().for_each(|subject| subjects[subject as usize].members += 1),
+            None => clients
+                .clone()
+                .filter(|client| plan.habits.of(*client) == Habit::Reader)
+                .for_each(|client| subjects[plan.subjects.of(client) as usize].members += 1),
         }
         Subscribers {
             plan: Arc::clone(plan),
@@ -95,6 +111,8 @@ impl Subscribers {
             ready: 0,
             tally: Tally::new(),
             controls: HashMap::new(),
+            cut: HashMap::new(),
+            ledger,
         }
     }
 
@@ -121,6 +139,39 @@ impl Subscribers {
     /// The first thing that went wrong with a connection.
     pub(crate) fn trouble(&self) -> Option<&str> {
         self.tally.trouble()
+    }
+
+    /// How many clients have a subject.
+    pub(crate) fn members(&self, subject: u32) -> u32 {
+        self.subjects.get(subject as usize).map_or(0, |subject| subject.members)
+    }
+
+    /// Changes so many lists, as fast as it is answered.
+    pub(crate) fn order_changes(&mut self, count: u64) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.order(count);
+        }
+    }
+
+    /// Whether no change is due by order or under way.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.ledger.as_ref().is_none_or(|ledger| ledger.is_settled())
+    }
+
+    /// What clients have to say by themselves.
+    pub(crate) fn speak(&mut self, said: &mut Vec<Speech>) -> anyhow::Result<()> {
+        if let Some(ledger) = self.ledger.as_mut().filter(|ledger| ledger.is_changing()) {
+            ledger.speak(now_ns()?, said);
+        }
+        Ok(())
+    }
+
+    /// Lists change from now on.
+    pub(crate) fn begin_changes(&mut self) -> anyhow::Result<()> {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.begin(now_ns()?, self.window);
+        }
+        Ok(())
     }
 
     pub(crate) fn begin(&mut self, window: Window) {
@@ -152,6 +203,9 @@ impl Subscribers {
         if at.flags & OVER == 0 {
             at.flags |= OVER;
             self.tally.class(self.plan.habits.of(client)).ended(errno);
+            if let Some(ledger) = &mut self.ledger {
+                ledger.ended(client);
+            }
         }
     }
 
@@ -178,6 +232,9 @@ impl Subscribers {
     }
 
     fn piece(&mut self, client: u32, part: Part<'_>) {
+        if self.ledger.is_some() {
+            return self.piece_for_list(client, part);
+        }
         let at = (client - self.first) as usize;
         if part.is_first && self.plan.reading.boundary == Boundary::Frame && self.clients[at].flags & READY != 0 {
             self.clients[at].timestamp_progress = Progress::default();
@@ -199,6 +256,79 @@ impl Subscribers {
         match self.plan.reading.boundary {
             Boundary::Frame => self.piece_of_message(client, part),
             Boundary::Timestamp => self.piece_of_stream(client, part),
+        }
+    }
+
+    /// For a client with a list: messages that come in pieces are joined.
+    fn piece_for_list(&mut self, client: u32, part: Part<'_>) {
+        if part.is_first && part.is_last {
+            return self.message_for_list(client, part);
+        }
+        let so_far = self.cut.entry(client).or_default();
+        if so_far.len() + part.bytes.len() > CUT_LEN_MAX {
+            return self.fault(client, FrameFault::TooLong);
+        }
+        so_far.extend_from_slice(part.bytes);
+        if part.is_last {
+            let whole = self.cut.remove(&client).unwrap_or_default();
+            self.message_for_list(client, Part { bytes: &whole, ..part });
+        }
+    }
+
+    fn message_for_list(&mut self, client: u32, part: Part<'_>) {
+        let at = (client - self.first) as usize;
+        if self.clients[at].flags & READY == 0 {
+            self.hear(at);
+        }
+        let Some(ledger) = &mut self.ledger else { return };
+        let reading = &self.plan.reading;
+        let tally = self.tally.class(Habit::Reader);
+        let find = |marker: &Option<Marker>| marker.as_ref().and_then(|marker| marker.find(part.bytes));
+        let Some(due_ns) = find(&reading.timestamp) else {
+            tally.others += 1;
+            match ledger.reply(client, part.bytes, part.now_ns) {
+                Settled::Nothing => {}
+                Settled::Left(subject) => self.subjects[subject as usize].members -= 1,
+                Settled::Taken(subject) => self.subjects[subject as usize].members += 1,
+                Settled::Refused(why) => tally.wrong(why),
+            }
+            return;
+        };
+        let number = |marker| find(marker).and_then(|number| u32::try_from(number).ok());
+        let (Some(subject), Some(number)) = (number(&reading.subject), number(&reading.sequence)) else {
+            return tally.wrong(format!("client {client}: a message without its subject or number"));
+        };
+        match ledger.hear(client, subject, number, due_ns) {
+            Heard::New => {}
+            Heard::Behind(missing) => {
+                tally.gaps += 1;
+                tally.missing += u64::from(missing);
+            }
+            Heard::Snapshot => {
+                tally.snapshots += 1;
+                return;
+            }
+            Heard::Again => {
+                tally.repeated += 1;
+                return;
+            }
+            Heard::Unasked => {
+                tally.unasked += 1;
+                return;
+            }
+            Heard::Absurd => return tally.wrong(format!("client {client}: number {number} of subject {subject}")),
+        }
+        if due_ns < self.window.from_ns || due_ns >= self.window.to_ns {
+            tally.outside += 1;
+            return;
+        }
+        self.clients[at].messages += 1;
+        tally.messages += 1;
+        let latency_ns = part.now_ns.saturating_sub(due_ns);
+        tally.latency.record(latency_ns);
+        let subject = &mut self.subjects[subject as usize];
+        if let Some(rank) = subject.rank(number) {
+            self.tally.position.record(rank, subject.members, latency_ns);
         }
     }
 
@@ -349,12 +479,17 @@ impl Subscribers {
     /// client has seen.
     pub(crate) fn finish(all: Vec<Subscribers>) -> Tally {
         let mut tally = Tally::new();
+        Subscribers::settle_lists(&all, &mut tally);
         let mut seen: Vec<Subject> = Vec::new();
         for part in &all {
             seen.resize(part.subjects.len().max(seen.len()), Subject::default());
             seen.iter_mut().zip(&part.subjects).for_each(|(seen, subject)| seen.merge(subject));
         }
         for part in all {
+            if part.ledger.is_some() {
+                tally.merge(part.tally);
+                continue;
+            }
             let Subscribers { plan, first, clients, .. } = &part;
             let mut lost = Tally::new();
             let is_sequenced = plan.reading.sequence.is_some();
@@ -368,7 +503,29 @@ impl Subscribers {
         }
         tally
     }
+
+    /// The same of clients that have lists.
+    fn settle_lists(all: &[Subscribers], tally: &mut Tally) {
+        let ledgers: Vec<&Ledger> = all.iter().filter_map(|part| part.ledger.as_deref()).collect();
+        let Some(window) = all.first().map(|part| part.window).filter(|_| !ledgers.is_empty()) else { return };
+        let log = Log::of(&ledgers);
+        for part in all {
+            let Some(ledger) = &part.ledger else { continue };
+            let mut settled = Tally::new();
+            ledger.settle(&log, window, |_, owed| {
+                settled.class(Habit::Reader).client_with_list(owed.due, owed.lost);
+            });
+            // What is missing between two messages was counted when it was seen.
+            settled.class(Habit::Reader).lost += part.tally.missing();
+            settled.changed = ledger.changed(window);
+            tally.merge(settled);
+        }
+        tally.subjects_seen = Ledger::seen(&ledgers, &log, window);
+    }
 }
+
+/// Of a message that came in pieces.
+const CUT_LEN_MAX: usize = 1 << 20;
 
 /// Bytes of a message, and when they came.
 #[derive(Clone, Copy)]

@@ -15,6 +15,19 @@ pub(crate) struct Tally {
     slow: Class,
     stalled: Class,
     pub(crate) position: Position,
+    pub(crate) changed: Changed,
+    /// Of each subject that lists held throughout: messages of the window that any client has seen.
+    pub(crate) subjects_seen: Vec<Option<u32>>,
+}
+
+/// Lists that were changed within the window, and how long the server took for it.
+#[derive(Default)]
+pub(crate) struct Changed {
+    pub(crate) made: u64,
+    pub(crate) refused: u64,
+    pub(crate) unanswered: u64,
+    /// From the request to the last reply.
+    pub(crate) latency: Latency,
 }
 
 /// The counts of those who read alike.
@@ -34,7 +47,13 @@ pub(crate) struct Class {
     pub(crate) gaps: u64,
     /// Messages that came again, or behind a later one.
     pub(crate) repeated: u64,
+    /// Of a subject that the client does not have.
+    pub(crate) unasked: u64,
+    /// What came first after a change, from before it.
+    pub(crate) snapshots: u64,
     pub(crate) pings: u64,
+    /// Messages of the window that lists of subjects make due for sure; counted for these only.
+    pub(crate) due: u64,
     /// Messages of the window that a client should have got and has not.
     pub(crate) lost: u64,
     /// Clients with such a loss.
@@ -70,6 +89,8 @@ impl Tally {
             slow: Class::default(),
             stalled: Class::default(),
             position: Position::default(),
+            changed: Changed::default(),
+            subjects_seen: Vec::new(),
         }
     }
 
@@ -102,6 +123,11 @@ impl Tally {
         }
     }
 
+    /// Of readers.
+    pub(crate) fn missing(&self) -> u64 {
+        self.readers.missing
+    }
+
     pub(crate) fn messages(&self) -> u64 {
         self.readers.messages + self.slow.messages + self.stalled.messages
     }
@@ -116,6 +142,7 @@ impl Tally {
         self.slow.merge(other.slow);
         self.stalled.merge(other.stalled);
         self.position.merge(&other.position);
+        self.changed.merge(&other.changed);
     }
 
     /// What speaks against the server: every client that reads has got everything once, and is still connected.
@@ -130,6 +157,9 @@ impl Tally {
         complain(it.lost, "messages lost");
         complain(it.missing, "missing in a client's sequence");
         complain(it.repeated, "repeated");
+        complain(it.unasked, "that nobody has asked for");
+        complain(self.changed.refused, "changes refused");
+        complain(self.changed.unanswered, "changes without an answer");
         complain(it.faults, "streams torn");
         complain(it.closes.values().sum(), "closed by the server");
         complain(it.ended, "connections ended");
@@ -142,6 +172,13 @@ impl Tally {
     pub(crate) fn report(&self) -> Value {
         let mut report = self.readers.report();
         report["position"] = self.position.report();
+        if !self.subjects_seen.is_empty() {
+            let Class { unasked, snapshots, due, .. } = &self.readers;
+            (report["unasked"], report["snapshots"]) = ((*unasked).into(), (*snapshots).into());
+            report["due"] = (*due).into();
+            report["changes"] = self.changed.report();
+            report["subjects_seen"] = self.subjects_seen.clone().into();
+        }
         for (name, class) in [("slow", &self.slow), ("stalled", &self.stalled)] {
             if class.clients > 0 {
                 report[name] = class.report();
@@ -159,6 +196,20 @@ impl Class {
         self.lost += lost;
         self.losers += u64::from(lost > 0);
         self.lost_most = self.lost_most.max(lost);
+    }
+
+    /// A client with a list: what it should have got for sure, and what it has lost of that.
+    pub(crate) fn client_with_list(&mut self, due: u64, lost: u64) {
+        self.clients += 1;
+        self.due += due;
+        self.lost += lost;
+        self.losers += u64::from(lost > 0);
+        self.lost_most = self.lost_most.max(lost);
+    }
+
+    /// Something went wrong that is counted elsewhere.
+    pub(crate) fn wrong(&mut self, what: String) {
+        self.example.get_or_insert(what);
     }
 
     pub(crate) fn closed(&mut self, code: u16, reason: &[u8]) {
@@ -188,7 +239,10 @@ impl Class {
         self.missing += other.missing;
         self.gaps += other.gaps;
         self.repeated += other.repeated;
+        self.unasked += other.unasked;
+        self.snapshots += other.snapshots;
         self.pings += other.pings;
+        self.due += other.due;
         self.lost += other.lost;
         self.losers += other.losers;
         self.lost_most = self.lost_most.max(other.lost_most);
@@ -221,6 +275,24 @@ impl Class {
             "torn": self.faults,
             "latency_us": self.latency.percentiles(),
             "latency_ccdf": self.latency.ccdf(),
+        })
+    }
+}
+
+impl Changed {
+    fn merge(&mut self, other: &Changed) {
+        self.made += other.made;
+        self.refused += other.refused;
+        self.unanswered += other.unanswered;
+        self.latency.merge(&other.latency);
+    }
+
+    fn report(&self) -> Value {
+        json!({
+            "made": self.made,
+            "refused": self.refused,
+            "unanswered": self.unanswered,
+            "reply_us": self.latency.percentiles(),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! What a client says, with its own number and that of its subject in it: text or binary.
+//! What a client says, with its own number and those of its subjects in it: text or binary.
 
 use std::str::FromStr;
 
@@ -11,7 +11,12 @@ pub(crate) struct Template {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
     Bytes(Vec<u8>),
-    Number { of: Of, digits: usize },
+    Number {
+        of: Of,
+        digits: usize,
+    },
+    /// Once for each subject, with commas between.
+    Each(Template),
 }
 
 /// Whose number.
@@ -22,17 +27,25 @@ enum Of {
 }
 
 impl Template {
-    /// Appends what client number `client` says, who has subject number `subject`.
-    pub(crate) fn write(&self, client: u32, subject: u32, out: &mut Vec<u8>) {
+    /// Appends what client number `client` says, who has these subjects; where one is named alone, it is the first.
+    pub(crate) fn write(&self, client: u32, subjects: &[u32], out: &mut Vec<u8>) {
         for part in &self.parts {
             match part {
                 Part::Bytes(bytes) => out.extend_from_slice(bytes),
                 Part::Number { of, digits } => {
                     let number = match of {
-                        Of::Subject => subject,
+                        Of::Subject => subjects.first().copied().unwrap_or_default(),
                         Of::Client => client,
                     };
                     out.extend_from_slice(format!("{number:0digits$}").as_bytes());
+                }
+                Part::Each(item) => {
+                    for (at, subject) in subjects.iter().enumerate() {
+                        if at > 0 {
+                            out.push(b',');
+                        }
+                        item.write(client, &[*subject], out);
+                    }
                 }
             }
         }
@@ -42,8 +55,18 @@ impl Template {
 impl FromStr for Template {
     type Err = String;
 
-    /// `{subject}` and `{client}` are numbers, `{subject:05}` one of at least five digits. Other braces are braces.
+    /// `{subject}` and `{client}` are numbers, `{subject:05}` one of at least five digits; `{subjects|…|}` is what
+    /// stands in it for each subject, with commas between. Other braces are braces.
     fn from_str(text: &str) -> Result<Template, String> {
+        if let Some((before, rest)) = text.split_once(EACH_BEGIN) {
+            let (item, after) = rest.split_once(EACH_END).ok_or_else(|| format!("`{rest}`: {EACH_END} is missing"))?;
+            if item.contains(EACH_BEGIN) {
+                return Err(format!("`{item}`: {EACH_BEGIN} does not go into itself"));
+            }
+            let (before, after): (Template, Template) = (before.parse()?, after.parse()?);
+            let parts = before.parts.into_iter().chain([Part::Each(item.parse()?)]).chain(after.parts);
+            return Ok(Template { parts: parts.collect() });
+        }
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some((at, of, name_len)) = next_place(rest) {
@@ -62,6 +85,9 @@ impl FromStr for Template {
         Ok(Template { parts })
     }
 }
+
+const EACH_BEGIN: &str = "{subjects|";
+const EACH_END: &str = "|}";
 
 /// Where the next number's place begins, whose it is, and the length of its name with the brace.
 fn next_place(text: &str) -> Option<(usize, Of, usize)> {
@@ -101,7 +127,7 @@ mod tests {
 
     fn written(template: &str) -> Vec<u8> {
         let mut out = Vec::new();
-        template.parse::<Template>().unwrap().write(7, 42, &mut out);
+        template.parse::<Template>().unwrap().write(7, &[42, 8], &mut out);
         out
     }
 
@@ -111,11 +137,22 @@ mod tests {
         assert_eq!(written(json), br#"{"op":"subscribe","id":7,"subjects":["/K/00042/v"]}"#);
         assert_eq!(written(r"SUB s{subject} 1\r\n\x00\\{client}"), b"SUB s42 1\r\n\x00\\7");
         assert_eq!(written(""), b"");
+        let list = r#"{"id":{client},"subjects":[{subjects|"/K/{subject:03}/v"|}]}{subjects|{subject}|}"#;
+        assert_eq!(written(list), br#"{"id":7,"subjects":["/K/042/v","/K/008/v"]}42,8"#);
     }
 
     #[test]
     fn what_cannot_be_read_is_refused() {
-        for bad in [r"\q", r"\x4", r"\", "{subject", "{subject:5}", "{client:011}"] {
+        for bad in [
+            r"\q",
+            r"\x4",
+            r"\",
+            "{subject",
+            "{subject:5}",
+            "{client:011}",
+            "{subjects|{subject}",
+            "{subjects|{subjects|1|}|}",
+        ] {
             assert!(bad.parse::<Template>().is_err(), "{bad}");
         }
     }

@@ -173,6 +173,7 @@ fn transport(after: &Counts, before: &Counts) -> Value {
 /// The plan, as far as the program can do it.
 fn settings(plan: &Plan) -> anyhow::Result<Settings> {
     ensure!(plan.reading.boundary == Boundary::Frame, "the xdp engine takes a message for a WebSocket message");
+    ensure!(plan.lists.is_none(), "subscribers of the xdp engine have one subject each: lists take --engine sockets");
     ensure!(plan.upgrade.is_some(), "the xdp engine asks for an upgrade");
     ensure!(
         plan.habits.stalled_per_mille == 0 && plan.habits.slow_per_mille == 0,
@@ -213,6 +214,7 @@ const PORTS: u32 = 64_000;
 
 #[cfg(test)]
 mod tests {
+    use super::super::lists::{Lists, Shape};
     use super::super::plan::Upgrade;
     use super::*;
 
@@ -229,6 +231,8 @@ mod tests {
         assert_eq!(Some(marked.sequence), Pattern::new(br#""n":"#));
         let refusal = |change: &dyn Fn(&mut Plan)| plan(change).unwrap_err();
         assert!(refusal(&|plan| plan.habits.slow_per_mille = 1).contains("--engine sockets"));
+        let lists = Lists::new(Shape { per_client: 2, exponent: 1.0 }, 5, 1).unwrap();
+        assert!(refusal(&|plan| plan.lists = Some(lists.clone())).contains("--engine sockets"));
         assert!(refusal(&|plan| plan.reading.boundary = Boundary::Timestamp).contains("WebSocket message"));
         assert!(refusal(&|plan| plan.reading.preamble = "text:hi".parse().unwrap()).contains("preamble"));
         assert!(refusal(&|plan| plan.reading.timestamp = Some("u64le@4".parse().unwrap())).contains("--timestamp"));

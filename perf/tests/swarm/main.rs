@@ -1,6 +1,7 @@
 //! `fanblade-swarm` against servers that do what they should, and servers that do not.
 
 mod blade;
+mod lists;
 mod server;
 mod swarm;
 mod xdp;

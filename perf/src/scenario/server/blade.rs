@@ -22,13 +22,17 @@ pub(crate) struct Blade {
     data: SocketAddrV4,
     admin: SocketAddrV4,
     mode: String,
+    /// Of each subscriber's, where they have lists.
+    subjects: Option<u32>,
     configuration: toml::Table,
     directory: TempDir,
 }
 
 impl Blade {
     pub(crate) fn start(scenario: &Scenario, cpus: &[usize]) -> anyhow::Result<Blade> {
-        Blade::launch(configuration(scenario)?, &scenario.mode, cpus)
+        let mut blade = Blade::launch(configuration(scenario)?, &scenario.mode, cpus)?;
+        blade.subjects = scenario.watchlists.map(|it| it.subjects_per_session);
+        Ok(blade)
     }
 
     /// With this configuration, for subscribers in this mode.
@@ -45,7 +49,8 @@ impl Blade {
         let stdout = child.stdout.take();
         let nowhere = SocketAddrV4::new([127, 0, 0, 1].into(), 0);
         // From here on dropping it ends the process.
-        let mut blade = Blade { child, data: nowhere, admin: nowhere, mode: mode.to_owned(), configuration, directory };
+        let mode = mode.to_owned();
+        let mut blade = Blade { child, data: nowhere, admin: nowhere, mode, subjects: None, configuration, directory };
         (blade.data, blade.admin) = addresses(BufReader::new(stdout.context("no output of the blade")?))?;
         Ok(blade)
     }
@@ -115,7 +120,10 @@ pub(crate) fn addresses(stdout: impl std::io::BufRead) -> anyhow::Result<(Socket
 
 impl Server for Blade {
     fn manners(&self) -> Manners {
-        Manners::of_blade(self.data, &self.mode)
+        match self.subjects {
+            None => Manners::of_blade(self.data, &self.mode),
+            Some(subjects) => Manners::of_blade_with_lists(self.data, &self.mode, subjects),
+        }
     }
 
     fn outlet(&mut self) -> anyhow::Result<Box<dyn Outlet>> {

@@ -3,8 +3,9 @@
 //!
 //! It is started as `PROGRAM PORT SUBJECTS`, and listens for WebSocket clients on 127.0.0.1:PORT until it is killed.
 //!
-//! - A client at `/NUMBER` (0 to SUBJECTS - 1, decimal) subscribes to that subject from its upgrade on. It gets each
-//!   message of it as a text message, and says nothing itself. Pings are unwanted.
+//! - A client at `/NUMBER` (0 to SUBJECTS - 1, decimal) subscribes to that subject from its upgrade on, one at
+//!   `/NUMBER,NUMBER,…` to all of these. It gets each message of them as a text message, and says nothing itself. Pings
+//!   are unwanted.
 //! - A client at `/publish` is the publisher. Each of its binary messages is the number of a subject, four bytes,
 //!   little endian, and the message for its subscribers, which is UTF-8.
 
@@ -40,8 +41,13 @@ fn start(mut command: Command, scenario: &Scenario, cpus: &[usize], configuratio
     let addr = process::free_addr()?;
     command.args([addr.port().to_string(), scenario.subjects.to_string()]);
     let process = Process::start(command, cpus, addr, Signal::SIGKILL)?;
-    let manners = Manners::plain(addr, "/{subject}");
+    let manners = Manners::plain(addr, subscriber_target(scenario));
     Ok(Peer { process, manners, configuration, publisher_addr: addr, connect })
+}
+
+/// The address of a subscriber.
+pub(super) fn subscriber_target(scenario: &Scenario) -> &'static str {
+    if scenario.watchlists.is_some() { "/{subjects|{subject}|}" } else { "/{subject}" }
 }
 
 fn connect(addr: SocketAddrV4) -> anyhow::Result<Publisher> {

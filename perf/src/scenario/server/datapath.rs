@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Lines, Read, Write as _};
 use std::net::{SocketAddr, SocketAddrV4};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, bail};
@@ -12,7 +13,7 @@ use fanblade_ring::{Lane, NewFrame, Payloads, RingConfig, SubjectId, Writer};
 use fanblade_worker::{Limits, WorkerConfig};
 use serde_json::{Map, Value, json};
 
-use super::{Manners, Server};
+use super::{Manners, Predicted, Server};
 use crate::scenario::definition::Scenario;
 use crate::scenario::message;
 use crate::scenario::publisher::Outlet;
@@ -48,12 +49,17 @@ pub(crate) fn run(args: &DatapathArgs) -> anyhow::Result<()> {
     let addr = listener.local_addr();
     let limits = Limits { ping_interval_ms: args.ping_interval_ms, ..Limits::default() };
     let sessions_max = limits.sessions_max as usize;
+    let (predicted, prediction) = channel();
     let config = WorkerConfig { limits, ..WorkerConfig::default() };
     let worker = fanblade_worker::spawn(config, writer.open_reader()?, sleeper, waker.clone(), move |sleeper| {
         let config = EngineConfig { sessions_max, waker: Some(sleeper.fd()) };
-        fanblade_net::uring(listener, &config).map_err(std::io::Error::other)
+        let engine = fanblade_net::uring(listener, &config).map_err(std::io::Error::other)?;
+        // Fails where nobody waits for it any more.
+        let _ = predicted.send(engine.bytes_per_session());
+        Ok(engine)
     })?;
-    say(&json!({"addr": addr.to_string()}))?;
+    let session = fanblade_worker::bytes_in_slab() + prediction.recv().context("the worker has ended")?;
+    say(&json!({"addr": addr.to_string(), "predicted": Predicted { session, subscription: None }}))?;
     let mut stdin = std::io::stdin().lock();
     let mut bytes = Vec::new();
     let mut numbers = vec![0u64; subjects.len()];
@@ -93,7 +99,7 @@ pub(crate) fn run(args: &DatapathArgs) -> anyhow::Result<()> {
 }
 
 /// Appends what has come, and waits where that is nothing. `false` at the end.
-fn read_some(stdin: &mut impl Read, bytes: &mut Vec<u8>) -> anyhow::Result<bool> {
+pub(super) fn read_some(stdin: &mut impl Read, bytes: &mut Vec<u8>) -> anyhow::Result<bool> {
     let mut chunk = [0; 64 * 1024];
     let len = stdin.read(&mut chunk)?;
     bytes.extend_from_slice(&chunk[..len]);
@@ -101,7 +107,7 @@ fn read_some(stdin: &mut impl Read, bytes: &mut Vec<u8>) -> anyhow::Result<bool>
 }
 
 /// The first record of `bytes`, and what follows it.
-fn split(bytes: &[u8]) -> Option<(u32, &[u8], &[u8])> {
+pub(super) fn split(bytes: &[u8]) -> Option<(u32, &[u8], &[u8])> {
     let (head, rest) = bytes.split_at_checked(HEAD_LEN)?;
     let (subject, len) = head.split_first_chunk::<4>()?;
     let len = u32::from_le_bytes(*len.first_chunk()?);
@@ -121,6 +127,9 @@ pub(crate) struct Datapath {
     input: Input,
     addr: SocketAddrV4,
     mode: String,
+    /// Of each subscriber's, where they have lists.
+    subjects: Option<u32>,
+    predicted: Option<Predicted>,
     ping_interval_ms: u32,
 }
 
@@ -138,12 +147,15 @@ impl Datapath {
         let mut child = command.spawn().context("cannot start the data path")?;
         let stdin = child.stdin.take().context("no input of the data path")?;
         let lines = BufReader::new(child.stdout.take().context("no output of the data path")?).lines();
-        let input = Input(Arc::new(Mutex::new(stdin)));
+        let input = Input::new(stdin);
         let nowhere = SocketAddrV4::new([127, 0, 0, 1].into(), 0);
         // From here on dropping it ends the process.
-        let mut it = Datapath { child, lines, input, addr: nowhere, mode: scenario.mode.clone(), ping_interval_ms };
-        let SocketAddr::V4(addr) = it.line()?["addr"].as_str().unwrap_or_default().parse()? else { bail!("no IPv4") };
+        let (mode, subjects) = (scenario.mode.clone(), scenario.watchlists.map(|it| it.subjects_per_session));
+        let mut it = Datapath { child, lines, input, addr: nowhere, mode, subjects, predicted: None, ping_interval_ms };
+        let greeting = it.line()?;
+        let SocketAddr::V4(addr) = greeting["addr"].as_str().unwrap_or_default().parse()? else { bail!("no IPv4") };
         it.addr = addr;
+        it.predicted = serde_json::from_value(greeting["predicted"].clone()).ok();
         Ok(it)
     }
 
@@ -154,22 +166,29 @@ impl Datapath {
 
 /// Publisher and counters share the pipe.
 #[derive(Clone)]
-struct Input(Arc<Mutex<ChildStdin>>);
+pub(super) struct Input(Arc<Mutex<ChildStdin>>);
 
 impl Input {
+    pub(super) fn new(stdin: ChildStdin) -> Input {
+        Input(Arc::new(Mutex::new(stdin)))
+    }
+
     fn send(&self, records: &[u8]) -> anyhow::Result<()> {
         let mut stdin = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        stdin.write_all(records).context("the data path has ended")
+        stdin.write_all(records).context("the server has ended")
     }
 }
 
 impl Server for Datapath {
     fn manners(&self) -> Manners {
-        Manners::of_blade(self.addr, &self.mode)
+        match self.subjects {
+            None => Manners::of_blade(self.addr, &self.mode),
+            Some(subjects) => Manners::of_blade_with_lists(self.addr, &self.mode, subjects),
+        }
     }
 
     fn outlet(&mut self) -> anyhow::Result<Box<dyn Outlet>> {
-        Ok(Box::new(Pipe { input: self.input.clone(), pending: Vec::new() }))
+        Ok(Box::new(Pipe::new(self.input.clone())))
     }
 
     fn pids(&self) -> Vec<u32> {
@@ -181,6 +200,10 @@ impl Server for Datapath {
         record.extend_from_slice(&0u32.to_le_bytes());
         self.input.send(&record)?;
         self.line()
+    }
+
+    fn predicted(&self) -> Option<Predicted> {
+        self.predicted
     }
 
     fn configuration(&self) -> Value {
@@ -200,9 +223,16 @@ impl Drop for Datapath {
     }
 }
 
-struct Pipe {
+/// A publisher that is a pipe.
+pub(super) struct Pipe {
     input: Input,
     pending: Vec<u8>,
+}
+
+impl Pipe {
+    pub(super) fn new(input: Input) -> Pipe {
+        Pipe { input, pending: Vec::new() }
+    }
 }
 
 impl Outlet for Pipe {

@@ -48,6 +48,7 @@ pub(super) fn start(scenario: &Scenario, cpus: &[usize]) -> anyhow::Result<Peer>
         // SUBACK to packet 1, QoS 0 granted.
         preamble: r"text:\x90\x03\x00\x01\x00".to_owned(),
         joins_messages: true,
+        change: None,
         ..Manners::plain(addr, TARGET)
     };
     let configuration = json!({"version": version, "file": CONFIGURATION.lines().collect::<Vec<_>>()});

@@ -34,6 +34,7 @@ pub(super) fn start(scenario: &Scenario, cpus: &[usize]) -> anyhow::Result<Peer>
         is_binary: true,
         preamble: r"text:PONG\r\n".to_owned(),
         joins_messages: true,
+        change: None,
         ..Manners::plain(addr, "/")
     };
     let configuration = json!({"version": version, "gogc": GOGC, "file": CONFIGURATION.lines().collect::<Vec<_>>()});

@@ -1,12 +1,13 @@
 //! `tungstenite`: what people write themselves in Rust: tokio, tokio-tungstenite, a task for each connection, and a
-//! broadcast channel for each subject. It keeps the contract in [`super::contract`].
+//! broadcast channel for each subject. A connection with a list of subjects has a channel of its own instead, and each
+//! subject the senders of those who want it. It keeps the contract in [`super::contract`].
 //!
 //! Its configuration is the best that we know. One CPU: a runtime of one thread, so that no wake-up crosses threads.
 //! The text is shared by all tasks. What waits in the channel goes into one write. Small read buffers, because
 //! subscribers say next to nothing.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -16,6 +17,8 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::Builder;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::{Receiver, Sender};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::StatusCode;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -33,6 +36,7 @@ pub(super) fn configuration(cpus: &[usize]) -> Value {
         "tokio_threads": cpus.len(),
         "read_buffer_size": READ_BUFFER_LEN,
         "channel_len_max": CHANNEL_LEN_MAX,
+        "channel_len_of_a_list": LIST_CHANNEL_LEN,
         "writes": "what waits in the channel in one write",
         "nodelay": true,
     })
@@ -49,12 +53,28 @@ pub(crate) fn run(args: &TungsteniteArgs) -> anyhow::Result<()> {
     builder.enable_io().build()?.block_on(serve(args))
 }
 
-/// A channel for each subject.
-type Subjects = Arc<[Sender<Utf8Bytes>]>;
+type Subjects = Arc<[Subject]>;
+
+/// A channel for those who want nothing else, and those of the others.
+struct Subject {
+    alone: Sender<Utf8Bytes>,
+    listed: Mutex<Vec<mpsc::Sender<Utf8Bytes>>>,
+}
+
+impl Subject {
+    fn send(&self, text: &Utf8Bytes) {
+        // Fails where nobody has subscribed.
+        let _ = self.alone.send(text.clone());
+        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        // One whose channel is full misses it, and counts that.
+        listed.retain(|to| !matches!(to.try_send(text.clone()), Err(TrySendError::Closed(_))));
+    }
+}
 
 async fn serve(args: &TungsteniteArgs) -> anyhow::Result<()> {
     let len = (CHANNELS_LEN / args.subjects.max(1) as usize).clamp(CHANNEL_LEN_MIN, CHANNEL_LEN_MAX);
-    let subjects: Subjects = (0..args.subjects).map(|_| Sender::new(len)).collect();
+    let subject = |_| Subject { alone: Sender::new(len), listed: Mutex::default() };
+    let subjects: Subjects = (0..args.subjects).map(subject).collect();
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
     socket.bind((Ipv4Addr::LOCALHOST, args.port).into())?;
@@ -73,6 +93,7 @@ async fn serve(args: &TungsteniteArgs) -> anyhow::Result<()> {
 /// What somebody wants, by the path of the request.
 enum Role {
     Subscriber(Receiver<Utf8Bytes>),
+    Listed(mpsc::Receiver<Utf8Bytes>),
     Publisher,
 }
 
@@ -84,9 +105,10 @@ async fn connection(stream: TcpStream, subjects: &Subjects) -> tungstenite::Resu
     let on_request = |request: &Request, response: Response| -> Result<Response, ErrorResponse> {
         role = match request.uri().path().trim_start_matches('/') {
             "publish" => Some(Role::Publisher),
+            list if list.contains(',') => listed(list, subjects).map(Role::Listed),
             number => {
                 let subject = number.parse::<usize>().ok().and_then(|number| subjects.get(number));
-                subject.map(|subject| Role::Subscriber(subject.subscribe()))
+                subject.map(|subject| Role::Subscriber(subject.alone.subscribe()))
             }
         };
         if role.is_some() {
@@ -100,8 +122,43 @@ async fn connection(stream: TcpStream, subjects: &Subjects) -> tungstenite::Resu
     let socket = accept_hdr_async_with_config(stream, on_request, Some(config)).await?;
     match role {
         Some(Role::Subscriber(messages)) => subscriber(socket, messages).await,
+        Some(Role::Listed(messages)) => subscriber_with_list(socket, messages).await,
         Some(Role::Publisher) => publisher(socket, subjects).await,
         None => Ok(()),
+    }
+}
+
+/// Subscribes to all of them, if there are such.
+fn listed(list: &str, subjects: &Subjects) -> Option<mpsc::Receiver<Utf8Bytes>> {
+    let (sender, receiver) = mpsc::channel(LIST_CHANNEL_LEN);
+    let list: Option<Vec<&Subject>> =
+        list.split(',').map(|number| subjects.get(number.parse::<usize>().ok()?)).collect();
+    for subject in list? {
+        subject.listed.lock().unwrap_or_else(PoisonError::into_inner).push(sender.clone());
+    }
+    Some(receiver)
+}
+
+async fn subscriber_with_list(
+    mut socket: WebSocketStream<TcpStream>,
+    mut messages: mpsc::Receiver<Utf8Bytes>,
+) -> tungstenite::Result<()> {
+    loop {
+        tokio::select! {
+            message = messages.recv() => {
+                let Some(text) = message else { return Ok(()) };
+                socket.feed(Message::Text(text)).await?;
+                while let Ok(text) = messages.try_recv() {
+                    socket.feed(Message::Text(text)).await?;
+                }
+                socket.flush().await?;
+            },
+            // The library answers pings.
+            heard = socket.next() => match heard {
+                Some(heard) => drop(heard?),
+                None => return Ok(()),
+            },
+        }
     }
 }
 
@@ -138,8 +195,7 @@ async fn publisher(mut socket: WebSocketStream<TcpStream>, subjects: &Subjects) 
         let Some((number, text)) = message.split_first_chunk::<4>() else { continue };
         let text = Utf8Bytes::try_from(message.slice(message.len() - text.len()..))?;
         if let Some(subject) = subjects.get(u32::from_le_bytes(*number) as usize) {
-            // Fails where nobody has subscribed.
-            let _ = subject.send(text);
+            subject.send(&text);
         }
     }
     Ok(())
@@ -150,4 +206,5 @@ const READ_BUFFER_LEN: usize = 1_024;
 const CHANNELS_LEN: usize = 1 << 20;
 const CHANNEL_LEN_MIN: usize = 16;
 const CHANNEL_LEN_MAX: usize = 4_096;
+const LIST_CHANNEL_LEN: usize = 256;
 const BACKLOG: u32 = 4_096;

@@ -38,6 +38,7 @@ pub(crate) enum Kind {
     Request,
     /// Something that the client says itself.
     Speech,
+    /// A pong, or whatever else a client says later on.
     Pong,
     Receive,
     Cancel,

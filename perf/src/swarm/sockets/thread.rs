@@ -242,6 +242,7 @@ fn begin(
         Order::Measure(window) => {
             let subscribers = subscribers.as_mut().ok_or_else(|| anyhow!("it has been measured already"))?;
             subscribers.begin(window);
+            subscribers.begin_changes()?;
             answer(Answer::Measuring);
             Task::Measure { window, effort: Effort::default(), last: now, seen: 0, silent_since: now }
         }

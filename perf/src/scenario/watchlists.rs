@@ -1,0 +1,76 @@
+//! Lists that differ from session to session: what such a session costs beside the bare loop with the same lists, and
+//! what a change of a list costs. Both are measured apart from the latencies, with both servers there at once.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::Cpus;
+use super::definition::{Scenario, Watchlists};
+use super::server::{Predicted, ServerKind};
+use crate::floor::{mode, pin};
+use crate::peers::rounds::{self, Player, Rounds};
+use crate::report::rounded;
+
+/// In a thread of its own, on the clients' CPU.
+pub(super) fn beside_bare(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow::Result<Value> {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            cpus.clients.first().map_or(Ok(()), |cpu| pin(*cpu))?;
+            measure(scenario, kind, cpus)
+        });
+        thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the thread of the clients has panicked")))
+    })
+}
+
+fn measure(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow::Result<Value> {
+    let start = |kind: ServerKind| Player::start(kind, scenario, &cpus.server, SETTLING);
+    let mut players = vec![start(ServerKind::Bare)?, start(kind)?];
+    let mut figures = json!({});
+    for backlog in [1, 8] {
+        let payload_bytes = u16::try_from(scenario.payload_bytes).unwrap_or(u16::MAX);
+        let rounds = Rounds { rounds: ROUNDS, warmup_rounds: WARMUP_ROUNDS, payload_bytes, backlog };
+        let costs = rounds::play(&mut players, &rounds)?;
+        let [bare, server] = costs[..] else { anyhow::bail!("not two players") };
+        eprintln!("  {}: bare loop {bare:.2} µs, {} {server:.2} µs", mode(backlog), kind.name());
+        figures[mode(backlog)] = json!({
+            "bare_cpu_us": rounded(bare, 3),
+            "cpu_us": rounded(server, 3),
+            "ratio": rounded(server / bare, 3),
+        });
+    }
+    if let Some(server) = players.get_mut(1).filter(|player| player.changes_lists()) {
+        let changes = u64::from(scenario.subscribers).clamp(CHANGES_MIN, CHANGES_MAX);
+        let cpu_us = server.change(changes)?;
+        eprintln!("  {changes} changes of lists: {cpu_us:.1} µs each");
+        figures["change"] = json!({"changes": changes, "cpu_us": rounded(cpu_us, 2)});
+    }
+    players.into_iter().try_for_each(Player::finish)?;
+    Ok(figures)
+}
+
+/// What a subscription takes of user memory: what the server's process has grown by for a session, less what the code
+/// predicts for the session itself, shared by its subscriptions.
+pub(super) fn bytes_per_subscription(
+    watchlists: Watchlists,
+    per_session: f64,
+    after_messages: f64,
+    predicted: Option<Predicted>,
+) -> Value {
+    let each = f64::from(watchlists.subjects_per_session);
+    let without = |bytes: f64| predicted.map(|it| rounded((bytes - it.session as f64) / each, 1));
+    json!({
+        "measured": without(per_session),
+        "measured_after_messages": without(after_messages),
+        "predicted": predicted.and_then(|it| it.subscription),
+        "with_its_share_of_the_session": rounded(per_session / each, 1),
+        "session_predicted": predicted.map(|it| it.session),
+    })
+}
+
+const ROUNDS: u32 = 10;
+const WARMUP_ROUNDS: u32 = 2;
+const CHANGES_MIN: u64 = 1_000;
+const CHANGES_MAX: u64 = 20_000;
+/// From the last subscription to the first message.
+const SETTLING: Duration = Duration::from_secs(1);
