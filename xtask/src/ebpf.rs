@@ -1,4 +1,4 @@
-//! `cargo xtask ebpf`: the kernel programs, from ebpf/src to ebpf/prebuilt.
+//! `cargo xtask ebpf`: the kernel programs, from ebpf/ to ebpf/prebuilt.
 //!
 //! The object is committed together with its disassembly, so that nobody needs a BPF toolchain to build the appliance,
 //! and so that a reviewer sees what a change does to the instructions. The first line of the disassembly names the
@@ -15,7 +15,8 @@ use crate::{child, repository};
 
 /// Builds the kernel programs and refreshes ebpf/prebuilt.
 ///
-/// The appliance embeds ebpf/prebuilt/fanblade.bpf.o, so this is needed only after a change to ebpf/ or appliance/abi.
+/// The appliance embeds ebpf/prebuilt/fanblade.bpf.o, and the load generator swarm.bpf.o, so this is needed only after
+/// a change to ebpf/, appliance/abi or perf/swarm-abi.
 /// It takes Debian's rustc-web with its BPF library if that is there, else rustup's nightly with rust-src.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -43,11 +44,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             ExitCode::SUCCESS
         }
         Outcome::Unchanged => {
-            println!("ebpf/prebuilt is what ebpf/src makes");
+            println!("ebpf/prebuilt is what ebpf/ makes");
             ExitCode::SUCCESS
         }
         Outcome::Differs(difference) => {
-            println!("ebpf/prebuilt is not what ebpf/src makes (cargo xtask ebpf refreshes it)\n{difference}");
+            println!("ebpf/prebuilt is not what ebpf/ makes (cargo xtask ebpf refreshes it)\n{difference}");
             ExitCode::FAILURE
         }
         Outcome::Skipped(reason) => {
@@ -113,7 +114,7 @@ pub(crate) fn build(check: bool) -> anyhow::Result<Outcome> {
     Ok(if is_new { Outcome::Built } else { Outcome::Unchanged })
 }
 
-/// An object that is committed: its name, and that of the program in ebpf/Cargo.toml.
+/// An object that is committed: its name, and that of the program that it is built from.
 struct Object {
     program: &'static str,
     name: &'static str,

@@ -20,7 +20,7 @@ use crate::{child, conformance, deny, ebpf, repository, setup, tidy};
 ///   lint          cargo clippy, no warning allowed
 ///   docs          cargo doc, no warning allowed
 ///   deny          cargo deny: licences, sources and advisories of dependencies, where it is installed
-///   ebpf          ebpf/prebuilt is what ebpf/src makes, where the BPF toolchain is installed
+///   ebpf          ebpf/prebuilt is what ebpf/ makes, where the BPF toolchain is installed
 ///   tests         cargo test: units, end to end, and as root network namespaces and eBPF
 ///   loom          the ring's model, every interleaving
 ///   conformance   the Autobahn cases over both engines
@@ -275,7 +275,7 @@ impl Run {
     fn format(&self) -> anyhow::Result<()> {
         self.cargo(&["fmt", "--all", "--check"], &[], BUILD_TIME_MAX)?;
         // A workspace of its own.
-        self.cargo(&["fmt", "--manifest-path", "ebpf/Cargo.toml", "--check"], &[], BUILD_TIME_MAX)
+        self.cargo(&["fmt", "--manifest-path", "ebpf/Cargo.toml", "--all", "--check"], &[], BUILD_TIME_MAX)
     }
 
     /// The model has its own build: RUSTFLAGS are part of every crate's identity.

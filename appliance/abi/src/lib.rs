@@ -11,7 +11,6 @@
 pub mod balance;
 pub mod limits;
 pub mod packet;
-pub mod swarm;
 mod verdict;
 
 pub use verdict::{Hook, Verdict, VerdictCounters};

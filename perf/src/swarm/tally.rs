@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fanblade_abi::swarm::{CLOSES, Counters};
+use fanblade_swarm_abi::{CLOSES, Counters};
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 

@@ -1,4 +1,4 @@
-//! The engine without sockets: subscribers in an XDP program (`ebpf/src/swarm`) on the client end of a veth pair.
+//! The engine without sockets: subscribers in an XDP program (`ebpf/swarm`) on the client end of a veth pair.
 //!
 //! A subscriber is an address, a port and an entry of 32 bytes in a map that is shared with the program. We open the
 //! connections by raw packets (SYN; acknowledgement and upgrade request; subscription) and see in the entries what
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use fanblade_abi::swarm::{ANSWERED, Counters, OVER, Pattern, Settings, Subscriber};
+use fanblade_swarm_abi::{ANSWERED, Counters, OVER, Pattern, Settings, Subscriber};
 use serde_json::{Value, json};
 
 use super::engine::{Engine, Measured, Opened};

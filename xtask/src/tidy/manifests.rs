@@ -6,7 +6,7 @@ use super::finding::Finding;
 use super::tree::Tree;
 
 /// Which of our crates a crate may depend on (ARCHITECTURE: Layout). A new crate is entered here on purpose.
-const DIRECTION: [(&str, &[&str]); 14] = [
+const DIRECTION: [(&str, &[&str]); 16] = [
     ("fanblade-abi", &[]),
     ("fanblade-wire", &[]),
     ("fanblade-feed", &["fanblade-net"]),
@@ -16,6 +16,8 @@ const DIRECTION: [(&str, &[&str]); 14] = [
     ("fanblade-worker", &["fanblade-ring", "fanblade-net", "fanblade-wire"]),
     ("fanblade-steer", &["fanblade-abi"]),
     ("fanblade-ebpf", &["fanblade-abi"]),
+    ("fanblade-swarm-abi", &[]),
+    ("fanblade-swarm-ebpf", &["fanblade-abi", "fanblade-swarm-abi"]),
     ("fanblade-exchange", &["fanblade-feed", "fanblade-net"]),
     (
         "fanblade",
@@ -36,11 +38,11 @@ const DIRECTION: [(&str, &[&str]); 14] = [
     (
         "fanblade-perf",
         &[
-            "fanblade-abi",
             "fanblade-feed",
             "fanblade-market",
             "fanblade-net",
             "fanblade-ring",
+            "fanblade-swarm-abi",
             "fanblade-wire",
             "fanblade-worker",
         ],

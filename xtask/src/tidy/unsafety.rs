@@ -46,7 +46,7 @@ mod tests {
             ("a/src/lib.rs", "//! unsafe\nfn f() {\n    unsafe { g() }\n}\n"),
             ("a/src/sys.rs", "unsafe fn g() {}\n"),
             ("a/src/safe.rs", "// unsafe\n#![deny(unsafe_code)]\n"),
-            ("ebpf/src/main.rs", "unsafe { x }\n"),
+            ("ebpf/appliance/src/main.rs", "unsafe { x }\n"),
         ]);
         let named = Exceptions { unsafety: vec![Exception::for_file("a/src/sys.rs")], ..Exceptions::default() };
         let found = check(&tree, &named);

@@ -8,7 +8,7 @@ use aya::maps::{Array, Map, MapData, PerCpuArray};
 use aya::programs::xdp::XdpMode;
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use fanblade_abi::swarm::{BUCKETS, Counters, Settings, bucket_middle_ns};
+use fanblade_swarm_abi::{BUCKETS, Counters, Settings, bucket_middle_ns};
 use nix::time::{ClockId, clock_gettime};
 
 use super::cable::SERVER_END;

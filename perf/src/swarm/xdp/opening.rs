@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
-use fanblade_abi::swarm::{ANSWERED, ASKED, CALLED, OPEN, OVER, READY, REFUSED, Settings};
+use fanblade_swarm_abi::{ANSWERED, ASKED, CALLED, OPEN, OVER, READY, REFUSED, Settings};
 
 use super::packet::{DATA, Ends, SYN, Wire};
 use super::table::Table;

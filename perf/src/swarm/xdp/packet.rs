@@ -5,7 +5,7 @@ use std::net::SocketAddrV4;
 use std::str::FromStr;
 
 use anyhow::Context as _;
-use fanblade_abi::swarm::Settings;
+use fanblade_swarm_abi::Settings;
 
 use super::cable::CLIENT_MAC;
 use super::sys::RawSocket;

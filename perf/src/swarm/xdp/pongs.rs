@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use fanblade_abi::swarm::{AWAITED, OPEN, Settings};
+use fanblade_swarm_abi::{AWAITED, OPEN, Settings};
 
 use super::packet::{ACKNOWLEDGEMENT, Ends, Wire};
 use super::table::Table;

@@ -1,6 +1,6 @@
 //! What each subscriber should have got, and has not: of what any subscriber of its subject has seen in the window.
 
-use fanblade_abi::swarm::Subscriber;
+use fanblade_swarm_abi::Subscriber;
 
 use crate::swarm::plan::{Habit, Subjects};
 use crate::swarm::tally::Tally;

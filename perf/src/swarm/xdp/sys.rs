@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU32};
 
 use aya::Pod;
-use fanblade_abi::swarm::{BUCKETS, Counters, Settings, Subscriber};
+use fanblade_swarm_abi::{BUCKETS, Counters, Settings, Subscriber};
 
 /// An abi type as aya wants it.
 #[repr(transparent)]

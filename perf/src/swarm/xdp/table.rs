@@ -6,7 +6,7 @@
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering::Relaxed;
 
-use fanblade_abi::swarm::Subscriber;
+use fanblade_swarm_abi::Subscriber;
 
 use super::sys::{Mapping, Shared};
 

@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
-use fanblade_abi::swarm::{
+use fanblade_swarm_abi::{
     BUCKETS, Counters, HEAD_LEN, HEADS_MAX, SCRATCH_LEN, SUBSCRIBERS_MAX, Search, Settings, Subscriber,
 };
 

@@ -3,7 +3,7 @@
 //! On the client end of a veth pair: answers what the server sends, from the packet and a subscriber's entry. Userspace
 //! opens the connections (it sends SYN, request and subscription as raw packets, and sees in the entries what came of
 //! them); the program acknowledges data, reads the frames in it, counts, and answers pings. What a frame and a message
-//! mean is `fanblade_abi::swarm`, tested on the host.
+//! mean is `fanblade_swarm_abi`, tested on the host.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -11,9 +11,8 @@
 mod answer;
 mod maps;
 mod segment;
+mod verifier;
 mod walk;
-
-use core::arch::asm;
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
@@ -21,7 +20,7 @@ use aya_ebpf::helpers::bpf_get_prandom_u32;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use fanblade_abi::packet::{ACK, FIN, RST, SYN};
-use fanblade_abi::swarm::{ANSWERED, ASKED, AWAITED, CALLED, Counters, OPEN, OVER, Settings, Subscriber};
+use fanblade_swarm_abi::{ANSWERED, ASKED, AWAITED, CALLED, Counters, OPEN, OVER, Settings, Subscriber};
 
 use maps::{COUNTERS, SETTINGS, SUBSCRIBERS};
 use segment::Segment;
@@ -145,15 +144,6 @@ fn receive(
         answer = Some(answer.unwrap_or_default() | u32::from(ACK | FIN));
     }
     answer
-}
-
-/// The same, but the compiler forgets what it knows of it: the verifier wants to see it compared.
-#[inline(always)]
-fn forgotten(value: u64) -> u64 {
-    let mut value = value;
-    // SAFETY: a register is copied to itself.
-    unsafe { asm!("{0} = {0}", inout(reg) value, options(nomem, nostack, preserves_flags)) };
-    value
 }
 
 #[inline(always)]

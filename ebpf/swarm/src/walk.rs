@@ -8,13 +8,13 @@ use aya_ebpf::bindings::{BPF_ANY, xdp_md};
 use aya_ebpf::helpers::generated::bpf_xdp_load_bytes;
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_loop};
 use aya_ebpf::programs::XdpContext;
-use fanblade_abi::swarm::{
+use fanblade_swarm_abi::{
     ASKED, BUCKETS, CLOSES, Counters, Found, HEAD_LEN, OPEN, OVER, Pattern, READY, REFUSED, Reception, Search,
     Settings, Subscriber, bucket, frame,
 };
 
-use crate::forgotten;
 use crate::maps::{COUNTERS, HEADS, LATENCIES, SCRATCH, SETTINGS, SUBSCRIBERS, Scratch};
+use crate::verifier::forgotten;
 
 /// Takes `len` new bytes from `at` on. Whether a pong is owed.
 #[inline(always)]

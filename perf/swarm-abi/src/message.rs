@@ -1,6 +1,8 @@
 //! What a subscriber makes of a message.
 
-use super::{Counters, FOLLOWS, READY, Settings, Subscriber};
+use crate::counters::Counters;
+use crate::settings::Settings;
+use crate::subscriber::{FOLLOWS, READY, Subscriber};
 
 /// A message, as it was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

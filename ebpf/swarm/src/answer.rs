@@ -4,11 +4,11 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::bpf_csum_diff;
 use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_store_bytes};
 use fanblade_abi::packet::ACK;
-use fanblade_abi::swarm::Subscriber;
+use fanblade_swarm_abi::Subscriber;
 
-use crate::forgotten;
 use crate::maps::{PONG_LEN, SCRATCH};
 use crate::segment::{HEADERS_LEN, Segment};
+use crate::verifier::forgotten;
 
 /// The packet did not let itself be changed.
 pub struct Failed;

@@ -1,6 +1,6 @@
 //! The header of a server's WebSocket frame (RFC 6455, 5.2).
 
-use super::HEAD_LEN;
+use crate::limits::HEAD_LEN;
 
 /// What a header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

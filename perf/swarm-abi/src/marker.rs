@@ -1,6 +1,6 @@
 //! Decimal numbers in a message, by the bytes that stand before them.
 
-use super::HEAD_LEN;
+use crate::limits::HEAD_LEN;
 
 /// One to eight bytes, none of them zero, as the last bytes of a window that slides over the message.
 #[repr(C)]
