@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -247,11 +247,6 @@ impl Blade {
     pub(crate) fn report(&self) -> Arc<SequencerReport> {
         self.sequencer.report.load_full()
     }
-}
-
-/// These mutexes guard plain values: a panic elsewhere leaves them whole.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 const REASON_CHARS_MAX: usize = 300;

@@ -9,14 +9,12 @@ mod calendar;
 mod check;
 mod commands;
 mod config;
-mod dial;
 mod doctor;
 mod figures;
 mod flows;
 #[doc(hidden)]
 pub mod fuzzing;
 mod interrupt;
-mod issuers;
 #[cfg(test)]
 mod manual;
 mod metrics;

@@ -9,9 +9,7 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio_tungstenite::tungstenite;
-
-use crate::dial::OpenError;
-use crate::issuers::trusting;
+use fanblade_dial::{OpenError, trusting};
 
 /// Whom to trust.
 #[derive(Debug, Clone, Default, clap::Args)]

@@ -6,7 +6,7 @@ use super::finding::Finding;
 use super::tree::Tree;
 
 /// Which of our crates a crate may depend on (ARCHITECTURE: Layout). A new crate is entered here on purpose.
-const DIRECTION: [(&str, &[&str]); 16] = [
+const DIRECTION: &[(&str, &[&str])] = &[
     ("fanblade-abi", &[]),
     ("fanblade-wire", &[]),
     ("fanblade-feed", &["fanblade-net"]),
@@ -18,12 +18,14 @@ const DIRECTION: [(&str, &[&str]); 16] = [
     ("fanblade-ebpf", &["fanblade-abi"]),
     ("fanblade-swarm-abi", &[]),
     ("fanblade-swarm-ebpf", &["fanblade-abi", "fanblade-swarm-abi"]),
+    ("fanblade-dial", &["fanblade-net"]),
     ("fanblade-exchange", &["fanblade-feed", "fanblade-net"]),
     (
         "fanblade",
         &[
             "fanblade-abi",
             "fanblade-wire",
+            "fanblade-dial",
             "fanblade-exchange",
             "fanblade-feed",
             "fanblade-market",

@@ -5,14 +5,14 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::limits::DESCRIPTORS_RESERVED;
-use crate::blade::lock;
 
 /// Descriptors of nothing, and the pattern that they are made by.
 #[derive(Debug)]
@@ -33,12 +33,12 @@ impl Reserve {
     /// Lets go of one: there is room for one connection. False: there was none.
     #[must_use]
     pub(super) fn spend(&self) -> bool {
-        lock(&self.kept).pop().is_some()
+        self.kept.lock().pop().is_some()
     }
 
     /// Takes over the descriptor of a connection, if one is missing; else it is closed.
     fn take_over(&self, stream: TcpStream) {
-        let mut kept = lock(&self.kept);
+        let mut kept = self.kept.lock();
         if kept.len() >= DESCRIPTORS_RESERVED {
             return;
         }

@@ -10,10 +10,10 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{self, Message};
+use fanblade_dial::{CONNECT_MAX, ConnectError, Dialer, OpenError, Socket};
 
 use super::replies::Replies;
 use crate::address::websocket_url;
-use crate::dial::{self, CONNECT_MAX, ConnectError, Dialer, OpenError, Socket};
 use crate::tls::TlsArgs;
 
 /// The writing half.
@@ -71,7 +71,7 @@ async fn websocket(url: &str, name: &str, token: &str, tls: &TlsArgs) -> anyhow:
     if !token.is_empty() {
         request.headers_mut().insert("Authorization", format!("Bearer {token}").parse().context("the token")?);
     }
-    let (socket, _) = dial::websocket(request, trusted, CONNECT_MAX).await.map_err(|error| match error {
+    let (socket, _) = fanblade_dial::websocket(request, trusted, CONNECT_MAX).await.map_err(|error| match error {
         OpenError::Connect(error) => unreachable(&url, &error),
         OpenError::Handshake(tungstenite::Error::Http(response)) => {
             let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();

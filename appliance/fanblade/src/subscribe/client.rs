@@ -13,13 +13,13 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{self, Message};
+use fanblade_dial::{CONNECT_MAX, OpenError};
 
 use crate::out;
 
 use super::Mode;
 use super::checker::{Checker, Control, Frame};
 use super::report::{Quantiles, Totals};
-use crate::dial::{self, CONNECT_MAX, OpenError};
 
 /// What each connection is to do.
 #[derive(Debug)]
@@ -95,7 +95,7 @@ async fn connection(
 ) -> anyhow::Result<Seen> {
     let permit = opening.acquire().await.context("opening")?;
     let opening = plan.url.as_str().into_client_request().with_context(|| plan.url.clone())?;
-    let opened = dial::websocket(opening, plan.tls.clone(), CONNECT_MAX).await;
+    let opened = fanblade_dial::websocket(opening, plan.tls.clone(), CONNECT_MAX).await;
     let (mut socket, _) = opened.map_err(|error| explain(&plan.url, error))?;
     socket.send(Message::text(request(plan))).await.with_context(|| format!("cannot subscribe at {}", plan.url))?;
     let mut seen =

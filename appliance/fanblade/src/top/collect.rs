@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{io, thread};
+
+use parking_lot::Mutex;
 
 use super::flows::{self, Flows};
 use super::http;
 use crate::admin::status::Status;
-use crate::blade::lock;
 use crate::tap::find::{self, Choice, Tapped};
 use crate::tap::meter::{Meter, Rates};
 
@@ -51,7 +52,7 @@ pub(super) fn start(plan: Plan) -> io::Result<Receiver<News>> {
     spawn("status", Box::new(move || statuses(&address, &shared, &news)))?;
     let (news, shared) = (sender.clone(), Arc::clone(&target));
     spawn("ring", Box::new(move || subjects(&shared, &news)))?;
-    spawn("flows", Box::new(move || flows::collect(&pin_dir, || lock(&target).clone(), &sender)))?;
+    spawn("flows", Box::new(move || flows::collect(&pin_dir, || target.lock().clone(), &sender)))?;
     Ok(receiver)
 }
 
@@ -59,7 +60,7 @@ fn statuses(address: &str, target: &Shared, news: &SyncSender<News>) {
     loop {
         let begun = Instant::now();
         let asked = status(address);
-        *lock(target) = asked.as_ref().ok().map(|(_, target)| target.clone());
+        *target.lock() = asked.as_ref().ok().map(|(_, target)| target.clone());
         if news.send(News::Status(asked.map(|(status, _)| status))).is_err() {
             return;
         }
@@ -92,7 +93,7 @@ fn subjects(target: &Shared, news: &SyncSender<News>) {
                 meter.pass(&tapped.reader);
             }
         }
-        let Some(target) = lock(target).clone() else {
+        let Some(target) = target.lock().clone() else {
             open = None;
             continue;
         };

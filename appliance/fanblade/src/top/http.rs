@@ -4,8 +4,7 @@ use std::io::{self, Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use fanblade_net::dial::Dial;
-
-use crate::dial::look_up;
+use fanblade_dial::look_up;
 
 /// Why there is no answer that could be used.
 #[derive(Debug, thiserror::Error)]

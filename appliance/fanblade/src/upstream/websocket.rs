@@ -41,9 +41,9 @@ use std::sync::Arc;
 
 use fanblade_feed::queue::{QueueConfig, queue};
 use fanblade_feed::{Condition, Feed};
+use fanblade_dial::trusting;
 
 use crate::config::WebsocketConfig;
-use crate::issuers::trusting;
 
 use connect::{Target, TargetError};
 use connection::Connection;

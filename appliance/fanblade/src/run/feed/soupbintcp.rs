@@ -8,11 +8,11 @@ use fanblade_feed::SoupbintcpFeed;
 use fanblade_feed::moldudp64::Start;
 use fanblade_feed::soupbintcp::{Host, Retry, SoupbintcpConfig, Timing, padded};
 use serde_spanned::Spanned;
+use fanblade_dial::{LOOK_UP_MAX, look_up};
 
 use super::OpenFeed;
 use crate::calendar::{Calendar, Day};
 use crate::config::{FeedConfig, Millis, Secret, SoupbintcpStart};
-use crate::dial::{LOOK_UP_MAX, look_up};
 
 /// `server`: from the short form, in place of the configured ones.
 pub(super) fn open(config: &FeedConfig, server: Option<&str>, configured: Option<Day>) -> anyhow::Result<OpenFeed> {

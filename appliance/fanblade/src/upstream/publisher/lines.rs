@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use fanblade_feed::{Line, unix_ns};
-
-use crate::blade::lock;
 
 /// Publishers by the names that they give themselves; those without one are counted by their transport.
 #[derive(Debug, Default)]
@@ -38,7 +37,7 @@ impl LineCounters {
 impl Lines {
     /// A publisher has come.
     pub(super) fn join(&self, name: &str) -> Arc<LineCounters> {
-        let mut lines = lock(&self.0);
+        let mut lines = self.0.lock();
         let line = lines.entry(name.to_owned()).or_default();
         line.connected.fetch_add(1, Relaxed);
         Arc::clone(line)
@@ -46,7 +45,7 @@ impl Lines {
 
     /// It has gone. A name that nobody bears any more is forgotten, so that names that change do not add up.
     pub(super) fn leave(&self, name: &str) {
-        let mut lines = lock(&self.0);
+        let mut lines = self.0.lock();
         if lines.get(name).is_some_and(|line| line.connected.fetch_sub(1, Relaxed) == 1) && !TRANSPORTS.contains(&name)
         {
             lines.remove(name);
@@ -56,7 +55,7 @@ impl Lines {
     /// For the sequencer's report.
     pub(super) fn snapshot(&self) -> Vec<Line> {
         let now_ns = unix_ns();
-        let lines = lock(&self.0);
+        let lines = self.0.lock();
         lines
             .iter()
             .map(|(name, line)| {

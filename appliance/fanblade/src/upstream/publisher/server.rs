@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use fanblade_feed::queue::{Record, Sender};
 use fanblade_feed::{Condition, Stale, injected};
 use futures_util::future::OptionFuture;
@@ -18,7 +19,6 @@ use super::lines::{LineCounters, Lines};
 use super::listener::Accepting;
 use super::numbering;
 use super::state::StateFile;
-use crate::blade::lock;
 
 /// What publishers have to keep to.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl Shared {
 
     /// Takes note of a subject; false if it is new and there is no room for it.
     pub(super) fn admit_subject(&self, subject: &str) -> bool {
-        let mut subjects = lock(&self.subjects);
+        let mut subjects = self.subjects.lock();
         if subjects.contains(subject) {
             return true;
         }

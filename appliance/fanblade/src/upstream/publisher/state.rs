@@ -6,14 +6,13 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
+use parking_lot::Mutex;
 use fanblade_feed::Session;
 use nix::fcntl::{Flock, FlockArg};
 use serde::Deserialize;
 
 use super::limits::{RESERVE_NUMBERS, SEQ_END_MAX};
-use crate::blade::lock;
 
 /// The open file, locked against other blades; or, without a path, a numbering that nobody will remember.
 #[derive(Debug)]
@@ -123,7 +122,7 @@ impl StateFile {
     /// Remembers that all numbers below `next` may have been used. Returns when that is on the disk.
     pub(super) fn write(&self, next: u64) -> io::Result<()> {
         let Some(Place { path, .. }) = &self.place else { return Ok(()) };
-        let _writing = lock(&self.writing);
+        let _writing = self.writing.lock();
         let new = beside(path, "new");
         let mut file = File::create(&new)?;
         write!(file, "{HEADING}epoch = \"{}\"\nnext = {next}\n", self.epoch)?;

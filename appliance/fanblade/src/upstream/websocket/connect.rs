@@ -13,10 +13,9 @@ use tokio_tungstenite::tungstenite::http::header::{self, HeaderName, HeaderValue
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
+use fanblade_dial::{Dialer, IssuersError};
 
 use crate::config::WebsocketConfig;
-use crate::dial::Dialer;
-use crate::issuers::IssuersError;
 
 use super::limits::TEXT_LEN_MAX;
 use super::value::excerpt;

@@ -2,9 +2,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
@@ -15,9 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::http::uri::Authority;
 use tokio_tungstenite::tungstenite::http::{Request, StatusCode, Uri, header};
-
-use crate::blade::lock;
-use crate::dial::Dialer;
+use fanblade_dial::Dialer;
 
 use super::connect::explain_io;
 use super::limits::{FETCH_MS_MAX, FETCH_PAUSE_MS_MAX, FETCH_PAUSE_MS_MIN, TEXT_LEN_MAX};
@@ -139,7 +138,7 @@ impl Client {
 
     /// It remembers which address is next.
     fn dialer(&self, host: &str, port: u16) -> Arc<Dialer> {
-        let mut dialers = lock(&self.dialers);
+        let mut dialers = self.dialers.lock();
         Arc::clone(dialers.entry((host.to_owned(), port)).or_insert_with(|| Arc::new(Dialer::new(host, port))))
     }
 

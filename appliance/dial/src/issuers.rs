@@ -10,13 +10,16 @@ use rustls::{ClientConfig, RootCertStore};
 /// A file of certificates that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("the certificates in {}: {error}", file.display())]
-pub(crate) struct IssuersError {
+pub struct IssuersError {
     file: PathBuf,
     error: String,
 }
 
 /// A client that trusts the issuers in `ca_file` (PEM) alone; without a file, those that browsers trust.
-pub(crate) fn trusting(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, IssuersError> {
+///
+/// # Errors
+/// The file cannot be read, or names no issuer.
+pub fn trusting(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, IssuersError> {
     let roots = match ca_file {
         Some(file) => read(file).map_err(|error| IssuersError { file: file.to_owned(), error })?,
         None => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },

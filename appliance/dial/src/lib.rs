@@ -1,0 +1,13 @@
+//! Connections that we open, to venues and to blades. A name is looked up within a deadline and never on a thread of
+//! data, then all of its addresses have their turn ([`fanblade_net::dial`]); a WebSocket is opened over what answers,
+//! with TLS where the address says so.
+
+mod dialer;
+mod issuers;
+mod look_up;
+mod websocket;
+
+pub use dialer::{ConnectError, Dialer};
+pub use issuers::{IssuersError, trusting};
+pub use look_up::{LOOK_UP_MAX, look_up};
+pub use websocket::{CONNECT_MAX, OpenError, Socket, websocket};
