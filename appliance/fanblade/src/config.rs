@@ -22,7 +22,7 @@ pub(crate) use moldudp64::{Join, LineAddress, Moldudp64Config, of_anybody as lin
 pub(crate) use publisher::{PublisherConfig, read_token};
 pub(crate) use soupbintcp::{Secret, SoupbintcpConfig, SoupbintcpStart};
 pub(crate) use units::{Bytes, Millis};
-pub(crate) use websocket::{ChannelsConfig, MapConfig, OnGap, Scope, SendConfig, WebsocketConfig};
+pub(crate) use websocket::WebsocketConfig;
 
 /// A whole configuration.
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -26,8 +26,6 @@ mod subscribe;
 mod tap;
 mod tls;
 mod top;
-mod troubles;
-mod upstream;
 mod vitals;
 
 use std::process::ExitCode;

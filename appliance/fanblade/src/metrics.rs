@@ -12,6 +12,7 @@ use fanblade_abi::Verdict;
 use fanblade_feed::Line;
 use fanblade_market::{Channel, SYSTEM_EVENTS, Skipped};
 use fanblade_ring::Lane;
+use fanblade_upstream::troubles;
 use fanblade_worker::{Kind, LatencySnapshot};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
@@ -22,7 +23,6 @@ use prometheus_client::registry::Registry;
 
 use crate::admin::AdminStats;
 use crate::blade::{Blade, FeedState, KernelView, SequencerReport};
-use crate::troubles;
 use crate::vitals::Vital;
 
 pub(crate) use text::Format;

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::bail;
+use fanblade_dial::{OpenError, trusting};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio_tungstenite::tungstenite;
-use fanblade_dial::{OpenError, trusting};
 
 /// Whom to trust.
 #[derive(Debug, Clone, Default, clap::Args)]

@@ -324,7 +324,7 @@ fn a_clean_end_is_told_as_one() {
 
 #[test]
 fn every_code_is_documented() {
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/upstream/publisher");
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../upstream/src/publisher");
     let documentation = include_str!("../../../docs/PUBLISHING.md");
     let mut codes = Vec::new();
     for file in std::fs::read_dir(sources).unwrap() {

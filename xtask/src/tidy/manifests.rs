@@ -19,6 +19,7 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("fanblade-swarm-abi", &[]),
     ("fanblade-swarm-ebpf", &["fanblade-abi", "fanblade-swarm-abi"]),
     ("fanblade-dial", &["fanblade-net"]),
+    ("fanblade-upstream", &["fanblade-dial", "fanblade-feed", "fanblade-net", "fanblade-ring", "fanblade-wire"]),
     ("fanblade-exchange", &["fanblade-feed", "fanblade-net"]),
     (
         "fanblade",
@@ -27,6 +28,7 @@ const DIRECTION: &[(&str, &[&str])] = &[
             "fanblade-wire",
             "fanblade-dial",
             "fanblade-exchange",
+            "fanblade-upstream",
             "fanblade-feed",
             "fanblade-market",
             "fanblade-ring",
@@ -36,7 +38,7 @@ const DIRECTION: &[(&str, &[&str])] = &[
         ],
     ),
     // Nothing depends on it.
-    ("fanblade-fuzz", &["fanblade", "fanblade-feed", "fanblade-market", "fanblade-wire", "fanblade-worker"]),
+    ("fanblade-fuzz", &["fanblade", "fanblade-feed", "fanblade-market", "fanblade-upstream", "fanblade-wire", "fanblade-worker"]),
     (
         "fanblade-perf",
         &[

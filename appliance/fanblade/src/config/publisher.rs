@@ -5,22 +5,23 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use fanblade_feed::limits::PUBLISHER_TOKEN_LEN_MAX;
+use fanblade_upstream::publisher::Settings;
 use serde::Deserialize;
 use serde_spanned::Spanned;
 
 use super::soupbintcp::Secret;
-use super::{Bytes, Fault, Millis, fault, in_range, map, unplaced};
+use super::{Bytes, Fault, Millis, RingConfig, fault, in_range, map, unplaced};
 
 /// `[feed.publisher]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct PublisherConfig {
     /// WebSocket and TCP, on the same ports.
-    pub(crate) listen: Spanned<Vec<SocketAddr>>,
+    listen: Spanned<Vec<SocketAddr>>,
     /// The same on a Unix socket.
-    pub(crate) unix: Option<Spanned<PathBuf>>,
+    unix: Option<Spanned<PathBuf>>,
     /// The file that keeps the numbering; empty: none.
-    pub(crate) state: Spanned<String>,
+    state: Spanned<String>,
     /// What publishers have to show; empty: nothing.
     token: Spanned<Secret>,
     /// Where the token is, if not here.
@@ -28,12 +29,12 @@ pub(crate) struct PublisherConfig {
     /// Other machines may publish without a token.
     insecure: bool,
     /// Browsers' origins that may publish.
-    pub(crate) allowed_origins: Spanned<Vec<String>>,
-    pub(crate) stale_without_publisher: bool,
-    pub(crate) publishers_max: Spanned<u64>,
-    pub(crate) data_len_max: Spanned<Bytes>,
-    pub(crate) in_flight_max: Spanned<Bytes>,
-    pub(crate) handshake_ms_max: Spanned<Millis>,
+    allowed_origins: Spanned<Vec<String>>,
+    stale_without_publisher: bool,
+    publishers_max: Spanned<u64>,
+    data_len_max: Spanned<Bytes>,
+    in_flight_max: Spanned<Bytes>,
+    handshake_ms_max: Spanned<Millis>,
 }
 
 impl PublisherConfig {
@@ -68,8 +69,31 @@ impl PublisherConfig {
         in_range(&map(&self.handshake_ms_max, |ms| ms.0), 100, 600_000, "milliseconds")
     }
 
+    /// What it comes to in a blade with this ring, once it has been validated.
+    ///
+    /// # Errors
+    /// The file with the token cannot be read, or holds none.
+    pub(crate) fn settings(&self, ring: &RingConfig) -> anyhow::Result<Settings> {
+        let count = |number: &Spanned<u64>| usize::try_from(*number.get_ref()).unwrap_or(usize::MAX);
+        let state = self.state.get_ref();
+        Ok(Settings {
+            listen: self.listen.get_ref().clone(),
+            unix: self.unix.as_ref().map(|path| path.get_ref().clone()),
+            state: (!state.is_empty()).then(|| PathBuf::from(state)),
+            token: self.token()?,
+            origins: self.allowed_origins.get_ref().clone(),
+            stale_without_publisher: self.stale_without_publisher,
+            publishers_max: count(&self.publishers_max),
+            subjects_max: count(&ring.subjects_max),
+            data_len_max: self.data_len_max.get_ref().len(),
+            lane_len: ring.json.get_ref().len().min(ring.binary.get_ref().len()),
+            in_flight_max: self.in_flight_max.get_ref().len(),
+            greeting_max: self.handshake_ms_max.get_ref().duration(),
+        })
+    }
+
     /// What publishers have to show, if anything.
-    pub(crate) fn token(&self) -> anyhow::Result<Option<Vec<u8>>> {
+    fn token(&self) -> anyhow::Result<Option<Vec<u8>>> {
         let Some(file) = &self.token_file else {
             let token = &self.token.get_ref().0;
             return Ok((!token.is_empty()).then(|| token.clone().into_bytes()));

@@ -1,6 +1,7 @@
 //! Quantities as people write them: `"64MiB"`, `"30s"`, or a plain number in the unit that the key's name ends with.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
@@ -13,6 +14,11 @@ pub(crate) struct Bytes(pub(crate) u64);
 pub(crate) struct Millis(pub(crate) u64);
 
 impl Bytes {
+    /// Of something in memory.
+    pub(crate) fn len(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+
     fn parse(text: &str) -> Result<Self, String> {
         scaled(text, BYTE_UNITS)
             .map(Bytes)
@@ -21,6 +27,10 @@ impl Bytes {
 }
 
 impl Millis {
+    pub(crate) fn duration(self) -> Duration {
+        Duration::from_millis(self.0)
+    }
+
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         scaled(text, TIME_UNITS).map(Millis).ok_or_else(|| {
             format!("`{text}` is not a duration; write \"250ms\", \"30s\" or \"5m\" (a bare number is ms)")

@@ -2,169 +2,185 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use fanblade_upstream::venue::{
+    AnswerRule, BookFormat, ChannelRule, Each, MapRule, OnGap, Origin, Pattern, Patterns, PeriodicText, Place, Pointer,
+    Replies, Rules, Scope, Settings, SubjectTemplate, Template, TimeFormat,
+};
+use serde::Deserialize;
 use serde_spanned::Spanned;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, Uri};
 
-use super::{Bytes, Fault, Millis, fault, from_text, in_range, map, unplaced};
-use crate::upstream::websocket::{
-    BookFormat, Each, Origin, Pattern, Patterns, Place, Pointer, Replies, SubjectTemplate, Template, TimeFormat,
-};
+use super::{Bytes, Fault, Millis, fault, in_range, map, unplaced};
 
 /// `[feed.websocket]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WebsocketConfig {
     /// `ws://` or `wss://`. Empty: not configured.
-    pub(crate) url: Spanned<String>,
+    url: Spanned<String>,
     /// Sent in this order after each connection. JSON.
-    pub(crate) subscribe: Vec<Spanned<String>>,
+    subscribe: Vec<Spanned<String>>,
     /// Further ones of the opening request.
-    pub(crate) headers: Spanned<BTreeMap<String, String>>,
+    headers: Spanned<BTreeMap<String, String>>,
     /// Certificates (PEM) that a `wss://` server's may be signed with, instead of those that browsers trust.
-    pub(crate) ca_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
     /// From the first packet to the answered upgrade.
-    pub(crate) connect_ms_max: Spanned<Millis>,
+    connect_ms_max: Spanned<Millis>,
     /// Between our pings; 0: none.
-    pub(crate) ping_interval_ms: Spanned<Millis>,
+    ping_interval_ms: Spanned<Millis>,
     /// Nothing at all has come for so long: the connection is given up.
-    pub(crate) idle_ms_max: Spanned<Millis>,
+    idle_ms_max: Spanned<Millis>,
     /// No message has come for so long: what is served is called stale; 0: never.
-    pub(crate) silent_ms_max: Spanned<Millis>,
-    pub(crate) reconnect_ms_min: Spanned<Millis>,
-    pub(crate) reconnect_ms_max: Spanned<Millis>,
-    pub(crate) message_len_max: Spanned<Bytes>,
+    silent_ms_max: Spanned<Millis>,
+    reconnect_ms_min: Spanned<Millis>,
+    reconnect_ms_max: Spanned<Millis>,
+    message_len_max: Spanned<Bytes>,
     /// Messages by which the venue says no.
-    pub(crate) error: Patterns,
+    error: Patterns,
     /// Where they say it in words; none: the whole message.
-    pub(crate) error_text: Option<Pointer>,
+    error_text: Option<Pointer>,
     /// The number of every message of a connection, without holes.
-    pub(crate) sequence: Option<Pointer>,
+    sequence: Option<Pointer>,
     /// What to do where there is one.
-    pub(crate) on_gap: Spanned<OnGap>,
+    on_gap: Spanned<OnGap>,
     /// The venue's number of a message becomes `q`; none: we count.
-    pub(crate) seq: Option<Spanned<Pointer>>,
+    seq: Option<Spanned<Pointer>>,
     /// The name of the venue's numbering, which outlives connections.
-    pub(crate) epoch: Option<Spanned<String>>,
+    epoch: Option<Spanned<String>>,
     /// A rule has published nothing for so long: it is told; 0: never.
-    pub(crate) rule_silent_ms_max: Spanned<Millis>,
+    rule_silent_ms_max: Spanned<Millis>,
     /// How messages say by a number what they are about.
-    pub(crate) channels: Option<Spanned<ChannelsConfig>>,
-    pub(crate) send: Vec<SendConfig>,
-    pub(crate) answer: Vec<AnswerConfig>,
-    pub(crate) map: Vec<MapConfig>,
+    channels: Option<Spanned<ChannelsConfig>>,
+    send: Vec<SendConfig>,
+    answer: Vec<AnswerConfig>,
+    map: Vec<MapConfig>,
 }
 
 /// `[feed.websocket.channels]`: the venue announces channels, and then names them by what it called them.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct ChannelsConfig {
+struct ChannelsConfig {
     /// The announcements.
     #[serde(rename = "match")]
-    pub(crate) matches: Pattern,
+    matches: Pattern,
     /// Where an announcement has the name.
-    pub(crate) id: Pointer,
+    id: Pointer,
     /// Where messages have it.
-    pub(crate) at: Pointer,
+    at: Pointer,
 }
 
 /// `[[feed.websocket.send]]`: a text that the venue wants to hear every so often.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct SendConfig {
+struct SendConfig {
     /// With `{count}`, from 1, and `{unix_ms}`, the time.
-    pub(crate) text: Spanned<String>,
-    pub(crate) every_ms: Spanned<Millis>,
+    text: Spanned<String>,
+    every_ms: Spanned<Millis>,
     /// What answers it: signs of life, and nothing else.
     #[serde(default)]
-    pub(crate) reply: Replies,
+    reply: Replies,
 }
 
 /// `[[feed.websocket.answer]]`: what the venue wants to hear when it has said something.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct AnswerConfig {
+struct AnswerConfig {
     #[serde(rename = "match")]
-    pub(crate) matches: Pattern,
-    pub(crate) text: Spanned<Template>,
+    matches: Pattern,
+    text: Spanned<Template>,
 }
 
 /// `[[feed.websocket.map]]`: what becomes of a kind of message. The first that matches takes it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct MapConfig {
+struct MapConfig {
     #[serde(rename = "match")]
-    pub(crate) matches: Pattern,
+    matches: Pattern,
     /// Where the elements are that have values; none: the message is the one element.
     #[serde(default)]
-    pub(crate) each: Option<Spanned<Each>>,
-    pub(crate) subject: SubjectTemplate,
+    each: Option<Spanned<Each>>,
+    subject: SubjectTemplate,
     /// The value, or the book or its change; none: the whole element.
     #[serde(default)]
-    pub(crate) data: Option<Spanned<Place>>,
+    data: Option<Spanned<Place>>,
     /// When it happened; none: when it came.
     #[serde(default)]
-    pub(crate) ts: Option<Place>,
+    ts: Option<Place>,
     #[serde(default = "rfc3339")]
-    pub(crate) ts_format: TimeFormat,
+    ts_format: TimeFormat,
     /// The number of the element within its subject, without holes.
     #[serde(default)]
-    pub(crate) sequence: Option<Place>,
+    sequence: Option<Place>,
     /// Where elements have several numbers: the first of them, `sequence` being the last.
     #[serde(default)]
-    pub(crate) sequence_first: Option<Spanned<Place>>,
+    sequence_first: Option<Spanned<Place>>,
     /// The last number of the element before.
     #[serde(default)]
-    pub(crate) sequence_previous: Option<Spanned<Place>>,
+    sequence_previous: Option<Spanned<Place>>,
     #[serde(default)]
-    pub(crate) sequence_scope: Scope,
+    sequence_scope: Scope,
     /// False: the elements are no values, but say with `sequence` which number the subject has got to.
     #[serde(default = "yes")]
-    pub(crate) publish: Spanned<bool>,
+    publish: Spanned<bool>,
     /// The messages are an order book and its changes; the value is the book.
     #[serde(default)]
-    pub(crate) book: Option<Spanned<BookFormat>>,
+    book: Option<Spanned<BookFormat>>,
     /// Where the whole book is to be had, for books of which only changes are sent.
     #[serde(default)]
-    pub(crate) book_snapshot: Option<Spanned<Template>>,
+    book_snapshot: Option<Spanned<Template>>,
     /// How many levels of a side were subscribed.
     #[serde(default = "ten")]
-    pub(crate) book_depth: Spanned<u64>,
+    book_depth: Spanned<u64>,
     /// How many levels of a side are passed on.
     #[serde(default = "ten")]
-    pub(crate) book_levels: Spanned<u64>,
+    book_levels: Spanned<u64>,
     #[serde(default = "tell")]
-    pub(crate) on_gap: Spanned<OnGap>,
+    on_gap: Spanned<OnGap>,
     /// Sent in this order where `on_gap` says so.
     #[serde(default)]
-    pub(crate) resubscribe: Vec<Spanned<Template>>,
-}
-
-/// What to do about messages that are missing, beyond telling subscribers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum OnGap {
-    /// Nothing.
-    Tell,
-    /// Send what `resubscribe` says.
-    Resubscribe,
-    /// Connect anew.
-    Reconnect,
-}
-
-/// How long a numbering lasts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Scope {
-    /// It is the same for every connection.
-    #[default]
-    Venue,
-    /// Each connection has its own.
-    Connection,
+    resubscribe: Vec<Spanned<Template>>,
 }
 
 impl WebsocketConfig {
+    /// What it comes to, once it has been validated.
+    pub(crate) fn settings(&self) -> Settings {
+        let text = |send: &SendConfig| PeriodicText {
+            text: send.text.get_ref().clone(),
+            interval: send.every_ms.get_ref().duration(),
+        };
+        let if_any = |ms: &Spanned<Millis>| Some(ms.get_ref().duration()).filter(|duration| *duration > Duration::ZERO);
+        Settings {
+            url: self.url.get_ref().clone(),
+            subscribe: self.subscribe.iter().map(|message| message.get_ref().clone()).collect(),
+            headers: self.headers.get_ref().clone(),
+            ca_file: self.ca_file.clone(),
+            connect_max: self.connect_ms_max.get_ref().duration(),
+            ping_interval: if_any(&self.ping_interval_ms),
+            idle_max: self.idle_ms_max.get_ref().duration(),
+            silent_max: if_any(&self.silent_ms_max),
+            reconnect_min: self.reconnect_ms_min.get_ref().duration(),
+            reconnect_max: self.reconnect_ms_max.get_ref().duration(),
+            message_len_max: self.message_len_max.get_ref().len(),
+            epoch: self.epoch.as_ref().map(|name| name.get_ref().clone()),
+            send: self.send.iter().map(text).collect(),
+            rules: Rules {
+                error: self.error.clone(),
+                error_text: self.error_text.clone(),
+                sequence: self.sequence.clone(),
+                on_gap: *self.on_gap.get_ref(),
+                seq: self.seq.as_ref().map(|pointer| pointer.get_ref().clone()),
+                is_venue_wide: self.epoch.is_some(),
+                silent_max: if_any(&self.rule_silent_ms_max),
+                channels: self.channels.as_ref().map(|channels| channels.get_ref().rule()),
+                replies: self.send.iter().map(|send| send.reply.clone()).collect(),
+                answer: self.answer.iter().map(AnswerConfig::rule).collect(),
+                map: self.map.iter().map(MapConfig::rule).collect(),
+            },
+        }
+    }
+
     /// `is_used`: it is the feed, so that it must be complete.
     pub(super) fn validate(&self, is_used: bool) -> Result<(), Fault> {
         let url = self.url.get_ref();
@@ -273,7 +289,43 @@ impl WebsocketConfig {
     }
 }
 
+impl ChannelsConfig {
+    fn rule(&self) -> ChannelRule {
+        ChannelRule { matches: self.matches.clone(), id: self.id.clone(), at: self.at.clone() }
+    }
+}
+
+impl AnswerConfig {
+    fn rule(&self) -> AnswerRule {
+        AnswerRule { matches: self.matches.clone(), text: self.text.get_ref().clone() }
+    }
+}
+
 impl MapConfig {
+    fn rule(&self) -> MapRule {
+        let plain = |place: &Option<Spanned<Place>>| place.as_ref().map(|place| place.get_ref().clone());
+        let count = |number: &Spanned<u64>| usize::try_from(*number.get_ref()).unwrap_or(usize::MAX);
+        MapRule {
+            matches: self.matches.clone(),
+            each: self.each.as_ref().map(|each| each.get_ref().clone()),
+            subject: self.subject.clone(),
+            data: plain(&self.data),
+            ts: self.ts.clone(),
+            ts_format: self.ts_format,
+            sequence: self.sequence.clone(),
+            sequence_first: plain(&self.sequence_first),
+            sequence_previous: plain(&self.sequence_previous),
+            sequence_scope: self.sequence_scope,
+            publish: *self.publish.get_ref(),
+            book: self.book.as_ref().map(|format| *format.get_ref()),
+            book_snapshot: self.book_snapshot.as_ref().map(|template| template.get_ref().clone()),
+            book_depth: count(&self.book_depth),
+            book_levels: count(&self.book_levels),
+            on_gap: *self.on_gap.get_ref(),
+            resubscribe: self.resubscribe.iter().map(|template| template.get_ref().clone()).collect(),
+        }
+    }
+
     fn validate(&self) -> Result<(), Fault> {
         for more in [&self.sequence_first, &self.sequence_previous].into_iter().flatten() {
             if self.sequence.is_none() {
@@ -399,18 +451,6 @@ fn tell() -> Spanned<OnGap> {
 fn rfc3339() -> TimeFormat {
     TimeFormat::Rfc3339
 }
-
-macro_rules! from_text {
-    ($($name:ty),+) => {
-        $(impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                from_text(deserializer)
-            }
-        })+
-    };
-}
-
-from_text!(Pointer, Place, Each, Template, SubjectTemplate);
 
 #[cfg(test)]
 mod tests;

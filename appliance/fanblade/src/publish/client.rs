@@ -3,6 +3,7 @@
 use std::io;
 
 use anyhow::{Context as _, bail};
+use fanblade_dial::{CONNECT_MAX, ConnectError, Dialer, OpenError, Socket};
 use fanblade_feed::publisher::{Frames, Hello, Request};
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -10,7 +11,6 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{self, Message};
-use fanblade_dial::{CONNECT_MAX, ConnectError, Dialer, OpenError, Socket};
 
 use super::replies::Replies;
 use crate::address::websocket_url;

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fanblade_feed::publisher::{Record, Request, Value};
+use fanblade_upstream::publisher::json;
 use tokio::sync::mpsc;
 
 use crate::out;
-use crate::upstream::publisher::json;
 
 /// Records as frames, end to end.
 #[derive(Debug, Default)]
@@ -122,7 +122,7 @@ fn push_line(chunk: &mut Chunk, text: &[u8], subject: Option<&str>, opaque: bool
     }
     let text = std::str::from_utf8(text).map_err(|error| error.to_string())?;
     let entry = json::entry(text, 0).map_err(|fault| fault.to_string())?;
-    let ts_ns = entry.ts_ns().map_err(|()| "`t` is nanoseconds since 1970, as a number or in quotes".to_owned())?;
+    let ts_ns = entry.ts_ns().map_err(|error| error.to_string())?;
     let decoded;
     let value = match (entry.d, &entry.b) {
         (Some(value), None) => Value::Json(value.get().as_bytes()),

@@ -1,8 +1,8 @@
 //! The threads that ask: the admin port, the ring, the kernel's flow table.
 
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 

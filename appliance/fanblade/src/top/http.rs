@@ -3,8 +3,8 @@
 use std::io::{self, Read as _, Write as _};
 use std::time::{Duration, Instant};
 
-use fanblade_net::dial::Dial;
 use fanblade_dial::look_up;
+use fanblade_net::dial::Dial;
 
 /// Why there is no answer that could be used.
 #[derive(Debug, thiserror::Error)]

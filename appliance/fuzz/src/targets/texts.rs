@@ -1,6 +1,7 @@
 //! What people and their programs write: requests, addresses, records, the configuration.
 
 use fanblade_feed::publisher::{Frames, Request};
+use fanblade_upstream::publisher::json;
 use serde_json::Value;
 
 use crate::streams::{cut, pieces};
@@ -53,11 +54,25 @@ pub(crate) fn publisher(input: &[u8]) {
     // One frame, without a length that would have to be guessed.
     request(bytes);
     if let Ok(text) = std::str::from_utf8(bytes) {
-        match fanblade::fuzzing::publisher_text(text) {
+        match records(text) {
             Ok(_) => drop(serde_json::from_str::<Value>(text).expect("what was taken is JSON")),
             Err(told) => assert!(!told.is_empty()),
         }
     }
+}
+
+/// Takes a publisher's text message apart, each record to its fields.
+fn records(text: &str) -> Result<usize, String> {
+    let mut records = 0;
+    for (offset, element) in json::elements(text).map_err(|fault| fault.to_string())? {
+        let entry = json::entry(element, offset).map_err(|fault| fault.to_string())?;
+        entry.ts_ns().map_err(|error| error.to_string())?;
+        if let Some(value) = entry.d {
+            json::check(value.get().as_bytes(), &mut String::new()).map_err(|fault| fault.to_string())?;
+        }
+        records += 1;
+    }
+    Ok(records)
 }
 
 fn request(frame: &[u8]) {

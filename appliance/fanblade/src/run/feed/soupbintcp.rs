@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use fanblade_dial::{LOOK_UP_MAX, look_up};
 use fanblade_feed::SoupbintcpFeed;
 use fanblade_feed::moldudp64::Start;
 use fanblade_feed::soupbintcp::{Host, Retry, SoupbintcpConfig, Timing, padded};
 use serde_spanned::Spanned;
-use fanblade_dial::{LOOK_UP_MAX, look_up};
 
 use super::OpenFeed;
 use crate::calendar::{Calendar, Day};

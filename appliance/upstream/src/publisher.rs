@@ -1,0 +1,89 @@
+//! Programs that publish to the blade: a thread of its own listens, checks and numbers what comes, and hands it to the
+//! sequencer through a bounded queue.
+//!
+//! ```text
+//! publisher ─▶ connection ─▶ intake ──queue──▶ sequencer ─▶ ring
+//!     ◀── replies ◀─ records that are published ─┘
+//! ```
+//! A publisher that is faster than the sequencer fills its share of the queue, then is not read from; TCP does the
+//! rest. docs/PUBLISHING.md is what publishers are told.
+
+mod connection;
+mod feed;
+mod greeting;
+mod intake;
+pub mod json;
+mod limits;
+mod lines;
+mod listener;
+mod numbering;
+mod open_ended;
+mod replies;
+mod server;
+mod settings;
+mod shared;
+mod state;
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use fanblade_feed::queue::{QueueConfig, queue};
+use fanblade_feed::{Condition, Feed, Pulse, Stale};
+
+pub use settings::Settings;
+
+use feed::PublisherFeed;
+use listener::Listener;
+use shared::Shared;
+use state::StateFile;
+
+/// A publisher feed that listens already.
+pub struct Opened {
+    /// For the sequencer.
+    pub feed: Box<dyn Feed>,
+    /// The name of its numbering.
+    pub epoch: String,
+    /// Where publishers connect, in words.
+    pub addresses: String,
+    /// Of the publishers' thread.
+    pub pulse: Pulse,
+}
+
+/// Listens, reserves numbers, and starts the thread.
+///
+/// # Errors
+/// What prevents it, in words for whoever has configured it.
+pub fn open(settings: Settings) -> anyhow::Result<Opened> {
+    let data_len_possible = limits::data_len_possible(fanblade_ring::limits::frame_len_max(settings.lane_len));
+    let data_len_max = settings.data_len_max;
+    if data_len_max > data_len_possible {
+        bail!(
+            "`data_len_max` in [feed.publisher] is {data_len_max} bytes, but a frame of this ring holds {data_len_possible} of \
+             them in base64; lower it, or raise `json` and `binary` in [ring]"
+        );
+    }
+    let mut listeners = settings.listen.iter().map(|address| Listener::tcp(*address)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(path) = &settings.unix {
+        listeners.push(Listener::unix(path)?);
+    }
+    if listeners.is_empty() {
+        bail!("nobody can publish: `listen` in [feed.publisher] is empty, and there is no `unix`");
+    }
+    let (state, next_seq) = StateFile::open(settings.state.as_deref())?;
+    let seq_end = numbering::reserve(&state, next_seq).context("`state` in [feed.publisher]")?;
+    let epoch = state.epoch().to_owned();
+    // Until the first has come there is none.
+    let condition = match settings.stale_without_publisher {
+        true => Condition::Stale(Stale::Disconnected),
+        false => Condition::Live,
+    };
+    let queue_config = QueueConfig { first_seq: next_seq, condition, ..QueueConfig::new("publisher", state.session()) };
+    let (sender, queue) = queue(&queue_config);
+    sender.set_seq_end(seq_end);
+    let addresses = listeners.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+    let shared = Arc::new(Shared::new(settings, epoch.clone(), sender));
+    let pulse = Pulse::default();
+    let feed = PublisherFeed::start(queue, listeners, shared, state, seq_end, pulse.clone())
+        .context("the publishers' thread")?;
+    Ok(Opened { feed: Box::new(feed), epoch, addresses, pulse })
+}
