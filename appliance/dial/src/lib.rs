@@ -2,12 +2,14 @@
 //! data, then all of its addresses have their turn ([`fanblade_net::dial`]); a WebSocket is opened over what answers,
 //! with TLS where the address says so.
 
+mod address;
 mod dialer;
 mod issuers;
 mod look_up;
 mod websocket;
 
+pub use address::{AddressError, websocket_url};
 pub use dialer::{ConnectError, Dialer};
-pub use issuers::{IssuersError, trusting};
+pub use issuers::{IssuersError, trusting, trusting_anybody};
 pub use look_up::{LOOK_UP_MAX, look_up};
 pub use websocket::{CONNECT_MAX, OpenError, Socket, websocket};

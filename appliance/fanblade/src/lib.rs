@@ -2,7 +2,6 @@
 //! reached from outside of it (`fuzzing`).
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
-mod address;
 mod admin;
 mod blade;
 mod calendar;

@@ -1,21 +1,16 @@
 //! `fanblade subscribe URL SUBJECT…`: a subscriber for people, and a tool that checks what a subscriber is promised.
 
-mod checker;
-mod client;
-mod report;
-
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use fanblade_client::{ClientError, Outlet, Plan, Totals};
+use fanblade_dial::{OpenError, websocket_url};
+use tokio_tungstenite::tungstenite;
 
 use crate::out;
-use client::Plan;
-use report::Totals;
-
-use crate::address::websocket_url;
-use crate::tls::TlsArgs;
+use crate::tls::{self, TlsArgs};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -51,7 +46,7 @@ pub(crate) struct Args {
 
 /// What a session gets when it is behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Mode {
+enum Mode {
     All,
     Conflate,
 }
@@ -64,18 +59,55 @@ pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
         url,
         tls,
         subjects: args.subjects,
-        mode: args.mode,
+        mode: args.mode.into(),
         count: args.count,
         deadline: args.seconds.map(seconds).transpose()?,
         idle: args.idle.map(seconds).transpose()?,
         check: args.check,
-        print,
+        outlet: Outlet {
+            messages: print.then_some(|text| out::say(text)),
+            rates: (!print && !args.json).then_some(|line| out::tell(line)),
+            closes: print.then_some(|line| out::tell(line)),
+        },
     });
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let totals = runtime.block_on(client::run(plan, args.connections, args.json))?;
+    let totals = runtime.block_on(fanblade_client::run(plan, args.connections)).map_err(explain)?;
     // Frames went to standard output; the summary of a printing subscriber would be in the way of a pipe.
     summary(&totals, print, args.json)?;
     Ok(if totals.violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What stands in the way, in words that help.
+fn explain(error: ClientError) -> anyhow::Error {
+    let (url, error) = match error {
+        ClientError::Open { url, error } => (url, error),
+        // Whose fault it is can be told by the error itself.
+        ClientError::Print(error) => return error.into(),
+        error => return error.into(),
+    };
+    match error {
+        OpenError::Connect(error) if error.is_refused() => {
+            anyhow::anyhow!("nothing listens at {url}; is the blade running? Its data port is printed when it starts")
+        }
+        OpenError::Handshake(tungstenite::Error::Http(response)) => {
+            let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+            let first = body.lines().find(|line| !line.trim().is_empty()).unwrap_or("").trim().to_owned();
+            anyhow::anyhow!("{url} answered {} in place of a WebSocket: {first}", response.status())
+        }
+        error => match tls::explain(&error) {
+            Some(fault) => anyhow::anyhow!("cannot connect to {url}: {fault}"),
+            None => anyhow::Error::new(error).context(format!("cannot connect to {url}")),
+        },
+    }
+}
+
+impl From<Mode> for fanblade_client::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::All => Self::All,
+            Mode::Conflate => Self::Conflate,
+        }
+    }
 }
 
 fn summary(totals: &Totals, print: bool, json: bool) -> anyhow::Result<()> {

@@ -20,12 +20,14 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("fanblade-swarm-ebpf", &["fanblade-abi", "fanblade-swarm-abi"]),
     ("fanblade-dial", &["fanblade-net"]),
     ("fanblade-upstream", &["fanblade-dial", "fanblade-feed", "fanblade-net", "fanblade-ring", "fanblade-wire"]),
+    ("fanblade-client", &["fanblade-dial", "fanblade-feed"]),
     ("fanblade-exchange", &["fanblade-feed", "fanblade-net"]),
     (
         "fanblade",
         &[
             "fanblade-abi",
             "fanblade-wire",
+            "fanblade-client",
             "fanblade-dial",
             "fanblade-exchange",
             "fanblade-upstream",
@@ -38,7 +40,10 @@ const DIRECTION: &[(&str, &[&str])] = &[
         ],
     ),
     // Nothing depends on it.
-    ("fanblade-fuzz", &["fanblade", "fanblade-feed", "fanblade-market", "fanblade-upstream", "fanblade-wire", "fanblade-worker"]),
+    (
+        "fanblade-fuzz",
+        &["fanblade", "fanblade-feed", "fanblade-market", "fanblade-upstream", "fanblade-wire", "fanblade-worker"],
+    ),
     (
         "fanblade-perf",
         &[

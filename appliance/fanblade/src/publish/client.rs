@@ -3,7 +3,7 @@
 use std::io;
 
 use anyhow::{Context as _, bail};
-use fanblade_dial::{CONNECT_MAX, ConnectError, Dialer, OpenError, Socket};
+use fanblade_dial::{CONNECT_MAX, ConnectError, Dialer, OpenError, Socket, websocket_url};
 use fanblade_feed::publisher::{Frames, Hello, Request};
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -13,7 +13,6 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::replies::Replies;
-use crate::address::websocket_url;
 use crate::tls::TlsArgs;
 
 /// The writing half.

@@ -8,49 +8,53 @@ use serde::Serialize;
 
 /// Sums over connections.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Totals {
+pub struct Totals {
     /// Connections that were established.
-    pub(super) connections: u64,
+    pub connections: u64,
     /// Connections whose subscription was accepted.
-    pub(super) subscribed: u64,
+    pub subscribed: u64,
     /// Distinct subjects, of the connection that saw most.
-    pub(super) subjects: u64,
+    pub subjects: u64,
     /// Data frames.
-    pub(super) frames: u64,
-    /// Fewest and most data frames of a connection.
-    pub(super) frames_min: u64,
-    pub(super) frames_max: u64,
+    pub frames: u64,
+    /// Fewest data frames of a connection.
+    pub frames_min: u64,
+    /// Most.
+    pub frames_max: u64,
     /// Bytes of their payloads.
-    pub(super) bytes: u64,
+    pub bytes: u64,
     /// Frames that came later than a frame which they should have followed directly (mode conflate: replaced ones
     /// between).
-    pub(super) skipped: u64,
+    pub skipped: u64,
     /// Broken promises.
-    pub(super) violations: u64,
+    pub violations: u64,
     /// The first few, in words.
-    pub(super) violations_first: Vec<String>,
+    pub violations_first: Vec<String>,
     /// Notices by kind.
-    pub(super) notices: BTreeMap<String, u64>,
+    pub notices: BTreeMap<String, u64>,
     /// Sum of `dropped` in lagging notices.
-    pub(super) dropped: u64,
+    pub dropped: u64,
     /// Close codes received.
-    pub(super) closes: BTreeMap<u16, u64>,
+    pub closes: BTreeMap<u16, u64>,
     /// From the first frame to the last.
-    pub(super) seconds: f64,
+    pub seconds: f64,
     /// Exchange time to arrival here, where the two clocks agree (a live or simulated feed).
-    pub(super) age_ns: Option<Quantiles>,
+    pub age_ns: Option<Quantiles>,
 }
 
 /// Three points of a distribution.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub(super) struct Quantiles {
-    pub(super) p50: u64,
-    pub(super) p99: u64,
-    pub(super) max: u64,
+pub struct Quantiles {
+    /// The median.
+    pub p50: u64,
+    /// What one of a hundred is above.
+    pub p99: u64,
+    /// The greatest.
+    pub max: u64,
 }
 
 impl Quantiles {
-    pub(super) fn of(histogram: &Histogram<u64>) -> Option<Self> {
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Option<Self> {
         (!histogram.is_empty()).then(|| Self {
             p50: histogram.value_at_quantile(0.5),
             p99: histogram.value_at_quantile(0.99),
@@ -61,7 +65,7 @@ impl Quantiles {
 
 impl Totals {
     /// Adds one connection's.
-    pub(super) fn merge(&mut self, other: Totals) {
+    pub(crate) fn merge(&mut self, other: Totals) {
         self.frames_min = if self.connections == 0 { other.frames } else { self.frames_min.min(other.frames) };
         self.frames_max = self.frames_max.max(other.frames);
         self.connections += other.connections;
@@ -83,7 +87,7 @@ impl Totals {
     }
 
     /// Counts a broken promise.
-    pub(super) fn violation(&mut self, what: String) {
+    pub(crate) fn violation(&mut self, what: String) {
         self.violations += 1;
         if self.violations_first.len() < VIOLATIONS_SHOWN_MAX {
             self.violations_first.push(what);

@@ -1,27 +1,38 @@
 //! Addresses of WebSockets as people write them, made whole.
 
-use anyhow::bail;
+/// A text that is no address of a WebSocket, and what to write instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct AddressError(String);
 
 /// `text` as `ws://` or `wss://` URL; where it names no path, `path` is taken. Queries stay.
-pub(crate) fn websocket_url(text: &str, path: &str) -> anyhow::Result<String> {
+///
+/// # Errors
+/// It is no address, or not one of a WebSocket.
+pub fn websocket_url(text: &str, path: &str) -> Result<String, AddressError> {
+    let wrong = |what: String| Err(AddressError(what));
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) => match scheme.to_ascii_lowercase().as_str() {
             "ws" | "http" => ("ws", rest),
             "wss" | "https" => ("wss", rest),
-            _ => bail!("`{scheme}://` is not supported; write wss://HOST{path}, or ws://HOST:PORT{path}"),
+            _ => {
+                return wrong(format!(
+                    "`{scheme}://` is not supported; write wss://HOST{path}, or ws://HOST:PORT{path}"
+                ));
+            }
         },
         None => ("ws", text),
     };
     if let Some((_, fragment)) = rest.split_once('#') {
-        bail!("`#{fragment}` cannot be part of a WebSocket's address (RFC 6455, 3); write # as %23");
+        return wrong(format!("`#{fragment}` cannot be part of a WebSocket's address (RFC 6455, 3); write # as %23"));
     }
     let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     if authority.is_empty() {
-        bail!("`{text}` names no host; write HOST:PORT, or wss://HOST");
+        return wrong(format!("`{text}` names no host; write HOST:PORT, or wss://HOST"));
     }
     if !authority.contains('[') && authority.matches(':').count() > 1 {
         let (host, port) = authority.rsplit_once(':').unwrap_or((authority, ""));
-        bail!("`{authority}`: an IPv6 address stands in brackets: '[{host}]:{port}'");
+        return wrong(format!("`{authority}`: an IPv6 address stands in brackets: '[{host}]:{port}'"));
     }
     Ok(match rest.strip_prefix('/').unwrap_or(rest) {
         query if query.is_empty() || query.starts_with('?') => format!("{scheme}://{authority}{path}{query}"),

@@ -5,40 +5,40 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use super::Mode;
-use super::report::Totals;
+use crate::plan::Mode;
+use crate::totals::Totals;
 
 /// A data frame's fixed part. `d` stays unread.
 #[derive(Debug, Deserialize)]
-pub(super) struct Frame<'a> {
+pub(crate) struct Frame<'a> {
     #[serde(borrow)]
-    pub(super) s: std::borrow::Cow<'a, str>,
-    pub(super) q: u64,
-    pub(super) p: u64,
+    pub(crate) s: std::borrow::Cow<'a, str>,
+    pub(crate) q: u64,
+    pub(crate) p: u64,
     /// Nanoseconds since the Unix epoch, in decimal.
     #[serde(borrow)]
-    pub(super) t: std::borrow::Cow<'a, str>,
+    pub(crate) t: std::borrow::Cow<'a, str>,
 }
 
 /// A reply or notice; the fields that matter here.
 #[derive(Debug, Deserialize)]
-pub(super) struct Control<'a> {
-    pub(super) op: &'a str,
-    pub(super) kind: Option<&'a str>,
+pub(crate) struct Control<'a> {
+    pub(crate) op: &'a str,
+    pub(crate) kind: Option<&'a str>,
     #[serde(borrow)]
-    pub(super) subject: Option<std::borrow::Cow<'a, str>>,
-    pub(super) dropped: Option<u64>,
+    pub(crate) subject: Option<std::borrow::Cow<'a, str>>,
+    pub(crate) dropped: Option<u64>,
     #[serde(borrow)]
-    pub(super) message: Option<std::borrow::Cow<'a, str>>,
-    pub(super) code: Option<&'a str>,
+    pub(crate) message: Option<std::borrow::Cow<'a, str>>,
+    pub(crate) code: Option<&'a str>,
     /// Further replies to the same request follow.
     #[serde(default)]
-    pub(super) more: bool,
+    pub(crate) more: bool,
 }
 
 /// The state of one connection's promises.
 #[derive(Debug)]
-pub(super) struct Checker {
+pub(crate) struct Checker {
     mode: Mode,
     subjects: HashMap<String, Last>,
 }
@@ -52,17 +52,17 @@ struct Last {
 }
 
 impl Checker {
-    pub(super) fn new(mode: Mode) -> Self {
+    pub(crate) fn new(mode: Mode) -> Self {
         Self { mode, subjects: HashMap::new() }
     }
 
     /// Number of subjects seen.
-    pub(super) fn subjects(&self) -> u64 {
+    pub(crate) fn subjects(&self) -> u64 {
         self.subjects.len() as u64
     }
 
     /// Takes a frame; says what promise it breaks, if it does.
-    pub(super) fn frame(&mut self, frame: &Frame<'_>, totals: &mut Totals) -> Result<(), String> {
+    pub(crate) fn frame(&mut self, frame: &Frame<'_>, totals: &mut Totals) -> Result<(), String> {
         let Frame { s, q, p, .. } = frame;
         if p >= q {
             return Err(format!("{s}: q {q} is not above its p {p}"));
@@ -89,7 +89,7 @@ impl Checker {
     }
 
     /// Takes a gap notice for `subject`, or for all of them.
-    pub(super) fn gap(&mut self, subject: Option<&str>) {
+    pub(crate) fn gap(&mut self, subject: Option<&str>) {
         match subject {
             Some(subject) => {
                 if let Some(last) = self.subjects.get_mut(subject) {
@@ -101,7 +101,7 @@ impl Checker {
     }
 
     /// Numbering starts anew.
-    pub(super) fn epoch(&mut self) {
+    pub(crate) fn epoch(&mut self) {
         self.subjects.clear();
     }
 }

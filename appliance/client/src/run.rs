@@ -1,38 +1,69 @@
-//! The connections of `fanblade subscribe`.
+//! The connections, from the opening to the end.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
 use fanblade_dial::{CONNECT_MAX, OpenError};
 use futures_util::{SinkExt as _, StreamExt as _};
 use hdrhistogram::Histogram;
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinError;
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use crate::out;
+use crate::checker::{Checker, Control, Frame};
+use crate::plan::{Mode, Plan};
+use crate::totals::{Quantiles, Totals};
 
-use super::Mode;
-use super::checker::{Checker, Control, Frame};
-use super::report::{Quantiles, Totals};
-
-/// What each connection is to do.
-#[derive(Debug)]
-pub(super) struct Plan {
-    pub(super) url: String,
-    pub(super) tls: Option<Arc<rustls::ClientConfig>>,
-    pub(super) subjects: Vec<String>,
-    pub(super) mode: Mode,
-    pub(super) count: Option<u64>,
-    pub(super) deadline: Option<Duration>,
-    pub(super) idle: Option<Duration>,
-    pub(super) check: bool,
-    pub(super) print: bool,
+/// Why a run could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The address is none.
+    #[error("{url}")]
+    Url {
+        /// As it was given.
+        url: String,
+        /// What is wrong with it.
+        #[source]
+        error: tungstenite::Error,
+    },
+    /// There is no connection.
+    #[error("cannot connect to {url}")]
+    Open {
+        /// Where to.
+        url: String,
+        /// What prevents it.
+        #[source]
+        error: OpenError,
+    },
+    /// The connection broke before anything was asked for.
+    #[error("cannot subscribe at {url}")]
+    Request {
+        /// Where.
+        url: String,
+        /// What broke.
+        #[source]
+        error: tungstenite::Error,
+    },
+    /// The blade says no.
+    #[error("the blade refused: {message} ({code})")]
+    Refused {
+        /// In its words.
+        message: String,
+        /// docs/PROTOCOL.md lists them.
+        code: String,
+    },
+    /// Nobody takes what is to be printed.
+    #[error("what has come cannot be printed")]
+    Print(#[source] io::Error),
+    /// A connection's task has panicked.
+    #[error("a connection's task")]
+    Task(#[source] JoinError),
 }
 
 /// One connection's part of the result.
@@ -44,7 +75,10 @@ struct Seen {
 }
 
 /// Runs all connections to their end (count, time, idleness, the server's close, Ctrl-C) and adds up.
-pub(super) async fn run(plan: Arc<Plan>, connections: u32, quiet: bool) -> anyhow::Result<Totals> {
+///
+/// # Errors
+/// The first connection that could not be made, or was refused.
+pub async fn run(plan: Arc<Plan>, connections: u32) -> Result<Totals, ClientError> {
     let (stop, stopped) = watch::channel(false);
     let frames = Arc::new(AtomicU64::new(0));
     let opening = Arc::new(Semaphore::new(OPENING_MAX));
@@ -59,7 +93,7 @@ pub(super) async fn run(plan: Arc<Plan>, connections: u32, quiet: bool) -> anyho
     let (mut first, mut last) = (None::<Instant>, None::<Instant>);
     let mut ticker = tokio::time::interval(Duration::from_secs(1));
     let mut counted = 0;
-    let show_rates = !plan.print && !quiet;
+    let rates = plan.outlet.rates;
     ticker.tick().await;
     loop {
         tokio::select! {
@@ -67,16 +101,19 @@ pub(super) async fn run(plan: Arc<Plan>, connections: u32, quiet: bool) -> anyho
                 None => break,
                 Some(seen) => {
                     // The first connection that cannot be made tells why; the rest would repeat it.
-                    let seen = seen.context("a connection's task")??;
+                    let seen = seen.map_err(ClientError::Task)??;
                     totals.merge(seen.totals);
-                    ages.add(&seen.ages).context("latencies")?;
+                    // Both grow as they must.
+                    let _ = ages.add(&seen.ages);
                     first = [first, seen.first].into_iter().flatten().min();
                     last = [last, seen.last].into_iter().flatten().max();
                 }
             },
-            _ = ticker.tick(), if show_rates => {
+            _ = ticker.tick(), if rates.is_some() => {
                 let now = frames.load(Relaxed);
-                out::tell(format_args!("{} frames a second on {} connections", now - counted, tasks.len()));
+                if let Some(tell) = rates {
+                    tell(format_args!("{} frames a second on {} connections", now - counted, tasks.len()));
+                }
                 counted = now;
             }
             _ = tokio::signal::ctrl_c() => { let _ = stop.send(true); }
@@ -92,18 +129,20 @@ async fn connection(
     frames: &AtomicU64,
     opening: &Semaphore,
     mut stopped: watch::Receiver<bool>,
-) -> anyhow::Result<Seen> {
-    let permit = opening.acquire().await.context("opening")?;
-    let opening = plan.url.as_str().into_client_request().with_context(|| plan.url.clone())?;
+) -> Result<Seen, ClientError> {
+    // It is never closed.
+    let mut permit = opening.acquire().await.ok();
+    let url = || plan.url.clone();
+    let opening = plan.url.as_str().into_client_request().map_err(|error| ClientError::Url { url: url(), error })?;
     let opened = fanblade_dial::websocket(opening, plan.tls.clone(), CONNECT_MAX).await;
-    let (mut socket, _) = opened.map_err(|error| explain(&plan.url, error))?;
-    socket.send(Message::text(request(plan))).await.with_context(|| format!("cannot subscribe at {}", plan.url))?;
+    let (mut socket, _) = opened.map_err(|error| ClientError::Open { url: url(), error })?;
+    let sent = socket.send(Message::text(request(plan))).await;
+    sent.map_err(|error| ClientError::Request { url: url(), error })?;
     let mut seen =
         Seen { totals: Totals { connections: 1, ..Totals::default() }, ages: histogram(), first: None, last: None };
     let mut checker = Checker::new(plan.mode);
     let deadline = plan.deadline.map(|after| Instant::now() + after);
     let mut idle = plan.idle.map(|_| Instant::now() + FIRST_FRAME_MAX);
-    let mut permit = Some(permit);
     loop {
         let wake = [deadline, idle].into_iter().flatten().min();
         let message = tokio::select! {
@@ -116,8 +155,8 @@ async fn connection(
             Some(Ok(Message::Close(frame))) => {
                 let code = frame.as_ref().map_or(1005, |frame| u16::from(frame.code));
                 *seen.totals.closes.entry(code).or_default() += 1;
-                if let Some(frame) = frame.filter(|_| plan.print) {
-                    out::tell(format_args!("closed by the blade: {} {}", frame.code, frame.reason));
+                if let Some((frame, tell)) = frame.zip(plan.outlet.closes) {
+                    tell(format_args!("closed by the blade: {} {}", frame.code, frame.reason));
                 }
                 break;
             }
@@ -128,8 +167,8 @@ async fn connection(
             }
             None => break,
         };
-        if plan.print {
-            out::say(&text)?;
+        if let Some(print) = plan.outlet.messages {
+            print(&text).map_err(ClientError::Print)?;
         }
         if is_data(&text) {
             let now = Instant::now();
@@ -156,7 +195,7 @@ async fn connection(
 fn data(plan: &Plan, text: &str, checker: &mut Checker, seen: &mut Seen) {
     seen.totals.frames += 1;
     seen.totals.bytes += text.len() as u64;
-    if plan.print && !plan.check {
+    if plan.outlet.messages.is_some() && !plan.check {
         return;
     }
     match serde_json::from_str::<Frame<'_>>(text) {
@@ -178,7 +217,7 @@ fn data(plan: &Plan, text: &str, checker: &mut Checker, seen: &mut Seen) {
     }
 }
 
-fn control(text: &str, checker: &mut Checker, totals: &mut Totals) -> anyhow::Result<()> {
+fn control(text: &str, checker: &mut Checker, totals: &mut Totals) -> Result<(), ClientError> {
     let control: Control<'_> = match serde_json::from_str(text) {
         Ok(control) => control,
         Err(error) => {
@@ -188,11 +227,12 @@ fn control(text: &str, checker: &mut Checker, totals: &mut Totals) -> anyhow::Re
     };
     match control.op {
         "subscribed" if !control.more => totals.subscribed = 1,
-        "error" => bail!(
-            "the blade refused: {} ({})",
-            control.message.as_deref().unwrap_or("without a message"),
-            control.code.unwrap_or("without a code")
-        ),
+        "error" => {
+            return Err(ClientError::Refused {
+                message: control.message.as_deref().unwrap_or("without a message").to_owned(),
+                code: control.code.unwrap_or("without a code").to_owned(),
+            });
+        }
         "notice" => {
             let kind = control.kind.unwrap_or("?");
             match kind {
@@ -220,24 +260,6 @@ fn request(plan: &Plan) -> String {
 /// Data frames begin with their subject, everything else with `op`.
 fn is_data(text: &str) -> bool {
     text.starts_with("{\"s\":")
-}
-
-/// What stands in the way of a connection, in words that help.
-fn explain(url: &str, error: OpenError) -> anyhow::Error {
-    match error {
-        OpenError::Connect(error) if error.is_refused() => {
-            anyhow::anyhow!("nothing listens at {url}; is the blade running? Its data port is printed when it starts")
-        }
-        OpenError::Handshake(tungstenite::Error::Http(response)) => {
-            let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-            let first = body.lines().find(|line| !line.trim().is_empty()).unwrap_or("").trim().to_owned();
-            anyhow::anyhow!("{url} answered {} in place of a WebSocket: {first}", response.status())
-        }
-        error => match crate::tls::explain(&error) {
-            Some(fault) => anyhow::anyhow!("cannot connect to {url}: {fault}"),
-            None => anyhow::Error::new(error).context(format!("cannot connect to {url}")),
-        },
-    }
 }
 
 fn histogram() -> Histogram<u64> {
