@@ -21,8 +21,8 @@ use crate::slim;
 use crate::subject;
 
 pub use sets::bytes_of_own_lists;
+pub(crate) use sets::{Asked, Set, SetKind};
 use sets::{Lists, NO_FILTER, Wish};
-pub(crate) use sets::{Set, SetKind};
 
 /// One frame that a group is owed.
 #[derive(Clone, Copy, Debug)]
@@ -198,16 +198,6 @@ impl Directory {
         filters.iter().find(|text| !self.has_filter(set, text)).map(String::as_str)
     }
 
-    /// Numbers of the subjects that `filters` match now, sorted.
-    pub(crate) fn matching(&self, filters: &[String]) -> Vec<u32> {
-        let known =
-            filters.iter().filter_map(|text| self.filters[*self.filter_ids.get(text.as_str())? as usize].as_ref());
-        let mut subjects: Vec<u32> = known.flat_map(|filter| filter.subjects.iter().copied()).collect();
-        subjects.sort_unstable();
-        subjects.dedup();
-        subjects
-    }
-
     /// How many filters a set has.
     pub(crate) fn filter_count(&self, set: Set) -> usize {
         self.wishes(set).len()
@@ -219,10 +209,9 @@ impl Directory {
         self.wishes(set).iter().filter_map(text)
     }
 
-    /// Does any subject match `text` yet?
-    pub(crate) fn has_match(&self, text: &str) -> bool {
-        let filter = self.filter_ids.get(text).and_then(|filter| self.filters[*filter as usize].as_ref());
-        filter.is_some_and(|filter| !filter.subjects.is_empty())
+    /// The text of a filter that some set has.
+    pub(crate) fn filter_text(&self, filter: u32) -> Option<&str> {
+        self.filters.get(filter as usize)?.as_ref().map(|filter| &*filter.text)
     }
 
     /// Groups that want a subject, and have sessions.

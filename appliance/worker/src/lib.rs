@@ -7,10 +7,10 @@
 //! `fanout` (ring → groups → sends), `alone` and `arena` (the same for sessions with lists of their own), `batching`
 //! (frames that wait for each other), `directory` (subjects, filters, groups), `directory/sets` and `holders` (lists of
 //! one session alone, in lists that are `slim`), `patterns` (which select a subject, and which subjects they select),
-//! `session` (the slab), `catchup` (sessions that are behind), `replay` (snapshots and history after a subscription),
-//! `requests` and `protocol` (what clients ask), `upgrade` and `address` (opening handshake), `forwarded` and
-//! `networks` (clients behind proxies), `lifecycle` (sessions begin, fall behind, close), `last_words` (after a panic),
-//! `news` (what is told beside frames), `timers`, `stats`, `closes`, `limits`.
+//! `session` (the slab), `catchup` (sessions that are behind), `replay` (snapshots and history after a subscription, of
+//! the subjects of a `selection`), `requests` and `protocol` (what clients ask), `upgrade` and `address` (opening
+//! handshake), `forwarded` and `networks` (clients behind proxies), `lifecycle` (sessions begin, fall behind, close),
+//! `last_words` (after a panic), `news` (what is told beside frames), `timers`, `stats`, `closes`, `limits`.
 
 mod address;
 mod alone;
@@ -36,6 +36,7 @@ mod patterns;
 mod protocol;
 mod replay;
 mod requests;
+mod selection;
 mod session;
 mod slices;
 mod slim;

@@ -130,8 +130,9 @@ pub(crate) const PASS_CATCHUPS_MAX: usize = 256;
 pub(crate) const CATCHUP_DESCRIPTORS_MAX: u64 = 4_096;
 /// Subjects told in one `subscribed` reply; the rest follow in further replies (`"more":true`).
 pub(crate) const REPLY_SUBJECTS_MAX: usize = 64;
-/// Bytes that a replay copies out of the ring in one step.
-pub(crate) const REPLAY_STEP_BYTES: usize = 64 * 1024;
+/// Bytes of frames that a replay copies out of the ring in one step, and one frame more: what a session holds that does
+/// not read its answer.
+pub(crate) const REPLAY_STEP_BYTES: usize = 16 * 1024;
 /// Boxes for sessions that owe something, kept for reuse so that going behind allocates nothing.
 /// At most some 2 MiB in all, with what they keep.
 pub(crate) const EXTRAS_POOLED_MAX: usize = 1_024;

@@ -3,13 +3,14 @@
 //! The session counts as behind from the moment it subscribes, with live frames waiting for it in the ring, so that a
 //! subscription to forty thousand subjects is answered in steps as its socket takes them, and nobody waits for it.
 
-use fanblade_ring::{Descriptor, NO_INDEX, SubjectId};
+use fanblade_ring::{Descriptor, Lane, NO_INDEX, SubjectId};
 use fanblade_wire::close;
 use fanblade_wire::frame::{self, Opcode};
 
-use crate::directory::NO_FRAME;
+use crate::directory::{Asked, NO_FRAME};
 use crate::limits::{CATCHUP_DESCRIPTORS_MAX, REPLAY_STEP_BYTES, REPLY_SUBJECTS_MAX};
 use crate::protocol::{Mode, Resume, SubjectsReply};
+use crate::selection::Selection;
 use crate::session::{Replay, Resumed};
 use crate::worker::Worker;
 
@@ -58,18 +59,19 @@ impl Worker {
     }
 
     /// Which of `gained` can go on from `resume` without a loss, and where in the ring their history begins.
-    pub(crate) fn resume(&self, resume: &Resume, gained: &[u32], mode: Mode) -> Resumed {
+    pub(crate) fn resume(&self, resume: &Resume, gained: &Selection, mode: Mode) -> Resumed {
         // Below the floor, messages were lost upstream or came before this blade: nobody here knows what they changed.
         if resume.epoch != self.epoch || resume.seq > self.cursor_seq || resume.seq < self.reader.floor() {
-            return Resumed { seq: resume.seq, recovered: Vec::new(), next: self.cursor };
+            return Resumed { seq: resume.seq, recovered: Selection::default(), next: self.cursor };
         }
         let reader = &self.reader;
         let has_everything = reader.oldest() <= reader.epoch_start()
             || reader.oldest_seq().is_some_and(|oldest_seq| oldest_seq <= resume.seq);
         let mut budget = RESUME_STEPS_MAX;
-        let is_recovered =
-            |subject: &u32| mode == Mode::Conflate || has_everything || self.reaches(*subject, resume.seq, &mut budget);
-        let recovered = gained.iter().copied().filter(is_recovered).collect();
+        let mut recovered = gained.clone();
+        if mode == Mode::All && !has_everything {
+            recovered.retain(|subject| self.reaches(subject, resume.seq, &mut budget));
+        }
         let next = match mode {
             Mode::All => reader.seek_seq(resume.seq).unwrap_or(self.cursor),
             Mode::Conflate => self.cursor,
@@ -96,53 +98,59 @@ impl Worker {
         true
     }
 
-    /// One `subscribed` reply, and the frames that go with it.
-    fn tell(&mut self, replay: &mut Replay, lane: fanblade_ring::Lane, out: &mut Vec<u8>) {
+    /// One `subscribed` reply, and the frames that go with it: as much as one step takes.
+    fn tell(&mut self, replay: &mut Replay, lane: Lane, out: &mut Vec<u8>) {
         let mut text = std::mem::take(&mut self.text);
         let mut reply = SubjectsReply::begin(&mut text, "subscribed", &replay.id, &self.epoch);
-        let end = replay.subjects.len().min(replay.told + REPLY_SUBJECTS_MAX);
-        let chunk = &replay.subjects[replay.told..end];
-        for subject in chunk {
-            let Some(entry) = self.reader.subject(SubjectId(*subject)) else { continue };
-            let seq = match self.last_before(*subject, replay.until) {
-                Last::None => 0,
-                Last::Frame(descriptor) if descriptor.origin < self.reader.epoch_start() => 0,
-                Last::Frame(descriptor) => descriptor.seq,
-                Last::Gone { seq } => seq,
-            };
-            let recovered = replay.resumed.as_ref().filter(|_| replay.gained.binary_search(subject).is_ok());
-            let recovered = recovered.map(|resumed| resumed.recovered.binary_search(subject).is_ok());
-            reply.subject(&entry.name, *subject, seq, recovered, self.missing(*subject, seq));
-        }
-        replay.is_told = end == replay.subjects.len();
-        if replay.is_told {
-            for filter in &replay.unmatched {
-                reply.filter(filter, None);
+        let mut newest = Vec::new();
+        let (mut named, mut frames_len) = (0, 0);
+        while named < REPLY_SUBJECTS_MAX && frames_len < REPLAY_STEP_BYTES {
+            let Some(subject) = replay.next_subject() else { break };
+            let Some(entry) = self.reader.subject(SubjectId(subject)) else { continue };
+            let last = self.last_before(subject, replay.until);
+            let seq = last.seq(self.reader.epoch_start());
+            let is_gained = replay.asked.gained.contains(subject);
+            let resumed = replay.resumed.as_ref().filter(|_| is_gained);
+            let recovered = resumed.map(|resumed| resumed.recovered.contains(subject));
+            reply.subject(&entry.name, subject, seq, recovered, self.missing(subject, seq));
+            named += 1;
+            if let Last::Frame(descriptor) = last
+                && is_gained
+                && replay.wants_newest(subject)
+                && !replay.has_seen(&descriptor)
+            {
+                frames_len += descriptor.lanes[lane as usize].length as usize;
+                newest.push(subject);
             }
         }
+        let has_more_subjects = replay.asked.subjects.next(replay.told_below).is_some();
+        if !has_more_subjects {
+            let unmatched = &replay.asked.unmatched[replay.unmatched_told..];
+            let unmatched = &unmatched[..unmatched.len().min(REPLY_SUBJECTS_MAX - named)];
+            replay.unmatched_told += unmatched.len();
+            let texts = unmatched.iter().filter_map(|filter| self.directory.filter_text(*filter));
+            texts.for_each(|filter| reply.filter(filter, None));
+        }
+        replay.is_told = !has_more_subjects && replay.unmatched_told == replay.asked.unmatched.len();
         match self.stale_source() {
             Some(source) => reply.end_stale(!replay.is_told, source),
             None => reply.end(!replay.is_told),
         }
         frame::write_frame(out, Opcode::Text, text.as_bytes());
         self.text = text;
-        for subject in chunk {
-            if replay.gained.binary_search(subject).is_err() || !replay.wants_newest(*subject) {
-                continue;
-            }
-            if let Last::Frame(descriptor) = self.last_before(*subject, replay.until)
-                && !replay.has_seen(&descriptor)
+        for subject in newest {
+            // Looked up once more: the ring may have moved its bytes since.
+            if let Last::Frame(descriptor) = self.last_before(subject, replay.until)
                 && self.reader.copy_frame(&descriptor, lane, out).is_ok()
             {
                 self.stats.snapshots.add(1);
             }
         }
-        replay.told = end;
     }
 
     /// Copies frames of the history, as many as one step takes. `Some(true)` when that was all; `None` when the history
     /// has left the ring meanwhile.
-    fn copy_history(&self, replay: &mut Replay, lane: fanblade_ring::Lane, out: &mut Vec<u8>) -> Option<bool> {
+    fn copy_history(&self, replay: &mut Replay, lane: Lane, out: &mut Vec<u8>) -> Option<bool> {
         let Some(resumed) = &mut replay.resumed else { return Some(true) };
         let start = out.len();
         let end = replay.until.min(resumed.next + CATCHUP_DESCRIPTORS_MAX);
@@ -151,7 +159,7 @@ impl Worker {
             resumed.next += 1;
             if !descriptor.is_refresh()
                 && descriptor.seq > resumed.seq
-                && resumed.recovered.binary_search(&descriptor.subject.0).is_ok()
+                && resumed.recovered.contains(descriptor.subject.0)
             {
                 self.reader.copy_frame(&descriptor, lane, out).ok()?;
             }
@@ -183,21 +191,33 @@ impl Worker {
 }
 
 impl Replay {
+    /// The answer to a request that selects what `asked` says, live frames beginning at ring index `until`.
+    pub(crate) fn new(id: Option<String>, asked: Asked, until: u64, snapshot: bool, resumed: Option<Resumed>) -> Self {
+        Self { id, asked, told_below: 0, unmatched_told: 0, is_told: false, until, snapshot, resumed }
+    }
+
+    /// The next subject to be told.
+    fn next_subject(&mut self) -> Option<u32> {
+        let subject = self.asked.subjects.next(self.told_below)?;
+        self.told_below = subject + 1;
+        Some(subject)
+    }
+
     /// Shall this subject's newest frame go with the reply?
     fn wants_newest(&self, subject: u32) -> bool {
         match &self.resumed {
             None => self.snapshot,
             // Of those that are recovered in `all`, the history itself will come.
-            Some(resumed) if resumed.recovered.binary_search(&subject).is_ok() => resumed.next >= self.until,
+            Some(resumed) if resumed.recovered.contains(subject) => resumed.next >= self.until,
             Some(_) => true,
         }
     }
 
     /// Had the client this frame before it resumed?
     fn has_seen(&self, descriptor: &Descriptor) -> bool {
-        self.resumed.as_ref().is_some_and(|resumed| {
-            resumed.recovered.binary_search(&descriptor.subject.0).is_ok() && descriptor.seq <= resumed.seq
-        })
+        self.resumed
+            .as_ref()
+            .is_some_and(|resumed| resumed.recovered.contains(descriptor.subject.0) && descriptor.seq <= resumed.seq)
     }
 }
 
@@ -210,6 +230,17 @@ enum Last {
     Gone {
         seq: u64,
     },
+}
+
+impl Last {
+    /// Its number in the numbering that begins at ring index `epoch_start`; 0 for none in it.
+    fn seq(&self, epoch_start: u64) -> u64 {
+        match self {
+            Last::Frame(descriptor) if descriptor.origin >= epoch_start => descriptor.seq,
+            Last::Gone { seq } => *seq,
+            Last::None | Last::Frame(_) => 0,
+        }
+    }
 }
 
 const OUTRUN: &str = "the history left the ring before it was sent: resume after the last frame that came";

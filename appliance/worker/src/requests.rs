@@ -189,19 +189,15 @@ impl Worker {
             let message = format!("a session has at most {subscriptions_max} subscriptions");
             return self.refuse(index, &Refusal::new(id, "too_many_subscriptions", message));
         }
-        let (grown, gained) = self.directory.with(index, set, lane, filters, mode);
+        let (grown, asked) = self.directory.with(index, set, lane, filters, mode);
         self.change_set(index, grown);
         if let Some(session) = self.sessions.find(index) {
             session.subscribed_once = true;
         }
         // The deadline so far was that of the first subscription.
         self.arm_earlier(index, self.now_ms + self.silence_ms_max(index));
-        let subjects = self.directory.matching(filters);
-        let unmatched = filters.iter().filter(|text| !self.directory.has_match(text)).cloned().collect();
-        let resumed = resume.map(|resume| self.resume(resume, &gained, mode));
-        let replay =
-            Replay { id, subjects, gained, unmatched, told: 0, is_told: false, until: self.cursor, snapshot, resumed };
-        self.begin_replay(index, replay);
+        let resumed = resume.map(|resume| self.resume(resume, &asked.gained, mode));
+        self.begin_replay(index, Replay::new(id, asked, self.cursor, snapshot, resumed));
     }
 
     fn unsubscribe(&mut self, index: u32, id: Option<String>, filters: &[String]) {

@@ -9,9 +9,10 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use fanblade_ring::Lane;
 use fanblade_wire::Inbound;
 
-use crate::directory::Set;
+use crate::directory::{Asked, Set};
 use crate::limits::{EXTRA_BYTES_KEPT, EXTRAS_POOLED_MAX, PIECE_LEN};
 use crate::protocol::Request;
+use crate::selection::Selection;
 use crate::timers::{Linked, Links};
 
 /// What a session is doing.
@@ -128,14 +129,11 @@ pub(crate) struct Lost {
 pub(crate) struct Replay {
     /// The request's id, for the `subscribed` replies.
     pub(crate) id: Option<String>,
-    /// Numbers of the subjects that the request's filters match. Sorted.
-    pub(crate) subjects: Vec<u32>,
-    /// Those that the session did not have before. Sorted.
-    pub(crate) gained: Vec<u32>,
-    /// Filters that match nothing yet.
-    pub(crate) unmatched: Vec<String>,
-    /// How many of `subjects` have been told.
-    pub(crate) told: usize,
+    pub(crate) asked: Asked,
+    /// Of the subjects asked for, those below this number have been told.
+    pub(crate) told_below: u32,
+    /// How many of the filters that match nothing yet have been told.
+    pub(crate) unmatched_told: usize,
     /// The last reply has been written.
     pub(crate) is_told: bool,
     /// Live frames begin here.
@@ -149,8 +147,8 @@ pub(crate) struct Replay {
 #[derive(Debug)]
 pub(crate) struct Resumed {
     pub(crate) seq: u64,
-    /// Subjects of which nothing is missing. Sorted.
-    pub(crate) recovered: Vec<u32>,
+    /// Subjects of which nothing is missing.
+    pub(crate) recovered: Selection,
     /// Ring index of the next frame of the history to be sent; the end when there is none to be sent.
     pub(crate) next: u64,
 }

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
 
 use fanblade_ring::Lane;
 
@@ -14,6 +15,7 @@ use super::{Directory, Filter, Group, Subject};
 use crate::holders::{self, Holders};
 use crate::limits::SHARING_PART;
 use crate::protocol::Mode;
+use crate::selection::Selection;
 use crate::slim;
 
 /// A session's set of subscriptions: none, a shared one, or a list of its own.
@@ -84,6 +86,16 @@ impl Wish {
 /// The wish for the same filter in a sorted set.
 fn find(wishes: &[Wish], wish: Wish) -> Option<Wish> {
     wishes.binary_search_by_key(&wish.key(), |it| it.key()).ok().map(|place| wishes[place])
+}
+
+/// What the filters of a request select.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) subjects: Rc<Selection>,
+    /// Those that the session did not have before.
+    pub(crate) gained: Rc<Selection>,
+    /// Filters that select nothing yet.
+    pub(crate) unmatched: Box<[u32]>,
 }
 
 /// The list of one session alone.
@@ -204,24 +216,17 @@ impl Own {
 }
 
 impl Directory {
-    /// Adds filters to a session's set; returns its set from now on, and the subjects that it gained, sorted. The
-    /// caller moves its session there (`acquire`, `release`).
-    pub(crate) fn with(
-        &mut self,
-        session: u32,
-        set: Set,
-        lane: Lane,
-        filters: &[String],
-        mode: Mode,
-    ) -> (Set, Vec<u32>) {
+    /// Adds filters to a session's set; returns its set from now on, and what they select. The caller moves its session
+    /// there (`acquire`, `release`).
+    pub(crate) fn with(&mut self, session: u32, set: Set, lane: Lane, filters: &[String], mode: Mode) -> (Set, Asked) {
         let mut asked: Vec<Wish> = filters.iter().map(|text| self.wish(text, mode)).collect();
         asked.sort_unstable();
         asked.dedup();
-        let gained = self.gained(set, &asked);
+        let selected = self.asked(set, &asked);
         let had = self.wishes(set);
         asked.retain(|wish| find(had, *wish) != Some(*wish));
         if asked.is_empty() {
-            return (set, gained);
+            return (set, selected);
         }
         let (mut hash, mut len) = (self.hash(set, lane), had.len());
         for wish in &asked {
@@ -234,7 +239,7 @@ impl Directory {
         if self.is_nominated(hash, len, filters.len()) {
             let merged = merge(self.wishes(set), &asked);
             if let Some(group) = self.group(merged, lane, hash) {
-                return (Set::group(group), gained);
+                return (Set::group(group), selected);
             }
         }
         if let SetKind::Own(list) = set.kind() {
@@ -244,10 +249,10 @@ impl Directory {
                 self.hold(session, *wish);
             }
             self.lists.rehash(list, hash);
-            return (set, gained);
+            return (set, selected);
         }
         let merged = merge(self.wishes(set), &asked);
-        (self.begin_list(session, merged, hash), gained)
+        (self.begin_list(session, merged, hash), selected)
     }
 
     /// Takes filters out of a session's set; returns its set from now on, as [`Self::with`] does.
@@ -410,18 +415,20 @@ impl Directory {
         }
     }
 
-    /// Subjects of `asked` that a set does not have yet, sorted.
-    fn gained(&self, set: Set, asked: &[Wish]) -> Vec<u32> {
+    /// What `asked` selects, beside what a set has already.
+    fn asked(&self, set: Set, asked: &[Wish]) -> Asked {
         let had = self.wishes(set);
-        let fresh = asked.iter().filter(|wish| find(had, **wish).is_none());
-        let fresh = fresh.filter_map(|wish| self.filters[wish.filter() as usize].as_ref());
-        let mut gained: Vec<u32> = fresh.flat_map(|filter| filter.subjects.iter().copied()).collect();
-        gained.sort_unstable();
-        gained.dedup();
-        if !had.is_empty() {
-            gained.retain(|subject| self.mode_in(set, *subject).is_none());
+        let selects = |wish: &Wish| self.filters[wish.filter() as usize].as_ref().map(|filter| &filter.subjects[..]);
+        let unmatched = asked.iter().filter(|wish| selects(wish).is_none_or(<[u32]>::is_empty));
+        let unmatched = unmatched.map(|wish| wish.filter()).collect();
+        let subjects = Rc::new(Selection::of(asked.iter().filter_map(selects)));
+        if had.is_empty() {
+            return Asked { gained: Rc::clone(&subjects), subjects, unmatched };
         }
-        gained
+        let fresh = asked.iter().filter(|wish| find(had, **wish).is_none());
+        let mut gained = Selection::of(fresh.filter_map(selects));
+        gained.retain(|subject| self.mode_in(set, subject).is_none());
+        Asked { gained: Rc::new(gained), subjects, unmatched }
     }
 
     fn wish(&mut self, text: &str, mode: Mode) -> Wish {

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use fanblade_net::{EngineConfig, ListenOptions, listen};
+use fanblade_net::{Engine, EngineConfig, ListenOptions, listen};
 use fanblade_ring::{LANES, NewFrame, RingConfig, SubjectId, Writer};
 use fanblade_wire::client::{self, ServerFrames, UpgradeRequest};
 use fanblade_wire::frame::Opcode;
@@ -34,7 +34,11 @@ pub(crate) struct BladeConfig {
     pub(crate) listen: ListenOptions,
     /// What else there is to be configured.
     pub(crate) worker: WorkerConfig,
+    /// Puts something between the worker and its engine, on the worker's thread.
+    pub(crate) wrap: Wrap,
 }
+
+pub(crate) type Wrap = Box<dyn FnOnce(Box<dyn Engine>) -> Box<dyn Engine> + Send>;
 
 impl Default for BladeConfig {
     fn default() -> Self {
@@ -48,6 +52,7 @@ impl Default for BladeConfig {
             batching,
             listen,
             worker: WorkerConfig::default(),
+            wrap: Box::new(|engine| engine),
         }
     }
 }
@@ -78,11 +83,12 @@ impl Blade {
             ..config.worker
         };
         let is_uring = engine.starts_with("uring");
+        let wrap = config.wrap;
         let worker = spawn(worker_config, writer.open_reader().unwrap(), sleeper, waker, move |sleeper| {
             let config = EngineConfig { sessions_max: 20_000, waker: Some(sleeper.fd()) };
             let engine =
                 if is_uring { fanblade_net::uring(listener, &config) } else { fanblade_net::epoll(listener, &config) };
-            engine.map_err(std::io::Error::other)
+            engine.map(wrap).map_err(std::io::Error::other)
         })
         .unwrap();
         Self { writer, worker, address, subjects: HashMap::new(), seq: 0 }

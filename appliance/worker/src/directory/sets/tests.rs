@@ -64,9 +64,9 @@ impl Bench {
 
     /// As the worker does it.
     fn subscribe(&mut self, session: u32, set: &mut Set, filters: &[String], mode: Mode) -> Vec<u32> {
-        let (grown, gained) = self.directory.with(session, *set, Lane::Json, filters, mode);
+        let (grown, asked) = self.directory.with(session, *set, Lane::Json, filters, mode);
         self.change(session, set, grown);
-        gained
+        asked.gained.iter().collect()
     }
 
     fn unsubscribe(&mut self, session: u32, set: &mut Set, filters: &[String]) {

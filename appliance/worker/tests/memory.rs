@@ -1,0 +1,141 @@
+//! What sessions that do not read cost in memory, by an allocator that counts on the worker's thread; and that it comes
+//! back.
+
+mod common;
+#[expect(dead_code, reason = "what is held is counted here, not how often it was asked for")]
+#[path = "../src/counting.rs"]
+mod counting;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use common::{Blade, BladeConfig, Client, ENGINES, PATIENCE};
+use fanblade_net::{Counters, Engine, Event, FlushStats, IoSlices, SessionId, Unsent};
+
+/// Bytes that the worker's thread has asked for and not given back, as of its last look at the sockets.
+#[derive(Clone, Default)]
+struct Scale(Arc<AtomicI64>);
+
+impl Scale {
+    fn blade(&self, engine: &str, mut config: BladeConfig) -> Blade {
+        let scale = self.clone();
+        config.wrap = Box::new(|engine| Box::new(Weighed { engine, scale }));
+        Blade::start_with(engine, config)
+    }
+
+    fn bytes(&self) -> i64 {
+        self.0.load(Relaxed)
+    }
+
+    /// Waits until the worker holds at most `bytes`.
+    fn wait_below(&self, bytes: i64, what: &str) {
+        let begun = Instant::now();
+        while self.bytes() > bytes {
+            assert!(begun.elapsed() < PATIENCE, "{what}: {} bytes stay, of {bytes} at most", self.bytes());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+/// An engine that says at each look at the sockets what its thread holds.
+struct Weighed {
+    engine: Box<dyn Engine>,
+    scale: Scale,
+}
+
+impl Engine for Weighed {
+    fn name(&self) -> &'static str {
+        self.engine.name()
+    }
+    fn poll(&mut self, timeout: Option<Duration>, sink: &mut dyn FnMut(Event<'_>)) -> io::Result<()> {
+        self.scale.0.store(counting::bytes_held(), Relaxed);
+        self.engine.poll(timeout, sink)
+    }
+    fn send(&mut self, session: SessionId, slices: &IoSlices) {
+        self.engine.send(session, slices);
+    }
+    fn flush(&mut self, sink: &mut dyn FnMut(Unsent)) -> io::Result<FlushStats> {
+        self.engine.flush(sink)
+    }
+    fn want_writable(&mut self, session: SessionId) {
+        self.engine.want_writable(session);
+    }
+    fn pause_reading(&mut self, session: SessionId) {
+        self.engine.pause_reading(session);
+    }
+    fn resume_reading(&mut self, session: SessionId) {
+        self.engine.resume_reading(session);
+    }
+    fn shutdown_write(&mut self, session: SessionId) {
+        self.engine.shutdown_write(session);
+    }
+    fn close(&mut self, session: SessionId) {
+        self.engine.close(session);
+    }
+    fn pause_accepting(&mut self) {
+        self.engine.pause_accepting();
+    }
+    fn resume_accepting(&mut self) {
+        self.engine.resume_accepting();
+    }
+    fn capacity(&self) -> usize {
+        self.engine.capacity()
+    }
+    fn sessions(&self) -> usize {
+        self.engine.sessions()
+    }
+    fn bytes_per_session(&self) -> usize {
+        self.engine.bytes_per_session()
+    }
+    fn counters(&self) -> Counters {
+        self.engine.counters()
+    }
+}
+
+const SUBJECTS: usize = 10_000;
+
+/// A blade with so many subjects, and its scale.
+fn wide(engine: &str, config: BladeConfig) -> (Blade, Scale) {
+    let scale = Scale::default();
+    let mut blade = scale.blade(engine, BladeConfig { index_len: 1 << 20, ..config });
+    let data = format!("\"{}\"", "x".repeat(100));
+    for n in 0..SUBJECTS {
+        blade.publish(&format!("/X/S{n}/bbo"), &data);
+    }
+    // The worker has all of it, and its tables are made.
+    drop(blade.subscriber(&["/X/S1/bbo"], "conflate"));
+    blade.wait_stat("sessions", |n| n == 0);
+    (blade, scale)
+}
+
+/// So many that subscribe to everything and read nothing of the answer, whose sockets are full.
+fn stuck(blade: &Blade, clients: u64) -> Vec<Client> {
+    let unsent = blade.stat("unsent");
+    let mut stuck: Vec<Client> = (0..clients).map(|_| blade.client()).collect();
+    stuck.iter_mut().for_each(|client| client.subscribe(&["/X/**"], "all"));
+    blade.wait_stat("unsent", |n| n >= unsent + clients);
+    stuck
+}
+
+/// Answers to wide subscriptions that are not read are memory by the session, and not by the subject.
+#[test]
+fn who_does_not_read_its_answer_holds_little_however_many_subjects_there_are() {
+    for engine in ENGINES {
+        let (blade, scale) = wide(engine, BladeConfig::default());
+        let clients = 100;
+        // The first ones have the worker's scratch made.
+        drop(stuck(&blade, 10));
+        blade.wait_stat("sessions", |n| n == 0);
+        let before = scale.bytes();
+        let stuck = stuck(&blade, clients);
+        let each = (scale.bytes() - before) / i64::try_from(clients).unwrap();
+        println!("{engine}: {each} bytes for each who does not read");
+        assert!(each < 32 << 10, "{engine}: {each} bytes");
+        drop(stuck);
+        blade.wait_stat("sessions", |n| n == 0);
+        // What the pool keeps of them is little.
+        scale.wait_below(before + (512 << 10), engine);
+    }
+}
