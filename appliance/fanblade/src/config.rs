@@ -143,6 +143,7 @@ pub(crate) struct LimitsConfig {
     pub(crate) lag_ms_max: Option<Spanned<Millis>>,
     pub(crate) half_closed_ms_max: Option<Spanned<Millis>>,
     pub(crate) control_bytes_max: Option<Spanned<Bytes>>,
+    pub(crate) held_bytes_max: Option<Spanned<Bytes>>,
 }
 
 /// An entry of `[[batching]]`: frames of these subjects may wait for more, so that one send takes them all.
@@ -380,6 +381,7 @@ impl LimitsConfig {
         }
         bytes(&self.message_len_max, 256, fanblade_worker::REQUEST_SKIPPED_LEN_MAX)?;
         bytes(&self.control_bytes_max, 4_096, 1 << 30)?;
+        bytes(&self.held_bytes_max, 1 << 20, 1 << 40)?;
         millis(&self.handshake_ms_max, 100)?;
         millis(&self.subscribe_ms_max, 0)?;
         millis(&self.ping_interval_ms, 100)?;

@@ -411,10 +411,13 @@ pub(crate) fn limits(config: &LimitsConfig) -> Limits {
     set(&mut limits.lag_ms_max, &config.lag_ms_max, |ms| ms.0);
     set(&mut limits.half_closed_ms_max, &config.half_closed_ms_max, |ms| ms.0);
     set(&mut limits.control_bytes_max, &config.control_bytes_max, |bytes| bytes.0);
+    set(&mut limits.held_bytes_max, &config.held_bytes_max, |bytes| bytes.0);
     // Where only the number of subscriptions was raised, what they need rises with it.
     let needed = usize::try_from(fanblade_worker::request_len(limits.subscriptions_max.into())).unwrap_or(usize::MAX);
     limits.message_len_max = limits.message_len_max.max(needed);
     limits.control_bytes_max = limits.control_bytes_max.max(needed);
+    let waiting = usize::try_from(fanblade_worker::deferred_bytes(limits.subscriptions_max.into()));
+    limits.deferred_bytes_max = limits.deferred_bytes_max.max(waiting.unwrap_or(usize::MAX));
     limits
 }
 

@@ -89,6 +89,18 @@ pub const fn server_header_len(payload_len: usize) -> usize {
     }
 }
 
+/// Length of the server's frame that `bytes` begin with, header and payload; `None` if its header is not whole there.
+pub fn server_frame_len(bytes: &[u8]) -> Option<usize> {
+    let payload_len = match (bytes.get(1)? & 0x7f, bytes.get(2..)?) {
+        (126, [high, low, ..]) => u64::from(u16::from_be_bytes([*high, *low])),
+        (127, extended) => u64::from_be_bytes(*extended.first_chunk()?),
+        (126, _) => return None,
+        (short, _) => short.into(),
+    };
+    let payload_len = usize::try_from(payload_len).ok()?;
+    server_header_len(payload_len).checked_add(payload_len)
+}
+
 /// Appends one final, unmasked frame.
 pub fn write_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     let (header, header_len) = server_header(opcode, payload.len());
@@ -215,6 +227,8 @@ mod tests {
             assert_eq!(server_header_len(payload_len), header_len);
             let (header, length) = server_header(Opcode::Text, payload_len);
             assert_eq!(length, header_len);
+            assert_eq!(server_frame_len(&header[..length]), Some(header_len + payload_len));
+            assert_eq!(server_frame_len(&header[..length - 1]), None);
             // Read back by the client's half of this module: the same header, with a mask appended.
             let mut masked = header[..length].to_vec();
             masked[1] |= MASKED;

@@ -86,6 +86,13 @@ impl Inbound {
         self.partial.as_ref().is_some_and(|partial| partial.is_finished)
     }
 
+    /// Memory that hangs off it, in bytes: what is half here.
+    pub fn heap_bytes(&self) -> usize {
+        let Some(partial) = &self.partial else { return 0 };
+        let message = partial.message.as_ref().map_or(0, |message| message.payload.capacity());
+        size_of::<Partial>() + partial.header_bytes.capacity() + partial.control.capacity() + message
+    }
+
     fn advance(
         &mut self,
         mut bytes: &mut [u8],

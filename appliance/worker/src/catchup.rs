@@ -193,6 +193,18 @@ impl Worker {
 
     /// One session's send is done: what of it was taken, and what follows.
     fn settle(&mut self, planned: &Planned, pieces: &[Piece], notices: &[u8]) {
+        self.settle_send(planned, pieces, notices);
+        let Some(session) = self.sessions.find(planned.index) else { return };
+        let is_blocked = session.blocked;
+        if let Some(extra) = &mut session.extra
+            && (is_blocked || extra.replay.is_none())
+        {
+            extra.give_back();
+        }
+        self.sessions.weigh(planned.index);
+    }
+
+    fn settle_send(&mut self, planned: &Planned, pieces: &[Piece], notices: &[u8]) {
         let pieces = &pieces[planned.from..planned.to];
         let total = planned.owed_len + planned.pieces_len;
         let index = planned.index;
@@ -229,6 +241,7 @@ impl Worker {
                         }
                         Source::Ring { index, .. } => copy_rest(&self.reader, index, lane, taken, &mut extra.out),
                     };
+                    extra.out_whole = extra.out.len();
                     if !copied {
                         self.stats.lapped_closed.add(1);
                         return self.drop_session(index);

@@ -262,10 +262,13 @@ impl Worker {
         debug_assert!(self.sessions.extra(index).is_some_and(|extra| extra.out.is_empty()), "a member owed bytes");
         if let Some((cut, sent)) = cut
             && let Some(extra) = self.sessions.extra(index)
-            && !copy_rest(&self.reader, cut.index, lane, sent, &mut extra.out)
         {
-            self.stats.lapped_closed.add(1);
-            self.drop_session(index);
+            if !copy_rest(&self.reader, cut.index, lane, sent, &mut extra.out) {
+                self.stats.lapped_closed.add(1);
+                return self.drop_session(index);
+            }
+            extra.out_whole = extra.out.len();
+            self.sessions.weigh(index);
         }
     }
 

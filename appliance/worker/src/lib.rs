@@ -8,9 +8,10 @@
 //! (frames that wait for each other), `directory` (subjects, filters, groups), `directory/sets` and `holders` (lists of
 //! one session alone, in lists that are `slim`), `patterns` (which select a subject, and which subjects they select),
 //! `session` (the slab), `catchup` (sessions that are behind), `replay` (snapshots and history after a subscription, of
-//! the subjects of a `selection`), `requests` and `protocol` (what clients ask), `upgrade` and `address` (opening
-//! handshake), `forwarded` and `networks` (clients behind proxies), `lifecycle` (sessions begin, fall behind, close),
-//! `last_words` (after a panic), `news` (what is told beside frames), `timers`, `stats`, `closes`, `limits`.
+//! the subjects of a `selection`), `requests` and `protocol` (what clients ask), `held` (memory that hangs off
+//! sessions), `upgrade` and `address` (opening handshake), `forwarded` and `networks` (clients behind proxies),
+//! `lifecycle` (sessions begin, fall behind, close), `last_words` (after a panic), `news` (what is told beside frames),
+//! `timers`, `stats`, `closes`, `limits`.
 
 mod address;
 mod alone;
@@ -26,6 +27,7 @@ mod forwarded;
 #[doc(hidden)]
 pub mod fuzzing;
 mod handle;
+mod held;
 mod holders;
 mod last_words;
 mod lifecycle;
@@ -52,7 +54,7 @@ pub use closes::Closes;
 pub use directory::bytes_of_own_lists;
 pub use forwarded::ClientHeader;
 pub use handle::{Command, WorkerConfig, WorkerEnd, WorkerHandle, spawn};
-pub use limits::{Limits, PIECE_LEN, REQUEST_SKIPPED_LEN_MAX, request_len};
+pub use limits::{Limits, PIECE_LEN, REQUEST_SKIPPED_LEN_MAX, deferred_bytes, request_len};
 pub use networks::{Network, Networks};
 pub use protocol::Mode;
 pub use session::{bytes_in_group, bytes_in_slab, bytes_per_idle_session};

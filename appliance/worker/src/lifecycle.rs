@@ -55,6 +55,7 @@ impl Worker {
             State::Open => self.requests(index, bytes),
             State::Free | State::Closing | State::Lingering => {}
         }
+        self.sessions.weigh(index);
     }
 
     /// Whoever makes us work for single bytes, or for more bytes than anybody has to say here, is let go.
@@ -197,6 +198,7 @@ impl Worker {
             self.stats.slow_evicted.add(1);
             return self.drop_session(index);
         }
+        self.sessions.weigh(index);
         self.make_ready(index);
     }
 
@@ -262,8 +264,9 @@ impl Worker {
         self.fall_behind_here(index);
         self.note_slow(index);
         if let Some(extra) = self.sessions.extra(index) {
-            extra.out.extend_from_slice(bytes.get(unsent.sent..).unwrap_or_default());
+            extra.owe_rest(bytes.get(unsent.sent..).unwrap_or_default());
         }
+        self.sessions.weigh(index);
         self.actions.push(Action::WantWritable(unsent.session));
     }
 
@@ -406,6 +409,7 @@ impl Worker {
         let Some(extra) = self.sessions.extra(index) else { return };
         extra.head = Vec::new();
         extra.out.extend_from_slice(bytes);
+        self.sessions.weigh(index);
         self.make_ready(index);
         self.arm(index, deadline_ms);
     }
@@ -483,8 +487,7 @@ impl Worker {
             if extra.behind.take().is_some() {
                 self.stats.sessions_behind.sub(1);
             }
-            extra.replay = None;
-            extra.deferred.clear();
+            extra.forget_requests();
             extra.close_when_current = None;
         }
         self.change_set(index, Set::NONE);
@@ -541,7 +544,7 @@ impl Extra {
         self.out_sent += sent.min(owed);
         if self.out_sent == self.out.len() {
             self.out.clear();
-            self.out_sent = 0;
+            (self.out_sent, self.out_whole) = (0, 0);
         }
         sent.saturating_sub(owed)
     }

@@ -22,10 +22,13 @@ pub struct Limits {
     /// Pieces in which one session's bytes come in a second: each receive is one, or several if it is longer than
     /// [`PIECE_LEN`]. One more closes the session with 4029, or ends it if it is about to close; `pieces_closed`.
     pub pieces_per_s_max: u16,
-    /// Requests that wait while their session is behind; one more closes it with 4029; `temper_closed`. So does more
+    /// Requests that wait while their session is behind; one more closes it with 4029; `deferred_closed`. So does more
     /// than twice `subscriptions_max` of subjects in all of them: what a session may have, to be taken back and asked
     /// for again.
     pub requests_deferred_max: usize,
+    /// Memory of the requests that wait, each with its subjects and texts; at least [`deferred_bytes`] of
+    /// `subscriptions_max`. One that does not fit closes its session with 4029; `deferred_closed`.
+    pub deferred_bytes_max: usize,
     /// From accept to a whole upgrade request. Then the socket is closed; `handshake_timeouts`.
     pub handshake_ms_max: u32,
     /// From the upgrade to the first subscription. Then 1008; `subscribe_timeouts`. 0: for ever.
@@ -45,6 +48,10 @@ pub struct Limits {
     /// Replies, notices and the rest of a torn frame that one session may be owed. More close it with 4008;
     /// `slow_evicted`.
     pub control_bytes_max: usize,
+    /// User memory that hangs off all sessions of a worker together, without the first 2 KiB of each: replies and
+    /// notices that they are owed, requests that wait or are half here, answers under way. Beyond it those end that
+    /// have taken nothing for the longest: 4008; `held_evicted`, `held_bytes`.
+    pub held_bytes_max: usize,
     /// So many sessions with one set of subscriptions share it from then on; before, each has a list of its own, which
     /// costs memory by the subscription. Those who were before stay as they are until they change.
     pub sharing_sessions_min: u32,
@@ -60,6 +67,7 @@ impl Default for Limits {
             requests_per_s_max: 50,
             pieces_per_s_max: 10_000,
             requests_deferred_max: 64,
+            deferred_bytes_max: DEFERRED_BYTES_MAX,
             handshake_ms_max: 5_000,
             subscribe_ms_max: 30_000,
             ping_interval_ms: 30_000,
@@ -68,6 +76,7 @@ impl Default for Limits {
             lag_ms_max: 60_000,
             half_closed_ms_max: 30_000,
             control_bytes_max: 1024 * 1024,
+            held_bytes_max: 512 * 1024 * 1024,
             sharing_sessions_min: 8,
         }
     }
@@ -80,9 +89,18 @@ pub const fn request_len(subscriptions: u64) -> u64 {
     REQUEST_FRAME_LEN + subscriptions * (SUBJECT_LEN_MAX as u64 + SUBJECT_MARKS_LEN)
 }
 
+/// Memory of requests that take `subscriptions` subjects back and ask for as many, each as long as it may be, in bytes.
+pub const fn deferred_bytes(subscriptions: u64) -> u64 {
+    2 * (REQUEST_FRAME_LEN + subscriptions * (SUBJECT_LEN_MAX + size_of::<String>()) as u64)
+}
+
 /// `message_len_max` of [`Limits::default`] holds `subscriptions_max` of it.
 const _: () = assert!(request_len(SUBSCRIPTIONS_MAX as u64) <= 160 * 1024);
 
+const _: () = assert!(deferred_bytes(SUBSCRIPTIONS_MAX as u64) <= DEFERRED_BYTES_MAX as u64);
+
+/// Default of `deferred_bytes_max`.
+const DEFERRED_BYTES_MAX: usize = 512 * 1024;
 /// Default of `subscriptions_max`.
 const SUBSCRIPTIONS_MAX: u32 = 1_000;
 /// Of a request, without its subjects: names of fields, `id`, `resume` with an epoch.
@@ -139,6 +157,11 @@ pub(crate) const EXTRAS_POOLED_MAX: usize = 1_024;
 /// Bytes of capacity that such a box keeps for what its session owes, and for its upgrade request: the rest of a torn
 /// frame, a few notices.
 pub(crate) const EXTRA_BYTES_KEPT: usize = 1_024;
+/// What each session may hold without being counted: what one needs that is merely behind, its box, the rest of a torn
+/// frame and some notices. A million who are behind at once are no attack.
+pub(crate) const HELD_BYTES_FREE: usize = 2_048;
+/// Once there is too much, so many end that this part of what may be held is left.
+pub(crate) const HELD_PART_AFTER: (usize, usize) = (3, 4);
 /// Groups whose sessions have all gone, before they are swept out of the lists of subjects and filters that name them.
 pub(crate) const GROUPS_DEAD_MAX: usize = 1_024;
 /// The same, in entries of such lists: what a sweep looks at is in proportion to it.

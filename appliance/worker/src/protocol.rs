@@ -70,6 +70,18 @@ pub(crate) struct Request {
     pub op: Op,
 }
 
+impl Request {
+    /// User memory that it takes, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        let texts = |texts: &[String]| texts.iter().map(|text| size_of::<String>() + text.capacity()).sum::<usize>();
+        let epoch = match &self.op {
+            Op::Subscribe { resume: Some(resume), .. } => resume.epoch.capacity(),
+            _ => 0,
+        };
+        size_of::<Request>() + self.id.as_ref().map_or(0, String::capacity) + texts(self.op.subjects()) + epoch
+    }
+}
+
 /// A request that cannot be obeyed: becomes an `error` reply; the session lives on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {

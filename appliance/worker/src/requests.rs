@@ -12,12 +12,11 @@ impl Worker {
     /// Bytes of an open session.
     pub(crate) fn requests(&mut self, index: u32, bytes: &mut [u8]) {
         let limits = self.inbound_limits;
-        let Some(session) = self.sessions.find(index) else { return };
-        let mut inbound = std::mem::take(&mut session.inbound);
+        let mut inbound = self.sessions.take_inbound(index);
         let result = inbound.push(bytes, &limits, &mut |event| self.on_message(index, event));
         // The session may have ended meanwhile; its slot is not used again before the engine has closed it.
+        self.sessions.put_inbound(index, inbound);
         let Some(session) = self.sessions.find(index) else { return };
-        session.inbound = inbound;
         if let Err(error) = result {
             tracing::debug!(peer = %session.peer(), "closed: {error}");
             let counter = if error.close_code() == close::POLICY {
@@ -106,6 +105,7 @@ impl Worker {
             Err(refusal) => self.refuse(index, &refusal),
             Ok(request) => {
                 let deferred_max = self.config.limits.requests_deferred_max;
+                let bytes_max = self.config.limits.deferred_bytes_max;
                 let subjects_max = 2 * self.config.limits.subscriptions_max as usize;
                 self.step_out_of_batch(index);
                 let Some(session) = self.sessions.find(index) else { return };
@@ -115,10 +115,11 @@ impl Worker {
                 let Some(extra) = self.sessions.extra(index) else { return };
                 let subjects: usize =
                     extra.deferred.iter().chain([&request]).map(|request| request.op.subjects().len()).sum();
-                if extra.deferred.len() < deferred_max && subjects <= subjects_max {
-                    extra.deferred.push_back(request);
+                let is_room = extra.deferred_bytes + request.bytes() <= bytes_max;
+                if is_room && extra.deferred.len() < deferred_max && subjects <= subjects_max {
+                    extra.defer(request);
                 } else {
-                    self.stats.temper_closed.add(1);
+                    self.stats.deferred_closed.add(1);
                     self.begin_close(index, close::TOO_MANY_REQUESTS, "too many requests while behind");
                 }
             }
@@ -149,7 +150,7 @@ impl Worker {
             if extra.behind.is_some() || extra.replay.is_some() {
                 return;
             }
-            let Some(request) = extra.deferred.pop_front() else { return };
+            let Some(request) = extra.take_deferred() else { return };
             self.obey(index, request);
         }
     }

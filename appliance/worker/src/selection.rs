@@ -60,7 +60,6 @@ impl Selection {
     }
 
     /// Memory behind it, in bytes.
-    #[cfg(test)]
     pub(crate) fn heap_bytes(&self) -> usize {
         size_of_val(&*self.words)
     }

@@ -8,9 +8,10 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use fanblade_ring::Lane;
 use fanblade_wire::Inbound;
+use fanblade_wire::frame;
 
 use crate::directory::{Asked, Set};
-use crate::limits::{EXTRA_BYTES_KEPT, EXTRAS_POOLED_MAX, PIECE_LEN};
+use crate::limits::{EXTRA_BYTES_KEPT, EXTRAS_POOLED_MAX, HELD_BYTES_FREE, PIECE_LEN};
 use crate::protocol::Request;
 use crate::selection::Selection;
 use crate::timers::{Linked, Links};
@@ -79,8 +80,15 @@ pub(crate) struct Extra {
     pub(crate) out_sent: usize,
     pub(crate) behind: Option<Behind>,
     pub(crate) replay: Option<Box<Replay>>,
+    /// The first place in `out` that is known to be between two frames: behind the rest of a torn one, or a handshake's
+    /// answer.
+    pub(crate) out_whole: usize,
     /// Requests that came while the session was behind.
     pub(crate) deferred: VecDeque<Request>,
+    /// Memory of these.
+    pub(crate) deferred_bytes: usize,
+    /// What `Sessions::held` has of it.
+    counted: usize,
     /// Close with this once everything owed is out (graceful stop, or the client asks nothing more).
     pub(crate) close_when_current: Option<(u16, &'static str)>,
 }
@@ -153,7 +161,21 @@ pub(crate) struct Resumed {
     pub(crate) next: u64,
 }
 
+impl Replay {
+    /// User memory that it is, in bytes; what it shares with others counts whole.
+    fn bytes(&self) -> usize {
+        let id = self.id.as_ref().map_or(0, String::capacity);
+        let recovered = self.resumed.as_ref().map_or(0, |resumed| resumed.recovered.heap_bytes());
+        size_of::<Self>() + id + self.asked.heap_bytes() + recovered
+    }
+}
+
 impl Behind {
+    fn heap_bytes(&self) -> usize {
+        let settled: usize = self.lost.iter().map(|lost| lost.settled.capacity() * size_of::<u32>()).sum();
+        self.lost.capacity() * size_of::<Lost>() + settled
+    }
+
     /// The fan-out has met it with a frame that a newer one may replace.
     pub(crate) fn note_came(&mut self, index: u64) {
         if index >= self.came_until {
@@ -259,6 +281,65 @@ impl Extra {
         &self.out[self.out_sent..]
     }
 
+    /// The rest of a frame that has begun to go, before anything else.
+    pub(crate) fn owe_rest(&mut self, rest: &[u8]) {
+        self.out.extend_from_slice(rest);
+        self.out_whole = self.out.len();
+    }
+
+    /// A request waits.
+    pub(crate) fn defer(&mut self, request: Request) {
+        self.deferred_bytes += request.bytes();
+        self.deferred.push_back(request);
+    }
+
+    /// The request that has waited longest.
+    pub(crate) fn take_deferred(&mut self) -> Option<Request> {
+        let request = self.deferred.pop_front()?;
+        self.deferred_bytes -= request.bytes();
+        Some(request)
+    }
+
+    /// Nothing that was asked for is answered any more.
+    pub(crate) fn forget_requests(&mut self) {
+        self.replay = None;
+        self.deferred = VecDeque::new();
+        self.deferred_bytes = 0;
+    }
+
+    /// The next place from `out_sent` on that is between two frames.
+    fn next_boundary(&self) -> usize {
+        let mut place = self.out_whole;
+        while place < self.out_sent {
+            place += frame::server_frame_len(&self.out[place..]).unwrap_or(self.out.len() - place);
+        }
+        place
+    }
+
+    /// Of what is owed, only the rest of the frame that has begun to go: the peer is to find the next one.
+    pub(crate) fn forget_whole_frames(&mut self) {
+        self.out.truncate(self.next_boundary());
+        self.give_back();
+    }
+
+    /// What the kernel has taken goes, once it is half of the buffer; so does memory that is not needed.
+    pub(crate) fn give_back(&mut self) {
+        if self.out_sent > self.out.len() / 2 {
+            self.out_whole = self.next_boundary() - self.out_sent;
+            self.out.drain(..self.out_sent);
+            self.out_sent = 0;
+        }
+        self.out.shrink_to((2 * self.out.len()).max(EXTRA_BYTES_KEPT));
+    }
+
+    /// User memory that it is, in bytes.
+    fn bytes(&self) -> usize {
+        let replay = self.replay.as_ref().map_or(0, |replay| replay.bytes());
+        let lost = self.behind.as_ref().map_or(0, Behind::heap_bytes);
+        let texts = self.head.capacity() + self.out.capacity();
+        size_of::<Extra>() + texts + self.deferred_bytes + replay + lost
+    }
+
     fn clear(&mut self) {
         self.head.clear();
         self.head.shrink_to(EXTRA_BYTES_KEPT);
@@ -268,8 +349,9 @@ impl Extra {
         self.out.shrink_to(EXTRA_BYTES_KEPT);
         self.out_sent = 0;
         self.behind = None;
-        self.replay = None;
-        self.deferred.clear();
+        self.counted = 0;
+        self.out_whole = 0;
+        self.forget_requests();
         self.close_when_current = None;
     }
 }
@@ -284,12 +366,49 @@ pub(crate) struct Sessions {
     )]
     pool: Vec<Box<Extra>>,
     open: u32,
+    /// Bytes that hang off all of them, without the first [`HELD_BYTES_FREE`] of each.
+    held: usize,
 }
 
 impl Sessions {
     /// How many sessions there are.
     pub(crate) fn open(&self) -> u32 {
         self.open
+    }
+
+    /// Bytes that hang off all of them, as far as they are beyond what is free.
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// The same of one.
+    pub(crate) fn held_by(&mut self, index: u32) -> usize {
+        let Some(session) = self.find(index) else { return 0 };
+        excess(session.inbound.heap_bytes()) + session.extra.as_ref().map_or(0, |extra| extra.counted)
+    }
+
+    /// Brings the count of what a session holds up to date. Whoever may have changed that calls it.
+    pub(crate) fn weigh(&mut self, index: u32) {
+        let Some(extra) = self.find(index).and_then(|session| session.extra.as_deref_mut()) else { return };
+        let now = excess(extra.bytes());
+        let before = std::mem::replace(&mut extra.counted, now);
+        self.held = self.held + now - before;
+    }
+
+    /// Lends what is half here of a session's requests.
+    pub(crate) fn take_inbound(&mut self, index: u32) -> Inbound {
+        let inbound = self.find(index).map(|session| std::mem::take(&mut session.inbound)).unwrap_or_default();
+        self.held -= excess(inbound.heap_bytes());
+        inbound
+    }
+
+    /// Gives it back, if the session is still there.
+    pub(crate) fn put_inbound(&mut self, index: u32, inbound: Inbound) {
+        let bytes = excess(inbound.heap_bytes());
+        if let Some(session) = self.find(index) {
+            session.inbound = inbound;
+            self.held += bytes;
+        }
     }
 
     /// Begins a session at the index that the engine chose.
@@ -319,8 +438,9 @@ impl Sessions {
     pub(crate) fn end(&mut self, index: u32) {
         let Some(session) = self.find(index) else { return };
         debug_assert!(session.set == Set::NONE && session.links == Links::UNLINKED, "a session ended while listed");
-        let extra = std::mem::replace(session, Session::new()).extra;
+        let Session { inbound, extra, .. } = std::mem::replace(session, Session::new());
         self.open -= 1;
+        self.held -= excess(inbound.heap_bytes());
         if let Some(extra) = extra {
             self.recycle(extra);
         }
@@ -359,6 +479,7 @@ impl Sessions {
     }
 
     fn recycle(&mut self, mut extra: Box<Extra>) {
+        self.held -= extra.counted;
         if self.pool.len() < EXTRAS_POOLED_MAX {
             extra.clear();
             self.pool.push(extra);
@@ -372,6 +493,11 @@ impl Linked for Sessions {
             self.chunks[index as usize / CHUNK].as_mut().map(|sessions| &mut sessions[index as usize % CHUNK]);
         &mut session.expect("the wheel holds sessions that exist").links
     }
+}
+
+/// What of it is not free.
+fn excess(bytes: usize) -> usize {
+    bytes.saturating_sub(HELD_BYTES_FREE)
 }
 
 /// User memory of a session that is subscribed, current and silent (invariant I7), in bytes. The engine adds its own

@@ -98,6 +98,9 @@ worker_stats! {
     requests_refused: Counter, "Requests answered with an error.";
     requests_too_long: Counter, "Requests dropped unread: message_len_max.";
     temper_closed: Counter, "Sessions closed for too many requests, pings, pongs or fragments.";
+    deferred_closed: Counter, "Sessions closed with 4029: requests_deferred_max or deferred_bytes_max.";
+    held_bytes: Gauge, "User memory that hangs off sessions, without the first 2 KiB of each.";
+    held_evicted: Counter, "Sessions ended because all together held too much and they took nothing: held_bytes_max.";
     pieces_closed: Counter, "Sessions closed because their bytes came in too many pieces a second.";
     resumes_outrun: Counter, "Sessions closed with 4008: their history left the ring before it was sent.";
     protocol_errors: Counter, "Sessions closed for breaking RFC 6455.";

@@ -118,6 +118,9 @@ impl Worker {
                     tracing::debug!(peer = %client, "a subscriber has connected through {peer}");
                 }
                 self.say(index, |out| out.extend_from_slice(&response));
+                if let Some(extra) = self.sessions.extra(index) {
+                    extra.out_whole = extra.out.len();
+                }
                 self.arm(index, deadline_ms);
                 if let Some(subscription) = subscription {
                     self.request(index, subscription);

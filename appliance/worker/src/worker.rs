@@ -161,6 +161,7 @@ impl Worker {
             }
             self.hear_news(engine)?;
             self.expire(engine)?;
+            self.shed();
             self.apply(engine);
             self.serve(engine)?;
             self.fan_out(engine)?;

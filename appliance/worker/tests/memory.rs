@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use common::{Blade, BladeConfig, Client, ENGINES, PATIENCE};
+use common::{Blade, BladeConfig, Client, ENGINES, PATIENCE, Received};
 use fanblade_net::{Counters, Engine, Event, FlushStats, IoSlices, SessionId, Unsent};
 
 /// Bytes that the worker's thread has asked for and not given back, as of its last look at the sockets.
@@ -27,6 +27,13 @@ impl Scale {
 
     fn bytes(&self) -> i64 {
         self.0.load(Relaxed)
+    }
+
+    /// What the worker holds once it has looked at its sockets again.
+    fn settled(&self, blade: &Blade) -> i64 {
+        let turns = blade.stat("turns");
+        blade.wait_stat("turns", |n| n > turns + 1);
+        self.bytes()
     }
 
     /// Waits until the worker holds at most `bytes`.
@@ -128,14 +135,99 @@ fn who_does_not_read_its_answer_holds_little_however_many_subjects_there_are() {
         // The first ones have the worker's scratch made.
         drop(stuck(&blade, 10));
         blade.wait_stat("sessions", |n| n == 0);
-        let before = scale.bytes();
+        let before = scale.settled(&blade);
         let stuck = stuck(&blade, clients);
-        let each = (scale.bytes() - before) / i64::try_from(clients).unwrap();
+        let each = (scale.settled(&blade) - before) / i64::try_from(clients).unwrap();
         println!("{engine}: {each} bytes for each who does not read");
         assert!(each < 32 << 10, "{engine}: {each} bytes");
         drop(stuck);
         blade.wait_stat("sessions", |n| n == 0);
         // What the pool keeps of them is little.
         scale.wait_below(before + (512 << 10), engine);
+    }
+}
+
+/// Waiting requests count by their bytes, whatever these are: a numbering's name is a text of any length.
+#[test]
+fn requests_that_wait_are_limited_in_bytes() {
+    for engine in ENGINES {
+        let mut config = BladeConfig::default();
+        config.limits.requests_per_s_max = 1_000;
+        let bytes_max = i64::try_from(config.limits.deferred_bytes_max).unwrap();
+        let (blade, scale) = wide(engine, config);
+        let clients = 20;
+        let mut stuck = stuck(&blade, clients);
+        let before = scale.settled(&blade);
+        let asked = blade.stat("requests");
+        let resume = serde_json::json!({"epoch": "x".repeat(100_000), "seq": 1});
+        let request = serde_json::json!({"op": "subscribe", "subjects": ["/X/S1/bbo"], "resume": resume}).to_string();
+        // Five fit.
+        stuck.iter_mut().for_each(|client| (0..5).for_each(|_| client.send(&request)));
+        blade.wait_stat("requests", |n| n >= asked + 5 * clients);
+        let each = (scale.settled(&blade) - before) / i64::try_from(clients).unwrap();
+        println!("{engine}: {each} bytes for each whose requests wait");
+        assert!((500_000..bytes_max + (200 << 10)).contains(&each), "{engine}: {each} bytes");
+        assert_eq!(blade.stat("deferred_closed"), 0, "{engine}");
+        // The sixth does not, and takes them with it.
+        stuck.iter_mut().for_each(|client| client.send(&request));
+        blade.wait_stat("deferred_closed", |n| n == clients);
+        scale.wait_below(before + (512 << 10), engine);
+    }
+}
+
+/// Once all together hold too much, those end that take nothing, and nobody who reads, however much he holds himself.
+#[test]
+fn beyond_the_budget_those_end_that_take_nothing_and_nobody_who_reads() {
+    for engine in ENGINES {
+        let mut config = BladeConfig::default();
+        config.limits.held_bytes_max = 2 << 20;
+        config.limits.close_ms_max = 600_000;
+        config.limits.requests_per_s_max = 10_000;
+        let (blade, scale) = wide(engine, config);
+        let before = scale.settled(&blade);
+        // Subscribes to everything again and again, with requests that wait while it reads: more than any other holds.
+        let over = Arc::new(AtomicI64::new(0));
+        let mut reader = blade.client();
+        let honest = std::thread::spawn({
+            let over = Arc::clone(&over);
+            move || {
+                let (mut answers, mut all) = (0, Vec::new());
+                all.resize(200, "/X/S1/not-there-yet-but-long-enough-to-be-something".to_owned());
+                let many = serde_json::json!({"op": "unsubscribe", "subjects": all}).to_string();
+                while over.load(Relaxed) == 0 {
+                    reader.subscribe(&["/X/**"], "all");
+                    (0..5).for_each(|_| reader.send(&many));
+                    reader.send(r#"{"op":"unsubscribe","subjects":["/X/**"]}"#);
+                    loop {
+                        match reader.receive() {
+                            Received::Text(message) if message["op"] == "unsubscribed" => break,
+                            Received::Text(_) | Received::Ping => {}
+                            other => panic!("who reads was ended: {other:?}"),
+                        }
+                    }
+                    answers += 1;
+                }
+                answers
+            }
+        });
+        let mut silent = Vec::new();
+        let begun = Instant::now();
+        while blade.stat("held_evicted") < 100 {
+            assert!(begun.elapsed() < PATIENCE, "{engine}: nobody is ended");
+            let mut client = blade.client();
+            client.subscribe(&["/X/**"], "all");
+            silent.push(client);
+            let held = scale.bytes() - before;
+            assert!(held < 6 << 20, "{engine}: {held} bytes, of two million at most");
+        }
+        println!("{engine}: {} sessions, {} ended", silent.len(), blade.stat("held_evicted"));
+        // The first of them, if it reads now, finds whole frames and why it ended.
+        assert_eq!(silent[0].close_code(), 4008, "{engine}");
+        over.store(1, Relaxed);
+        assert!(honest.join().unwrap() > 0, "{engine}");
+        drop(silent);
+        blade.wait_stat("sessions", |n| n == 0);
+        blade.wait_stat("held_bytes", |n| n == 0);
+        scale.wait_below(before + (1 << 20), engine);
     }
 }

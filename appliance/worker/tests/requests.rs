@@ -150,7 +150,7 @@ fn what_waits_while_a_session_is_behind_has_a_limit_in_subjects() {
         for _ in 0..3 {
             client.subscribe(&subjects, "all");
         }
-        blade.wait_stat("temper_closed", |n| n == 1);
+        blade.wait_stat("deferred_closed", |n| n == 1);
         loop {
             match client.receive() {
                 Received::Close(code, _) => break assert_eq!(code, 4029, "{engine}"),

@@ -124,6 +124,9 @@ pub(crate) struct Totals {
     pub(crate) own_lists: u64,
     pub(crate) own_subscriptions: u64,
     pub(crate) own_lists_bytes: u64,
+    /// What hangs off sessions that are owed something or ask, and how many were ended because it was too much.
+    pub(crate) held_bytes: u64,
+    pub(crate) held_evicted: u64,
     pub(crate) frames_delivered: u64,
     pub(crate) bytes_delivered: u64,
     pub(crate) frames_conflated: u64,
@@ -198,6 +201,8 @@ impl Status {
             totals.own_lists += stats.own_lists.value();
             totals.own_subscriptions += stats.own_subscriptions.value();
             totals.own_lists_bytes += stats.own_lists_bytes.value();
+            totals.held_bytes += stats.held_bytes.value();
+            totals.held_evicted += stats.held_evicted.value();
             totals.frames_delivered += stats.frames_delivered.value();
             totals.bytes_delivered += stats.bytes_delivered.value();
             totals.frames_conflated += stats.frames_conflated.value();

@@ -56,7 +56,9 @@ impl Workers {
         unready: &Arc<AtomicBool>,
         source: &str,
     ) -> anyhow::Result<Workers> {
-        let limits = super::limits(&config.limits);
+        let mut limits = super::limits(&config.limits);
+        // Each its part: who attacks one worker has nobody of another closed.
+        limits.held_bytes_max /= listeners.len().max(1);
         let ring = writer.fd().try_clone_to_owned().context("the ring's descriptor")?;
         let mut places = Vec::with_capacity(listeners.len());
         for (index, (listener, cpu)) in listeners.into_iter().zip(&plan.workers).enumerate() {

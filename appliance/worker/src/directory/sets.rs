@@ -98,6 +98,14 @@ pub(crate) struct Asked {
     pub(crate) unmatched: Box<[u32]>,
 }
 
+impl Asked {
+    /// Memory behind it, in bytes; the subjects that it has in common with itself count once.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let gained = if Rc::ptr_eq(&self.subjects, &self.gained) { 0 } else { self.gained.heap_bytes() };
+        self.subjects.heap_bytes() + gained + size_of_val(&*self.unmatched)
+    }
+}
+
 /// The list of one session alone.
 struct Own {
     /// Sorted.

@@ -1,0 +1,88 @@
+//! What hangs off sessions: how much it is, and who ends where it is too much.
+//!
+//! A session that reads holds next to nothing. What one holds that does not read has limits of its own, but a hundred
+//! thousand of them are memory all the same: so all together have a limit, too, and beyond it those end that have taken
+//! nothing for the longest. Who reads is among them only if nobody else holds anything.
+
+use fanblade_wire::close;
+
+use crate::limits::HELD_PART_AFTER;
+use crate::session::{Session, State};
+use crate::worker::Worker;
+
+/// A session that holds more than is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Holder {
+    /// It has been told to go.
+    is_told: bool,
+    /// Milliseconds for which it has taken nothing, or said nothing.
+    stalled_ms: u64,
+    bytes: usize,
+    index: u32,
+}
+
+impl Worker {
+    /// Ends the worst of the sessions that hold something, if all of them hold more than `held_bytes_max`.
+    pub(crate) fn shed(&mut self) {
+        let held_max = self.config.limits.held_bytes_max;
+        let mut left = self.sessions.held();
+        self.stats.held_bytes.set(left as u64);
+        if left <= held_max {
+            return;
+        }
+        for holder in self.worst_holders() {
+            // So much at once that looking at all of them is paid for by what it frees.
+            if left <= held_max / HELD_PART_AFTER.1 * HELD_PART_AFTER.0 {
+                break;
+            }
+            left = left.saturating_sub(holder.bytes);
+            self.shed_one(&holder);
+        }
+        self.stats.held_bytes.set(self.sessions.held() as u64);
+    }
+
+    fn shed_one(&mut self, holder: &Holder) {
+        if holder.is_told {
+            // It has not taken its close frame, and memory is short.
+            return self.drop_session(holder.index);
+        }
+        self.stats.held_evicted.add(1);
+        if self.sessions.find(holder.index).is_some_and(|session| session.state != State::Open) {
+            return self.drop_session(holder.index);
+        }
+        if let Some(extra) = self.sessions.extra(holder.index) {
+            extra.forget_whole_frames();
+        }
+        self.begin_close(holder.index, close::TOO_SLOW, TOO_MUCH_HELD);
+    }
+
+    /// Who holds anything, the worst first.
+    fn worst_holders(&mut self) -> Vec<Holder> {
+        let now_ms = self.now_ms;
+        let mut holders = Vec::new();
+        for index in self.sessions.indices() {
+            let bytes = self.sessions.held_by(index);
+            if let Some(session) = self.sessions.find(index).filter(|_| bytes > 0) {
+                let is_told = matches!(session.state, State::Closing | State::Lingering);
+                holders.push(Holder { is_told, stalled_ms: session.stalled_ms(now_ms), bytes, index });
+            }
+        }
+        holders.sort_unstable_by(|one, other| other.cmp(one));
+        holders
+    }
+}
+
+impl Session {
+    /// For how long it has taken nothing of what it is owed; where nothing is owed, for how long it has said nothing.
+    fn stalled_ms(&self, now_ms: u64) -> u64 {
+        let behind = self.extra.as_ref().and_then(|extra| extra.behind.as_ref());
+        let since_ms = match behind {
+            Some(behind) if self.blocked => behind.progress_ms,
+            Some(_) => now_ms,
+            None => self.received_ms,
+        };
+        now_ms.saturating_sub(since_ms)
+    }
+}
+
+const TOO_MUCH_HELD: &str = "memory is short, and this session has taken nothing for long";
