@@ -134,6 +134,7 @@ pub(crate) struct LimitsConfig {
     pub(crate) sessions_max: Option<Spanned<u64>>,
     pub(crate) message_len_max: Option<Spanned<Bytes>>,
     pub(crate) subscriptions_max: Option<Spanned<u64>>,
+    pub(crate) filters_max: Option<Spanned<u64>>,
     pub(crate) requests_per_s_max: Option<Spanned<u64>>,
     pub(crate) pieces_per_s_max: Option<Spanned<u64>>,
     pub(crate) handshake_ms_max: Option<Spanned<Millis>>,
@@ -375,6 +376,7 @@ impl LimitsConfig {
         };
         number(&self.sessions_max, 1 << 24, "sessions of one worker")?;
         number(&self.subscriptions_max, 1 << 16, "subscriptions of one session")?;
+        number(&self.filters_max, 1 << 28, "patterns and subjects of one worker")?;
         number(&self.requests_per_s_max, 65_535, "requests a second")?;
         if let Some(pieces) = &self.pieces_per_s_max {
             in_range(pieces, 100, 65_534, "pieces a second")?;

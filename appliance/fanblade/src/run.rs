@@ -402,6 +402,7 @@ pub(crate) fn limits(config: &LimitsConfig) -> Limits {
     set(&mut limits.sessions_max, &config.sessions_max, |n| n);
     set(&mut limits.message_len_max, &config.message_len_max, |bytes| bytes.0);
     set(&mut limits.subscriptions_max, &config.subscriptions_max, |n| n);
+    set(&mut limits.filters_max, &config.filters_max, |n| n);
     set(&mut limits.requests_per_s_max, &config.requests_per_s_max, |n| n);
     set(&mut limits.pieces_per_s_max, &config.pieces_per_s_max, |n| n);
     set(&mut limits.handshake_ms_max, &config.handshake_ms_max, |ms| ms.0);

@@ -13,7 +13,9 @@ use fanblade_ring::{Descriptor, Lane, Reader};
 use fanblade_wire::frame::{self, Opcode};
 
 use crate::directory::{Directory, NO_FRAME, Set};
-use crate::limits::{CATCHUP_DESCRIPTORS_MAX, PASS_CATCHUPS_MAX, PLAN_PIECES_MAX, UPDATE_PIECES_MAX};
+use crate::limits::{
+    CATCHUP_DESCRIPTORS_MAX, PASS_CATCHUPS_MAX, PASS_LOOKS_MAX, PLAN_PIECES_MAX, REPLY_LOOKS, UPDATE_PIECES_MAX,
+};
 use crate::protocol::{self, Mode};
 use crate::session::{Behind, Lost, State};
 use crate::slices::{begin_with, push_bytes, push_frame};
@@ -96,7 +98,7 @@ impl Worker {
         }
         let mut plan = std::mem::take(&mut self.plan);
         plan.clear();
-        let mut catchups = 0;
+        let (mut catchups, mut looks) = (0, 0);
         for _ in 0..self.ready.len() {
             let Some(index) = self.ready.pop_front() else { break };
             let Some(session) = self.sessions.find(index) else { continue };
@@ -105,11 +107,14 @@ impl Worker {
                 continue;
             }
             if session.is_behind() {
-                if catchups == PASS_CATCHUPS_MAX {
+                if catchups == PASS_CATCHUPS_MAX || looks >= PASS_LOOKS_MAX {
                     self.ready.push_back(index);
                     continue;
                 }
                 catchups += 1;
+                let is_answered = session.extra.as_ref().is_some_and(|extra| extra.replay.is_some());
+                let set = session.set;
+                looks += if is_answered { REPLY_LOOKS } else { self.directory.looks(set) };
             }
             session.dirty = false;
             self.plan_session(&mut plan, index);

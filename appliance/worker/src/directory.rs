@@ -5,6 +5,7 @@
 //! A filter is a subject or a pattern; each distinct one is matched once against each subject, however many sessions
 //! use it. Subjects are never taken away (the ring numbers them for the epoch), so filters only ever gain matches.
 
+mod filters;
 mod sets;
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,13 +14,14 @@ use std::rc::Rc;
 use fanblade_ring::{Descriptor, Lane, Reader};
 
 use crate::batching::{Batching, Window};
-use crate::holders::Holders;
-use crate::limits::{GROUPS_DEAD_MAX, LISTED_DEAD_MAX, PASS_FRAMES_MAX};
+use crate::limits::{GROUPS_DEAD_MAX, LISTED_DEAD_MAX, PASS_FRAMES_MAX, SUBJECT_STEPS};
 use crate::patterns::{Names, Shapes};
 use crate::protocol::Mode;
-use crate::slim;
-use crate::subject;
+use crate::selection::Selection;
+use crate::steps::Steps;
 
+use filters::Filter;
+pub(crate) use filters::{Preparation, Prepared};
 pub use sets::bytes_of_own_lists;
 pub(crate) use sets::{Asked, Set, SetKind};
 use sets::{Lists, NO_FILTER, Wish};
@@ -106,9 +108,9 @@ pub(crate) struct Subject {
     window: Window,
     /// Groups that want it. May name dead groups until they are swept.
     groups: Vec<(u32, Mode)>,
-    /// The filter of its name, while sessions alone have it; else [`NO_FILTER`].
+    /// The filter of its name, while there is one; else [`NO_FILTER`].
     exact: u32,
-    /// Patterns that select it and that sessions alone have. Sorted.
+    /// Patterns that select it. Sorted.
     patterns: Vec<u32>,
 }
 
@@ -117,16 +119,6 @@ impl Subject {
     pub(crate) fn window(&self) -> Window {
         self.window
     }
-}
-
-struct Filter {
-    text: Rc<str>,
-    subjects: Vec<u32>,
-    /// Groups that contain it, dead ones included until they are swept.
-    groups: Vec<u32>,
-    /// Sessions that have it in lists of their own.
-    alone: Holders,
-    is_pattern: bool,
 }
 
 /// The tables.
@@ -139,6 +131,10 @@ pub(crate) struct Directory {
     by_name: HashMap<Rc<str>, u32>,
     filters: Vec<Option<Filter>>,
     filters_free: Vec<u32>,
+    /// Patterns that nobody has any more, and that are still in the lists of their subjects.
+    filters_leaving: Vec<u32>,
+    /// Patterns, and subjects that are not there.
+    filters_counted: usize,
     /// A tree: it grows and shrinks by pieces, where a table would stand still to be made anew.
     filter_ids: BTreeMap<Rc<str>, u32>,
     /// Of the filters that are patterns.
@@ -162,11 +158,16 @@ impl Directory {
         Self { batching, sharing_sessions_min, due_us: u64::MAX, ..Self::default() }
     }
 
-    /// Takes in subjects that the publisher has created since the last call.
-    pub(crate) fn learn(&mut self, reader: &Reader) {
+    /// Takes in subjects that the publisher has created since the last call. `false`: the steps are used up, and there
+    /// are more.
+    #[must_use]
+    pub(crate) fn learn(&mut self, reader: &Reader, steps: &mut Steps) -> bool {
         while self.subjects.len() < reader.subject_count() as usize {
+            if steps.are_used_up() {
+                return false;
+            }
             let id = u32::try_from(self.subjects.len()).unwrap_or(u32::MAX);
-            let Some(entry) = reader.subject(fanblade_ring::SubjectId(id)) else { return };
+            let Some(entry) = reader.subject(fanblade_ring::SubjectId(id)) else { return true };
             let name: Rc<str> = Rc::from(&*entry.name);
             let window = Window::of(&self.batching, &name);
             self.subjects.push(Subject {
@@ -180,12 +181,10 @@ impl Directory {
             });
             self.by_name.insert(Rc::clone(&name), id);
             self.names.push(&name);
-            let mut selecting: Vec<u32> = self.filter_ids.get(&name).copied().into_iter().collect();
-            self.shapes.selecting(&name, |pattern| selecting.extend(self.filter_ids.get(pattern)));
-            for filter in selecting {
-                self.matched(filter, id);
-            }
+            steps.take(SUBJECT_STEPS);
+            self.match_new(id, &name, steps);
         }
+        true
     }
 
     /// How many of `filters` a set does not have.
@@ -277,54 +276,18 @@ impl Directory {
         full
     }
 
-    /// Finds or makes the filter `text`.
-    fn filter(&mut self, text: &str) -> u32 {
-        if let Some(id) = self.filter_ids.get(text) {
-            return *id;
-        }
-        let text: Rc<str> = text.into();
-        let is_pattern = subject::is_pattern(&text);
-        let mut subjects = Vec::new();
-        if is_pattern {
-            self.names.select(&text, &mut 0, &mut u64::MAX.clone(), &mut subjects);
-            self.shapes.add(&text);
-        } else {
-            subjects.extend(self.by_name.get(&text));
-        }
-        let filter =
-            Filter { text: Rc::clone(&text), subjects, groups: Vec::new(), alone: Holders::default(), is_pattern };
-        let id = match self.filters_free.pop() {
-            Some(id) => {
-                self.filters[id as usize] = Some(filter);
-                id
-            }
-            None => {
-                slim::make_room(&mut self.filters);
-                self.filters.push(Some(filter));
-                u32::try_from(self.filters.len() - 1).unwrap_or(u32::MAX)
-            }
-        };
-        self.filter_ids.insert(text, id);
-        id
-    }
-
     /// Finds or makes the group of a set of filters with this hash; none if another set has the hash.
     fn group(&mut self, wishes: Vec<Wish>, lane: Lane, hash: u32) -> Option<u32> {
         if let Some(id) = self.group_ids.get(&hash) {
             let group = &self.groups[*id as usize];
             return (*group.wishes == wishes && group.lane == lane).then_some(*id);
         }
-        let mut subjects: Vec<(u32, Mode)> = Vec::new();
-        for wish in &wishes {
-            if let Some(filter) = &self.filters[wish.filter() as usize] {
-                subjects.extend(filter.subjects.iter().map(|subject| (*subject, wish.mode())));
-            }
-        }
-        // The stronger mode sorts last; of equal subjects keep that one.
-        subjects.sort_unstable();
-        subjects.reverse();
-        subjects.dedup_by_key(|(subject, _)| *subject);
-        subjects.reverse();
+        // The stronger mode where several filters select a subject.
+        let selects = |wish: &Wish| Some(&self.filters[wish.filter() as usize].as_ref()?.subjects[..]);
+        let any = Selection::of(wishes.iter().filter_map(selects));
+        let all = Selection::of(wishes.iter().filter(|wish| wish.mode() == Mode::All).filter_map(selects));
+        let mode = |subject: u32| if all.contains(subject) { Mode::All } else { Mode::Conflate };
+        let subjects = any.iter().map(|subject| (subject, mode(subject))).collect();
         let group = Group {
             wishes: wishes.into(),
             lane,
@@ -362,30 +325,20 @@ impl Directory {
         Some(id)
     }
 
-    /// `filter` selects the new subject `subject`.
-    fn matched(&mut self, filter: u32, subject: u32) {
-        let Some(entry) = &mut self.filters[filter as usize] else { return };
-        entry.subjects.push(subject);
-        if !entry.alone.is_empty() {
-            self.subjects[subject as usize].link(filter, entry.is_pattern);
-        }
+    /// `filter` selects the new subject `subject`: so do its groups, which are put into `listed`, each once.
+    fn match_groups(&mut self, filter: u32, subject: u32, listed: &mut Vec<u32>) {
+        let Some(entry) = &self.filters[filter as usize] else { return };
+        let wanted = Wish::new(filter, entry.is_pattern, Mode::Conflate).key();
         for number in &entry.groups {
             let group = &mut self.groups[*number as usize];
-            let wanted = Wish::new(filter, entry.is_pattern, Mode::Conflate).key();
             let place = group.wishes.binary_search_by_key(&wanted, |wish| wish.key());
             let mode = place.map_or(Mode::Conflate, |place| group.wishes[place].mode());
-            let listed = &mut self.subjects[subject as usize].groups;
             // A new subject has the highest number: the sorted list grows at its end.
             match group.subjects.last_mut() {
-                Some(last) if last.0 == subject => {
-                    last.1 = last.1.max(mode);
-                    if let Some(entry) = listed.iter_mut().find(|(group, _)| group == number) {
-                        entry.1 = last.1;
-                    }
-                }
+                Some(last) if last.0 == subject => last.1 = last.1.max(mode),
                 _ => {
                     group.subjects.push((subject, mode));
-                    listed.push((*number, mode));
+                    listed.push(*number);
                 }
             }
         }
@@ -414,24 +367,6 @@ impl Directory {
         }
         self.groups_free.append(&mut self.groups_dead);
         self.listed_dead = 0;
-    }
-
-    /// Lets a filter go that is in no set any more.
-    fn forget_unused(&mut self, id: u32) {
-        let Some(slot) = self.filters.get_mut(id as usize) else { return };
-        if slot.as_ref().is_some_and(|filter| filter.groups.is_empty() && filter.alone.is_empty())
-            && let Some(filter) = slot.take()
-        {
-            self.filter_ids.remove(&filter.text);
-            if filter.is_pattern {
-                self.shapes.remove(&filter.text);
-            }
-            self.filters_free.push(id);
-            if self.filter_ids.is_empty() {
-                // Nobody has anything: what many had is given back.
-                (self.filters, self.filters_free, self.filter_ids) = Default::default();
-            }
-        }
     }
 }
 

@@ -18,6 +18,7 @@ use crate::limits::{PASS_DESCRIPTORS_MAX, TURN_SENDS};
 use crate::protocol;
 use crate::session::{Behind, NOT_MEMBER, State};
 use crate::slices::push_frame;
+use crate::steps::Steps;
 use crate::worker::{Action, Worker, unix_ns};
 
 impl Worker {
@@ -28,9 +29,10 @@ impl Worker {
             if self.begins_epoch(engine)? {
                 return Ok(());
             }
-            self.directory.learn(&self.reader);
+            let mut steps = Steps::new(self.config.limits.pass_steps_max);
+            let are_known = self.directory.learn(&self.reader, &mut steps);
             let (first, before_seq) = (self.cursor, self.cursor_seq);
-            if self.drain(tail).is_none() {
+            if self.drain(tail, are_known).is_none() {
                 // What was gathered of the pass is not sent: the sessions stand where they stood before it.
                 self.forget_pass(first);
                 (self.cursor, self.cursor_seq) = (first, before_seq);
@@ -118,9 +120,9 @@ impl Worker {
         }
     }
 
-    /// Moves the cursor towards `tail` and gathers what each group is owed. `None` if the publisher has overtaken this
-    /// worker.
-    fn drain(&mut self, tail: u64) -> Option<()> {
+    /// Moves the cursor towards `tail` and gathers what each group is owed; unless all subjects `are_known`, up to the
+    /// first that is not. `None` if the publisher has overtaken this worker.
+    fn drain(&mut self, tail: u64, are_known: bool) -> Option<()> {
         if self.cursor < self.reader.oldest() {
             return None;
         }
@@ -129,6 +131,9 @@ impl Worker {
         let first = self.cursor;
         while self.cursor < end {
             let descriptor = self.reader.descriptor(self.cursor).ok()?;
+            if !are_known && descriptor.subject.0 as usize >= self.directory.subjects.len() {
+                break;
+            }
             let index = self.cursor;
             self.cursor += 1;
             if let Some(entry) = self.directory.subjects.get_mut(descriptor.subject.0 as usize) {
@@ -325,7 +330,9 @@ impl Worker {
     /// Sets the cursor to the ring's end and takes every subject's newest frame before it from the ring's own table.
     pub(crate) fn jump_to_tail(&mut self) {
         let tail = self.reader.tail();
-        self.directory.learn(&self.reader);
+        // Rare, and nothing can be sent before it.
+        let are_known = self.directory.learn(&self.reader, &mut Steps::unlimited());
+        debug_assert!(are_known, "steps were limited");
         for number in 0..self.directory.subjects.len() {
             let id = fanblade_ring::SubjectId(u32::try_from(number).unwrap_or(u32::MAX));
             let mut newest = self.reader.newest(id);

@@ -8,10 +8,10 @@
 //! (frames that wait for each other), `directory` (subjects, filters, groups), `directory/sets` and `holders` (lists of
 //! one session alone, in lists that are `slim`), `patterns` (which select a subject, and which subjects they select),
 //! `session` (the slab), `catchup` (sessions that are behind), `replay` (snapshots and history after a subscription, of
-//! the subjects of a `selection`), `requests` and `protocol` (what clients ask), `held` (memory that hangs off
-//! sessions), `upgrade` and `address` (opening handshake), `forwarded` and `networks` (clients behind proxies),
-//! `lifecycle` (sessions begin, fall behind, close), `last_words` (after a panic), `news` (what is told beside frames),
-//! `timers`, `stats`, `closes`, `limits`.
+//! the subjects of a `selection`), `requests`, `preparation` and `protocol` (what clients ask, and the work for it in
+//! `steps`), `held` (memory that hangs off sessions), `upgrade` and `address` (opening handshake), `forwarded` and
+//! `networks` (clients behind proxies), `lifecycle` (sessions begin, fall behind, close), `last_words` (after a panic),
+//! `news` (what is told beside frames), `timers`, `stats`, `closes`, `limits`.
 
 mod address;
 mod alone;
@@ -35,6 +35,7 @@ mod limits;
 mod networks;
 mod news;
 mod patterns;
+mod preparation;
 mod protocol;
 mod replay;
 mod requests;
@@ -43,6 +44,7 @@ mod session;
 mod slices;
 mod slim;
 mod stats;
+mod steps;
 mod timers;
 mod upgrade;
 mod worker;

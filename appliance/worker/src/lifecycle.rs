@@ -384,6 +384,7 @@ impl Worker {
         let (lists, subscriptions) = self.directory.own_lists();
         self.stats.own_lists_bytes.set(self.directory.own_lists_bytes() as u64);
         self.stats.groups.set(self.directory.groups_live() as u64);
+        self.stats.filters.set(self.directory.filters_counted() as u64);
         self.stats.own_lists.set(lists);
         self.stats.own_subscriptions.set(subscriptions);
     }
@@ -488,7 +489,11 @@ impl Worker {
                 self.stats.sessions_behind.sub(1);
             }
             extra.forget_requests();
+            extra.is_waiting = false;
             extra.close_when_current = None;
+            if let Some(preparation) = extra.preparation.take() {
+                self.directory.end_preparation(preparation);
+            }
         }
         self.change_set(index, Set::NONE);
     }

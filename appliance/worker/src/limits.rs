@@ -17,6 +17,15 @@ pub struct Limits {
     /// Filters (subjects and patterns) of one session. More are refused with `too_many_subscriptions`;
     /// `requests_refused`.
     pub subscriptions_max: u32,
+    /// Patterns, and subjects that are not there, that all sessions of one worker may ask for, each counted once. A
+    /// request for more is refused with `too_many_filters`; `filters`, `filters_refused`.
+    pub filters_max: u32,
+    /// Steps of work that one pass does for requests (`steps`): a millisecond or so, one half for what waits from
+    /// passes before, the other for what comes. A request that needs more goes on in the next pass, and its session's
+    /// other requests wait for it; `requests_waited`, `request_steps_max`. As many for subjects that are new: the
+    /// rest, and the frames behind the first of it, are for the next pass. Half as many for patterns that nobody has
+    /// any more.
+    pub pass_steps_max: u64,
     /// Requests, pings and pongs of one session in a second; twice that closes the session with 4029; `temper_closed`.
     pub requests_per_s_max: u16,
     /// Pieces in which one session's bytes come in a second: each receive is one, or several if it is longer than
@@ -64,6 +73,8 @@ impl Default for Limits {
             message_len_max: 160 * 1024,
             fragments_max: 64,
             subscriptions_max: SUBSCRIPTIONS_MAX,
+            filters_max: 100_000,
+            pass_steps_max: 40_000,
             requests_per_s_max: 50,
             pieces_per_s_max: 10_000,
             requests_deferred_max: 64,
@@ -146,6 +157,23 @@ pub(crate) const TURN_SENDS: usize = 4_096;
 pub(crate) const PASS_CATCHUPS_MAX: usize = 256;
 /// Descriptors that one catching-up session may look at in one pass.
 pub(crate) const CATCHUP_DESCRIPTORS_MAX: u64 = 4_096;
+/// Steps for a filter that a request names: to find it, to make it, or to let it go.
+pub(crate) const FILTER_STEPS: u64 = 16;
+/// Steps to look a text up among the filters.
+pub(crate) const LOOK_STEPS: u64 = 8;
+/// Steps for a subject that a request selects: into the lists of its session and its answer.
+pub(crate) const SELECTED_STEPS: u64 = 2;
+/// Steps to take in a new subject, its filters apart.
+pub(crate) const SUBJECT_STEPS: u64 = 16;
+/// How often all subjects may be selected by the filters of one session: what a request, and a look at what the session
+/// lacks, costs at most. Refused with `too_many_subscriptions`; `requests_refused`.
+pub(crate) const OVERLAP_MAX: usize = 16;
+/// So many subjects are counted where there are fewer.
+pub(crate) const OVERLAP_SUBJECTS_MIN: usize = 4_096;
+/// Subjects that one pass looks at for sessions that are behind; the others' turn comes in the next.
+pub(crate) const PASS_LOOKS_MAX: usize = 128 * 1024;
+/// What telling [`REPLY_SUBJECTS_MAX`] subjects with their frames costs, in such looks.
+pub(crate) const REPLY_LOOKS: usize = 32 * REPLY_SUBJECTS_MAX;
 /// Subjects told in one `subscribed` reply; the rest follow in further replies (`"more":true`).
 pub(crate) const REPLY_SUBJECTS_MAX: usize = 64;
 /// Bytes of frames that a replay copies out of the ring in one step, and one frame more: what a session holds that does

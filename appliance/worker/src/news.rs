@@ -15,6 +15,7 @@ use crate::directory::Set;
 use crate::limits::{REFUSALS_LOOK_MS, REFUSALS_TOLD_MAX};
 use crate::protocol;
 use crate::session::State;
+use crate::steps::Steps;
 use crate::worker::Worker;
 
 /// What this worker has told.
@@ -113,7 +114,10 @@ impl Worker {
 
     /// Tells of each subject whose newest update was refused those who want it, and nobody else.
     fn tell_refused(&mut self, engine: &mut dyn Engine) -> io::Result<()> {
-        self.directory.learn(&self.reader);
+        let mut steps = Steps::new(self.config.limits.pass_steps_max);
+        if !self.directory.learn(&self.reader, &mut steps) {
+            self.news.look_ms = Some(self.now_ms + REFUSALS_LOOK_MS);
+        }
         let mut notices: HashMap<Set, Vec<u8>> = HashMap::new();
         let mut told_alone: HashSet<u32> = HashSet::new();
         let mut text = std::mem::take(&mut self.text);

@@ -4,6 +4,8 @@ use fanblade_wire::frame::{self, Opcode};
 use fanblade_wire::{Event, Flow, close};
 
 use crate::closes::NO_CODE;
+use crate::directory::{Preparation, Prepared};
+use crate::limits::{FILTER_STEPS, OVERLAP_MAX, OVERLAP_SUBJECTS_MIN, SELECTED_STEPS};
 use crate::protocol::{self, Mode, Op, Refusal, Request, Resume, SubjectsReply};
 use crate::session::{NOT_MEMBER, Replay, State};
 use crate::worker::Worker;
@@ -101,29 +103,25 @@ impl Worker {
 
     /// A request, parsed or not; also the subscription in an upgrade's query string.
     pub(crate) fn request(&mut self, index: u32, request: Result<Request, Refusal>) {
-        match request {
-            Err(refusal) => self.refuse(index, &refusal),
-            Ok(request) => {
-                let deferred_max = self.config.limits.requests_deferred_max;
-                let bytes_max = self.config.limits.deferred_bytes_max;
-                let subjects_max = 2 * self.config.limits.subscriptions_max as usize;
-                self.step_out_of_batch(index);
-                let Some(session) = self.sessions.find(index) else { return };
-                if !session.must_defer() {
-                    return self.obey(index, request);
-                }
-                let Some(extra) = self.sessions.extra(index) else { return };
-                let subjects: usize =
-                    extra.deferred.iter().chain([&request]).map(|request| request.op.subjects().len()).sum();
-                let is_room = extra.deferred_bytes + request.bytes() <= bytes_max;
-                if is_room && extra.deferred.len() < deferred_max && subjects <= subjects_max {
-                    extra.defer(request);
-                } else {
-                    self.stats.deferred_closed.add(1);
-                    self.begin_close(index, close::TOO_MANY_REQUESTS, "too many requests while behind");
-                }
-            }
+        let request = match request {
+            Ok(request) => request,
+            Err(refusal) => return self.refuse(index, &refusal),
+        };
+        let deferred_max = self.config.limits.requests_deferred_max;
+        let bytes_max = self.config.limits.deferred_bytes_max;
+        let subjects_max = 2 * self.config.limits.subscriptions_max as usize;
+        let Some(must_defer) = self.sessions.find(index).map(|session| session.must_defer()) else { return };
+        let Some(extra) = self.sessions.extra(index) else { return };
+        let subjects: usize = extra.deferred.iter().chain([&request]).map(|request| request.op.subjects().len()).sum();
+        let is_room = extra.deferred_bytes + request.bytes() <= bytes_max
+            && extra.deferred.len() < deferred_max
+            && subjects <= subjects_max;
+        if must_defer && !is_room {
+            self.stats.deferred_closed.add(1);
+            return self.begin_close(index, close::TOO_MANY_REQUESTS, "too many requests while others wait");
         }
+        extra.defer(request);
+        self.serve_deferred(index);
     }
 
     /// A session whose frames wait is given them first, apart from its group.
@@ -142,24 +140,37 @@ impl Worker {
         }
     }
 
-    /// Serves requests that came while the session was behind, until one makes it wait again.
+    /// Serves requests in their order, until one makes the session wait: for its answer, or for a pass that has time.
     pub(crate) fn serve_deferred(&mut self, index: u32) {
         loop {
+            if !self.prepare(index) {
+                return;
+            }
+            // What is known now is known while the session is behind, too.
+            self.step_out_of_batch(index);
             let Some(session) = self.sessions.find(index) else { return };
             let Some(extra) = session.extra.as_deref_mut() else { return };
             if extra.behind.is_some() || extra.replay.is_some() {
                 return;
             }
             let Some(request) = extra.take_deferred() else { return };
-            self.obey(index, request);
+            let preparation = extra.preparation.take().unwrap_or_default();
+            self.obey(index, request, preparation);
         }
     }
 
-    fn obey(&mut self, index: u32, request: Request) {
+    fn obey(&mut self, index: u32, request: Request, preparation: Preparation) {
         let Request { id, op } = request;
         match op {
             Op::Subscribe { subjects, mode, snapshot, resume } => {
-                self.subscribe(index, id, &subjects, mode, snapshot, resume.as_ref());
+                match self.refusal(index, &id, &subjects, &preparation) {
+                    Some(refusal) => self.refuse(index, &refusal),
+                    None => {
+                        self.steps.take(SELECTED_STEPS * self.directory.selected(&preparation) as u64);
+                        self.subscribe(index, id, &subjects, mode, snapshot, resume.as_ref());
+                    }
+                }
+                self.directory.end_preparation(preparation);
             }
             Op::Unsubscribe { subjects } => self.unsubscribe(index, id, &subjects),
             Op::List => self.list(index, &id),
@@ -172,6 +183,43 @@ impl Worker {
         }
     }
 
+    /// Why a subscription cannot be obeyed, if it cannot.
+    fn refusal(
+        &mut self,
+        index: u32,
+        id: &Option<String>,
+        filters: &[String],
+        preparation: &Preparation,
+    ) -> Option<Refusal> {
+        let (directory, limits) = (&self.directory, &self.config.limits);
+        let set = self.sessions.find(index)?.set;
+        let subscriptions_max = limits.subscriptions_max as usize;
+        let refuse = |code, message: String| Some(Refusal::new(id.clone(), code, message));
+        if preparation.state() == Prepared::Full {
+            self.stats.filters_refused.add(1);
+            let message = format!(
+                "there are {} patterns and subjects without a value here, as many as there may be (`filters_max`): \
+                 name subjects that have values, or ask again when others have gone",
+                directory.filters_counted()
+            );
+            return refuse("too_many_filters", message);
+        }
+        if directory.filter_count(set) + directory.filters_missing(set, filters) > subscriptions_max {
+            return refuse(
+                "too_many_subscriptions",
+                format!("a session has at most {subscriptions_max} subscriptions"),
+            );
+        }
+        let selected_max = OVERLAP_MAX * directory.subjects.len().max(OVERLAP_SUBJECTS_MIN);
+        if directory.subject_count(set) + directory.selected(preparation) > selected_max {
+            let message = format!(
+                "a session's patterns may select all subjects {OVERLAP_MAX} times over: name fewer that overlap"
+            );
+            return refuse("too_many_subscriptions", message);
+        }
+        None
+    }
+
     fn subscribe(
         &mut self,
         index: u32,
@@ -181,15 +229,8 @@ impl Worker {
         snapshot: bool,
         resume: Option<&Resume>,
     ) {
-        self.directory.learn(&self.reader);
-        let subscriptions_max = self.config.limits.subscriptions_max as usize;
         let Some(session) = self.sessions.find(index) else { return };
         let (set, lane) = (session.set, session.lane);
-        let added = self.directory.filters_missing(set, filters);
-        if self.directory.filter_count(set) + added > subscriptions_max {
-            let message = format!("a session has at most {subscriptions_max} subscriptions");
-            return self.refuse(index, &Refusal::new(id, "too_many_subscriptions", message));
-        }
         let (grown, asked) = self.directory.with(index, set, lane, filters, mode);
         self.change_set(index, grown);
         if let Some(session) = self.sessions.find(index) {
@@ -223,6 +264,7 @@ impl Worker {
     fn list(&mut self, index: u32, id: &Option<String>) {
         let Some(session) = self.sessions.find(index) else { return };
         let set = session.set;
+        self.steps.take(FILTER_STEPS * self.directory.filter_count(set) as u64);
         let mut text = std::mem::take(&mut self.text);
         let mut reply = SubjectsReply::begin(&mut text, "listed", id, &self.epoch);
         for (filter, mode) in self.directory.filter_texts(set) {

@@ -43,7 +43,6 @@ impl Selection {
     }
 
     /// All of them, the lowest first.
-    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
         std::iter::successors(self.next(0), |last| self.next(last.checked_add(1)?))
     }

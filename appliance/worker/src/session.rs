@@ -10,7 +10,7 @@ use fanblade_ring::Lane;
 use fanblade_wire::Inbound;
 use fanblade_wire::frame;
 
-use crate::directory::{Asked, Set};
+use crate::directory::{Asked, Preparation, Set};
 use crate::limits::{EXTRA_BYTES_KEPT, EXTRAS_POOLED_MAX, HELD_BYTES_FREE, PIECE_LEN};
 use crate::protocol::Request;
 use crate::selection::Selection;
@@ -83,12 +83,16 @@ pub(crate) struct Extra {
     /// The first place in `out` that is known to be between two frames: behind the rest of a torn one, or a handshake's
     /// answer.
     pub(crate) out_whole: usize,
-    /// Requests that came while the session was behind.
+    /// Requests that came while the session was behind, or that a pass has not done yet.
     pub(crate) deferred: VecDeque<Request>,
     /// Memory of these.
     pub(crate) deferred_bytes: usize,
     /// What `Sessions::held` has of it.
     counted: usize,
+    /// The work ahead of the first of them, while it is under way.
+    pub(crate) preparation: Option<Preparation>,
+    /// It is in the worker's list of sessions whose requests wait for a later pass.
+    pub(crate) is_waiting: bool,
     /// Close with this once everything owed is out (graceful stop, or the client asks nothing more).
     pub(crate) close_when_current: Option<(u16, &'static str)>,
 }
@@ -352,6 +356,8 @@ impl Extra {
         self.counted = 0;
         self.out_whole = 0;
         self.forget_requests();
+        debug_assert!(self.preparation.is_none(), "it holds filters");
+        self.is_waiting = false;
         self.close_when_current = None;
     }
 }

@@ -96,6 +96,10 @@ worker_stats! {
     pings: Counter, "Pings sent.";
     requests: Counter, "Requests received.";
     requests_refused: Counter, "Requests answered with an error.";
+    requests_waited: Counter, "Requests that waited for a later pass, as one had done enough work for requests.";
+    request_steps_max: Gauge, "The most steps of work for requests that a pass has taken.";
+    filters: Gauge, "Distinct patterns, and subjects that are not there, that sessions have asked for.";
+    filters_refused: Counter, "Requests refused with too_many_filters: filters_max.";
     requests_too_long: Counter, "Requests dropped unread: message_len_max.";
     temper_closed: Counter, "Sessions closed for too many requests, pings, pongs or fragments.";
     deferred_closed: Counter, "Sessions closed with 4029: requests_deferred_max or deferred_bytes_max.";

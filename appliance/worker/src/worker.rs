@@ -19,6 +19,7 @@ use crate::limits::REQUEST_SKIPPED_LEN_MAX;
 use crate::news::News;
 use crate::session::Sessions;
 use crate::stats::WorkerStats;
+use crate::steps::Steps;
 use crate::timers::{TICK_MS, Wheel};
 
 /// Everything a worker has but its engine, which is lent to the methods that need it.
@@ -50,6 +51,10 @@ pub(crate) struct Worker {
     started: Instant,
     /// Sessions that have something to be sent now, or that may catch up.
     pub(crate) ready: VecDeque<u32>,
+    /// Sessions whose requests wait for work that a later pass does.
+    pub(crate) waiting: VecDeque<u32>,
+    /// Work for requests that this pass may still do.
+    pub(crate) steps: Steps,
     /// What to tell the engine once it has returned from `poll`.
     pub(crate) actions: Vec<Action>,
     pub(crate) draining: Option<Draining>,
@@ -127,6 +132,8 @@ impl Worker {
             counted: Counters::default(),
             started: Instant::now(),
             ready: VecDeque::new(),
+            waiting: VecDeque::new(),
+            steps: Steps::none(),
             actions: Vec::new(),
             draining: None,
             news: News::default(),
@@ -149,6 +156,7 @@ impl Worker {
     pub(crate) fn run(&mut self, engine: &mut dyn Engine) -> io::Result<()> {
         loop {
             self.stats.turns.add(1);
+            self.serve_waiting();
             let timeout = self.timeout();
             let slept = timeout > Duration::ZERO;
             engine.poll(timeout.into(), &mut |event| self.on_event(event))?;
@@ -186,6 +194,8 @@ impl Worker {
         let wait_max = due_us.map(|due_us| Duration::from_micros(due_us.saturating_sub(self.now_us())));
         let is_busy = |worker: &Self| {
             !worker.ready.is_empty()
+                || !worker.waiting.is_empty()
+                || worker.directory.is_leaving()
                 || worker.reader.tail() > worker.cursor
                 || worker.reader.news() != worker.news.seen
                 || wait_max == Some(Duration::ZERO)

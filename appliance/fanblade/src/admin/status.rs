@@ -127,6 +127,11 @@ pub(crate) struct Totals {
     /// What hangs off sessions that are owed something or ask, and how many were ended because it was too much.
     pub(crate) held_bytes: u64,
     pub(crate) held_evicted: u64,
+    /// Distinct patterns and subjects that are not there (`filters_max`), requests refused for them, and requests that
+    /// waited for a later pass.
+    pub(crate) filters: u64,
+    pub(crate) filters_refused: u64,
+    pub(crate) requests_waited: u64,
     pub(crate) frames_delivered: u64,
     pub(crate) bytes_delivered: u64,
     pub(crate) frames_conflated: u64,
@@ -203,6 +208,9 @@ impl Status {
             totals.own_lists_bytes += stats.own_lists_bytes.value();
             totals.held_bytes += stats.held_bytes.value();
             totals.held_evicted += stats.held_evicted.value();
+            totals.filters += stats.filters.value();
+            totals.filters_refused += stats.filters_refused.value();
+            totals.requests_waited += stats.requests_waited.value();
             totals.frames_delivered += stats.frames_delivered.value();
             totals.bytes_delivered += stats.bytes_delivered.value();
             totals.frames_conflated += stats.frames_conflated.value();

@@ -359,6 +359,11 @@ impl Directory {
         }
     }
 
+    /// What it costs to go through [`Self::subjects_of`], in subjects looked at.
+    pub(crate) fn looks(&self, set: Set) -> usize {
+        self.filter_count(set) + self.subject_count(set)
+    }
+
     /// How a set has a subject, if it has it: the stronger mode where several filters match.
     pub(crate) fn mode_in(&self, set: Set, subject: u32) -> Option<Mode> {
         if let Some(group) = self.group_of(set) {
@@ -433,9 +438,14 @@ impl Directory {
         if had.is_empty() {
             return Asked { gained: Rc::clone(&subjects), subjects, unmatched };
         }
-        let fresh = asked.iter().filter(|wish| find(had, **wish).is_none());
-        let mut gained = Selection::of(fresh.filter_map(selects));
-        gained.retain(|subject| self.mode_in(set, subject).is_none());
+        let fresh = asked.iter().filter(|wish| find(had, **wish).is_none()).filter_map(selects);
+        let mut gained = Selection::of(fresh.clone());
+        if matches!(set.kind(), SetKind::Own(_)) && fresh.map(<[u32]>::len).sum::<usize>() > had.len() {
+            let had = Selection::of(had.iter().filter_map(selects));
+            gained.retain(|subject| !had.contains(subject));
+        } else {
+            gained.retain(|subject| self.mode_in(set, subject).is_none());
+        }
         Asked { gained: Rc::new(gained), subjects, unmatched }
     }
 
@@ -470,15 +480,7 @@ impl Directory {
         let Some(filter) = &mut self.filters[wish.filter() as usize] else { return };
         #[cfg(test)]
         TOUCHED.set(TOUCHED.get() + 1);
-        let is_first = filter.alone.is_empty();
         filter.alone.insert(session, wish.mode());
-        if is_first {
-            let subjects = &mut self.subjects;
-            filter
-                .subjects
-                .iter()
-                .for_each(|subject| subjects[*subject as usize].link(wish.filter(), filter.is_pattern));
-        }
     }
 
     fn let_go(&mut self, session: u32, wish: Wish) {
@@ -486,35 +488,7 @@ impl Directory {
         #[cfg(test)]
         TOUCHED.set(TOUCHED.get() + 1);
         filter.alone.remove(session);
-        if filter.alone.is_empty() {
-            let subjects = &mut self.subjects;
-            filter
-                .subjects
-                .iter()
-                .for_each(|subject| subjects[*subject as usize].unlink(wish.filter(), filter.is_pattern));
-            self.forget_unused(wish.filter());
-        }
-    }
-}
-
-impl Subject {
-    /// Sessions alone have this filter, which selects the subject.
-    pub(super) fn link(&mut self, filter: u32, is_pattern: bool) {
-        if !is_pattern {
-            self.exact = filter;
-        } else if let Err(place) = self.patterns.binary_search(&filter) {
-            slim::make_room(&mut self.patterns);
-            self.patterns.insert(place, filter);
-        }
-    }
-
-    fn unlink(&mut self, filter: u32, is_pattern: bool) {
-        if !is_pattern {
-            self.exact = NO_FILTER;
-        } else if let Ok(place) = self.patterns.binary_search(&filter) {
-            self.patterns.remove(place);
-            slim::give_back(&mut self.patterns);
-        }
+        self.forget_unused(wish.filter());
     }
 }
 

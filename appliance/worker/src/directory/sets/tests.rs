@@ -6,6 +6,7 @@ use fanblade_ring::{LANES, NewFrame, Reader, RingConfig, Writer};
 
 use super::*;
 use crate::counting::bytes_held;
+use crate::steps::Steps;
 
 /// A ring, and a directory that has learned its subjects.
 struct Bench {
@@ -51,7 +52,7 @@ fn bench(subjects: usize, sharing_sessions_min: u32) -> Bench {
     };
     bench.reader = bench.writer.open_reader().unwrap();
     (0..subjects).for_each(|subject| bench.publish(&name(subject)));
-    bench.directory.learn(&bench.reader);
+    bench.learn();
     bench
 }
 
@@ -60,6 +61,10 @@ impl Bench {
         let subject = self.writer.subject(subject, 1).unwrap();
         let update = NewFrame { subject, channel: 1, seq: 1, ts_feed_ns: 0, ts_publish_ns: 0 };
         self.writer.publish(&update, &[&b"{}"[..]; LANES]).unwrap();
+    }
+
+    fn learn(&mut self) {
+        assert!(self.directory.learn(&self.reader, &mut Steps::unlimited()));
     }
 
     /// As the worker does it.
@@ -144,7 +149,7 @@ fn sets_are_what_was_asked_for_alone_and_shared() {
                 _ if subjects.len() < 75 && round % 5 == 0 => {
                     subjects.push(name(subjects.len()));
                     bench.publish(&name(subjects.len() - 1));
-                    bench.directory.learn(&bench.reader);
+                    bench.learn();
                 }
                 _ => {
                     bench.change(session, &mut set, Set::NONE);
@@ -162,6 +167,8 @@ fn sets_are_what_was_asked_for_alone_and_shared() {
             bench.change(at * 7, &mut set, Set::NONE);
         }
         bench.directory.sweep();
+        bench.directory.let_leave(&mut Steps::unlimited());
+        assert_eq!(bench.directory.filters_counted(), 0);
         assert_eq!((bench.directory.filter_ids.len(), bench.directory.own_lists()), (0, (0, 0)));
         assert!(bench.directory.lists.counts.is_empty() && bench.directory.group_ids.is_empty());
         assert!(bench.directory.subjects.iter().all(|entry| entry.exact == NO_FILTER && entry.patterns.is_empty()));

@@ -1,0 +1,318 @@
+//! The distinct subjects and patterns that sessions have asked for, and what each selects.
+//!
+//! A new pattern is searched for in steps, and so is one that nobody has any more taken out of its subjects' lists: no
+//! request stands a worker still, however many subjects there are. While a request is prepared it holds its filters.
+
+use std::rc::Rc;
+
+use super::{Directory, NO_FILTER, Subject};
+use crate::holders::Holders;
+use crate::limits::{FILTER_STEPS, LOOK_STEPS};
+use crate::slim;
+use crate::steps::Steps;
+use crate::subject;
+
+pub(crate) struct Filter {
+    pub(super) text: Rc<str>,
+    /// Those that it selects, as far as it has been searched. Sorted.
+    pub(super) subjects: Vec<u32>,
+    /// Groups that contain it, dead ones included until they are swept.
+    pub(super) groups: Vec<u32>,
+    /// Sessions that have it in lists of their own.
+    pub(super) alone: Holders,
+    pub(super) is_pattern: bool,
+    /// Requests under way that name it.
+    held: u32,
+    /// The next subject to be looked at; [`SEARCHED`] once all were: those that come later are added as they come.
+    next: u32,
+}
+
+impl Filter {
+    /// Is it one of those that `filters_max` counts?
+    fn is_counted(&self) -> bool {
+        self.is_pattern || self.subjects.is_empty()
+    }
+}
+
+/// A request's filters, made and searched for so far.
+#[derive(Debug, Default)]
+pub(crate) struct Preparation {
+    /// Held for it, in the order of its subjects.
+    filters: Vec<u32>,
+    state: Prepared,
+}
+
+/// How far a preparation is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Prepared {
+    /// It goes on in the next pass.
+    #[default]
+    Partly,
+    Wholly,
+    /// There are as many filters as a worker may have.
+    Full,
+}
+
+impl Preparation {
+    pub(crate) fn state(&self) -> Prepared {
+        self.state
+    }
+
+    /// It is not needed: the request will be refused.
+    pub(crate) fn none() -> Self {
+        Self { filters: Vec::new(), state: Prepared::Wholly }
+    }
+}
+
+impl Directory {
+    /// Goes on with the preparation of a request for `texts`. `filters_max` of patterns, and of subjects that are not
+    /// there, may exist.
+    pub(crate) fn prepare(&mut self, texts: &[String], it: &mut Preparation, filters_max: usize, steps: &mut Steps) {
+        loop {
+            if let Some(last) = it.filters.last()
+                && !self.search(*last, steps)
+            {
+                return;
+            }
+            let Some(text) = texts.get(it.filters.len()) else {
+                it.state = Prepared::Wholly;
+                return;
+            };
+            if steps.are_used_up() {
+                return;
+            }
+            steps.take(FILTER_STEPS);
+            let id = match self.filter_ids.get(text.as_str()).copied() {
+                Some(id) => id,
+                None if !self.by_name.contains_key(text.as_str()) && !self.has_room(filters_max) => {
+                    it.state = Prepared::Full;
+                    return;
+                }
+                None => self.begin_filter(text),
+            };
+            if let Some(filter) = &mut self.filters[id as usize] {
+                filter.held += 1;
+            }
+            it.filters.push(id);
+        }
+    }
+
+    /// May there be one filter more? Those of groups that are dead make room for it.
+    #[must_use]
+    fn has_room(&mut self, filters_max: usize) -> bool {
+        if self.filters_counted >= filters_max && !self.groups_dead.is_empty() {
+            self.sweep();
+        }
+        self.filters_counted < filters_max
+    }
+
+    /// The request has been obeyed, refused, or given up.
+    pub(crate) fn end_preparation(&mut self, it: Preparation) {
+        for id in it.filters {
+            if let Some(filter) = &mut self.filters[id as usize] {
+                filter.held -= 1;
+            }
+            self.forget_unused(id);
+        }
+    }
+
+    /// How many entries the filters of a request select, each counted for itself.
+    pub(crate) fn selected(&self, it: &Preparation) -> usize {
+        let filters = it.filters.iter().filter_map(|id| self.filters[*id as usize].as_ref());
+        filters.map(|filter| filter.subjects.len()).sum()
+    }
+
+    /// Patterns, and subjects that are not there, that sessions have asked for.
+    pub(crate) fn filters_counted(&self) -> usize {
+        self.filters_counted
+    }
+
+    /// Finds or makes the filter `text`, and searches to the end.
+    pub(super) fn filter(&mut self, text: &str) -> u32 {
+        let id = self.filter_ids.get(text).copied().unwrap_or_else(|| self.begin_filter(text));
+        let mut steps = Steps::unlimited();
+        let is_searched = self.search(id, &mut steps);
+        debug_assert!(is_searched, "steps were limited");
+        id
+    }
+
+    /// Makes a filter that is not there.
+    fn begin_filter(&mut self, text: &str) -> u32 {
+        let text: Rc<str> = text.into();
+        let is_pattern = subject::is_pattern(&text);
+        let exact = self.by_name.get(&text).copied().filter(|_| !is_pattern);
+        let filter = Filter {
+            text: Rc::clone(&text),
+            subjects: exact.into_iter().collect(),
+            groups: Vec::new(),
+            alone: Holders::default(),
+            is_pattern,
+            held: 0,
+            next: if is_pattern { 0 } else { SEARCHED },
+        };
+        self.filters_counted += usize::from(filter.is_counted());
+        if is_pattern {
+            self.shapes.add(&text);
+        }
+        let id = match self.filters_free.pop() {
+            Some(id) => {
+                self.filters[id as usize] = Some(filter);
+                id
+            }
+            None => {
+                slim::make_room(&mut self.filters);
+                self.filters.push(Some(filter));
+                u32::try_from(self.filters.len() - 1).unwrap_or(u32::MAX)
+            }
+        };
+        if let Some(subject) = exact {
+            self.subjects[subject as usize].link(id, false);
+        }
+        self.filter_ids.insert(text, id);
+        id
+    }
+
+    /// Goes on to look for what a filter selects. `false`: the steps are used up.
+    #[must_use]
+    fn search(&mut self, id: u32, steps: &mut Steps) -> bool {
+        let Some(filter) = &mut self.filters[id as usize] else { return true };
+        if filter.next == SEARCHED {
+            return true;
+        }
+        let (known, mut left) = (filter.subjects.len(), steps.left());
+        let is_searched = self.names.select(&filter.text, &mut filter.next, &mut left, &mut filter.subjects);
+        let found = &filter.subjects[known..];
+        for subject in found {
+            self.subjects[*subject as usize].link(id, true);
+        }
+        steps.take(steps.left() - left + found.len() as u64);
+        if is_searched {
+            filter.next = SEARCHED;
+        }
+        is_searched
+    }
+
+    /// The filters that select a new subject get it.
+    pub(super) fn match_new(&mut self, subject: u32, name: &str, steps: &mut Steps) {
+        let mut selecting: Vec<u32> = self.filter_ids.get(name).copied().into_iter().collect();
+        let mut looks = 1;
+        self.shapes.selecting(name, |pattern| {
+            looks += 1;
+            selecting.extend(self.filter_ids.get(pattern));
+        });
+        let mut listed = Vec::new();
+        for id in selecting {
+            let Some(filter) = &mut self.filters[id as usize] else { continue };
+            if filter.next != SEARCHED {
+                // Its search is not there yet.
+                continue;
+            }
+            self.filters_counted -= usize::from(!filter.is_pattern && filter.subjects.is_empty());
+            filter.subjects.push(subject);
+            self.subjects[subject as usize].link(id, filter.is_pattern);
+            self.match_groups(id, subject, &mut listed);
+        }
+        let groups = &self.groups;
+        let with_mode = |group: u32| Some((group, groups[group as usize].subjects.last()?.1));
+        self.subjects[subject as usize].groups = listed.into_iter().filter_map(with_mode).collect();
+        let entries = self.subjects[subject as usize].groups.len() as u64;
+        steps.take(looks * LOOK_STEPS + entries);
+    }
+
+    /// Lets a filter go that is in no set any more, and that no request under way names.
+    pub(super) fn forget_unused(&mut self, id: u32) {
+        let Some(Some(filter)) = self.filters.get_mut(id as usize) else { return };
+        // A filter that is leaving has lost its text's entry already.
+        if filter.held > 0
+            || !filter.groups.is_empty()
+            || !filter.alone.is_empty()
+            || self.filter_ids.get(&filter.text) != Some(&id)
+        {
+            return;
+        }
+        self.filters_counted -= usize::from(filter.is_counted());
+        self.filter_ids.remove(&filter.text);
+        if filter.is_pattern {
+            self.shapes.remove(&filter.text);
+            // The usual few are not worth a pass.
+            if filter.subjects.len() > LEAVING_NOW_MAX || !self.leave(id, &mut Steps::unlimited()) {
+                self.filters_leaving.push(id);
+            }
+        } else {
+            for subject in std::mem::take(&mut filter.subjects) {
+                self.subjects[subject as usize].unlink(id, false);
+            }
+            self.free(id);
+        }
+    }
+
+    /// Goes on to take patterns that nobody has any more out of the lists of their subjects.
+    pub(crate) fn let_leave(&mut self, steps: &mut Steps) {
+        while let Some(id) = self.filters_leaving.last().copied()
+            && self.leave(id, steps)
+        {
+            self.filters_leaving.pop();
+        }
+    }
+
+    /// `false`: the steps are used up.
+    #[must_use]
+    fn leave(&mut self, id: u32, steps: &mut Steps) -> bool {
+        let Some(filter) = &mut self.filters[id as usize] else { return true };
+        while !filter.subjects.is_empty() {
+            if steps.are_used_up() {
+                return false;
+            }
+            steps.take(1);
+            if let Some(subject) = filter.subjects.pop() {
+                self.subjects[subject as usize].unlink(id, true);
+            }
+        }
+        self.free(id);
+        true
+    }
+
+    /// Do patterns that nobody has any more take up work?
+    #[must_use]
+    pub(crate) fn is_leaving(&self) -> bool {
+        !self.filters_leaving.is_empty()
+    }
+
+    fn free(&mut self, id: u32) {
+        self.filters[id as usize] = None;
+        self.filters_free.push(id);
+        if self.filters_free.len() == self.filters.len() {
+            // Nobody has anything: what many had is given back.
+            (self.filters, self.filters_free, self.filter_ids) = Default::default();
+        }
+    }
+}
+
+impl Subject {
+    /// This filter selects the subject.
+    fn link(&mut self, filter: u32, is_pattern: bool) {
+        if !is_pattern {
+            self.exact = filter;
+        } else if let Err(place) = self.patterns.binary_search(&filter) {
+            slim::make_room(&mut self.patterns);
+            self.patterns.insert(place, filter);
+        }
+    }
+
+    fn unlink(&mut self, filter: u32, is_pattern: bool) {
+        if !is_pattern {
+            self.exact = NO_FILTER;
+        } else if let Ok(place) = self.patterns.binary_search(&filter) {
+            self.patterns.remove(place);
+            slim::give_back(&mut self.patterns);
+        }
+    }
+}
+
+/// All subjects that there are were looked at.
+const SEARCHED: u32 = u32::MAX;
+/// A pattern of so many subjects is taken out of their lists at once.
+const LEAVING_NOW_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests;
