@@ -1,5 +1,6 @@
 //! The attacks. Each is a thread's loop over sockets of its own until it is over; what it counts, it notes.
 
+use std::cell::Cell;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpStream};
 use std::os::fd::AsRawFd as _;
@@ -54,7 +55,7 @@ const fn on_market(name: &'static str, does: &'static str, run: fn(&Aim, usize))
     Attack { name, does, feed: Feed::Market, log: Log::Quiet, run }
 }
 
-pub(super) const ATTACKS: [Attack; 17] = [
+pub(super) const ATTACKS: [Attack; 20] = [
     on_market("admin-half-open", "600 connections to the admin port that send half a request", admin_half_open),
     on_market("garbage", "random bytes to the data, admin and publishers' ports", garbage),
     on_market("half-close", "subscribers that end their half at once and read the answer", half_close),
@@ -64,6 +65,12 @@ pub(super) const ATTACKS: [Attack; 17] = [
     },
     Attack { log: Log::Stuck, ..on_market("log-stuck", "nobody reads the log; faulty clients at level debug", faulty) },
     on_market("monitors", "clients that read the metrics and the status without a pause", monitors),
+    on_market(
+        "pattern-flood",
+        "sessions that ask for 850 new patterns at once, as many as they may have",
+        pattern_flood,
+    ),
+    on_market("pattern-toggle", "sessions that make and take back 900 patterns at the permitted rate", pattern_toggle),
     on_market("ping-flood", "sessions that send pings without a pause", ping_flood),
     on_market("pong-flood", "sessions that send pongs without a pause", pong_flood),
     on_market("proxy-garbage", "PROXY headers of a balancer that are wrong, too long or cut short", proxy_garbage),
@@ -85,6 +92,7 @@ pub(super) const ATTACKS: [Attack; 17] = [
         )
     },
     on_market("tiny-segments", "sessions whose messages come in segments of one byte", tiny_segments),
+    on_market("unknown-subjects", "sessions that hold 1,000 subjects each that nobody publishes", unknown_subjects),
 ];
 
 /// Waits for nothing longer than that, so that it ends with the attack.
@@ -93,6 +101,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub(super) const BALANCER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// Connections of one attacker that floods.
 const FLOODERS: usize = 4;
+/// The default of what one session may ask in a second.
+const REQUESTS_PER_S_MAX: u32 = 50;
 const ALL: &str = "/v1/stream?subjects=/NASDAQ/**&mode=all";
 const QUIET: &str = "/v1/stream?subjects=/NASDAQ/NOT_LISTED/bbo";
 
@@ -198,6 +208,58 @@ fn ping_flood(aim: &Aim, _: usize) {
 fn request_flood(aim: &Aim, number: usize) {
     let op = ["subscribe", "unsubscribe"][number % 2];
     flood(aim, Opcode::Text, format!(r#"{{"op":"{op}","subjects":["/NASDAQ/**"]}}"#).as_bytes());
+}
+
+/// A request for so many subjects or patterns.
+fn subscription(op: &str, count: usize, filter: impl Fn(usize) -> String) -> Vec<u8> {
+    let filters: Vec<String> = (0..count).map(|n| format!("{:?}", filter(n))).collect();
+    masked(&format!(r#"{{"op":"{op}","subjects":[{}]}}"#, filters.join(",")))
+}
+
+fn pattern_flood(aim: &Aim, number: usize) {
+    let made = Cell::new(number << 40);
+    let each = |stream: &mut TcpStream| {
+        let from = made.replace(made.get() + 850);
+        // All that begin as the market's subjects do, so that each looks at all of them.
+        stream.write_all(&subscription("subscribe", 850, |n| format!("/NASDAQ/*/{}", from + n))).ok()?;
+        aim.pause(Duration::from_millis(5));
+        aim.note(1);
+        // More would be refused: another session takes its place, and these patterns leave.
+        None
+    };
+    keep(aim, FLOODERS, || session(aim, QUIET), each);
+}
+
+fn pattern_toggle(aim: &Aim, number: usize) {
+    let wide = ["/NASDAQ/**", "/*/**", "/**", "/*/*/*", "/NASDAQ/*/bbo", "/*/*/trade", "/NASDAQ/*/*"];
+    let turns = Cell::new(number << 40);
+    let each = |stream: &mut TcpStream| {
+        let from = turns.replace(turns.get() + 900);
+        let filter = |n: usize| wide.get(n).map_or_else(|| format!("/*/*/{}", from + n), |&text| text.to_owned());
+        for op in ["subscribe", "unsubscribe"] {
+            stream.write_all(&subscription(op, 900, filter)).ok()?;
+            aim.pause(Duration::from_millis(1_000) / REQUESTS_PER_S_MAX);
+            discard(stream)?;
+        }
+        Some(2)
+    };
+    keep(aim, 1, || session(aim, QUIET), each);
+}
+
+fn unknown_subjects(aim: &Aim, number: usize) {
+    let named = Cell::new(number << 40);
+    let open = || {
+        let mut stream = session(aim, QUIET)?;
+        let from = named.replace(named.get() + 999);
+        stream.write_all(&subscription("subscribe", 999, |n| format!("/NASDAQ/NOBODY{}/bbo", from + n))).ok()?;
+        Some(stream)
+    };
+    let each = |stream: &mut TcpStream| {
+        aim.pause(Duration::from_millis(2));
+        discard(stream)?;
+        Some(1)
+    };
+    keep(aim, 100, open, each);
 }
 
 fn tiny_segments(aim: &Aim, _: usize) {
