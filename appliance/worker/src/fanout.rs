@@ -16,7 +16,7 @@ use crate::catchup::copy_rest;
 use crate::directory::{Group, Moment, NO_FRAME, Owed, SetKind, conflatable};
 use crate::limits::{PASS_DESCRIPTORS_MAX, TURN_SENDS};
 use crate::protocol;
-use crate::session::{Behind, NOT_MEMBER, State};
+use crate::session::{Behind, State};
 use crate::slices::push_frame;
 use crate::steps::Steps;
 use crate::worker::{Action, Worker, unix_ns};
@@ -297,28 +297,6 @@ impl Worker {
             self.make_ready(member);
         }
         self.settle_group(number);
-    }
-
-    /// A current session falls behind from where it stands: before the first frame that it, or the group whose member
-    /// it is, is owed; else at the cursor.
-    pub(crate) fn fall_behind_here(&mut self, index: u32) {
-        let Some(session) = self.sessions.find(index) else { return };
-        let mut behind = Behind { next: self.cursor, after_seq: self.cursor_seq, ..Behind::default() };
-        if let Some(slot) = session.slot() {
-            if let Some(first) = self.arena.first(slot) {
-                (behind.next, behind.after_seq) = (first.index, first.before_seq);
-                behind.came = self.arena.owed(slot).filter(|owed| owed.conflatable).count() as u64;
-            }
-        } else if let Some(group) = self.directory.group_of(session.set) {
-            behind.served = group.frames_conflatable;
-            if let Some(first) = group.owed.first()
-                && session.member != NOT_MEMBER
-            {
-                (behind.next, behind.after_seq) = (first.index, group.batch.before_seq);
-                behind.served = behind.served.wrapping_sub(conflatable(&group.owed));
-            }
-        }
-        self.fall_behind(index, behind);
     }
 
     /// The count of the session's group, by which what it is owed is known; none if it has no group.

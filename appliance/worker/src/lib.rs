@@ -10,8 +10,9 @@
 //! `session` (the slab), `catchup` (sessions that are behind), `replay` (snapshots and history after a subscription, of
 //! the subjects of a `selection`), `requests`, `preparation` and `protocol` (what clients ask, and the work for it in
 //! `steps`), `held` (memory that hangs off sessions), `upgrade` and `address` (opening handshake), `forwarded` and
-//! `networks` (clients behind proxies), `lifecycle` (sessions begin, fall behind, close), `last_words` (after a panic),
-//! `news` (what is told beside frames), `timers`, `stats`, `closes`, `limits`.
+//! `networks` (clients behind proxies), `events` (connections come, speak, end), `membership` (sessions join the
+//! fan-out, fall behind, become current), `deadlines` and `timers`, `saying` (what is told beside frames), `news` (of
+//! the publisher), `closing` and `closes` (how sessions end), `last_words` (after a panic), `stats`, `limits`.
 
 mod address;
 mod alone;
@@ -19,9 +20,12 @@ mod arena;
 mod batching;
 mod catchup;
 mod closes;
+mod closing;
 #[cfg(test)]
 mod counting;
+mod deadlines;
 mod directory;
+mod events;
 mod fanout;
 mod forwarded;
 #[doc(hidden)]
@@ -30,8 +34,8 @@ mod handle;
 mod held;
 mod holders;
 mod last_words;
-mod lifecycle;
 mod limits;
+mod membership;
 mod networks;
 mod news;
 mod patterns;
@@ -39,6 +43,7 @@ mod preparation;
 mod protocol;
 mod replay;
 mod requests;
+mod saying;
 mod selection;
 mod session;
 mod slices;

@@ -285,6 +285,17 @@ impl Extra {
         &self.out[self.out_sent..]
     }
 
+    /// The kernel has taken `sent` bytes of what is owed first. Returns how many of them went beyond that.
+    pub(crate) fn take_owed(&mut self, sent: usize) -> usize {
+        let owed = self.owed().len();
+        self.out_sent += sent.min(owed);
+        if self.out_sent == self.out.len() {
+            self.out.clear();
+            (self.out_sent, self.out_whole) = (0, 0);
+        }
+        sent.saturating_sub(owed)
+    }
+
     /// The rest of a frame that has begun to go, before anything else.
     pub(crate) fn owe_rest(&mut self, rest: &[u8]) {
         self.out.extend_from_slice(rest);

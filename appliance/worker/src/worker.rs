@@ -14,7 +14,6 @@ use crate::arena::Arena;
 use crate::catchup::Plan;
 use crate::directory::Directory;
 use crate::handle::{Command, WorkerConfig};
-use crate::lifecycle::PING;
 use crate::limits::REQUEST_SKIPPED_LEN_MAX;
 use crate::news::News;
 use crate::session::Sessions;
@@ -71,7 +70,8 @@ pub(crate) struct Worker {
     pub(crate) due_groups: Vec<u32>,
     pub(crate) plan: Plan,
     pub(crate) text: String,
-    due: Vec<u32>,
+    /// Sessions whose deadlines have passed.
+    pub(crate) due: Vec<u32>,
     /// Sessions to be pinged, of those that owe nothing.
     pub(crate) pinged: Vec<u32>,
 }
@@ -279,20 +279,6 @@ impl Worker {
             }
         }
         Ok(false)
-    }
-
-    fn expire(&mut self, engine: &mut dyn Engine) -> io::Result<()> {
-        let mut due = std::mem::take(&mut self.due);
-        self.wheel.expire(&mut self.sessions, self.now_ms, &mut due);
-        for index in due.drain(..) {
-            self.on_deadline(index);
-        }
-        self.due = due;
-        let mut pinged = std::mem::take(&mut self.pinged);
-        let said = self.say_same(engine, &pinged, PING);
-        pinged.clear();
-        self.pinged = pinged;
-        said
     }
 
     /// Carries out what the event handlers have decided.
