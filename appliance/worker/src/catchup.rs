@@ -1,4 +1,5 @@
-//! Sessions that are owed bytes of their own: replies and notices first, then, for sessions behind, the frames they lack.
+//! Sessions that are owed bytes of their own: replies and notices first, then, for sessions behind, the frames they
+//! lack.
 //!
 //! A session falls behind when the kernel does not take a send whole. From then on the fan-out skips it, and it costs
 //! the others nothing. When its socket takes bytes again, one send gives it as much as one pass allows: the rest of the
@@ -28,8 +29,8 @@ use plan::{Piece, Planned, Source, Standing};
 use view::View;
 
 impl Worker {
-    /// Sends to the ready sessions what they are owed: to all that are only owed a reply, and to as many of those behind
-    /// as a pass may help.
+    /// Sends to the ready sessions what they are owed: to all that are only owed a reply, and to as many of those
+    /// behind as a pass may help.
     pub(crate) fn serve(&mut self, engine: &mut dyn Engine) -> io::Result<()> {
         if self.ready.is_empty() {
             return Ok(());

@@ -64,8 +64,8 @@ impl Worker {
         self.actions.push(Action::Close(SessionId(index)));
     }
 
-    /// The client has ended its side: the session is given what it has asked for (replies, snapshots, history), and ends
-    /// once it is current.
+    /// The client has ended its side: the session is given what it has asked for (replies, snapshots, history), and
+    /// ends once it is current.
     pub(crate) fn finish(&mut self, index: u32) {
         self.step_out_of_batch(index);
         let now_ms = self.now_ms;

@@ -93,8 +93,9 @@ impl Worker {
         self.arm(index, now_ms + pong_ms_max);
     }
 
-    /// The silence after which this session is pinged, in milliseconds. It is shorter than the configured interval by up
-    /// to a quarter, for each session by the same every time, so that sessions which came together are soon pinged apart.
+    /// The silence after which this session is pinged, in milliseconds. It is shorter than the configured interval by
+    /// up to a quarter, for each session by the same every time, so that sessions which came together are soon pinged
+    /// apart.
     pub(crate) fn silence_ms_max(&self, index: u32) -> u64 {
         silence_ms(index, self.config.limits.ping_interval_ms).into()
     }

@@ -44,8 +44,8 @@ impl Worker {
         self.stats.own_subscriptions.set(subscriptions);
     }
 
-    /// A current session falls behind from where it stands: before the first frame that it or its group is owed, if any;
-    /// else at the cursor.
+    /// A current session falls behind from where it stands: before the first frame that it or its group is owed, if
+    /// any; else at the cursor.
     pub(crate) fn fall_behind_here(&mut self, index: u32) {
         let Some(session) = self.sessions.find(index) else { return };
         let mut behind = Behind { next: self.cursor, after_seq: self.cursor_seq, ..Behind::default() };
@@ -113,8 +113,8 @@ impl Worker {
         self.join_when_nothing_is_owed(index);
     }
 
-    /// A session that is owed bytes of its own is no member: the fan-out would put a frame before them, or into them. It
-    /// stays behind, with nothing missing, until they are out.
+    /// A session that is owed bytes of its own is no member: the fan-out would put a frame before them, or into them.
+    /// It stays behind, with nothing missing, until they are out.
     fn join_when_nothing_is_owed(&mut self, index: u32) {
         let Some(session) = self.sessions.find(index) else { return };
         if session.state != State::Open || session.is_behind() {

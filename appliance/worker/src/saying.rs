@@ -49,8 +49,8 @@ impl Worker {
         self.text = text;
     }
 
-    /// Sends a text message to every session that has subscriptions and is current; if `behind_too`, also to those behind,
-    /// after what they are owed.
+    /// Sends a text message to every session that has subscriptions and is current; if `behind_too`, also to those
+    /// behind, after what they are owed.
     pub(crate) fn tell_all(&mut self, engine: &mut dyn Engine, text: &str, behind_too: bool) -> io::Result<()> {
         // The message goes behind the frames that wait for others.
         self.send_due(engine, true)?;
@@ -72,8 +72,8 @@ impl Worker {
         self.say_same(engine, &current, &bytes)
     }
 
-    /// Sends one frame to sessions that are owed nothing, all from the same bytes, as the fan-out does: a buffer for each
-    /// of a million sessions would be memory that the allocator does not give back.
+    /// Sends one frame to sessions that are owed nothing, all from the same bytes, as the fan-out does: a buffer for
+    /// each of a million sessions would be memory that the allocator does not give back.
     pub(crate) fn say_same(&mut self, engine: &mut dyn Engine, sessions: &[u32], bytes: &[u8]) -> io::Result<()> {
         if sessions.is_empty() {
             return Ok(());

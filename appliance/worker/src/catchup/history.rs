@@ -15,8 +15,8 @@ enum Fate {
     Skipped,
     /// The session wants only the newest frame of this subject, and a newer one follows.
     Replaced,
-    /// The session gets it. If frames of its subject before it are lost, `lost_after` is the sequence number of the last
-    /// update before them.
+    /// The session gets it. If frames of its subject before it are lost, `lost_after` is the sequence number of the
+    /// last update before them.
     Given { lost_after: Option<u64> },
 }
 

@@ -161,8 +161,8 @@ impl Planned {
 }
 
 impl Behind {
-    /// The kernel took `sent` bytes of `pieces`: moves on behind those that went whole. Returns the piece that was cut in
-    /// two, and how many of its bytes went; that piece counts as given, since its rest is copied.
+    /// The kernel took `sent` bytes of `pieces`: moves on behind those that went whole. Returns the piece that was cut
+    /// in two, and how many of its bytes went; that piece counts as given, since its rest is copied.
     pub(super) fn advance(&mut self, pieces: &[Piece], mut sent: usize) -> Option<(Piece, usize)> {
         for piece in pieces {
             if sent == 0 {
