@@ -59,7 +59,7 @@ impl Worker {
     }
 
     /// Which of `gained` can go on from `resume` without a loss, and where in the ring their history begins.
-    pub(crate) fn resume(&self, resume: &Resume, gained: &Selection, mode: Mode) -> Resumed {
+    pub(crate) fn resume(&mut self, resume: &Resume, gained: &Selection, mode: Mode) -> Resumed {
         // Below the floor, messages were lost upstream or came before this blade: nobody here knows what they changed.
         if resume.epoch != self.epoch || resume.seq > self.cursor_seq || resume.seq < self.reader.floor() {
             return Resumed { seq: resume.seq, recovered: Selection::default(), next: self.cursor };
@@ -72,8 +72,9 @@ impl Worker {
         if mode == Mode::All && !has_everything {
             recovered.retain(|subject| self.reaches(subject, resume.seq, &mut budget));
         }
+        self.steps.take((RESUME_STEPS_MAX - budget).into());
         let next = match mode {
-            Mode::All => reader.seek_seq(resume.seq).unwrap_or(self.cursor),
+            Mode::All => self.reader.seek_seq(resume.seq).unwrap_or(self.cursor),
             Mode::Conflate => self.cursor,
         };
         Resumed { seq: resume.seq, recovered, next }
