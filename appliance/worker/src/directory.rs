@@ -227,7 +227,8 @@ impl Directory {
         it.joiners = Vec::new();
         self.listed_dead += it.subjects.len() + it.wishes.len();
         self.groups_dead.push(group);
-        if self.groups_dead.len() > GROUPS_DEAD_MAX || self.listed_dead > LISTED_DEAD_MAX {
+        let is_last = self.group_ids.is_empty();
+        if is_last || self.groups_dead.len() > GROUPS_DEAD_MAX || self.listed_dead > LISTED_DEAD_MAX {
             self.sweep();
         }
     }
@@ -351,22 +352,26 @@ impl Directory {
         for group in &self.groups_dead {
             let group = &mut self.groups[*group as usize];
             subjects.extend(std::mem::take(&mut group.subjects).into_iter().map(|(subject, _)| subject));
-            filters.extend(group.wishes.iter().map(|wish| wish.filter()));
+            filters.extend(std::mem::take(&mut group.wishes).iter().map(|wish| wish.filter()));
         }
         for numbers in [&mut subjects, &mut filters] {
             numbers.sort_unstable();
             numbers.dedup();
         }
         for subject in subjects {
-            self.subjects[subject as usize].groups.retain(|(group, _)| self.groups[*group as usize].sessions > 0);
+            let listed = &mut self.subjects[subject as usize].groups;
+            listed.retain(|(group, _)| self.groups[*group as usize].sessions > 0);
+            slim::give_back_most(listed);
         }
         for id in filters {
             let Some(filter) = self.filters.get_mut(id as usize).and_then(Option::as_mut) else { continue };
             filter.groups.retain(|group| self.groups[*group as usize].sessions > 0);
+            slim::give_back_most(&mut filter.groups);
             self.forget_unused(id);
         }
         self.groups_free.append(&mut self.groups_dead);
         self.listed_dead = 0;
+        slim::give_back_most(&mut self.groups_dead);
     }
 }
 

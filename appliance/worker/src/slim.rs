@@ -16,6 +16,14 @@ pub(crate) fn give_back<T>(list: &mut Vec<T>) {
     }
 }
 
+/// The same for a list that grows and shrinks often, by the library's doubling: a third of its room is used, or it is
+/// small.
+pub(crate) fn give_back_most<T>(list: &mut Vec<T>) {
+    if list.capacity() > SMALL.max(3 * list.len()) {
+        list.shrink_to(list.len());
+    }
+}
+
 /// The most room that a list has for `len` items.
 pub(crate) const fn capacity_max(len: usize) -> usize {
     len + len / 2 + SPARE
@@ -23,6 +31,8 @@ pub(crate) const fn capacity_max(len: usize) -> usize {
 
 /// Room that is not worth an allocation.
 pub(crate) const SPARE: usize = 1;
+/// What the library gives a list at first.
+const SMALL: usize = 4;
 
 #[cfg(test)]
 mod tests {

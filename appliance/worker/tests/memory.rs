@@ -140,6 +140,9 @@ fn who_does_not_read_its_answer_holds_little_however_many_subjects_there_are() {
         let each = (scale.settled(&blade) - before) / i64::try_from(clients).unwrap();
         println!("{engine}: {each} bytes for each who does not read");
         assert!(each < 32 << 10, "{engine}: {each} bytes");
+        // The worker knows it; the rest is scratch, which grows with the first burst.
+        let counted = blade.stat("held_bytes") / clients + 2_048;
+        assert!(counted * 3 > each.unsigned_abs() * 2, "{engine}: {counted} counted of {each} bytes");
         drop(stuck);
         blade.wait_stat("sessions", |n| n == 0);
         // What the pool keeps of them is little.
@@ -229,5 +232,46 @@ fn beyond_the_budget_those_end_that_take_nothing_and_nobody_who_reads() {
         blade.wait_stat("sessions", |n| n == 0);
         blade.wait_stat("held_bytes", |n| n == 0);
         scale.wait_below(before + (1 << 20), engine);
+    }
+}
+
+/// Sets that come and go beside a wide one, alone and shared by many, leave nothing behind.
+#[test]
+fn sets_that_come_and_go_leave_no_memory_behind() {
+    for engine in ENGINES {
+        let mut config = BladeConfig::default();
+        config.limits.requests_per_s_max = 10_000;
+        let (blade, scale) = wide(engine, config);
+        let before = scale.settled(&blade);
+        let mut clients: Vec<Client> = (0..12).map(|_| blade.subscriber(&["/X/**"], "all")).collect();
+        clients.iter_mut().for_each(|client| take_snapshots(client));
+        let held = scale.settled(&blade);
+        // All of them change at once, so that a set of many dies and another begins, each with all subjects.
+        for _ in 0..100 {
+            for (op, reply) in [("subscribe", "subscribed"), ("unsubscribe", "unsubscribed")] {
+                let request = serde_json::json!({"op": op, "subjects": ["/Y/A/v"]}).to_string();
+                clients.iter_mut().for_each(|client| client.send(&request));
+                clients.iter_mut().for_each(|client| assert_eq!(client.message()["op"], reply, "{engine}"));
+            }
+            assert!(scale.bytes() < held + (2 << 20), "{engine}: {} bytes more", scale.bytes() - held);
+        }
+        // Sets that differ are there together, and go together.
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.subscribe(&[&format!("/Y/S{number}/v"), "/X/*/bbo"], "all");
+            while client.message()["op"] != "subscribed" {}
+        }
+        println!("{engine}: {} bytes more with as many sets as sessions", scale.settled(&blade) - held);
+        drop(clients);
+        blade.wait_stat("sessions", |n| n == 0);
+        scale.wait_below(before + (1 << 20), engine);
+        assert_eq!(blade.stat("groups"), 0, "{engine}");
+    }
+}
+
+/// The newest of each subject, and the replies that go before.
+fn take_snapshots(client: &mut Client) {
+    let mut left = SUBJECTS;
+    while left > 0 {
+        left -= usize::from(client.message()["s"].is_string());
     }
 }
