@@ -20,7 +20,19 @@ pub(super) struct Attack {
     pub(super) does: &'static str,
     pub(super) feed: Feed,
     pub(super) log: Log,
+    /// Of the simulated market: each is six subjects and more.
+    pub(super) symbols: u32,
+    /// What it may cost in memory, where that is what it is about.
+    pub(super) memory: Option<Memory>,
     pub(super) run: fn(&Aim, usize),
+}
+
+/// What the blade's own memory may grow by, in MiB.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Memory {
+    pub(super) height_mib_max: u64,
+    /// What of it may be left some seconds after the attack.
+    pub(super) left_mib_max: u64,
 }
 
 /// Where the blade's values come from.
@@ -52,11 +64,25 @@ pub(super) enum Log {
 }
 
 const fn on_market(name: &'static str, does: &'static str, run: fn(&Aim, usize)) -> Attack {
-    Attack { name, does, feed: Feed::Market, log: Log::Quiet, run }
+    Attack { name, does, feed: Feed::Market, log: Log::Quiet, symbols: 50, memory: None, run }
 }
 
-pub(super) const ATTACKS: [Attack; 20] = [
+/// One that is about memory, of a market of more than ten thousand subjects.
+const fn on_memory(name: &'static str, does: &'static str, height_mib_max: u64, run: fn(&Aim, usize)) -> Attack {
+    let memory = Some(Memory { height_mib_max, left_mib_max: 32 });
+    Attack { symbols: 2_000, memory, ..on_market(name, does, run) }
+}
+
+pub(super) const ATTACKS: [Attack; 23] = [
     on_market("admin-half-open", "600 connections to the admin port that send half a request", admin_half_open),
+    // Half a MiB each, and what they are owed.
+    on_memory(
+        "deferred-requests",
+        "200 subscribers of everything that never read, and go on asking in long requests",
+        160,
+        deferred_requests,
+    ),
+    on_memory("filter-toggle", "16 sessions that take back and ask again for one filter beside all", 64, filter_toggle),
     on_market("garbage", "random bytes to the data, admin and publishers' ports", garbage),
     on_market("half-close", "subscribers that end their half at once and read the answer", half_close),
     Attack {
@@ -65,6 +91,8 @@ pub(super) const ATTACKS: [Attack; 20] = [
     },
     Attack { log: Log::Stuck, ..on_market("log-stuck", "nobody reads the log; faulty clients at level debug", faulty) },
     on_market("monitors", "clients that read the metrics and the status without a pause", monitors),
+    // 32 KiB each.
+    on_memory("non-readers", "2,000 subscribers of more than 10,000 subjects that never read", 96, non_readers),
     on_market(
         "pattern-flood",
         "sessions that ask for 850 new patterns at once, as many as they may have",
@@ -344,6 +372,47 @@ fn stalled_readers(aim: &Aim, _: usize) {
         Some(1)
     };
     keep(aim, 100, || session(aim, ALL), each);
+}
+
+fn non_readers(aim: &Aim, _: usize) {
+    let each = |_: &mut TcpStream| {
+        std::thread::sleep(Duration::from_micros(100));
+        Some(1)
+    };
+    keep(aim, 1_000, || silent(aim), each);
+}
+
+/// A session that subscribes to everything, and whose window is soon closed.
+fn silent(aim: &Aim) -> Option<TcpStream> {
+    let stream = session(aim, QUIET)?;
+    let _ = nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::RcvBuf, &4_096);
+    (&stream).write_all(&masked(r#"{"op":"subscribe","subjects":["/NASDAQ/**"],"mode":"all"}"#)).ok()?;
+    Some(stream)
+}
+
+fn deferred_requests(aim: &Aim, _: usize) {
+    // The name of a numbering may have any length.
+    let epoch = "x".repeat(100_000);
+    let resume = format!(r#""resume":{{"epoch":"{epoch}","seq":1}}"#);
+    let request = masked(&format!(r#"{{"op":"subscribe","subjects":["/NASDAQ/AAPL/bbo"],{resume}}}"#));
+    let each = |stream: &mut TcpStream| {
+        stream.write_all(&request).ok()?;
+        Some(1)
+    };
+    keep(aim, 100, || silent(aim), each);
+}
+
+fn filter_toggle(aim: &Aim, number: usize) {
+    let toggle = |op| masked(&format!(r#"{{"op":"{op}","subjects":["/TOGGLED/BY{number}/v"]}}"#));
+    let toggles = [toggle("subscribe"), toggle("unsubscribe")].concat();
+    let each = |stream: &mut TcpStream| {
+        stream.write_all(&toggles).ok()?;
+        discard(stream)?;
+        // Within the permitted rate.
+        aim.pause(Duration::from_millis(10));
+        Some(2)
+    };
+    keep(aim, 8, || session(aim, ALL), each);
 }
 
 fn slow_loris(aim: &Aim, _: usize) {

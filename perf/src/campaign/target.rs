@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::Engine;
-use super::attacks::{Attack, BALANCER, Feed, Log};
+use super::attacks::{Attack, BALANCER, Feed, Log, Memory};
 use crate::report::rounded;
 use crate::scenario::server::blade::{addresses, program};
 
@@ -29,6 +29,8 @@ pub(super) struct Aim {
     is_over: AtomicBool,
     /// What they have done: connections, frames, requests, as the attack counts.
     done: AtomicU64,
+    /// The blade's own memory before it was attacked.
+    rss_kib_before: u64,
 }
 
 impl Aim {
@@ -64,6 +66,7 @@ pub(super) struct Target {
     data: SocketAddr,
     admin: SocketAddr,
     feed: Feed,
+    memory: Option<Memory>,
     directory: TempDir,
     /// The other end of its log, where nobody reads it.
     _log: Option<std::io::PipeReader>,
@@ -81,7 +84,7 @@ impl Target {
     pub(super) fn start(attack: &Attack, engine: Engine, is_attacked: bool, rate: u64) -> anyhow::Result<Target> {
         let directory = tempfile::tempdir()?;
         let feed = match attack.feed {
-            Feed::Market => json!({"source": "sim", "simulator": {"messages_per_s": rate, "symbols": 50}}),
+            Feed::Market => json!({"source": "sim", "simulator": {"messages_per_s": rate, "symbols": attack.symbols}}),
             Feed::Publishers => json!({"source": "publisher"}),
         };
         let mut configuration = json!({
@@ -91,7 +94,7 @@ impl Target {
                 "proxy_protocol_from": [format!("{BALANCER}/32")],
             },
             "admin": {"listen": "127.0.0.1:0"},
-            "ring": {"updates": 1 << 16, "json": 1 << 25, "binary": 1 << 25, "subjects_max": 4_096},
+            "ring": {"updates": 1 << 16, "json": 1 << 25, "binary": 1 << 25, "subjects_max": 4_096.max(attack.symbols * 16)},
             "ebpf": {"enabled": false},
             "log": {"level": if attack.log == Log::Quiet { "warn" } else { "debug" }},
         });
@@ -113,7 +116,15 @@ impl Target {
         crate::sys::tie(&mut command, &[])?;
         let child = command.spawn().context("cannot start the blade")?;
         let nowhere = SocketAddr::V4(SocketAddrV4::new([127, 0, 0, 1].into(), 0));
-        let mut target = Target { child, data: nowhere, admin: nowhere, feed: attack.feed, directory, _log: log };
+        let mut target = Target {
+            child,
+            data: nowhere,
+            admin: nowhere,
+            feed: attack.feed,
+            memory: attack.memory,
+            directory,
+            _log: log,
+        };
         let stdout = target.child.stdout.take().context("no output of the blade")?;
         let (data, admin) = addresses(BufReader::new(stdout))?;
         (target.data, target.admin) = (data.into(), admin.into());
@@ -127,6 +138,7 @@ impl Target {
             publishers: self.directory.path().join(SOCKET),
             is_over: AtomicBool::new(false),
             done: AtomicU64::new(0),
+            rss_kib_before: rss_kib(self.child.id()),
         }
     }
 
@@ -138,6 +150,7 @@ impl Target {
                 scope.spawn(|| publish(aim));
             }
             let health = scope.spawn(|| watch_health(aim));
+            let height = scope.spawn(|| watch_memory(aim, self.child.id()));
             let mut command = Command::new(program()?);
             let seconds = duration.as_secs_f64().to_string();
             command.args(["subscribe", &self.data.to_string(), self.feed.subjects()]);
@@ -146,16 +159,24 @@ impl Target {
             let output = command.output().context("cannot start the subscriber")?;
             aim.is_over.store(true, Relaxed);
             let health = health.join().map_err(|_| anyhow::anyhow!("the watch over health has panicked"))?;
+            let rss_kib_max = height.join().map_err(|_| anyhow::anyhow!("the watch over memory has panicked"))?;
             let summary: Value = serde_json::from_slice(&output.stdout)
                 .with_context(|| format!("the subscriber: {}", String::from_utf8_lossy(&output.stderr)))?;
-            Ok(Seen::of(&summary, health, aim.done.load(Relaxed)))
+            Ok(Seen { rss_kib_max, ..Seen::of(&summary, health, aim.done.load(Relaxed)) })
         })
     }
 
     /// Ends the blade as an operator does.
     pub(super) fn stop(mut self, mut seen: Seen, aim: &Aim) -> anyhow::Result<Seen> {
         let _over = Over(aim);
+        if self.memory.is_some() {
+            std::thread::sleep(MEMORY_BACK);
+        }
         seen.rss_kib = rss_kib(self.child.id());
+        seen.rss_kib_before = aim.rss_kib_before;
+        if let Some(memory) = self.memory {
+            seen.judge_memory(memory);
+        }
         kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM)?;
         let begun = Instant::now();
         while self.child.try_wait()?.is_none() {
@@ -234,6 +255,16 @@ fn is_healthy(admin: SocketAddr) -> bool {
     ask().unwrap_or(false)
 }
 
+/// The most memory that the blade had meanwhile, in KiB.
+fn watch_memory(aim: &Aim, pid: u32) -> u64 {
+    let mut most = 0;
+    while !aim.is_over() {
+        most = rss_kib(pid).max(most);
+        aim.pause(Duration::from_millis(50));
+    }
+    most
+}
+
 /// Memory that is the process's own.
 fn rss_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -248,6 +279,8 @@ pub(super) struct Seen {
     pub(super) p99_ms: f64,
     max_ms: f64,
     health: Health,
+    rss_kib_before: u64,
+    rss_kib_max: u64,
     rss_kib: u64,
     stop_s: f64,
     /// By the attackers.
@@ -278,6 +311,8 @@ impl Seen {
             p99_ms: ms("p99"),
             max_ms: ms("max"),
             health,
+            rss_kib_before: 0,
+            rss_kib_max: 0,
             rss_kib: 0,
             stop_s: 0.0,
             done,
@@ -285,8 +320,24 @@ impl Seen {
         }
     }
 
+    /// It is what the attack may have cost that counts, not what the blade needs by itself.
+    fn judge_memory(&mut self, memory: Memory) {
+        let more_mib = |kib: u64| kib.saturating_sub(self.rss_kib_before) >> 10;
+        let (height_mib, left_mib) = (more_mib(self.rss_kib_max), more_mib(self.rss_kib));
+        let Memory { height_mib_max, left_mib_max } = memory;
+        if height_mib > height_mib_max {
+            self.faults.push(format!("memory grew by {height_mib} MiB, of {height_mib_max} at most"));
+        }
+        if left_mib > left_mib_max {
+            let seconds = MEMORY_BACK.as_secs();
+            self.faults.push(format!("{left_mib} MiB are left {seconds} s after it, of {left_mib_max} at most"));
+        }
+    }
+
     pub(super) fn json(&self) -> Value {
         json!({
+            "rss_kib_before": self.rss_kib_before,
+            "rss_kib_max": self.rss_kib_max,
             "frames": self.frames,
             "latency_ms": {
                 "p50": rounded(self.p50_ms, 3), "p99": rounded(self.p99_ms, 3), "max": rounded(self.max_ms, 3),
@@ -308,12 +359,14 @@ impl std::fmt::Display for Seen {
         write!(
             f,
             "{} frames, p50 {:.2}, p99 {:.2}, max {:.2} ms; healthz {} of {asked}, slowest {slowest_ms:.0} ms; \
-             {} MiB; stopped in {:.1} s; attackers: {}",
+             {} MiB, {} at most, {} at the end; stopped in {:.1} s; attackers: {}",
             self.frames,
             self.p50_ms,
             self.p99_ms,
             self.max_ms,
             asked - bad,
+            self.rss_kib_before >> 10,
+            self.rss_kib_max >> 10,
             self.rss_kib >> 10,
             self.stop_s,
             self.done
@@ -323,6 +376,8 @@ impl std::fmt::Display for Seen {
 
 const CONFIGURATION: &str = "blade.toml";
 const SOCKET: &str = "publish.sock";
+/// How long after an attack on memory that memory is to be back.
+const MEMORY_BACK: Duration = Duration::from_secs(5);
 /// A balancer would have given up.
 const HEALTH_MAX: Duration = Duration::from_secs(2);
 /// The blade closes what is left after ten seconds.
