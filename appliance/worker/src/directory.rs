@@ -18,6 +18,7 @@ use crate::limits::{GROUPS_DEAD_MAX, LISTED_DEAD_MAX, PASS_FRAMES_MAX, SUBJECT_S
 use crate::patterns::{Names, Shapes};
 use crate::protocol::Mode;
 use crate::selection::Selection;
+use crate::slim;
 use crate::steps::Steps;
 
 use filters::Filter;
