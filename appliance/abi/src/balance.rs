@@ -164,7 +164,7 @@ mod tests {
         let slots = [weighted(1), weighted(2), weighted(3), weighted(4)];
         let shares = shares(slots, true);
         for (index, share) in shares.into_iter().enumerate() {
-            assert!(share.abs_diff((index as u32 + 1) * 10_000) < 20, "{shares:?}");
+            assert!(share.abs_diff(u32::try_from(index + 1).unwrap() * 10_000) < 20, "{shares:?}");
         }
     }
 

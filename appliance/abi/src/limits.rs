@@ -14,7 +14,7 @@ pub const WEIGHT_MAX: u32 = 65_535;
 
 /// Flows counted at once unless the loader sets another size: 18 MiB, taken when the map is made. When it is full, the
 /// flow that was idle longest is forgotten; its packets stay in the verdicts, but its own counts are gone.
-pub const FLOWS_MAX: usize = 131_072;
+pub const FLOWS_MAX: u32 = 131_072;
 
 /// VLAN tags looked through (802.1Q in 802.1ad). A packet with more passes uncounted in `FLOWS`, verdict `too_deep`.
 pub const VLAN_TAGS_MAX: usize = 2;

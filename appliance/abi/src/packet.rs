@@ -139,7 +139,7 @@ fn parse_ipv6<B: Bytes + ?Sized>(frame: &B, start: usize) -> Result<Segment, Oth
     // RFC 2675: 0 for a jumbogram, and what Linux has between devices of one machine when it hands over more than 64
     // KiB.
     let payload_len = u32::from(u16::from_be_bytes([header[4], header[5]]));
-    let packet_len = if payload_len == 0 { 0 } else { payload_len + IPV6_LEN as u32 };
+    let packet_len = if payload_len == 0 { 0 } else { payload_len + IPV6_LEN_U32 };
     let mut src = [0; 16];
     let mut dst = [0; 16];
     src.copy_from_slice(&header[8..24]);
@@ -148,6 +148,7 @@ fn parse_ipv6<B: Bytes + ?Sized>(frame: &B, start: usize) -> Result<Segment, Oth
 }
 
 /// `packet_len` 0: not said by the IP header, so that the frame's own end is the packet's.
+#[expect(clippy::cast_possible_truncation, reason = "headers lie within HEADERS_LEN_MAX")]
 #[inline(always)]
 fn parse_tcp<B: Bytes + ?Sized>(
     frame: &B,
@@ -214,6 +215,8 @@ const ETHERNET_LEN: usize = 14;
 const VLAN_LEN: usize = 4;
 const IPV4_LEN: usize = 20;
 const IPV6_LEN: usize = 40;
+#[expect(clippy::cast_possible_truncation, reason = "40")]
+const IPV6_LEN_U32: u32 = IPV6_LEN as u32;
 const TCP_LEN: usize = 20;
 const ETHER_TYPE_IPV4: u16 = 0x0800;
 const ETHER_TYPE_IPV6: u16 = 0x86dd;

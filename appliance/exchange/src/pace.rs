@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use fanblade_feed::pace;
+use fanblade_feed::{pace, whole};
 
 use super::limits::{PACKET_SPAN_NS, RATE_LAG_MAX};
 
@@ -43,7 +43,7 @@ impl Pacer {
     /// that the same messages make the same packets in each replay.
     pub(super) fn span_ns(&self) -> u64 {
         match self.pace {
-            Pace::Factor(factor) => (PACKET_SPAN_NS as f64 * factor) as u64,
+            Pace::Factor(factor) => whole(PACKET_SPAN_NS as f64 * factor),
             Pace::Rate(_) => u64::MAX,
         }
     }
@@ -54,8 +54,8 @@ impl Pacer {
         match self.pace {
             Pace::Factor(factor) => {
                 let elapsed_ns = exchange_ns.saturating_sub(anchor.exchange_ns) as f64 / factor;
-                // Float to integer saturates; a century is as good as never.
-                let elapsed = Duration::from_nanos(elapsed_ns as u64).min(Duration::from_secs(100 * 365 * 86_400));
+                // A century is as good as never.
+                let elapsed = Duration::from_nanos(whole(elapsed_ns)).min(Duration::from_secs(100 * 365 * 86_400));
                 anchor.at + elapsed
             }
             Pace::Rate(Rate(None)) => now,

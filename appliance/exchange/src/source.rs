@@ -11,7 +11,7 @@ use fanblade_feed::simulator::{Simulator, SimulatorConfig};
 use fanblade_feed::{CaptureFeed, Event, Feed as _, Poll, Session, itch, recording};
 use zerocopy::FromBytes as _;
 
-use super::store::{self, Store};
+use super::store::{self, Store, frame};
 use crate::Tell;
 
 /// A source of messages, and one look ahead.
@@ -158,12 +158,6 @@ fn session_of(path: &Path) -> Session {
         *place = byte;
     }
     session
-}
-
-fn frame(message: &[u8], framed: &mut Vec<u8>) {
-    // Both a file's and a packet's messages are at most that long.
-    framed.extend_from_slice(&(message.len() as u16).to_be_bytes());
-    framed.extend_from_slice(message);
 }
 
 fn spilling() -> anyhow::Result<Store> {

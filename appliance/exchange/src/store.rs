@@ -122,31 +122,41 @@ impl Inner {
             return Ok(());
         }
         let (entry, skipped) = ((from - 1) / INDEX_STEP, (from - 1) % INDEX_STEP);
-        let entry = entry as usize;
+        let (entry, skipped) = (to_usize(entry), to_usize(skipped));
         let (Some(&begin), end) = (self.index.get(entry), self.index.get(entry + 1).copied().unwrap_or(self.end))
         else {
             return Ok(());
         };
         let bytes = self.bytes(begin, self.end.min(end + len_max as u64))?;
         let room = out.len() + len_max;
-        for message in messages(&bytes).skip(skipped as usize) {
+        for message in messages(&bytes).skip(skipped) {
             if out.len() + 2 + message.len() > room {
                 break;
             }
-            out.extend_from_slice(&(message.len() as u16).to_be_bytes());
-            out.extend_from_slice(message);
+            frame(message, out);
         }
         Ok(())
     }
 
     /// The bytes `begin..end`, of the file and of what is not written yet.
     fn bytes(&self, begin: u64, end: u64) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; end.min(self.written).saturating_sub(begin) as usize];
+        let mut bytes = vec![0; to_usize(end.min(self.written).saturating_sub(begin))];
         self.file.read_exact_at(&mut bytes, begin)?;
         let tail = begin.max(self.written) - self.written..end.max(self.written) - self.written;
-        bytes.extend_from_slice(self.tail.get(tail.start as usize..tail.end as usize).unwrap_or_default());
+        bytes.extend_from_slice(self.tail.get(to_usize(tail.start)..to_usize(tail.end)).unwrap_or_default());
         Ok(bytes)
     }
+}
+
+/// Appends a message behind its length. Those of files and packets are shorter than 64 KiB.
+#[expect(clippy::cast_possible_truncation, reason = "both give a message's length by 16 bits")]
+pub(super) fn frame(message: &[u8], framed: &mut Vec<u8>) {
+    framed.extend_from_slice(&(message.len() as u16).to_be_bytes());
+    framed.extend_from_slice(message);
+}
+
+fn to_usize(len: u64) -> usize {
+    usize::try_from(len).unwrap_or(usize::MAX)
 }
 
 /// The messages that lie end to end in `framed`, as far as they are whole.
@@ -165,13 +175,13 @@ mod tests {
 
     /// Message number `n`: its number, again and again.
     fn message(n: u64) -> Vec<u8> {
-        n.to_string().repeat(1 + n as usize % 5).into_bytes()
+        n.to_string().repeat(1 + (n % 5) as usize).into_bytes()
     }
 
     fn framed(numbers: std::ops::Range<u64>) -> Vec<u8> {
         let mut framed = Vec::new();
         for n in numbers {
-            framed.extend_from_slice(&(message(n).len() as u16).to_be_bytes());
+            framed.extend_from_slice(&u16::try_from(message(n).len()).unwrap().to_be_bytes());
             framed.extend_from_slice(&message(n));
         }
         framed

@@ -14,6 +14,7 @@
 //! - [`pace`]: when a recorded message is due
 //! - [`publisher`]: the frames by which programs publish to a blade
 //! - [`queue`]: what tasks with sockets of their own pass on, and the feed of it
+#![warn(clippy::cast_possible_truncation)]
 
 mod clock;
 mod condition;
@@ -21,6 +22,7 @@ mod counters;
 mod error;
 mod event;
 mod feed;
+mod float;
 mod gzip;
 mod pulse;
 mod session;
@@ -48,6 +50,7 @@ pub use counters::FeedCounters;
 pub use error::FeedError;
 pub use event::{Answer, Data, Event, Malformed, Unpublished};
 pub use feed::{Feed, Poll};
+pub use float::whole;
 pub use moldudp64::Moldudp64Feed;
 pub use pcap::CaptureFeed;
 pub use pulse::Pulse;

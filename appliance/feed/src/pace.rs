@@ -2,6 +2,7 @@
 
 use zerocopy::FromBytes;
 
+use crate::float::whole;
 use crate::itch;
 
 /// How fast a recording is played.
@@ -45,8 +46,8 @@ impl Pacer {
         let Pace::Factor(factor) = self.pace else { return now_ns };
         let anchor = *self.anchor.get_or_insert(Anchor { exchange_ns, due_ns: now_ns });
         let elapsed_ns = exchange_ns.saturating_sub(anchor.exchange_ns) as f64 / factor;
-        // Float to integer saturates, and 2^48 / factor may be large.
-        anchor.due_ns.saturating_add(elapsed_ns as u64)
+        // 2^48 / factor may be large.
+        anchor.due_ns.saturating_add(whole(elapsed_ns))
     }
 }
 

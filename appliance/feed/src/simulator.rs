@@ -31,6 +31,7 @@ use message_writer::MessageWriter;
 use weather::Weather;
 
 use crate::Session;
+use crate::float::whole;
 use crate::limits::{
     SIMULATOR_BURST_FACTOR_MAX, SIMULATOR_DAY_NS_MAX, SIMULATOR_MESSAGES_PER_S_MAX, SIMULATOR_SYMBOLS_MAX,
 };
@@ -178,7 +179,7 @@ impl Simulator {
 
     /// When something happens next; none when the day is over. Time never runs backwards.
     fn next_event_ns(&self) -> Option<u64> {
-        let mut at_ns = self.next_ns as u64;
+        let mut at_ns = whole(self.next_ns);
         if let Stage::Trading = DAY.get(self.stage)? {
             at_ns = at_ns.min(self.halts.next_ns());
         }
@@ -223,8 +224,8 @@ impl Simulator {
         self.stage += 1;
         self.place = 0;
         if let Some(Stage::Trading) = DAY.get(self.stage) {
-            self.halts.begin(self.next_ns as u64);
-            self.weather.open(self.next_ns as u64);
+            self.halts.begin(whole(self.next_ns));
+            self.weather.open(whole(self.next_ns));
         }
     }
 }

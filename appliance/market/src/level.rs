@@ -96,7 +96,9 @@ impl LevelText {
         let mut kept = LevelText::default();
         if len < LEVEL_TEXT_LEN {
             kept.0.copy_from_slice(&bytes[..LEVEL_TEXT_LEN]);
-            kept.0[LEVEL_TEXT_LEN - 1] = len as u8;
+            #[expect(clippy::cast_possible_truncation, reason = "below LEVEL_TEXT_LEN")]
+            let len = len as u8;
+            kept.0[LEVEL_TEXT_LEN - 1] = len;
         }
         kept
     }

@@ -52,7 +52,7 @@ impl Trades {
 }
 
 fn index(match_number: u64) -> usize {
-    (match_number % TRADES_REMEMBERED_MAX as u64) as usize
+    usize::try_from(match_number % TRADES_REMEMBERED_MAX as u64).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

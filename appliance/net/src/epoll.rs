@@ -99,8 +99,18 @@ const QUEUED: u8 = 1 << 5;
 /// [`Event::Closed`] has been reported.
 const ENDED: u8 = 1 << 6;
 
+/// What an event of the kernel's is about: one of these two, or a session.
 const LISTENER: u64 = u64::MAX;
 const WAKER: u64 = u64::MAX - 1;
+
+/// A session in an event, with its slot's generation, so that an event of a predecessor is known.
+fn join(session: SessionId, generation: u16) -> u64 {
+    u64::from(generation) << 32 | u64::from(session.0)
+}
+
+fn split(data: u64) -> (SessionId, u16) {
+    (SessionId((data & 0xffff_ffff) as u32), (data >> 32 & 0xffff) as u16)
+}
 
 impl Engine for EpollEngine {
     fn name(&self) -> &'static str {
@@ -131,7 +141,10 @@ impl Engine for EpollEngine {
                         has_accepted = true;
                     }
                     WAKER => sink(Event::Woken),
-                    data => self.advance(SessionId(data as u32), (data >> 32) as u16, edges(event.events()), sink),
+                    data => {
+                        let (session, generation) = split(data);
+                        self.advance(session, generation, edges(event.events()), sink);
+                    }
                 }
             }
             left = left.saturating_sub(count);
@@ -324,12 +337,16 @@ impl EpollEngine {
                     AcceptError::Listener => return Err(error),
                 },
             };
-            let session = self.free.pop().map_or(SessionId(self.slots.len() as u32), SessionId);
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "fewer than `sessions_max`, which `epoll` has looked at"
+            )]
+            let session = SessionId(self.free.pop().unwrap_or(self.slots.len() as u32));
             if session.index() == self.slots.len() {
                 self.slots.push(Slot { fd: None, generation: 0, flags: 0 });
             }
             let slot = &mut self.slots[session.index()];
-            let data = u64::from(session.0) | u64::from(slot.generation) << 32;
+            let data = join(session, slot.generation);
             // Fails only where the kernel has no memory for the item, or no watch left (fs.epoll.max_user_watches).
             if self.epoll.add(&fd, EpollEvent::new(SESSION_EVENTS, data)).is_err() {
                 self.free.push(session.0);

@@ -29,7 +29,7 @@ pub(crate) fn tcp_socket(addr: &SocketAddr) -> io::Result<OwnedFd> {
 
 /// `setsockopt` with an int.
 pub(crate) fn set_option(fd: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
-    let len = size_of::<i32>() as libc::socklen_t;
+    let len = len_of::<i32>();
     // SAFETY: the pointer and length describe `value`, which outlives the call.
     check(unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), len) }).map(drop)
 }
@@ -124,7 +124,7 @@ impl RawAddr {
     pub(crate) fn new() -> RawAddr {
         // SAFETY: zeroes are a valid sockaddr_storage, of family AF_UNSPEC.
         let storage = unsafe { MaybeUninit::zeroed().assume_init() };
-        RawAddr { storage, len: size_of::<libc::sockaddr_storage>() as libc::socklen_t }
+        RawAddr { storage, len: len_of::<libc::sockaddr_storage>() }
     }
 
     pub(crate) fn addr_ptr(&mut self) -> *mut libc::sockaddr {
@@ -155,6 +155,18 @@ impl RawAddr {
     }
 }
 
+/// Length of a type that the kernel reads or writes.
+#[expect(clippy::cast_possible_truncation, reason = "the kernel's types are some hundred bytes at the most")]
+pub(crate) const fn len_of<T>() -> libc::socklen_t {
+    size_of::<T>() as libc::socklen_t
+}
+
+/// The families as an address holds them.
+#[expect(clippy::cast_possible_truncation, reason = "2")]
+const INET: libc::sa_family_t = libc::AF_INET as libc::sa_family_t;
+#[expect(clippy::cast_possible_truncation, reason = "10")]
+const INET6: libc::sa_family_t = libc::AF_INET6 as libc::sa_family_t;
+
 /// The kernel's form of an address, with its length.
 pub(crate) fn to_raw(addr: &SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
     let mut raw = RawAddr::new().storage;
@@ -162,21 +174,21 @@ pub(crate) fn to_raw(addr: &SocketAddr) -> (libc::sockaddr_storage, libc::sockle
         SocketAddr::V4(addr) => {
             // SAFETY: sockaddr_storage is large and aligned enough for a sockaddr_in.
             let v4 = unsafe { &mut *(&raw mut raw).cast::<libc::sockaddr_in>() };
-            v4.sin_family = libc::AF_INET as libc::sa_family_t;
+            v4.sin_family = INET;
             v4.sin_port = addr.port().to_be();
             v4.sin_addr.s_addr = u32::from(*addr.ip()).to_be();
-            size_of::<libc::sockaddr_in>()
+            len_of::<libc::sockaddr_in>()
         }
         SocketAddr::V6(addr) => {
             // SAFETY: as above, for a sockaddr_in6.
             let v6 = unsafe { &mut *(&raw mut raw).cast::<libc::sockaddr_in6>() };
-            v6.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+            v6.sin6_family = INET6;
             v6.sin6_port = addr.port().to_be();
             v6.sin6_flowinfo = addr.flowinfo();
             v6.sin6_addr.s6_addr = addr.ip().octets();
             v6.sin6_scope_id = addr.scope_id();
-            size_of::<libc::sockaddr_in6>()
+            len_of::<libc::sockaddr_in6>()
         }
     };
-    (raw, len as libc::socklen_t)
+    (raw, len)
 }

@@ -258,6 +258,7 @@ impl Uring {
     fn add_ring(&mut self) -> Result<(), NetError> {
         let first_id = self.rings.len() * self.slots_per_ring;
         let slots = self.slots_per_ring.min(self.sessions_max - first_id);
+        #[expect(clippy::cast_possible_truncation, reason = "below `sessions_max`, which `uring` has looked at")]
         let mut ring = Ring::new(first_id as u32, slots)?;
         if let Some(first) = self.rings.first_mut() {
             let failed = |source| NetError::Uring { what: "eventfd of a further ring", source };

@@ -1,6 +1,13 @@
 //! Arithmetic of a ring whose positions only grow. It knows no memory: the writer keeps one [`Extent`] for the index
 //! (in descriptors) and one per lane (in bytes).
 
+/// Where a position that only grows lies in a ring of `len` places, a power of two.
+#[expect(clippy::cast_possible_truncation, reason = "what the mask leaves is less than `len`")]
+pub(crate) fn place(position: u64, len: usize) -> usize {
+    debug_assert!(len.is_power_of_two());
+    (position & (len as u64 - 1)) as usize
+}
+
 /// ```text
 ///          intact           oldest                      head
 ///   ─────────┼────────────────┼───────────────────────────┼──────────┐

@@ -11,7 +11,7 @@ use crate::words::{load_bytes, store_bytes};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Epoch {
     /// 1 for the ring's first.
-    pub(crate) generation: u64,
+    pub(crate) generation: u32,
     /// Ring index of its first frame.
     pub(crate) start: u64,
     pub(crate) name: String,
@@ -37,16 +37,16 @@ impl<'a> Epochs<'a> {
         place[NAME_LEN].store(epoch.name.len() as u64, Ordering::Relaxed);
         place[FLOOR].store(epoch.floor, Ordering::Relaxed);
         store_bytes(&place[NAME..FLOOR], 0, epoch.name.as_bytes());
-        self.generation.store(epoch.generation, Ordering::Release);
+        self.generation.store(u64::from(epoch.generation), Ordering::Release);
     }
 
     /// Writer: raises the floor of the current epoch. Release: who sees a later frame sees the floor below it.
     pub(crate) fn raise_floor(&self, floor: u64) {
-        self.place(self.generation.load(Ordering::Relaxed))[FLOOR].store(floor, Ordering::Release);
+        self.place(low_word(self.generation.load(Ordering::Relaxed)))[FLOOR].store(floor, Ordering::Release);
     }
 
-    pub(crate) fn generation(&self) -> u64 {
-        load_acquire(self.generation)
+    pub(crate) fn generation(&self) -> u32 {
+        low_word(load_acquire(self.generation))
     }
 
     pub(crate) fn read(&self) -> Epoch {
@@ -60,16 +60,21 @@ impl<'a> Epochs<'a> {
             load_bytes(&place[NAME..FLOOR], 0, EPOCH_LEN_MAX, &mut name);
             fence(Ordering::Acquire);
             // Differs only if two epochs began meanwhile: each turn of this loop costs the writer two.
-            if self.generation.load(Ordering::Relaxed) == generation {
+            if low_word(self.generation.load(Ordering::Relaxed)) == generation {
                 name.truncate(usize::try_from(len).unwrap_or(0));
                 return Epoch { generation, start, name: String::from_utf8_lossy(&name).into_owned(), floor };
             }
         }
     }
 
-    fn place(&self, generation: u64) -> &'a [Word] {
+    fn place(&self, generation: u32) -> &'a [Word] {
         &self.places[(generation & 1) as usize * PLACE_WORDS..][..PLACE_WORDS]
     }
+}
+
+/// A generation, of the word that it is stored in.
+fn low_word(word: u64) -> u32 {
+    (word & 0xffff_ffff) as u32
 }
 
 /// Words of both places.

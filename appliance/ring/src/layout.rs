@@ -29,6 +29,7 @@
 //! ```
 //! Numbers are in the host's byte order: the ring never leaves the machine.
 
+use crate::cursor;
 use crate::limits::{INDEX_LEN_MAX, INDEX_LEN_MIN, LANE_LEN_MAX};
 use crate::sync::{WORD_BYTES, Word};
 use crate::{Descriptor, FrameRef, LANES, RingConfig, RingError, SubjectId};
@@ -172,8 +173,7 @@ impl Layout {
 
     /// A frame's fields in the index, and its stamp.
     pub(crate) fn slot<'a>(&self, words: &'a [Word], index: u64) -> (&'a [Word], &'a Word) {
-        let slot = (index & (self.index_len as u64 - 1)) as usize;
-        let at = self.index_at + slot * DESCRIPTOR_WORDS;
+        let at = self.index_at + cursor::place(index, self.index_len) * DESCRIPTOR_WORDS;
         (&words[at..at + RECORD_WORDS], &words[at + RECORD_WORDS])
     }
 }
@@ -210,8 +210,8 @@ impl Descriptor {
             ts_feed_ns: record[3],
             ts_publish_ns: record[4],
             subject: SubjectId(subject),
-            channel: kind as u16,
-            flags: (kind >> 16) as u16,
+            channel: low_half(kind),
+            flags: low_half(kind >> 16),
             origin: record[14],
             lanes,
         }
@@ -227,6 +227,11 @@ pub(crate) fn join(first: u32, second: u32) -> u64 {
 pub(crate) fn split(word: u64) -> (u32, u32) {
     let [a, b, c, d, e, f, g, h] = word.to_ne_bytes();
     (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]))
+}
+
+/// The lower sixteen bits.
+pub(crate) fn low_half(value: u32) -> u16 {
+    (value & 0xffff) as u16
 }
 
 fn page_len() -> usize {

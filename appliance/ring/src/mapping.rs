@@ -18,6 +18,7 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl, posix_fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
+use crate::cursor;
 use crate::layout::{HEADER_LEN, Layout};
 use crate::sync::{WORD_BYTES, Word};
 use crate::{LANES, Lane, RingError};
@@ -169,7 +170,7 @@ impl Mapping {
         if len == 0 {
             return std::ptr::null();
         }
-        self.base.as_ptr().wrapping_add(offset + (position & (len as u64 - 1)) as usize)
+        self.base.as_ptr().wrapping_add(offset + cursor::place(position, len))
     }
 
     pub(crate) fn lane_len(&self, lane: Lane) -> usize {

@@ -8,6 +8,7 @@ use loom::model::Builder;
 use loom::sync::{Arc, Notify};
 use loom::thread;
 
+use crate::cursor;
 use crate::epoch::{EPOCHS_WORDS, Epoch, Epochs};
 use crate::lap::Lap;
 use crate::layout::SUBJECT_WORDS;
@@ -18,14 +19,14 @@ use crate::words::{load_bytes, load_record, store_bytes, store_record};
 
 /// Frames that the writer publishes: the third overwrites the first.
 const FRAMES: u64 = 3;
-const CAPACITY: u64 = 2;
+const CAPACITY: usize = 2;
 
 struct Ring {
     intact: Word,
     oldest: Word,
     tail_intent: Word,
     tail: Word,
-    slots: [([Word; 2], Word); CAPACITY as usize],
+    slots: [([Word; 2], Word); CAPACITY],
     lane: [Word; 2],
 }
 
@@ -47,12 +48,12 @@ impl Ring {
     }
 
     fn slot(&self, index: u64) -> &([Word; 2], Word) {
-        &self.slots[(index % CAPACITY) as usize]
+        &self.slots[cursor::place(index, CAPACITY)]
     }
 
     /// As `Writer` does it.
     fn publish(&self, index: u64) {
-        self.lap().claim((index + 1).saturating_sub(CAPACITY), index + 1);
+        self.lap().claim((index + 1).saturating_sub(CAPACITY as u64), index + 1);
         self.write(index);
         self.lap().commit(index + 1);
     }
@@ -86,7 +87,7 @@ fn position(index: u64) -> u64 {
 }
 
 fn frame(index: u64) -> [u8; 8] {
-    [index as u8 + 1; 8]
+    [u8::try_from(index + 1).unwrap(); 8]
 }
 
 fn assert_whole(index: u64, seen: ([u64; 2], Vec<u8>)) {
@@ -134,7 +135,7 @@ fn loom_canary_reader_that_does_not_validate() {
 fn loom_canary_writer_that_claims_too_late() {
     let late = |ring: &Ring, index: u64| {
         ring.write(index);
-        ring.lap().claim((index + 1).saturating_sub(CAPACITY), index + 1);
+        ring.lap().claim((index + 1).saturating_sub(CAPACITY as u64), index + 1);
         ring.lap().commit(index + 1);
     };
     race(late, Ring::read);
@@ -144,7 +145,7 @@ fn loom_canary_writer_that_claims_too_late() {
 #[should_panic(expected = "a torn frame passed")]
 fn loom_canary_writer_without_its_fence() {
     let unfenced = |ring: &Ring, index: u64| {
-        ring.intact.store((index + 1).saturating_sub(CAPACITY), Ordering::Release);
+        ring.intact.store((index + 1).saturating_sub(CAPACITY as u64), Ordering::Release);
         ring.write(index);
         ring.lap().commit(index + 1);
     };
@@ -217,11 +218,11 @@ fn loom_canary_retired_before_the_copy() {
 
 #[test]
 fn loom_an_epoch_is_read_whole() {
-    let epoch = |generation: u64| Epoch {
+    let epoch = |generation: u32| Epoch {
         generation,
-        start: generation * 7,
+        start: u64::from(generation) * 7,
         name: format!("e{generation}"),
-        floor: generation * 3,
+        floor: u64::from(generation) * 3,
     };
     check(move || {
         let words = Arc::new((Word::new(0), std::array::from_fn::<_, EPOCHS_WORDS, _>(|_| Word::new(0))));

@@ -163,13 +163,13 @@ impl Reader {
     #[must_use]
     pub fn epoch(&self) -> (u32, String) {
         let epoch = self.epochs().read();
-        (epoch.generation as u32, epoch.name)
+        (epoch.generation, epoch.name)
     }
 
     /// Grows with each epoch.
     #[must_use]
     pub fn generation(&self) -> u32 {
-        self.epochs().generation() as u32
+        self.epochs().generation()
     }
 
     /// Ring index of the current epoch's first frame. A refreshed copy belongs to its `origin`'s epoch.

@@ -5,7 +5,7 @@
 
 use std::ops::Deref;
 
-use crate::layout::{Layout, SUBJECT_WORDS, header, join, split};
+use crate::layout::{Layout, SUBJECT_WORDS, header, join, low_half, split};
 use crate::limits::SUBJECT_LEN_MAX;
 use crate::sync::{Ordering, Word, load_acquire};
 use crate::words::{load_record, store_bytes};
@@ -69,7 +69,9 @@ impl<'a> SubjectTable<'a> {
         let entry = self.entry(id);
         // Names do not wrap, but the words of a name are a power of two, as `store_bytes` wants.
         store_bytes(&entry[..NAME_WORDS], 0, name.as_bytes());
-        entry[KIND].store(join(name.len() as u32, u32::from(channel)), Ordering::Relaxed);
+        #[expect(clippy::cast_possible_truncation, reason = "at most SUBJECT_LEN_MAX")]
+        let len = name.len() as u32;
+        entry[KIND].store(join(len, u32::from(channel)), Ordering::Relaxed);
         self.count.store(u64::from(id) + 1, Ordering::Release);
     }
 
@@ -94,7 +96,10 @@ impl<'a> SubjectTable<'a> {
     }
 
     pub(crate) fn count(&self) -> u32 {
-        (load_acquire(self.count) as u32).min((self.entries.len() / SUBJECT_WORDS) as u32)
+        let places = (self.entries.len() / SUBJECT_WORDS) as u64;
+        #[expect(clippy::cast_possible_truncation, reason = "the places are as many as `subjects_max`, a u32")]
+        let count = load_acquire(self.count).min(places) as u32;
+        count
     }
 
     pub(crate) fn newest(&self, id: u32) -> Option<u64> {
@@ -116,7 +121,7 @@ impl<'a> SubjectTable<'a> {
         }
         let name = SubjectName { bytes, len: len as usize };
         let frames = entry[FRAMES].load(Ordering::Relaxed);
-        Some(Subject { name, channel: channel as u16, newest: load_acquire(&entry[NEWEST]).checked_sub(1), frames })
+        Some(Subject { name, channel: low_half(channel), newest: load_acquire(&entry[NEWEST]).checked_sub(1), frames })
     }
 
     fn entry(&self, id: u32) -> &'a [Word] {

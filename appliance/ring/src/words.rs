@@ -4,6 +4,7 @@
 //! that begins or ends within a word shares it with its neighbour, whose bytes the (only) writer writes back as they
 //! were.
 
+use crate::cursor;
 use crate::sync::{Ordering, WORD_BYTES, Word};
 
 /// Writes `bytes` at `position` of a lane, wrapping at its end. The lane's length is a power of two.
@@ -75,9 +76,7 @@ fn load_words(source: &[Word], words: &mut [[u8; WORD_BYTES]]) {
 }
 
 fn place(lane: &[Word], position: u64) -> (usize, usize) {
-    debug_assert!(lane.len().is_power_of_two());
-    let mask = (lane.len() * WORD_BYTES) as u64 - 1;
-    let offset = (position & mask) as usize;
+    let offset = cursor::place(position, lane.len() * WORD_BYTES);
     (offset / WORD_BYTES, offset % WORD_BYTES)
 }
 
@@ -101,7 +100,7 @@ mod tests {
             for len in 0..=32_usize {
                 let lane: Vec<Word> = (0..4).map(|_| Word::new(0)).collect();
                 store_bytes(&lane, 96, &[0xEE; 32]);
-                let bytes: Vec<u8> = (1..=len as u8).collect();
+                let bytes: Vec<u8> = (1..).take(len).collect();
                 store_bytes(&lane, position, &bytes);
                 let mut out = vec![7];
                 load_bytes(&lane, position, 32, &mut out);

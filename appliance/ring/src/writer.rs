@@ -69,7 +69,7 @@ pub struct Writer {
     index: Extent,
     lanes: [Extent; LANES],
     heads: Vec<Head>,
-    generation: u64,
+    generation: u32,
     seq: u64,
     wakers: Vec<Waker>,
     /// Frames since the last look at the sleepers.
@@ -84,7 +84,7 @@ pub struct Writer {
 struct Head {
     index: u64,
     seq: u64,
-    generation: u64,
+    generation: u32,
     lengths: [u32; LANES],
 }
 
@@ -175,7 +175,7 @@ impl Writer {
         }
         self.generation += 1;
         self.seq = 0;
-        for id in 0..self.heads.len() as u32 {
+        for id in (0..).take(self.heads.len()) {
             self.table().set_refused(id, 0);
         }
         self.news().forget_unplaced();
@@ -243,10 +243,9 @@ impl Writer {
         if name.is_empty() || name.len() > SUBJECT_LEN_MAX {
             return Err(RingError::SubjectName(name.len()));
         }
-        let id = self.heads.len() as u32;
-        if id >= self.layout.subjects_max {
-            return Err(RingError::SubjectTableFull(self.layout.subjects_max));
-        }
+        let subjects_max = self.layout.subjects_max;
+        let free = u32::try_from(self.heads.len()).ok().filter(|id| *id < subjects_max);
+        let id = free.ok_or(RingError::SubjectTableFull(subjects_max))?;
         self.heads.push(Head { index: NO_INDEX, seq: 0, generation: 0, lengths: [0; LANES] });
         self.table().create(id, name, channel);
         Ok(SubjectId(id))
@@ -277,8 +276,9 @@ impl Writer {
             if live > max {
                 return Err(RingError::LiveBytes { lane: lane.name(), live, max });
             }
-            // At most 1 MiB.
-            lengths[n] = len as u32;
+            #[expect(clippy::cast_possible_truncation, reason = "at most FRAME_LEN_MAX_BYTES")]
+            let length = len as u32;
+            lengths[n] = length;
         }
         Ok((head, lengths))
     }

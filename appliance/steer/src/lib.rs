@@ -6,6 +6,7 @@
 //!
 //! Nothing here is needed to serve: each step can fail on its own, with an error that names what is missing, what that
 //! costs and what mends it, and the blade goes on without it.
+#![warn(clippy::cast_possible_truncation)]
 
 mod error;
 pub mod limits;

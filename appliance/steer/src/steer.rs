@@ -38,7 +38,7 @@ pub struct SteerOptions {
 
 impl Default for SteerOptions {
     fn default() -> Self {
-        Self { ports: Vec::new(), pin_dir: Some(DEFAULT_PIN_DIR.into()), keep_pins: false, flows_max: FLOWS_MAX as u32 }
+        Self { ports: Vec::new(), pin_dir: Some(DEFAULT_PIN_DIR.into()), keep_pins: false, flows_max: FLOWS_MAX }
     }
 }
 

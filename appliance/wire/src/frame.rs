@@ -68,7 +68,7 @@ pub fn server_header(opcode: Opcode, payload_len: usize) -> ([u8; SERVER_HEADER_
     // Section 5.2: "in all cases, the minimal number of bytes MUST be used to encode the length".
     let length = payload_len as u64;
     if length <= 125 {
-        *second = length as u8;
+        *second = (length & 0x7f) as u8;
     } else if let Ok(short) = u16::try_from(length) {
         *second = 126;
         let [high, low, ..] = extended;

@@ -25,7 +25,7 @@ mod tests {
         let key = [0x37, 0xfa, 0x21, 0x3d];
         for offset in 0..9 {
             for length in 0..67 {
-                let plain: Vec<u8> = (0..length).map(|i| (i * 7 + 3) as u8).collect();
+                let plain: Vec<u8> = (0..length).map(|i| ((i * 7 + 3) & 0xff) as u8).collect();
                 let defined: Vec<u8> = plain.iter().enumerate().map(|(i, byte)| byte ^ key[(offset + i) % 4]).collect();
                 let mut masked = plain.clone();
                 apply(&mut masked, key, offset);

@@ -10,7 +10,7 @@ use fanblade_abi::{Config, FlowCounters, FlowKey, Verdict, VerdictCounters, Work
 
 /// Counters by connection. Userspace may set another size.
 #[btf_map]
-pub static FLOWS: LruHashMap<FlowKey, FlowCounters, FLOWS_MAX> = LruHashMap::new();
+pub static FLOWS: LruHashMap<FlowKey, FlowCounters, { FLOWS_MAX as usize }> = LruHashMap::new();
 
 /// One entry with a named counter for each verdict, one copy per CPU.
 #[btf_map]

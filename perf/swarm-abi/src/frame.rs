@@ -93,7 +93,7 @@ mod tests {
     fn read(bytes: &[u8]) -> Result<Option<Frame>, Fault> {
         let mut head = [0xff; HEAD_LEN];
         head[..bytes.len()].copy_from_slice(bytes);
-        frame(&head, bytes.len() as u32)
+        frame(&head, u32::try_from(bytes.len()).unwrap())
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Latencies by size: 128 buckets for each doubling, so that a bucket's middle is right to 0.4 %.
 
 /// From a microsecond to 36 minutes. As 64-bit counters they fit the 32 KiB that an entry of a per-CPU map may have.
-pub const BUCKETS: usize = (EXPONENT_MAX - EXPONENT_MIN + 1) as usize * STEPS as usize;
+pub const BUCKETS: usize = ((EXPONENT_MAX - EXPONENT_MIN + 1) as usize) << STEPS_LOG2;
 
 /// The bucket of a latency. What is shorter is in the first one, what is longer in the last.
 #[inline(always)]
@@ -17,6 +17,7 @@ pub fn bucket(ns: u64) -> usize {
 }
 
 /// The middle of a bucket.
+#[expect(clippy::cast_possible_truncation, reason = "there are no more buckets than BUCKETS")]
 #[must_use]
 pub const fn bucket_middle_ns(bucket: usize) -> u64 {
     let (exponent, step) = ((bucket as u64 >> STEPS_LOG2) as u32 + EXPONENT_MIN, bucket as u64 & (STEPS - 1));

@@ -3,6 +3,7 @@
 //! Everything that does not touch the packet itself is here and tested on the host: what a frame's beginning says,
 //! where the numbers stand in a message, what a subscriber makes of it. No dependency, no std, no allocation.
 #![no_std]
+#![warn(clippy::cast_possible_truncation)]
 
 mod counters;
 mod frame;
@@ -16,7 +17,7 @@ mod subscriber;
 pub use counters::{CLOSES, Counters};
 pub use frame::{Fault, Frame, frame};
 pub use histogram::{BUCKETS, bucket, bucket_middle_ns};
-pub use limits::{HEAD_LEN, HEADS_MAX, SCRATCH_LEN, SUBSCRIBERS_MAX};
+pub use limits::{HEAD_END, HEAD_LEN, HEADS_MAX, SCRATCH_LEN, SUBSCRIBERS_MAX};
 pub use marker::{Found, Pattern, Search};
 pub use message::Reception;
 pub use settings::Settings;

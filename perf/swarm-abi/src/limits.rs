@@ -2,7 +2,9 @@
 
 /// The beginning of a frame, header included, that is looked at: the markers must lie in it, and a ping or close frame
 /// (127 bytes at most) lies in it as a whole. A power of two, so that an index is bounded by a mask.
-pub const HEAD_LEN: usize = 256;
+pub const HEAD_LEN: usize = HEAD_END as usize;
+/// The same, as a place in a message.
+pub const HEAD_END: u32 = 256;
 
 /// Room for the bytes that a segment may bring behind those that were kept.
 pub const SCRATCH_LEN: usize = 2 * HEAD_LEN;

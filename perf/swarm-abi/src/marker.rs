@@ -1,6 +1,6 @@
 //! Decimal numbers in a message, by the bytes that stand before them.
 
-use crate::limits::HEAD_LEN;
+use crate::limits::{HEAD_END, HEAD_LEN};
 
 /// One to eight bytes, none of them zero, as the last bytes of a window that slides over the message.
 #[repr(C)]
@@ -61,7 +61,7 @@ impl Search {
     /// Looks at `head[at]`. `true`: it is over.
     #[inline(always)]
     pub fn step(&mut self, head: &[u8; HEAD_LEN]) -> bool {
-        if self.at >= self.to || self.at >= HEAD_LEN as u32 {
+        if self.at >= self.to || self.at >= HEAD_END {
             return true;
         }
         let byte = head[self.at as usize & (HEAD_LEN - 1)];
@@ -84,10 +84,12 @@ impl Search {
     #[must_use]
     pub fn found(&self) -> Option<Found> {
         // Digits at the end of a full head may go on behind it.
-        if self.digits == 0 || self.at == HEAD_LEN as u32 {
+        if self.digits == 0 || self.at == HEAD_END {
             return None;
         }
-        let at = self.at.wrapping_sub(self.digits).wrapping_sub(self.pattern.len as u32);
+        #[expect(clippy::cast_possible_truncation, reason = "at most eight")]
+        let pattern_len = self.pattern.len as u32;
+        let at = self.at.wrapping_sub(self.digits).wrapping_sub(pattern_len);
         Some(Found { number: self.number, at })
     }
 }
@@ -99,7 +101,8 @@ mod tests {
     fn found(text: &str, from: u32, pattern: &str) -> Option<Found> {
         let mut head = [b'9'; HEAD_LEN];
         head[..text.len()].copy_from_slice(text.as_bytes());
-        let mut search = Search::new(from, text.len() as u32, &Pattern::new(pattern.as_bytes()).unwrap());
+        let mut search =
+            Search::new(from, u32::try_from(text.len()).unwrap(), &Pattern::new(pattern.as_bytes()).unwrap());
         while !search.step(&head) {}
         search.found()
     }

@@ -30,7 +30,7 @@ impl Subscriber {
             return None;
         };
         // The low half is enough to tell a step from a repetition.
-        let number = message.number.map_or(0, |number| number as u32);
+        let number = message.number.map_or(0, |number| (number & 0xffff_ffff) as u32);
         if message.number.is_some() {
             if self.flags & FOLLOWS != 0 {
                 let step = number.wrapping_sub(self.last);

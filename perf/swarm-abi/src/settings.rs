@@ -32,6 +32,7 @@ pub struct Settings {
 
 impl Settings {
     /// Number of the subscriber with this address and port, in host order.
+    #[expect(clippy::cast_possible_truncation, reason = "it is below `subscribers`")]
     #[inline(always)]
     #[must_use]
     pub fn subscriber(&self, addr: u32, port: u16) -> Option<u32> {
@@ -44,6 +45,7 @@ impl Settings {
     }
 
     /// Address and port of a subscriber.
+    #[expect(clippy::cast_possible_truncation, reason = "whoever makes the settings has the ports end below 65,536")]
     #[must_use]
     pub fn place(&self, subscriber: u32) -> (u32, u16) {
         let (row, column) = (subscriber / self.ports, subscriber % self.ports);

@@ -191,10 +191,10 @@ mod tests {
     /// Messages of all sorts of lengths, more than the buffer holds, and the file of them without an end mark.
     fn sample() -> (Vec<Vec<u8>>, Vec<u8>) {
         let messages: Vec<Vec<u8>> =
-            (1..=120_u32).map(|n| (0..n * n * 40 % 65_535 + 1).map(|i| (i * n) as u8).collect()).collect();
+            (1..=120_u32).map(|n| (0..n * n * 40 % 65_535 + 1).map(|i| ((i * n) & 0xff) as u8).collect()).collect();
         let mut file = Vec::new();
         for message in &messages {
-            file.extend_from_slice(&(message.len() as u16).to_be_bytes());
+            file.extend_from_slice(&u16::try_from(message.len()).unwrap().to_be_bytes());
             file.extend_from_slice(message);
         }
         assert!(file.len() > FILE_BUFFER_LEN * 2);
@@ -235,7 +235,7 @@ mod tests {
 
     impl Read for Trickle {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let len = buffer.len().min(1 + self.0.position() as usize % 977);
+            let len = buffer.len().min(1 + (self.0.position() % 977) as usize);
             self.0.read(&mut buffer[..len])
         }
     }

@@ -219,7 +219,8 @@ impl State {
 
 /// Numbers of packets rise by some thirty: multiplied they spread evenly.
 fn place_of(sequence: u64) -> usize {
-    (sequence.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (u64::BITS - ARRIVALS_LEN.ilog2())) as usize
+    let spread = sequence.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (u64::BITS - ARRIVALS_LEN.ilog2());
+    usize::try_from(spread).unwrap_or(usize::MAX)
 }
 
 const HOLES_LEN: usize = 8;

@@ -20,6 +20,10 @@ struct Mark {
     server: usize,
 }
 
+fn place(sequence: u64) -> usize {
+    usize::try_from(sequence % RECOVERED_LEN as u64).unwrap_or(usize::MAX)
+}
+
 impl Recovered {
     pub(super) fn new() -> Self {
         Self { marks: vec![Mark::default(); RECOVERED_LEN].into(), len: 0 }
@@ -34,7 +38,7 @@ impl Recovered {
     /// Takes note of what a server sent.
     pub(super) fn note(&mut self, server: usize, packet: &Packet<'_>) {
         for (sequence, _, bytes) in packet.messages().filter_map(Result::ok) {
-            if let Some(mark) = self.marks.get_mut(sequence as usize % RECOVERED_LEN) {
+            if let Some(mark) = self.marks.get_mut(place(sequence)) {
                 self.len += usize::from(mark.sequence == 0);
                 *mark = Mark { sequence, hash: hash(bytes), server };
             }
@@ -48,7 +52,7 @@ impl Recovered {
         }
         let mut contradicted = None;
         for (sequence, _, bytes) in packet.messages().filter_map(Result::ok) {
-            let Some(mark) = self.marks.get_mut(sequence as usize % RECOVERED_LEN) else { continue };
+            let Some(mark) = self.marks.get_mut(place(sequence)) else { continue };
             if mark.sequence == sequence {
                 if mark.hash != hash(bytes) && contradicted.is_none() {
                     contradicted = Some((sequence, mark.server));

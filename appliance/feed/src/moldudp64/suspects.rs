@@ -211,7 +211,8 @@ impl Suspects {
         let mut hasher = DefaultHasher::new();
         // Its numbers go on, so that they are not looked at too closely.
         (kind as u8, packet.session(), packet.sequence() / self.jump_max.max(1)).hash(&mut hasher);
-        let Some(cell) = self.cells.get_mut(hasher.finish() as usize % CLAIM_CELLS_LEN) else { return false };
+        let place = usize::try_from(hasher.finish() % CLAIM_CELLS_LEN as u64).unwrap_or(usize::MAX);
+        let Some(cell) = self.cells.get_mut(place) else { return false };
         *cell = cell.saturating_add(1);
         u32::from(*cell) >= PROOF_PACKETS
     }

@@ -198,7 +198,7 @@ mod tests {
                         let blocks: usize = model.values().map(|bytes| blocks_of(bytes.len())).sum();
                         prop_assert_eq!(window.fits(len), blocks + blocks_of(len) <= PACKET_BLOCKS_MAX);
                         if window.fits(len) && !model.contains_key(&number) {
-                            let bytes = vec![index as u8; len];
+                            let bytes = vec![index.to_le_bytes()[0]; len];
                             window.insert((number, number + 1), 1, 0, &bytes);
                             model.insert(number, bytes);
                         }

@@ -33,7 +33,7 @@ impl Classic {
         input.read(&mut rest)?;
         input.begin_record();
         // The lower half.
-        let link = order.u32_at(&rest, 8).unwrap_or_default() as u16;
+        let link = (order.u32_at(&rest, 8).unwrap_or_default() & 0xffff) as u16;
         Ok(Some(Self { order, unit_ns, is_modified, link: LinkType(link) }))
     }
 

@@ -59,7 +59,7 @@ impl Section {
             return Stop::corrupt("a section of pcapng that is not of version 1");
         }
         // How long the section is may be left open; blocks tell that anyway.
-        input.skip(u64::from(len) - BLOCK_LEN_MIN - 6)?;
+        input.skip(u64::from(len) - u64::from(BLOCK_LEN_MIN) - 6)?;
         end_block(order, len, input)?;
         Ok(Self { order, interfaces: Vec::new() })
     }
@@ -77,8 +77,8 @@ impl Section {
                 input.begin_record();
                 continue;
             }
-            let len = block_len(self.order.u32(len), BLOCK_LEN_MIN)?;
-            let body_len = len - BLOCK_LEN_MIN as u32;
+            let len = block_len(self.order.u32(len), BLOCK_LEN_MIN.into())?;
+            let body_len = len - BLOCK_LEN_MIN;
             let kind = self.order.u32(kind);
             match kind {
                 INTERFACE | OBSOLETE_PACKET | SIMPLE_PACKET | ENHANCED_PACKET => input.read_body(body_len, bytes)?,
@@ -229,7 +229,7 @@ const TS_RESOLUTION: u16 = 9;
 const TS_OFFSET: u16 = 14;
 /// What times are in where no option says so.
 const MICROSECONDS: u8 = 6;
-const BLOCK_LEN_MIN: u64 = 12;
+const BLOCK_LEN_MIN: u32 = 12;
 const SECTION_LEN_MIN: u64 = 28;
 const PACKET_HEADER_LEN: u32 = 20;
 const SIMPLE_HEADER_LEN: u32 = 4;

@@ -101,5 +101,11 @@ pub(super) fn end(out: &mut [u8], start: usize) {
     }
 }
 
+/// What a length field of one byte can hold, and the length.
+pub(super) fn short(bytes: &[u8]) -> (u8, &[u8]) {
+    let short = bytes.get(..usize::from(u8::MAX)).unwrap_or(bytes);
+    (u8::try_from(short.len()).unwrap_or(u8::MAX), short)
+}
+
 /// Short frames are read many at a time.
 const SPACE_LEN_MIN: usize = 64 << 10;

@@ -1,7 +1,7 @@
 //! What the blade answers.
 
 use super::VERSION;
-use super::frames::{begin, end};
+use super::frames::{begin, end, short};
 
 /// One frame of the blade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,8 +107,9 @@ impl<'a> Reply<'a> {
                 let start = begin(out, ERROR);
                 out.extend_from_slice(&record.to_le_bytes());
                 // Codes stand in the source, and are short.
-                out.extend_from_slice(&[if closes { CLOSES } else { 0 }, code.len() as u8]);
-                out.extend_from_slice(code.as_bytes());
+                let (code_len, code) = short(code.as_bytes());
+                out.extend_from_slice(&[if closes { CLOSES } else { 0 }, code_len]);
+                out.extend_from_slice(code);
                 out.extend_from_slice(message.as_bytes());
                 end(out, start);
             }

@@ -1,7 +1,7 @@
 //! What a publisher says.
 
 use super::VERSION;
-use super::frames::{begin, end};
+use super::frames::{begin, end, short};
 use crate::limits::{PUBLISHER_NAME_LEN_MAX, PUBLISHER_TOKEN_LEN_MAX};
 
 /// One frame of a publisher.
@@ -143,8 +143,8 @@ impl<'a> Hello<'a> {
     fn write(&self, out: &mut Vec<u8>) {
         let start = begin(out, HELLO);
         out.extend_from_slice(MAGIC);
-        let name = short(self.name.as_bytes());
-        out.extend_from_slice(&[VERSION, if self.wants_acks { 0 } else { NO_ACKS }, name.len() as u8]);
+        let (name_len, name) = short(self.name.as_bytes());
+        out.extend_from_slice(&[VERSION, if self.wants_acks { 0 } else { NO_ACKS }, name_len]);
         out.extend_from_slice(name);
         out.extend_from_slice(self.token);
         end(out, start);
@@ -170,8 +170,8 @@ impl<'a> Record<'a> {
         };
         let start = begin(out, kind);
         out.extend_from_slice(&self.ts_ns.unwrap_or(0).to_le_bytes());
-        let subject = short(self.subject.as_bytes());
-        out.push(subject.len() as u8);
+        let (subject_len, subject) = short(self.subject.as_bytes());
+        out.push(subject_len);
         out.extend_from_slice(subject);
         out.extend_from_slice(data);
         end(out, start);
@@ -182,11 +182,6 @@ impl<'a> Record<'a> {
 #[must_use]
 pub fn is_name(name: &str) -> bool {
     name.len() <= PUBLISHER_NAME_LEN_MAX && name.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-/// What a length field of one byte can hold.
-fn short(bytes: &[u8]) -> &[u8] {
-    bytes.get(..usize::from(u8::MAX)).unwrap_or(bytes)
 }
 
 const MAGIC: &[u8; 8] = b"fanblade";

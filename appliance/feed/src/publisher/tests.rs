@@ -64,10 +64,10 @@ proptest! {
         lens in prop::collection::vec(0_usize..300, 1..20),
         pieces in prop::collection::vec(1_usize..400, 1..20),
     ) {
-        let sent: Vec<Vec<u8>> = lens.iter().enumerate().map(|(at, len)| vec![at as u8; *len]).collect();
+        let sent: Vec<Vec<u8>> = lens.iter().enumerate().map(|(at, len)| vec![at.to_le_bytes()[0]; *len]).collect();
         let mut bytes = Vec::new();
         for frame in &sent {
-            bytes.extend_from_slice(&(frame.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(&u32::try_from(frame.len()).unwrap().to_le_bytes());
             bytes.extend_from_slice(frame);
         }
         let mut frames = Frames::new(300);
@@ -102,7 +102,7 @@ proptest! {
         for reply in [
             Reply::Ack { records: record, seq },
             Reply::Error(ErrorReply { record, closes, code: "code", message: &text }),
-            Reply::Welcome { data_len_max: seq as u32, epoch: &text },
+            Reply::Welcome { data_len_max: (seq & 0xffff_ffff) as u32, epoch: &text },
         ] {
             let mut out = Vec::new();
             reply.write(&mut out);

@@ -4,6 +4,8 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
+use crate::float::whole;
+
 /// A seeded source of chance.
 #[derive(Debug)]
 pub(super) struct Chance(ChaCha8Rng);
@@ -16,6 +18,11 @@ impl Chance {
     /// One of `0..bound`. The bias is below `bound / 2^32`: no market notices.
     pub(super) fn below(&mut self, bound: u32) -> u32 {
         ((u64::from(self.0.next_u32()) * u64::from(bound)) >> 32) as u32
+    }
+
+    /// The same for an index. Lists are shorter than 2^32.
+    pub(super) fn index_below(&mut self, len: usize) -> usize {
+        self.below(u32::try_from(len).unwrap_or(u32::MAX)) as usize
     }
 
     /// One of `low..high`; `low` where that is empty.
@@ -35,7 +42,7 @@ impl Chance {
     /// An element of a list that is not empty.
     pub(super) fn pick<T: Copy, const N: usize>(&mut self, list: &[T; N]) -> T {
         const { assert!(N > 0) };
-        list[self.below(N as u32) as usize]
+        list[self.index_below(N)]
     }
 
     /// Exponentially distributed with this mean, as far as a straight line between powers of two is a logarithm.
@@ -78,7 +85,8 @@ impl PowerLaw {
         let (mut small, mut large): (Vec<usize>, Vec<usize>) = (0..count).partition(|&rank| chances[rank] < 1.0);
         while let (Some(&lacking), Some(&giving)) = (small.last(), large.last()) {
             small.pop();
-            columns[lacking] = Column { own: (chances[lacking] * 2_f64.powi(32)) as u32, alias: giving as u32 };
+            let own = narrow(whole(chances[lacking] * 2_f64.powi(32)));
+            columns[lacking] = Column { own, alias: narrow(giving as u64) };
             chances[giving] -= 1.0 - chances[lacking];
             if chances[giving] < 1.0 {
                 large.pop();
@@ -90,12 +98,17 @@ impl PowerLaw {
 
     /// A rank.
     pub(super) fn draw(&self, chance: &mut Chance) -> usize {
-        let rank = chance.below(self.0.len() as u32);
-        match self.0.get(rank as usize) {
+        let rank = chance.index_below(self.0.len());
+        match self.0.get(rank) {
             Some(column) if chance.0.next_u32() > column.own => column.alias as usize,
-            _ => rank as usize,
+            _ => rank,
         }
     }
+}
+
+/// Where a number does not fit, the largest that does.
+fn narrow(value: u64) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
 }
 
 const FLATNESS: f64 = 3.0;

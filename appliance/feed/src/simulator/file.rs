@@ -18,8 +18,8 @@ pub fn write_binaryfile(config: &SimulatorConfig, messages: u64, mut out: impl W
         for message in packet.messages() {
             let (_, _, bytes) = message.map_err(io::Error::other)?;
             if written < messages {
-                // Never longer than a packet, so it fits.
-                out.write_all(&(bytes.len() as u16).to_be_bytes())?;
+                let len = u16::try_from(bytes.len()).map_err(io::Error::other)?;
+                out.write_all(&len.to_be_bytes())?;
                 out.write_all(bytes)?;
                 written += 1;
             }

@@ -2,6 +2,7 @@
 
 use super::instrument::{Instrument, State};
 use super::message_writer::MessageWriter;
+use crate::float::whole;
 use crate::limits::SIMULATOR_HALTS_MAX;
 
 /// The halts in force, and when the next begins.
@@ -48,7 +49,7 @@ impl Halts {
     pub(super) fn proceed(&mut self, instruments: &mut [Instrument], candidate: usize, writer: &mut MessageWriter) {
         let now_ns = writer.time_ns;
         let Some(index) = self.in_force.iter().position(|halt| halt.due_ns <= now_ns) else {
-            self.next_begin_ns = now_ns + writer.chance.exponential(MEAN_BETWEEN_NS) as u64;
+            self.next_begin_ns = now_ns + whole(writer.chance.exponential(MEAN_BETWEEN_NS));
             if let Some(instrument) = instruments.get_mut(candidate)
                 && instrument.state == State::Trading
                 && self.in_force.len() < SIMULATOR_HALTS_MAX

@@ -7,6 +7,7 @@ use zerocopy::byteorder::big_endian::{U32, U64};
 use super::book::Side;
 use super::chance::Chance;
 use super::message_writer::MessageWriter;
+use crate::float::whole;
 use crate::itch::{
     CrossTrade, LuldCollar, Noii, ParticipantPosition, RegSho, Stock, StockDirectory, TradingAction, stock,
 };
@@ -48,7 +49,8 @@ impl Instrument {
         let level = level(chance);
         // Half a basis point for the busiest, 15 for the quietest.
         let quietness_bps = 0.5 + 14.5 * rank as f64 / count as f64;
-        let half_spread = ((f64::from(level) * quietness_bps / 10_000.0) as u32).max(25);
+        let half_spread = whole(f64::from(level) * quietness_bps / 10_000.0);
+        let half_spread = u32::try_from(half_spread).unwrap_or(u32::MAX).max(25);
         // Half a cent where the spread is narrow, else a cent (Rule 612 of Regulation NMS as amended in 2024).
         let tick = if half_spread <= 75 { 50 } else { 100 };
         Self {
@@ -68,6 +70,7 @@ impl Instrument {
     }
 
     /// What it is worth now, Price(4).
+    #[expect(clippy::cast_possible_truncation, reason = "`walk` keeps it below `highest`")]
     pub(super) fn fair(&self) -> u32 {
         (self.fair >> 16) as u32
     }
@@ -140,7 +143,7 @@ impl Instrument {
 
     /// One of its makers.
     pub(super) fn maker(&self, chance: &mut Chance) -> [u8; 4] {
-        let index = usize::from(self.locate) + chance.below(MAKERS_PER_INSTRUMENT as u32) as usize;
+        let index = usize::from(self.locate) + chance.index_below(MAKERS_PER_INSTRUMENT);
         *MAKERS[index % MAKERS.len()]
     }
 
@@ -201,9 +204,9 @@ pub(super) fn universe(count: usize, chance: &mut Chance) -> (Vec<Instrument>, V
     while names.len() < count {
         names.insert(ticker(chance));
     }
-    let mut ranked: Vec<u16> = (0..count).map(|index| index as u16).collect();
+    let mut ranked: Vec<u16> = (0..).take(count).collect();
     for index in (1..count).rev() {
-        ranked.swap(index, chance.below(index as u32 + 1) as usize);
+        ranked.swap(index, chance.index_below(index + 1));
     }
     let mut ranks = vec![0; count];
     for (rank, &index) in ranked.iter().enumerate() {
@@ -264,7 +267,7 @@ mod tests {
         assert!(instruments.iter().zip(1..).all(|(instrument, locate)| instrument.locate == locate));
         let mut sorted = ranked;
         sorted.sort_unstable();
-        assert!(sorted.iter().copied().eq(0..SIMULATOR_SYMBOLS_MAX as u16), "each has one rank");
+        assert!(sorted.iter().copied().eq((0..).take(SIMULATOR_SYMBOLS_MAX)), "each has one rank");
         let dollars: Vec<_> = instruments.iter().map(|instrument| instrument.fair() / DOLLAR).collect();
         assert!(dollars.iter().all(|dollars| (1..3_000).contains(dollars)));
         assert!(dollars.iter().any(|&dollars| dollars > 1_000) && dollars.iter().any(|&dollars| dollars < 5));

@@ -202,7 +202,7 @@ impl Instrument {
     /// The index of some order, or of the best.
     fn choose(&self, on: On, best: bool, chance: &mut Chance) -> Option<usize> {
         let last = self.side(on).len().checked_sub(1)?;
-        Some(if best { last } else { chance.below(last as u32 + 1) as usize })
+        Some(if best { last } else { chance.index_below(last + 1) })
     }
 
     fn side(&self, on: On) -> &Side {

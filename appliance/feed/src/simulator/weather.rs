@@ -1,6 +1,7 @@
 //! How busy the market is: calm, with short bursts in which one instrument is hot and all drift the same way.
 
 use super::chance::Chance;
+use crate::float::whole;
 
 /// The present state of the market as a whole.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ impl Weather {
             self.burst = Some(Burst { hot: Some(draw(chance)), drift: chance.pick(&[-1, 0, 1]) });
             BURST_NS
         };
-        self.until_ns = time_ns + chance.exponential(mean_ns) as u64;
+        self.until_ns = time_ns + whole(chance.exponential(mean_ns));
     }
 
     /// Mean time to the next message.

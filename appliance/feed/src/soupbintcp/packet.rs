@@ -214,7 +214,7 @@ mod tests {
                 }
                 Ok(None) => prop_assert!(bytes.len() < 2 + u16::MAX as usize),
                 Err(error) => {
-                    prop_assert!((error.offset as usize) < bytes.len());
+                    prop_assert!(error.offset < bytes.len() as u64);
                     prop_assert!(!error.to_string().is_empty());
                 }
             }

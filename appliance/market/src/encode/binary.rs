@@ -70,9 +70,7 @@ fn put<T: IntoBytes + FromBytes + KnownLayout + Immutable>(out: &mut [u8], image
 fn book(out: &mut [u8], book: &image::Book<'_>) -> usize {
     let Ok((place, _)) = Book::mut_from_prefix(out) else { return 0 };
     place.crc = U32::new(json::crc(book));
-    // At most BOOK_LEVELS.
-    place.bids_len = book.bids.len() as u8;
-    place.asks_len = book.asks.len() as u8;
+    (place.bids_len, place.asks_len) = (levels_len(book.bids.len()), levels_len(book.asks.len()));
     place.reserved = [0; 2];
     for (side, levels) in [(&mut place.bids, book.bids), (&mut place.asks, book.asks)] {
         let (there, absent) = side.split_at_mut(levels.len());
@@ -82,6 +80,11 @@ fn book(out: &mut [u8], book: &image::Book<'_>) -> usize {
         absent.fill_with(Level::new_zeroed);
     }
     size_of::<Book>()
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "at most BOOK_LEVELS")]
+fn levels_len(levels: usize) -> u8 {
+    levels as u8
 }
 
 /// Head and the longest image.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use nix::poll::PollFlags;
 
 use crate::limits::{DATAGRAM_BATCH_LEN, DATAGRAM_LEN_MAX, WAIT_SOCKETS_MAX};
-use crate::sys::{RawAddr, UNSPECIFIED, check, errno, to_raw};
+use crate::sys::{RawAddr, UNSPECIFIED, check, errno, len_of, to_raw};
 
 /// A UDP socket, close-on-exec and non-blocking.
 pub(super) fn socket(address: &SocketAddr) -> io::Result<OwnedFd> {
@@ -30,13 +30,13 @@ pub(super) fn join(fd: BorrowedFd<'_>, interface: u32, group: IpAddr, source: Op
     let result = match source {
         None => {
             let request = GroupRequest { interface, group: storage(group) };
-            let len = size_of::<GroupRequest>() as libc::socklen_t;
+            let len = len_of::<GroupRequest>();
             // SAFETY: the pointer and length describe `request`, which outlives the call.
             unsafe { libc::setsockopt(fd.as_raw_fd(), level, libc::MCAST_JOIN_GROUP, (&raw const request).cast(), len) }
         }
         Some(source) => {
             let request = GroupSourceRequest { interface, group: storage(group), source: storage(source) };
-            let len = size_of::<GroupSourceRequest>() as libc::socklen_t;
+            let len = len_of::<GroupSourceRequest>();
             let name = libc::MCAST_JOIN_SOURCE_GROUP;
             // SAFETY: as above.
             unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const request).cast(), len) }
@@ -47,7 +47,7 @@ pub(super) fn join(fd: BorrowedFd<'_>, interface: u32, group: IpAddr, source: Op
 
 /// SO_RCVBUF as the kernel has it: twice what was asked for.
 pub(super) fn receive_buffer_len(fd: BorrowedFd<'_>) -> io::Result<u32> {
-    let (mut value, mut len) = (0_i32, size_of::<i32>() as libc::socklen_t);
+    let (mut value, mut len) = (0_i32, len_of::<i32>());
     let (level, name) = (libc::SOL_SOCKET, libc::SO_RCVBUF);
     // SAFETY: the pointers describe `value` and its length, which outlive the call.
     check(unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut len) })?;
@@ -132,7 +132,7 @@ impl Heads {
             slice.iov_len = buffer.len();
             let header = &mut message.msg_hdr;
             header.msg_name = source.addr_ptr().cast();
-            header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            header.msg_namelen = len_of::<libc::sockaddr_storage>();
             header.msg_iov = slice;
             header.msg_iovlen = 1;
             header.msg_control = control.0.as_mut_ptr().cast();

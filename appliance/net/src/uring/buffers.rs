@@ -10,6 +10,12 @@ use io_uring::types::BufRingEntry;
 
 use crate::limits::{URING_BUFFER_LEN, URING_BUFFERS};
 
+/// The same for the kernel.
+#[expect(clippy::cast_possible_truncation, reason = "at most 256, as the limit says")]
+const BUFFERS: u16 = URING_BUFFERS as u16;
+#[expect(clippy::cast_possible_truncation, reason = "part of RECEIVE_LEN_MAX")]
+const BUFFER_LEN: u32 = URING_BUFFER_LEN as u32;
+
 /// The only group of a ring.
 pub(super) const BUFFER_GROUP: u16 = 0;
 
@@ -52,12 +58,12 @@ impl Buffers {
 
     /// The ring's address and number of entries, to be registered.
     pub(super) fn ring(&mut self) -> (*mut u8, u16) {
-        ((&raw mut *self.shared).cast(), URING_BUFFERS as u16)
+        ((&raw mut *self.shared).cast(), BUFFERS)
     }
 
     /// Gives the kernel all buffers, once.
     pub(super) fn provide_all(&mut self) {
-        (0..URING_BUFFERS as u16).for_each(|id| self.provide(id));
+        (0..BUFFERS).for_each(|id| self.provide(id));
     }
 
     /// The first `len` bytes of a buffer that the kernel has filled. Empty if there is no such buffer.
@@ -76,7 +82,7 @@ impl Buffers {
         // SAFETY: `entry` is in bounds; the kernel reads only entries before the tail, which this one is not yet.
         unsafe {
             (&raw mut (*entry).addr).write_volatile(addr);
-            (&raw mut (*entry).len).write_volatile(URING_BUFFER_LEN as u32);
+            (&raw mut (*entry).len).write_volatile(BUFFER_LEN);
             (&raw mut (*entry).id).write_volatile(id);
         }
         self.tail = self.tail.wrapping_add(1);

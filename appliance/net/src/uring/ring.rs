@@ -14,7 +14,7 @@ use super::sys::{Completion, Queue};
 use crate::accepting::AcceptError;
 use crate::engine::{Counters, Event, FlushStats, IoSlices, SessionId, Unsent};
 use crate::error::NetError;
-use crate::limits::SESSION_RECEIVES_MAX;
+use crate::limits::{SESSION_RECEIVES_MAX, URING_SLOTS_MAX};
 use crate::sys::UNSPECIFIED;
 
 pub(super) struct Ring {
@@ -84,7 +84,7 @@ impl Word {
     }
 
     fn receives(self) -> u8 {
-        (self.0 >> 8) as u8
+        (self.0 >> 8 & 0xff) as u8
     }
 
     fn generation(self) -> u16 {
@@ -125,8 +125,30 @@ fn user_data(kind: Kind, generation: u16, index: u32) -> u64 {
 }
 
 fn kind_of(user_data: u64) -> Option<Kind> {
-    KINDS.get((user_data >> 56) as usize).copied()
+    KINDS.get(usize::from(user_data.to_be_bytes()[0])).copied()
 }
+
+fn generation_of(user_data: u64) -> u16 {
+    (user_data >> 32 & 0xffff) as u16
+}
+
+/// The slot, the number of the accept, or the position of the send.
+fn index_of(user_data: u64) -> u32 {
+    (user_data & 0xffff_ffff) as u32
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "accepts are numbered below URING_ACCEPTS_MAX")]
+fn accept_data(accept: usize) -> u64 {
+    user_data(Kind::Accept, 0, accept as u32)
+}
+
+/// A slot, as lists of slots hold it.
+#[expect(clippy::cast_possible_truncation, reason = "below URING_SLOTS_MAX")]
+fn short(slot: u32) -> u16 {
+    slot as u16
+}
+
+const _: () = assert!(URING_SLOTS_MAX <= 1 << u16::BITS);
 
 /// What the engine lends a ring for a poll.
 pub(super) struct Context<'a, 'b> {
@@ -141,12 +163,14 @@ pub(super) struct Context<'a, 'b> {
 impl Ring {
     /// A ring for the sessions `first_id..first_id + slots`.
     pub(super) fn new(first_id: u32, slots: usize) -> Result<Ring, NetError> {
+        // Taken from the end: the lowest slots first.
+        let mut free: Vec<u16> = (0..).take(slots).collect();
+        free.reverse();
         Ok(Ring {
             queue: Queue::new(slots)?,
             first_id,
             sessions: vec![Word::default(); slots],
-            // Taken from the end: the lowest slots first.
-            free: (0..slots).rev().map(|slot| slot as u16).collect(),
+            free,
             heard: Vec::with_capacity(slots),
             is_starved: false,
             accepts: Accepts::new(),
@@ -194,14 +218,14 @@ impl Ring {
         let Some(accept) = self.accepts.begin(u32::from(slot)) else { return false };
         self.free.pop();
         self.make_room();
-        self.queue.accept(listener, accept, u32::from(slot), user_data(Kind::Accept, 0, accept as u32));
+        self.queue.accept(listener, accept, u32::from(slot), accept_data(accept));
         true
     }
 
     pub(super) fn cancel_accepts(&mut self) {
         let numbers: Vec<usize> = self.accepts.numbers().collect();
         for accept in numbers {
-            self.cancel(user_data(Kind::Accept, 0, accept as u32));
+            self.cancel(accept_data(accept));
         }
     }
 
@@ -372,7 +396,7 @@ impl Ring {
                 return;
             }
             sends += 1;
-            let Some(send) = batch.send(completion.user_data as u32) else { return };
+            let Some(send) = batch.send(index_of(completion.user_data)) else { return };
             let sent = usize::try_from(completion.result).unwrap_or(0);
             stats.sends += 1;
             stats.bytes += sent as u64;
@@ -442,7 +466,7 @@ impl Ring {
         let count = self.pending.len();
         for at in 0..count {
             let completion = self.pending[at];
-            let index = completion.user_data as u32;
+            let index = index_of(completion.user_data);
             match kind_of(completion.user_data) {
                 Some(Kind::Receive) => self.received(index, completion, context),
                 Some(Kind::Accept) => self.accepted(index as usize, completion, context)?,
@@ -477,7 +501,7 @@ impl Ring {
     fn received(&mut self, slot: u32, completion: Completion, context: &mut Context<'_, '_>) {
         let session = self.id(slot);
         let word = self.word(slot);
-        debug_assert_eq!(word.generation(), (completion.user_data >> 32) as u16, "a receive has outlived its session");
+        debug_assert_eq!(word.generation(), generation_of(completion.user_data), "a receive has outlived its session");
         if let Some(buffer) = completion.buffer() {
             let len = usize::try_from(completion.result).unwrap_or(0);
             if len > 0 && word.is_live() {
@@ -515,7 +539,7 @@ impl Ring {
     fn hear(&mut self, slot: u32, more: bool, counters: &mut Counters) {
         let Some(word) = self.sessions.get_mut(slot as usize) else { return };
         if word.receives() == 0 {
-            self.heard.push(slot as u16);
+            self.heard.push(short(slot));
         }
         if word.receives() < SESSION_RECEIVES_MAX {
             word.0 += RECEIVE;
@@ -542,7 +566,7 @@ impl Ring {
             (context.sink)(Event::Accepted { session: self.id(slot), peer });
             return Ok(());
         }
-        self.free.push(slot as u16);
+        self.free.push(short(slot));
         match AcceptError::of(-completion.result) {
             AcceptError::Empty => {}
             AcceptError::Connection => context.counters.accept_failed += 1,
@@ -561,7 +585,7 @@ impl Ring {
         word.clear(flag);
         if word.0 & (OPEN | REQUESTS) == 0 {
             *word = Word(u32::from(word.generation().wrapping_add(1)) << 16);
-            self.free.push(slot as u16);
+            self.free.push(short(slot));
         }
         *word
     }

@@ -41,8 +41,10 @@ impl Batch {
 
     /// Adds a send; returns its position, by which its completion is told.
     pub(super) fn add(&mut self, queued: Queued) -> u32 {
+        #[expect(clippy::cast_possible_truncation, reason = "a batch is no longer than the submission queue")]
+        let position = self.sends.len() as u32;
         self.sends.push(queued);
-        self.sends.len() as u32 - 1
+        position
     }
 
     /// The header for a list of slices: one copy for all sends that follow each other with the same list.

@@ -183,12 +183,12 @@ impl Queue {
     /// requests that do so at once. The queue is empty afterwards.
     pub(super) fn submit(&mut self) -> io::Result<()> {
         for _ in 0..SUBMIT_TRIES_MAX {
-            let queued = self.uring.submission().len();
+            let queued = self.queued();
             if queued == 0 {
                 return Ok(());
             }
             // SAFETY: no argument is passed.
-            match unsafe { self.uring.submitter().enter::<libc::sigset_t>(queued as u32, 0, 0, None) } {
+            match unsafe { self.uring.submitter().enter::<libc::sigset_t>(queued, 0, 0, None) } {
                 Ok(_) => {}
                 // EAGAIN: no memory for a request at the moment.
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY)) => {}
@@ -207,7 +207,7 @@ impl Queue {
         if let Some(timespec) = timespec.as_ref().filter(|_| wait) {
             args = args.timespec(timespec);
         }
-        let queued = self.uring.submission().len() as u32;
+        let queued = self.queued();
         let flags = ENTER_GETEVENTS | ENTER_EXT_ARG;
         // SAFETY: with EXT_ARG the argument is a SubmitArgs, and what it points to outlives the call.
         match unsafe { self.uring.submitter().enter(queued, u32::from(wait), flags, Some(&args)) } {
@@ -224,6 +224,11 @@ impl Queue {
         for entry in self.uring.completion() {
             sink(Completion { user_data: entry.user_data(), result: entry.result(), flags: entry.flags() });
         }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "at most URING_SUBMISSIONS")]
+    fn queued(&mut self) -> u32 {
+        self.uring.submission().len() as u32
     }
 
     fn push(&mut self, entry: &squeue::Entry) {

@@ -9,7 +9,7 @@ fn block_of(kind: u32, body: &[u8], len: u32, again: u32) -> Vec<u8> {
 
 fn whole_block(kind: u32, body: &[u8]) -> Vec<u8> {
     let body = padded(body);
-    let len = 12 + body.len() as u32;
+    let len = 12 + u32::try_from(body.len()).unwrap();
     block_of(kind, &body, len, len)
 }
 
@@ -20,7 +20,7 @@ fn padded(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn option(code: u16, value: &[u8]) -> Vec<u8> {
-    [&code.to_le_bytes()[..], &(value.len() as u16).to_le_bytes(), &padded(value)].concat()
+    [&code.to_le_bytes()[..], &u16::try_from(value.len()).unwrap().to_le_bytes(), &padded(value)].concat()
 }
 
 /// A section header with these options, little-endian; the length is left open.
@@ -35,8 +35,9 @@ fn interface(link: u16, snap_len: u32, options: &[u8]) -> Vec<u8> {
 
 /// An enhanced packet block.
 fn enhanced(interface: u32, units: u64, packet: &[u8]) -> Vec<u8> {
-    let len = packet.len() as u32;
-    let words = [interface, (units >> 32) as u32, units as u32, len, len].map(u32::to_le_bytes).concat();
+    let len = u32::try_from(packet.len()).unwrap();
+    let words =
+        [interface, (units >> 32) as u32, (units & 0xffff_ffff) as u32, len, len].map(u32::to_le_bytes).concat();
     whole_block(6, &[words, padded(packet)].concat())
 }
 
@@ -104,7 +105,7 @@ fn every_resolution_and_offset_has_its_time() {
     let offset = [&[0, 14, 0, 8], &(-60_i64).to_be_bytes()[..]].concat();
     let body = [&[0, 1, 0, 0, 0, 0, 0, 0, 0, 9, 0, 1, 9, 0, 0, 0], &offset[..]].concat();
     let interface = [&big(1)[..], &big(12 + 28), &body, &big(12 + 28)].concat();
-    let words = [0, (TS >> 32) as u32, TS as u32, 0, 0].map(big).concat();
+    let words = [0, (TS >> 32) as u32, (TS & 0xffff_ffff) as u32, 0, 0].map(big).concat();
     let packet = [&big(6)[..], &big(32), &words, &big(32)].concat();
     let header = [&big(0x0a0d_0d0a)[..], &big(28), &big(0x1a2b_3c4d), &[0, 1, 0, 0], &[0xff; 8], &big(28)].concat();
     assert_eq!(all(&[header, interface, packet].concat())[0].0, Some(TS - 60 * second));
@@ -115,7 +116,8 @@ fn all_three_kinds_of_packet_blocks_are_packets() {
     let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
     let obsolete = |interface: u16, original_len: u32| {
         // Drops in the upper half of its first word.
-        let head = words(&[u32::from(interface) | 9 << 16, (TS >> 32) as u32, TS as u32, 6, original_len]);
+        let head =
+            words(&[u32::from(interface) | 9 << 16, (TS >> 32) as u32, (TS & 0xffff_ffff) as u32, 6, original_len]);
         whole_block(2, &[&head[..], &padded(b"packet")].concat())
     };
     let simple = |original_len: u32, packet: &[u8]| whole_block(3, &[&words(&[original_len])[..], packet].concat());
@@ -344,7 +346,7 @@ fn fragments_and_what_follows_gzip_are_told_when_a_capture_is_played() {
 fn packets_without_a_time_are_played_with_those_before_them() {
     let simple = |sequence| {
         let packet = frame(1, &mold(b"MONDAY    ", sequence, 1));
-        whole_block(3, &[&(packet.len() as u32).to_le_bytes()[..], &packet].concat())
+        whole_block(3, &[&u32::try_from(packet.len()).unwrap().to_le_bytes()[..], &packet].concat())
     };
     let file = [section(b""), interface(1, 0, b""), simple(1), simple(2)].concat();
     let mut feed = opened(&file).unwrap();
