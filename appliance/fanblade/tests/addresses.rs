@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Blade, FANBLADE, PATIENCE};
+use common::FANBLADE;
+use fanblade_testkit::{Blade, Child, PATIENCE};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrIn6, bind, listen, socket};
 use serde_json::json;
 use venue::Venue;
@@ -130,7 +131,7 @@ fn every_command_and_feed_reaches_a_name_by_its_second_address() {
     for args in commands {
         let mut command = names.fanblade(args);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut child = command.spawn().unwrap();
+        let mut child = Child::spawn(&mut command);
         let deadline = Instant::now() + PATIENCE;
         let reached = loop {
             match good.accept() {

@@ -6,7 +6,8 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
-use common::{Blade, FANBLADE, PATIENCE};
+use common::FANBLADE;
+use fanblade_testkit::{Blade, PATIENCE};
 
 #[test]
 fn a_probe_gets_through_behind_silent_connections_while_descriptors_are_short() {

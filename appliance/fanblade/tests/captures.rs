@@ -6,8 +6,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use common::exchange::{Exchange, file_messages, join, loopback_group, messages, receive_until_end};
-use common::{Blade, expected_frames, simulated_file};
+use common::{expected_frames, simulated_file};
 use fanblade_feed::moldudp64::PacketBuilder;
+use fanblade_testkit::Blade;
 
 /// A capture of what an exchange sends that publishes these messages as its session `FRIDAY` to 239.192.1.1:26400, with
 /// the same heartbeat in between to 239.192.1.2. The packets with these numbers are missing.

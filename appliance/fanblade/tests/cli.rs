@@ -5,7 +5,8 @@ mod common;
 use std::io::Write as _;
 use std::net::TcpListener;
 
-use common::{Blade, fanblade};
+use common::fanblade;
+use fanblade_testkit::Blade;
 
 /// The command must fail, and its answer hold all of `parts`.
 #[track_caller]

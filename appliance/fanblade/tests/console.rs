@@ -9,10 +9,11 @@ mod venue;
 
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Blade, FANBLADE, PATIENCE};
+use common::FANBLADE;
+use fanblade_testkit::{Blade, Child, PATIENCE};
 use futures_util::{SinkExt as _, StreamExt as _};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -234,7 +235,8 @@ struct Page {
 impl Page {
     async fn open(chromium: &str, url: &str) -> Page {
         let profile = tempfile::tempdir().unwrap();
-        let browser = Command::new(chromium)
+        let mut browser = Command::new(chromium);
+        browser
             // Its helpers go with it, and what it leaves lies in its profile.
             .process_group(0)
             .env("TMPDIR", profile.path())
@@ -244,9 +246,8 @@ impl Page {
             .arg("about:blank")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+            .stderr(Stdio::null());
+        let browser = Child::spawn(&mut browser);
         let deadline = Instant::now() + PATIENCE;
         let target = loop {
             if let Some(target) = debugger(&profile.path().join("DevToolsActivePort")) {
@@ -309,9 +310,8 @@ impl Page {
     async fn screenshot(&mut self, path: &std::path::Path) {
         // The file is written by the browser's own encoder; base64 is how the protocol carries it.
         let picture = self.call("Page.captureScreenshot", json!({ "format": "png" })).await;
-        let decoded =
-            Command::new("base64").arg("-d").stdin(Stdio::piped()).stdout(std::fs::File::create(path).unwrap()).spawn();
-        let mut decoded = decoded.unwrap();
+        let file = std::fs::File::create(path).unwrap();
+        let mut decoded = Child::spawn(Command::new("base64").arg("-d").stdin(Stdio::piped()).stdout(file));
         let text = picture["data"].as_str().unwrap();
         std::io::Write::write_all(&mut decoded.stdin.take().unwrap(), text.as_bytes()).unwrap();
         assert!(decoded.wait().unwrap().success());
@@ -337,7 +337,7 @@ impl Drop for Page {
 /// The WebSocket of the browser's page, once it is there.
 fn debugger(port_file: &std::path::Path) -> Option<String> {
     let port: u16 = std::fs::read_to_string(port_file).ok()?.lines().next()?.parse().ok()?;
-    let (_, body) = common::try_http(([127, 0, 0, 1], port).into(), "/json/list").ok()?;
+    let (_, body) = fanblade_testkit::try_http(([127, 0, 0, 1], port).into(), "/json/list").ok()?;
     let targets: Vec<Value> = serde_json::from_str(&body).ok()?;
     let page = targets.into_iter().find(|target| target["type"] == "page")?;
     Some(page["webSocketDebuggerUrl"].as_str()?.to_owned())

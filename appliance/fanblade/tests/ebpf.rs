@@ -7,19 +7,17 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use common::{Blade, FANBLADE, PATIENCE, fanblade, summary};
-use nix::sched::{CloneFlags, unshare};
+use common::{FANBLADE, fanblade, summary};
+use fanblade_testkit::{Blade, Child, Namespace, PATIENCE, ip, is_root};
 use nix::sys::signal::Signal;
 
 #[test]
 fn connections_are_steered_and_counted() {
-    if !nix::unistd::geteuid().is_root() {
-        println!("skipped: loading eBPF programs needs root");
+    if !is_root("loading eBPF programs") {
         return;
     }
     // A network of its own for this thread and all that it starts: other tests' packets are not ours to count.
-    unshare(CloneFlags::CLONE_NEWNET).unwrap();
-    assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
+    Namespace::enter_new();
     let pin_dir = format!("/sys/fs/bpf/fanblade-test-{}", std::process::id());
     let _pins = Pins(pin_dir.clone());
     let directory = tempfile::tempdir().unwrap();
@@ -61,7 +59,7 @@ fn connections_are_steered_and_counted() {
 
     // `fanblade top` shows those that are open.
     let mut subscriber = blade.subscriber(&["/NASDAQ/*/trade", "--check", "--connections", "3"]);
-    let mut subscriber = subscriber.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut subscriber = Child::spawn(subscriber.stdout(Stdio::null()).stderr(Stdio::null()));
     blade.until("three sessions", |status| status["totals"]["sessions_subscribed"] == 3);
     let (code, picture, _) = fanblade(&["top", "--once", &blade.admin.to_string(), "--pin-dir", &pin_dir]);
     assert!(code == 0 && picture.contains(" 3 open "), "{picture}");
@@ -76,14 +74,11 @@ fn connections_are_steered_and_counted() {
 
 #[test]
 fn an_interface_that_goes_is_said_to_be_gone_and_counted_again_when_it_is_back() {
-    if !nix::unistd::geteuid().is_root() {
-        println!("skipped: loading eBPF programs needs root");
+    if !is_root("loading eBPF programs") {
         return;
     }
-    unshare(CloneFlags::CLONE_NEWNET).unwrap();
-    let ip = |args: &[&str]| assert!(Command::new("ip").args(args).status().unwrap().success(), "{args:?}");
+    Namespace::enter_new();
     let pair = || ip(&["link", "add", "fbv0", "type", "veth", "peer", "name", "fbv1"]);
-    ip(&["link", "set", "lo", "up"]);
     pair();
     let pin_dir = format!("/sys/fs/bpf/fanblade-test-gone-{}", std::process::id());
     let _pins = Pins(pin_dir.clone());

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use common::{Blade, ENGINES, expected_frames, real_data, simulated_file, summary};
+use common::{ENGINES, expected_frames, real_data, simulated_file, summary};
+use fanblade_testkit::{Blade, Child};
 use futures_util::{SinkExt as _, StreamExt as _};
 use nix::sys::signal::Signal;
 use tokio_tungstenite::tungstenite::Message;
@@ -142,7 +143,7 @@ fn a_thousand_subscribers_each_get_everything() {
 #[test]
 fn plain_http_on_the_data_port_is_helped() {
     let blade = Blade::start(&["--workers", "1"]);
-    let (head, body) = common::http(blade.data, "/");
+    let (head, body) = fanblade_testkit::http(blade.data, "/");
     assert!(head.starts_with("HTTP/1.1 426 Upgrade Required"), "{head}");
     assert!(head.contains("Upgrade: websocket") && body.contains("/v1/stream"), "{head}\n{body}");
 }
@@ -246,7 +247,7 @@ where
 {
     let mut seen = 0;
     while seen < count {
-        match tokio::time::timeout(common::PATIENCE, socket.next()).await.unwrap() {
+        match tokio::time::timeout(fanblade_testkit::PATIENCE, socket.next()).await.unwrap() {
             Some(Ok(Message::Ping(_))) => seen += 1,
             // The market's session begins.
             Some(Ok(Message::Text(text))) if text.contains("notice") => {}
@@ -270,7 +271,8 @@ async fn requests_that_are_wrong_are_refused_and_the_session_lives_on() {
             (r#"{"op":"subscribe","id":3,"subjects":["/NASDAQ/**"],"mod":"all"}"#, "bad_request"),
         ] {
             socket.send(Message::text(request)).await.unwrap();
-            let answer = tokio::time::timeout(common::PATIENCE, socket.next()).await.unwrap().unwrap().unwrap();
+            let answer =
+                tokio::time::timeout(fanblade_testkit::PATIENCE, socket.next()).await.unwrap().unwrap().unwrap();
             let answer: serde_json::Value = serde_json::from_str(answer.to_text().unwrap()).unwrap();
             assert_eq!((&answer["op"], &answer["code"]), (&"error".into(), &code.into()), "{request}");
         }
@@ -306,7 +308,8 @@ async fn binary_says_what_json_says() {
         assert_eq!(response.headers()["sec-websocket-protocol"], "fanblade.v1.binary");
         let (mut heads, mut names) = (Vec::new(), HashMap::new());
         while heads.len() < expected.len() {
-            let message = tokio::time::timeout(common::PATIENCE, socket.next()).await.unwrap().unwrap().unwrap();
+            let message =
+                tokio::time::timeout(fanblade_testkit::PATIENCE, socket.next()).await.unwrap().unwrap().unwrap();
             let Message::Binary(bytes) = message else { continue };
             let (head, _) = Head::read_from_prefix(&bytes).unwrap();
             assert_eq!(head.version, 1);
@@ -328,8 +331,7 @@ async fn binary_says_what_json_says() {
 #[test]
 fn a_printing_subscriber_ends_with_its_reader() {
     let blade = Blade::start(&["--workers", "1"]);
-    let mut subscriber =
-        blade.subscriber(&["/NASDAQ/**"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut subscriber = Child::spawn(blade.subscriber(&["/NASDAQ/**"]).stdout(Stdio::piped()).stderr(Stdio::null()));
     drop(subscriber.stdout.take());
     let status = subscriber.wait().unwrap();
     assert!(status.success(), "a closed pipe is the reader's wish: {status}");

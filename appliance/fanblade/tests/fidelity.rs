@@ -6,13 +6,14 @@ mod common;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use common::network::Network;
-use common::{Blade, FANBLADE, PATIENCE, expected_frames, real_data};
+use common::{FANBLADE, expected_frames, real_data};
 use fanblade_feed::simulator::{SimulatorConfig, write_binaryfile};
+use fanblade_testkit::{Blade, Child, PATIENCE};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -49,7 +50,7 @@ impl Listener {
         if let Some(count) = count {
             command.args(["--count", &count.to_string()]);
         }
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = Child::spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()));
         let output = BufReader::new(child.stdout.take().unwrap());
         let lines = std::thread::spawn(move || output.lines().map_while(Result::ok).collect());
         blade.until("the subscriber", |status| status["totals"]["sessions_subscribed"] == 1);

@@ -6,7 +6,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::still::{Still, can_trace};
-use common::{Blade, ENGINES, FANBLADE, simulated_file};
+use common::{ENGINES, FANBLADE, simulated_file};
+use fanblade_testkit::Blade;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 

@@ -9,10 +9,10 @@ use std::os::fd::AsFd as _;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use common::{Blade, FANBLADE, PATIENCE, try_http};
+use common::FANBLADE;
+use fanblade_testkit::{Blade, Child, PATIENCE, try_http};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 /// `fanblade run` with publishers as its feed: each that connects and goes is two lines of the log.
@@ -37,12 +37,9 @@ fn intake(blade: &Blade) -> SocketAddr {
 /// Publishes a value; a new subscriber must get it.
 #[track_caller]
 fn serves(blade: &Blade, intake: SocketAddr, value: u64) {
-    let mut publisher = Command::new(FANBLADE)
-        .args(["publish", &intake.to_string()])
-        .stdin(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut publisher = Child::spawn(
+        Command::new(FANBLADE).args(["publish", &intake.to_string()]).stdin(Stdio::piped()).stderr(Stdio::null()),
+    );
     writeln!(publisher.stdin.take().unwrap(), r#"{{"s":"/X/a/v","d":{value}}}"#).unwrap();
     assert!(publisher.wait().unwrap().success(), "it was acknowledged");
     let output = blade.subscribe(&["/X/a/v", "--count", "1", "--for", "50"]);
@@ -118,7 +115,7 @@ fn a_full_device_ends_nothing() {
     let full = || Stdio::from(std::fs::File::options().write(true).open("/dev/full").unwrap());
     let mut command = command(&directory, "info");
     command.args(["--listen", &data, "--admin", &admin]).stdout(full()).stderr(full());
-    let mut blade = command.spawn().unwrap();
+    let mut blade = Child::spawn(&mut command);
     let deadline = Instant::now() + PATIENCE;
     while try_http(admin.parse().unwrap(), "/healthz").is_err() {
         assert!(Instant::now() < deadline && blade.try_wait().unwrap().is_none(), "it serves");
@@ -127,8 +124,8 @@ fn a_full_device_ends_nothing() {
     let metrics = try_http(admin.parse().unwrap(), "/metrics").unwrap().1;
     let lost = metrics.lines().find_map(|line| line.strip_prefix("fanblade_log_lost_total ")).unwrap();
     assert_ne!(lost, "0");
-    kill(Pid::from_raw(blade.id().cast_signed()), Signal::SIGTERM).unwrap();
-    assert!(blade.wait().unwrap().success());
+    blade.signal(Signal::SIGTERM);
+    assert!(blade.end().success());
 }
 
 #[test]
@@ -159,8 +156,7 @@ fn a_log_that_may_not_grow_ends_nothing() {
 
 #[test]
 fn a_full_disk_is_said_once_there_is_room_again() {
-    if !nix::unistd::geteuid().is_root() {
-        println!("skipped: a disk that is full needs a mount namespace, which needs root");
+    if !fanblade_testkit::is_root("a mount namespace, for a disk that is full,") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();

@@ -7,7 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
-use common::{Blade, PATIENCE};
+use fanblade_testkit::{Blade, Child, PATIENCE};
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
@@ -100,14 +100,14 @@ const UNITS_THAT_ARE_NO_BASE: [&str; 20] = [
 
 /// Prometheus's own judgement.
 fn promtool(text: &str) {
-    let started =
-        Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let Ok(mut promtool) = started else {
+    let mut command = Command::new("promtool");
+    command.args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+    let Ok(mut promtool) = Child::try_spawn(&mut command) else {
         println!("skipped: no promtool on this machine");
         return;
     };
     promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    let output = promtool.wait_with_output().unwrap();
+    let output = promtool.output();
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && complaints.is_empty(), "promtool: {complaints}");
 }

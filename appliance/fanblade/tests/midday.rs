@@ -5,7 +5,8 @@ mod common;
 use std::path::Path;
 
 use common::exchange::file_messages;
-use common::{Blade, expected_frames, real_data, simulated_file};
+use common::{expected_frames, real_data, simulated_file};
+use fanblade_testkit::Blade;
 use serde_json::Value;
 
 /// All frames of a file that is played.

@@ -9,7 +9,8 @@ use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use common::{Blade, ENGINES, FANBLADE, PATIENCE};
+use common::{ENGINES, FANBLADE};
+use fanblade_testkit::{Blade, PATIENCE};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -270,7 +271,7 @@ fn a_request_to_the_admin_port_that_panics_costs_only_itself() {
     let directory = tempfile::tempdir().unwrap();
     let mut blade = blade(&directory, &["--no-ebpf", "--workers", "1"]);
     std::fs::write(directory.path().join("admin"), "").unwrap();
-    let answer = common::try_http(blade.admin, "/healthz").map(|(head, _)| head).unwrap_or_default();
+    let answer = fanblade_testkit::try_http(blade.admin, "/healthz").map(|(head, _)| head).unwrap_or_default();
     assert!(!answer.contains(" 200 "), "{answer}");
     assert!(blade.get("/healthz").0.contains(" 200 "));
     blade.signal(Signal::SIGTERM);
@@ -284,12 +285,10 @@ fn steering_leaves_out_who_has_ended_and_takes_in_who_follows() {
         println!("skipped: a release build has no panics on demand");
         return;
     }
-    if !nix::unistd::geteuid().is_root() {
-        println!("skipped: loading eBPF programs needs root");
+    if !fanblade_testkit::is_root("loading eBPF programs") {
         return;
     }
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-    assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
+    fanblade_testkit::Namespace::enter_new();
     let directory = tempfile::tempdir().unwrap();
     let pin_dir = format!("/sys/fs/bpf/fanblade-test-panics-{}", std::process::id());
     let file = directory.path().join("blade.toml");

@@ -5,7 +5,8 @@ mod common;
 use std::net::TcpStream;
 use std::process::Command;
 
-use common::{Blade, FANBLADE};
+use common::FANBLADE;
+use fanblade_testkit::Blade;
 
 #[test]
 fn out_of_descriptors_is_said_and_so_is_the_end_of_it() {

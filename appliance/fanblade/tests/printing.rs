@@ -8,7 +8,8 @@ use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Output, Stdio};
 
-use common::{Blade, FANBLADE};
+use common::FANBLADE;
+use fanblade_testkit::{Blade, Child};
 
 /// What the test does with one of the two outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,10 +34,10 @@ impl Sink {
 fn run(args: &[&str], input: &str, stdout: Sink, stderr: Sink) -> Output {
     let mut command = Command::new(FANBLADE);
     command.args(args).stdin(Stdio::piped()).stdout(stdout.open()).stderr(stderr.open());
-    let mut child = command.spawn().unwrap();
+    let mut child = Child::spawn(&mut command);
     // It may have ended already.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    child.wait_with_output().unwrap()
+    child.output()
 }
 
 #[test]

@@ -5,12 +5,13 @@ mod common;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use common::{Blade, ENGINES, FANBLADE, PATIENCE, fanblade, try_http};
+use common::{ENGINES, FANBLADE, fanblade};
+use fanblade_testkit::{Blade, Child, PATIENCE, try_http};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -119,7 +120,7 @@ impl Proxy {
         let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/usr/local/sbin";
         let mut command = Command::new(program);
         command.args(args).arg(&file).current_dir(directory).env("PATH", path);
-        let child = match command.stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
+        let child = match Child::try_spawn(command.stdout(Stdio::null()).stderr(Stdio::null())) {
             Ok(child) => child,
             Err(error) => {
                 println!("skipped: {program}: {error} (apt install {program})");
@@ -144,13 +145,6 @@ impl Proxy {
         let (stream, head) = say(self.address, request.as_bytes());
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         stream
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -281,9 +275,9 @@ fn subscribers_and_publishers_come_through_tls_that_ends_before_the_blade() {
         let url = front.url("/publish?key=1");
         let mut command = Command::new(FANBLADE);
         command.args(["publish", &url, "--json", "--name", "me"]).args(trust).stdin(Stdio::piped());
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Child::spawn(command.stdout(Stdio::piped()));
         child.stdin.take().unwrap().write_all(b"{\"s\":\"/D/A/v\",\"d\":1}\n").unwrap();
-        let output = child.wait_with_output().unwrap();
+        let output = child.output();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
         assert_eq!(served.join().unwrap().as_deref(), Some("/publish?key=1&name=me"));
     }

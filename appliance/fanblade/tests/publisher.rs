@@ -5,10 +5,11 @@ mod common;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use common::{Blade, FANBLADE, PATIENCE};
+use common::FANBLADE;
+use fanblade_testkit::{Blade, Child, PATIENCE};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -37,9 +38,9 @@ fn blade(directory: &TempDir, section: &str) -> (Blade, SocketAddr) {
 fn publish(address: &str, args: &[&str], lines: &str) -> (Value, String) {
     let mut command = Command::new(FANBLADE);
     command.args(["publish", address, "--json"]).args(args);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = Child::spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()));
     child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let output = child.output();
     let said = String::from_utf8(output.stderr).unwrap();
     (serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}")), said)
 }
@@ -47,7 +48,7 @@ fn publish(address: &str, args: &[&str], lines: &str) -> (Value, String) {
 /// A subscriber that prints what comes, once it has subscribed.
 fn listener(blade: &Blade, count: usize) -> (Child, BufReader<std::process::ChildStdout>) {
     let args = ["/**", "--mode", "all", "--for", "50", "--count", &count.to_string()];
-    let mut child = blade.subscriber(&args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = Child::spawn(blade.subscriber(&args).stdout(Stdio::piped()).stderr(Stdio::null()));
     let output = BufReader::new(child.stdout.take().unwrap());
     blade.until("the subscriber", |status| status["totals"]["sessions_subscribed"] == 1);
     (child, output)
@@ -287,12 +288,12 @@ fn a_publisher_that_is_too_fast_is_held_up_and_the_others_go_on() {
     };
     publish(&tcp.to_string(), &["--generate", "100", "--count", "1000"], "");
     let before = memory(&blade);
-    let mut flood = Command::new(FANBLADE)
-        .args(["publish", &tcp.to_string(), "--generate", "100", "--len", "2000", "--json"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut flood = Child::spawn(
+        Command::new(FANBLADE)
+            .args(["publish", &tcp.to_string(), "--generate", "100", "--len", "2000", "--json"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null()),
+    );
     blade.until("the flood", |status| status["ring"]["published"].as_u64() > Some(20_000));
     let started = Instant::now();
     let (summary, said) = publish(&tcp.to_string(), &[], "{\"s\":\"/DESK/A/v\",\"d\":1}\n");

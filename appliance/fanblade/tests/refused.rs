@@ -6,7 +6,8 @@ use std::collections::{HashMap, HashSet};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 
-use common::{Blade, FANBLADE, PATIENCE, simulated_file};
+use common::{FANBLADE, simulated_file};
+use fanblade_testkit::{Blade, PATIENCE};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};

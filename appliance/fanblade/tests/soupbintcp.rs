@@ -7,10 +7,11 @@ mod server;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
-use common::{Blade, PATIENCE, expected_frames, fanblade, real_data, simulated_file};
+use common::{expected_frames, fanblade, real_data, simulated_file};
 use fanblade_feed::pace::Pace;
 use fanblade_feed::soupbintcp::{Packet, Rejection};
 use fanblade_feed::{Event, Feed as _, FileFeed, Poll, Session};
+use fanblade_testkit::{Blade, PATIENCE};
 use futures_util::StreamExt as _;
 use server::{Client, Server, sequenced};
 

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use common::exchange::{Exchange, file_messages, loopback_group};
-use common::{Blade, FANBLADE, expected_frames, simulated_file};
+use common::{FANBLADE, expected_frames, simulated_file};
 use fanblade_feed::moldudp64::{HEADER_LEN, PacketBuilder};
+use fanblade_testkit::{Blade, Child};
 
 /// A socket that sends to groups by loopback.
 fn sender() -> UdpSocket {
@@ -87,14 +88,14 @@ fn a_liar_beside_the_exchange_costs_no_message_and_no_epoch() {
         let blade = blade(&directory, &names, &format!("requests = [\"{}\"]", exchange.address("requests")));
         let mut listener = blade.subscriber(&["/NASDAQ/**", "--mode", "all", "--for", "100"]);
         let count = expected.len().to_string();
-        let listener = listener.args(["--count", &count]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let listener = Child::spawn(listener.args(["--count", &count]).stdout(Stdio::piped()).stderr(Stdio::null()));
         blade.until("the subscriber", |status| status["totals"]["sessions_subscribed"] == 1);
         let done = AtomicBool::new(false);
         let (lies, output) = std::thread::scope(|scope| {
             exchange.begin();
             blade.until("the session", |status| status["feed"]["messages"].as_u64() > Some(100));
             let liar = scope.spawn(|| lie(&groups[lines - 1], session, &done));
-            let output = listener.wait_with_output().unwrap();
+            let output = listener.output();
             done.store(true, Relaxed);
             (liar.join().unwrap(), output)
         });

@@ -7,16 +7,17 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use common::still::{Still, can_trace};
-use common::{Blade, ENGINES, FANBLADE, PATIENCE, try_http};
+use common::{ENGINES, FANBLADE};
+use fanblade_testkit::{Blade, Child, PATIENCE, try_http, until};
 use nix::fcntl::OFlag;
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
-use nix::unistd::{Pid, mkfifo};
+use nix::unistd::mkfifo;
 use tempfile::TempDir;
 
 /// Two signals so long after one another are two orders.
@@ -59,7 +60,7 @@ impl Subscriber {
     fn of(data: SocketAddr) -> Subscriber {
         let mut command = Command::new(FANBLADE);
         command.args(["subscribe", &data.to_string(), "/NASDAQ/*/bbo", "--for", "120"]);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = Child::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
         let mut frames = BufReader::new(child.stdout.take().unwrap());
         assert!(frames.read_line(&mut String::new()).unwrap() > 0, "the reply");
         Subscriber { child, frames }
@@ -78,7 +79,7 @@ impl Subscriber {
     fn end(self) -> String {
         let Subscriber { child, frames } = self;
         std::thread::spawn(move || frames.lines().map_while(Result::ok).for_each(drop));
-        String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap()
+        String::from_utf8(child.output().stderr).unwrap()
     }
 }
 
@@ -274,9 +275,9 @@ fn a_service_goes_on_at_sighup_and_sigusr1() {
     assert!(blade.wait().success());
 }
 
-/// A program with a terminal of its own, as the one to whom its end is told; killed when dropped.
+/// A program with a terminal of its own, as the one to whom its end is told; it ends with its test.
 struct InTerminal {
-    program: Ending,
+    program: Child,
     master: File,
 }
 
@@ -297,38 +298,16 @@ impl InTerminal {
         let mut command = Command::new("setsid");
         command.args(["--ctty", "sh", "-c", &format!("{before}exec \"$0\" \"$@\""), FANBLADE]).args(args);
         command.env("TERM", "xterm-256color").stdin(slave()).stdout(slave()).stderr(slave());
-        let child = command.spawn().unwrap();
+        let child = Child::spawn(&mut command);
         // The descriptor is for reading what is shown.
-        InTerminal { program: Ending(child), master: File::from(OwnedFd::from(master)) }
+        InTerminal { program: child, master: File::from(OwnedFd::from(master)) }
     }
 
     /// Its terminal goes away.
-    fn hang_up(self) -> Ending {
+    fn hang_up(self) -> Child {
         let InTerminal { program, master } = self;
         drop(master);
         program
-    }
-}
-
-/// Something that is about to end.
-struct Ending(Child);
-
-impl Ending {
-    #[track_caller]
-    fn status(&mut self) -> ExitStatus {
-        let mut status = None;
-        until("its end", || {
-            status = self.0.try_wait().unwrap();
-            status.is_some()
-        });
-        status.unwrap()
-    }
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 
@@ -336,25 +315,25 @@ impl Drop for Ending {
 fn a_blade_whose_terminal_goes_says_goodbye() {
     let (data, admin) = (free(), free());
     let blade = InTerminal::run("", &run_args(&data.to_string(), &admin.to_string()));
-    until("it serves", || try_http(admin, "/healthz").is_ok());
+    until("it serves", || try_http(admin, "/healthz").ok());
     let subscriber = Subscriber::of(data);
     let mut blade = blade.hang_up();
     let said = subscriber.end();
     assert!(said.contains("closed by the blade: 1001"), "{said}");
-    assert!(blade.status().success());
+    assert!(blade.end().success());
 }
 
 #[test]
 fn what_nohup_starts_outlives_its_terminal() {
     let (data, admin) = (free(), free());
     let blade = InTerminal::run("trap '' HUP; ", &run_args(&data.to_string(), &admin.to_string()));
-    until("it serves", || try_http(admin, "/healthz").is_ok());
+    until("it serves", || try_http(admin, "/healthz").ok());
     let mut subscriber = Subscriber::of(data);
     let mut blade = blade.hang_up();
     (0..2_000).for_each(|_| subscriber.gets_a_frame());
-    kill(Pid::from_raw(blade.0.id().cast_signed()), Signal::SIGTERM).unwrap();
+    blade.signal(Signal::SIGTERM);
     assert!(subscriber.end().contains("closed by the blade: 1001"));
-    assert!(blade.status().success());
+    assert!(blade.end().success());
 }
 
 #[test]
@@ -369,7 +348,7 @@ fn top_ends_with_its_terminal() {
             let len = top.master.read(&mut bytes).unwrap();
             shown += &String::from_utf8_lossy(&bytes[..len]);
         }
-        top.hang_up().status();
+        top.hang_up().end();
     }
 }
 
@@ -379,15 +358,6 @@ fn free() -> SocketAddr {
 
 fn run_args<'a>(data: &'a str, admin: &'a str) -> [&'a str; 8] {
     ["run", "--no-ebpf", "--workers", "1", "--listen", data, "--admin", admin]
-}
-
-#[track_caller]
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]

@@ -7,18 +7,18 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{ChildStderr, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use common::terminal::Terminal;
-use common::{Blade, FANBLADE, PATIENCE, expected_frames, fanblade, simulated_file};
+use common::{FANBLADE, expected_frames, fanblade, simulated_file};
 use fanblade_ring::{NewFrame, Payloads, RingConfig, SubjectId, Writer};
+use fanblade_testkit::{Blade, Child, PATIENCE};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 /// What a file gives is published once, read by two other processes in different ways, and both get every byte of it.
@@ -278,7 +278,7 @@ fn the_ring_is_found_or_the_reason_told() {
         assert!(code != 0 && stderr.contains(part), "{args:?} does not say {part:?} but: {stderr}");
     };
     fails(&["tap", "info", "--pid", &pid, "--fd", "0"], "is no ring");
-    let mut idle = Command::new("sleep").arg("60").spawn().unwrap();
+    let mut idle = Child::spawn(Command::new("sleep").arg("60"));
     // A program that is being started has no command line yet.
     while std::fs::read(format!("/proc/{}/cmdline", idle.id())).unwrap().is_empty() {
         std::thread::yield_now();
@@ -297,8 +297,7 @@ fn the_ring_is_found_or_the_reason_told() {
 
 #[test]
 fn another_user_is_told_what_is_missing() {
-    if !nix::unistd::geteuid().is_root() {
-        println!("skipped: only root can become another user");
+    if !fanblade_testkit::is_root("becoming another user") {
         return;
     }
     let ring = Ring::new(false);
@@ -358,7 +357,7 @@ impl Ring {
     }
 }
 
-/// A running `fanblade tap`; killed when dropped.
+/// A running `fanblade tap`; it ends with its test.
 struct Tap {
     child: Child,
     stderr: BufReader<ChildStderr>,
@@ -369,8 +368,7 @@ struct Tap {
 impl Tap {
     fn start(args: &[impl AsRef<str>]) -> Tap {
         let args = args.iter().map(AsRef::as_ref);
-        let mut child =
-            Command::new(FANBLADE).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = Child::spawn(Command::new(FANBLADE).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()));
         let printed = Arc::new(Mutex::new(String::new()));
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let printer = std::thread::spawn({
@@ -412,7 +410,7 @@ impl Tap {
     }
 
     fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
+        self.child.signal(signal);
     }
 
     /// Waits for its end: exit code, standard output, the rest of standard error.
@@ -422,12 +420,5 @@ impl Tap {
         self.printer.take().unwrap().join().unwrap();
         let status = self.child.wait().unwrap();
         (status.code(), self.printed.lock().unwrap().clone(), stderr)
-    }
-}
-
-impl Drop for Tap {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

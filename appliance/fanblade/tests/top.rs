@@ -5,14 +5,15 @@ mod common;
 use std::process::{Command, Stdio};
 
 use common::terminal::Terminal;
-use common::{Blade, FANBLADE, fanblade};
+use common::{FANBLADE, fanblade};
+use fanblade_testkit::{Blade, Child};
 use nix::sys::signal::Signal;
 
 #[test]
 fn it_draws_a_blade_takes_keys_and_gives_the_terminal_back() {
     let mut blade = Blade::start(&["--workers", "2"]);
     let mut subscribers = blade.subscriber(&["/NASDAQ/**", "--check", "--connections", "3"]);
-    let mut subscribers = subscribers.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut subscribers = Child::spawn(subscribers.stdout(Stdio::null()).stderr(Stdio::null()));
     let mut terminal = Terminal::run(&["top", &blade.admin.to_string()], (40, 130));
     terminal.until("a live feed that moves", |text| {
         text.contains("live  a simulated market") && figure(text, " messages/s").is_some_and(|rate| rate > 0.0)
@@ -54,7 +55,7 @@ fn it_draws_a_blade_takes_keys_and_gives_the_terminal_back() {
     });
     let mut command = Command::new(FANBLADE);
     command.args(["run", "--no-ebpf", "--workers", "1", "--listen", "127.0.0.1:0", "--admin", &admin]);
-    let mut next = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut next = Child::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()));
     terminal.until("the next blade", |text| {
         text.contains("1 workers") && text.contains(" ready ") && text.contains("/NASDAQ/")
     });

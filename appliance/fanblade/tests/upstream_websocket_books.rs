@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
-use common::{Blade, PATIENCE};
+use fanblade_testkit::{Blade, PATIENCE};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 use venue::{Subscriber, Venue};

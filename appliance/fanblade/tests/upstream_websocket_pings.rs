@@ -6,7 +6,7 @@ mod venue;
 
 use std::time::{Duration, Instant};
 
-use common::PATIENCE;
+use fanblade_testkit::PATIENCE;
 use serde_json::{Value, json};
 use venue::{Subscriber, Venue};
 

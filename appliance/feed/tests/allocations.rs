@@ -1,7 +1,5 @@
 //! What feeds ask of the allocator: room when they are made, nothing while they run.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::io::Write;
 use std::time::Duration;
 
@@ -12,65 +10,42 @@ use fanblade_feed::queue::{QueueConfig, QueueFeed, Record, queue};
 use fanblade_feed::simulator::{Simulator, SimulatorConfig, write_binaryfile};
 use fanblade_feed::soupbintcp::{Retry, SoupbintcpConfig, Timing};
 use fanblade_feed::{Data, Event, Feed, FileFeed, Poll, SimulatedFeed, SoupbintcpFeed};
+use fanblade_testkit::allocations::{self, Counting};
 
 #[path = "common/soupbintcp.rs"]
 mod soupbintcp;
 
 use soupbintcp::{PATIENCE, Server, sequenced};
 
-/// The system's allocator, counting what the calling thread asks of it.
-struct Counting;
-
-thread_local! {
-    /// Allocations, and bytes in use.
-    static ASKED: Cell<(u64, i64)> = const { Cell::new((0, 0)) };
-}
-
-#[expect(unsafe_code, reason = "an allocator is an unsafe trait")]
-// SAFETY: all is done by the system's allocator, with the very arguments that came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ASKED.with(|asked| asked.set((asked.get().0 + 1, asked.get().1 + layout.size() as i64)));
-        // SAFETY: the caller keeps the contract of `alloc`, which is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        ASKED.with(|asked| asked.set((asked.get().0, asked.get().1 - layout.size() as i64)));
-        // SAFETY: the caller keeps the contract of `dealloc`, which is passed on; `pointer` came from `System`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static COUNTING: Counting = Counting;
 
 /// How often the allocator is asked while a feed is polled so many times.
-fn allocations(feed: &mut dyn Feed, polls: u32) -> u64 {
-    let before = ASKED.get().0;
+fn allocations_of(feed: &mut dyn Feed, polls: u32) -> u64 {
+    let before = allocations::count();
     for _ in 0..polls {
         assert_eq!(feed.poll(0, &mut |_| {}).unwrap(), Poll::Busy);
     }
-    ASKED.get().0 - before
+    allocations::count() - before
 }
 
 #[test]
 fn a_running_feed_allocates_nothing() {
     let config = SimulatorConfig { symbols: 100, ..SimulatorConfig::default() };
-    assert_eq!(allocations(&mut SimulatedFeed::unpaced(&config).unwrap(), 5_000), 0);
+    assert_eq!(allocations_of(&mut SimulatedFeed::unpaced(&config).unwrap(), 5_000), 0);
 
     let mut file = tempfile::NamedTempFile::new().unwrap();
     write_binaryfile(&config, 300_000, std::io::BufWriter::new(&mut file)).unwrap();
     file.flush().unwrap();
-    assert_eq!(allocations(&mut FileFeed::open(file.path(), Pace::Unpaced).unwrap(), 1_000), 0);
+    assert_eq!(allocations_of(&mut FileFeed::open(file.path(), Pace::Unpaced).unwrap(), 1_000), 0);
 
     assert_eq!(soupbintcp_allocations(), 0);
     assert_eq!(queue_allocations(), 0);
 
     // The measure itself works.
-    let before = ASKED.get().0;
+    let before = allocations::count();
     drop(std::hint::black_box(vec![0_u8; 10]));
-    assert_eq!(ASKED.get().0, before + 1);
+    assert_eq!(allocations::count(), before + 1);
 }
 
 /// How often the allocator is asked while a feed takes messages from a server, once it is logged in.
@@ -107,11 +82,11 @@ fn soupbintcp_allocations() -> u64 {
     while messages == 0 {
         messages = poll(&mut feed);
     }
-    let before = ASKED.get().0;
+    let before = allocations::count();
     while messages < MESSAGES {
         messages += poll(&mut feed);
     }
-    ASKED.get().0 - before
+    allocations::count() - before
 }
 
 /// What a feed of queued records asks for, once both of its batches have been filled.
@@ -124,9 +99,9 @@ fn queue_allocations() -> u64 {
         std::thread::scope(|scope| {
             scope.spawn(|| (0..1_000).for_each(|_| assert!(sender.try_send(&record).is_ok()))).join().unwrap();
         });
-        let before = ASKED.get().0;
+        let before = allocations::count();
         while queued.poll(0, &mut |_| {}).unwrap() == Poll::Busy {}
-        ASKED.get().0 - before
+        allocations::count() - before
     };
     round(&mut queued);
     round(&mut queued);
@@ -135,11 +110,11 @@ fn queue_allocations() -> u64 {
 
 #[test]
 fn an_instrument_costs_what_its_limit_says() {
-    let before = ASKED.get().1;
+    let before = allocations::bytes_held();
     let config = SimulatorConfig { symbols: SIMULATOR_SYMBOLS_MAX, ..SimulatorConfig::default() };
     let simulator = Simulator::new(&config).unwrap();
-    let bytes = (ASKED.get().1 - before) as usize / SIMULATOR_SYMBOLS_MAX;
+    let bytes = (allocations::bytes_held() - before) as usize / SIMULATOR_SYMBOLS_MAX;
     assert!((2_100..2_300).contains(&bytes), "{bytes} bytes an instrument");
     drop(simulator);
-    assert_eq!(ASKED.get().1, before);
+    assert_eq!(allocations::bytes_held(), before);
 }

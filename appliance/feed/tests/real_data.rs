@@ -3,24 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use fanblade_feed::binaryfile::{Day, FileFault};
 use fanblade_feed::itch::Message;
 use fanblade_feed::pace::Pace;
 use fanblade_feed::{CaptureFeed, Event, Feed, FileFeed, Malformed, Poll};
-
-/// A file of the samples, or a line that says what is skipped.
-fn sample(name: &str) -> Option<PathBuf> {
-    let directory = std::env::var_os("FANBLADE_DATA")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"), PathBuf::from);
-    let path = directory.join(name);
-    if path.exists() {
-        return Some(path);
-    }
-    eprintln!("skipped: no {} (set FANBLADE_DATA)", path.display());
-    None
-}
+use fanblade_testkit::data;
 
 /// What a file has: messages by type, and all else that was said.
 fn play(path: &Path) -> (BTreeMap<char, u32>, Vec<String>) {
@@ -48,7 +37,7 @@ const OPEN: &str = "itch50/12302019_open_1000msgs.NASDAQ_ITCH50";
 
 #[test]
 fn the_head_of_a_day() {
-    let Some(path) = sample(HEAD) else { return };
+    let Some(path) = data::real(HEAD) else { return };
     let (kinds, others) = play(&path);
     let expected = [('H', 8_707), ('L', 9_453), ('R', 8_713), ('S', 1), ('Y', 8_707)];
     assert_eq!(kinds, BTreeMap::from(expected));
@@ -63,7 +52,7 @@ fn the_head_of_a_day() {
 
 #[test]
 fn an_open() {
-    let Some(path) = sample(OPEN) else { return };
+    let Some(path) = data::real(OPEN) else { return };
     let (kinds, others) = play(&path);
     let expected = "A 367, F 193, U 225, D 167, E 28, X 6, C 1, P 4, Q 4, I 4, S 1";
     let expected = expected.split(", ").map(|entry| (entry.chars().next().unwrap(), entry[2..].parse().unwrap()));
@@ -75,7 +64,7 @@ fn an_open() {
 
 #[test]
 fn gzipped_it_is_the_same() {
-    let Some(path) = sample(HEAD) else { return };
+    let Some(path) = data::real(HEAD) else { return };
     let mut file = tempfile::NamedTempFile::with_prefix("01302019.").unwrap();
     let mut encoder = flate2::write::GzEncoder::new(&mut file, flate2::Compression::fast());
     encoder.write_all(&std::fs::read(&path).unwrap()).unwrap();
@@ -87,7 +76,7 @@ const CAPTURES: &str = "moldudp64-pcap/Nasdaq.Equities.TotalView.Itch.v5.0";
 
 #[test]
 fn real_packets() {
-    let Some(directory) = sample(CAPTURES) else { return };
+    let Some(directory) = data::real(CAPTURES) else { return };
     let mut captures = 0;
     for entry in std::fs::read_dir(&directory).unwrap() {
         let path = entry.unwrap().path();

@@ -4,7 +4,6 @@
 mod common;
 
 use std::net::{Shutdown, SocketAddr};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -14,6 +13,7 @@ use fanblade_feed::moldudp64::Start;
 use fanblade_feed::pace::Pace;
 use fanblade_feed::soupbintcp::{LoginRequest, Packet, Rejection, Retry, SoupbintcpConfig, Timing};
 use fanblade_feed::{Condition, Event, Feed, FileFeed, Poll, Session, SoupbintcpFeed, Stale};
+use fanblade_testkit::data;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, getsockname, listen, socket};
 
 const MONDAY: Session = *b"MONDAY    ";
@@ -534,13 +534,7 @@ fn a_server_that_takes_no_connection_blocks_nobody() {
 /// A real file, with its cuts at lengths that fall anywhere, is what the file says.
 #[test]
 fn a_real_file_by_tcp_is_that_file() {
-    let directory = std::env::var_os("FANBLADE_DATA")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"), PathBuf::from);
-    let path = directory.join("itch50/12302019_open_1000msgs.NASDAQ_ITCH50");
-    if !path.exists() {
-        println!("skipped: no {} (set FANBLADE_DATA)", path.display());
-        return;
-    }
+    let Some(path) = data::real("itch50/12302019_open_1000msgs.NASDAQ_ITCH50") else { return };
     let mut file = Vec::new();
     let mut feed = FileFeed::open(&path, Pace::Unpaced).unwrap();
     while feed

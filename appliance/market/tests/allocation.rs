@@ -1,16 +1,13 @@
 //! Once everything has reached its size, a message allocates nothing on its whole way: packet, book, encodings, ring.
-#![expect(unsafe_code, reason = "an allocator that counts has to be an allocator")]
 
 mod common;
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 
 use common::{MIDNIGHT_UNIX_NS, binary_file, synthetic};
 use fanblade_feed::Event;
 use fanblade_feed::moldudp64::{InOrder, PacketBuilder, Start};
 use fanblade_market::{Encoder, Market};
 use fanblade_ring::{RingConfig, Writer, pair};
+use fanblade_testkit::allocations::{self, Counting};
 
 #[test]
 fn a_message_allocates_nothing_after_warm_up() {
@@ -38,7 +35,7 @@ fn a_message_allocates_nothing_after_warm_up() {
     let mut market = Market::with_orders_max("X", MIDNIGHT_UNIX_NS, 1 << 15);
     let mut encoder = Encoder::new();
     let mut pass = |packets: &[Vec<u8>]| {
-        let (allocations, frames) = (ALLOCATIONS.get(), writer.stats().published);
+        let (allocations, frames) = (allocations::count(), writer.stats().published);
         for packet in packets {
             in_order.accept(packet, 0, |event| {
                 if let Event::Message { seq, bytes, .. } = event {
@@ -50,7 +47,7 @@ fn a_message_allocates_nothing_after_warm_up() {
             });
             writer.wake();
         }
-        (ALLOCATIONS.get() - allocations, writer.stats().published - frames)
+        (allocations::count() - allocations, writer.stats().published - frames)
     };
     // The counter counts: books have to grow.
     assert!(pass(&passes[0]).0 > 0);
@@ -59,27 +56,6 @@ fn a_message_allocates_nothing_after_warm_up() {
     let (allocations, frames) = pass(&passes[2]);
     assert!(frames > 10_000, "{frames}");
     assert_eq!(allocations, 0);
-}
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to the system's allocator as it came; counting touches a thread-local that has no destructor
-// and is initialised without allocating.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's obligations are passed on unchanged.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: `pointer` came from `System` through this allocator, with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
 }
 
 #[global_allocator]

@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{Bench, MIDNIGHT_UNIX_NS, binary_file, real_data, synthetic};
+use common::{Bench, MIDNIGHT_UNIX_NS, binary_file, synthetic};
 use fanblade_market::Market;
+use fanblade_testkit::data;
 use serde_json::{Value, json};
 
 #[test]
 fn agrees_on_a_real_open() {
-    let (Some(python), Some(path)) = (python(), real_data("itch50/12302019_open_1000msgs.NASDAQ_ITCH50")) else {
+    let (Some(python), Some(path)) = (python(), data::real("itch50/12302019_open_1000msgs.NASDAQ_ITCH50")) else {
         return;
     };
     // The orders that trade in it were all added before.

@@ -4,11 +4,12 @@ mod common;
 
 use std::collections::HashMap;
 
-use common::{Bench, MIDNIGHT_UNIX_NS, binary_file, real_data};
+use common::{Bench, MIDNIGHT_UNIX_NS, binary_file};
 use fanblade_market::{Channel, Market, Skipped, TradingState};
+use fanblade_testkit::data;
 
 fn play(path: &str) -> Option<(Bench, HashMap<String, usize>)> {
-    let bytes = std::fs::read(real_data(path)?).expect("readable");
+    let bytes = std::fs::read(data::real(path)?).expect("readable");
     let mut bench = Bench::of(Market::new("NASDAQ", MIDNIGHT_UNIX_NS));
     let mut published = HashMap::new();
     for message in binary_file(&bytes) {

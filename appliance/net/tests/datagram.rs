@@ -7,50 +7,29 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fanblade_net::datagram::{self, Batch, DatagramError, DatagramOptions, DatagramSocket, Membership};
 use fanblade_net::limits::{DATAGRAM_BATCH_LEN, DATAGRAM_LEN_MAX};
+use fanblade_testkit::{Namespace, PATIENCE, ip, is_root, until_up};
 use nix::poll::PollFlags;
-use nix::sched::{CloneFlags, unshare};
 
 const OPTIONS: DatagramOptions = DatagramOptions { receive_buffer_bytes: 1 << 20, busy_poll_us: None };
 const GROUP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 1, 2, 3), 26_477);
 
-/// Every wait of a test ends here.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// Runs a test on a thread in a namespace of its own, with `lo` and a veth pair `left`, `right` (10.1.1.1, 10.1.1.2),
 /// or says why it cannot.
 fn in_namespace(test: impl FnOnce() + Send) {
-    let run = || {
-        if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-            println!("skipped: a network namespace needs root ({error})");
-            return;
-        }
+    if !is_root("a network namespace") {
+        return;
+    }
+    Namespace::new().run(|| {
         // A program that this thread starts is in its namespace. Packets that leave by one end of the pair have a
         // local address when they come in by the other.
-        let script = "ip link set lo up && ip link add left type veth peer name right && \
+        let script = "ip link add left type veth peer name right && \
                       ip addr add 10.1.1.1/24 dev left && ip addr add 10.1.1.2/24 dev right && \
                       for i in all left right; do echo 1 > /proc/sys/net/ipv4/conf/$i/accept_local; \
                       echo 0 > /proc/sys/net/ipv4/conf/$i/rp_filter; done && ip link set left up && ip link set right up";
         assert!(Command::new("sh").args(["-ec", script]).status().unwrap().success());
         ["left", "right"].iter().for_each(|end| until_up(end));
         test();
-    };
-    std::thread::scope(|scope| scope.spawn(run).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-}
-
-/// Waits until an interface takes packets. The kernel drops them in silence from the moment that an interface is set
-/// up until a worker of its own has seen the carrier and made the queue, which takes a busy machine some time.
-/// Asking by netlink waits for that worker's lock: what says UP has its queue.
-fn until_up(interface: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let shown = Command::new("ip").args(["-o", "link", "show", "dev", interface]).output().unwrap();
-        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
-        if shown.contains(" state UP ") {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{shown}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    });
 }
 
 fn membership(group: SocketAddrV4, interface: &str, source: Option<[u8; 4]>) -> Membership {
@@ -121,7 +100,7 @@ fn a_source_keeps_other_senders_out() {
         let group = SocketAddrV4::new([232, 1, 1, 1].into(), 26_477);
         let mut socket = datagram::join(&membership(group, "right", Some([10, 1, 1, 1])), &OPTIONS).unwrap();
         let right = sender([10, 1, 1, 1]);
-        assert!(Command::new("ip").args(["addr", "add", "10.1.1.7/24", "dev", "left"]).status().unwrap().success());
+        ip(&["addr", "add", "10.1.1.7/24", "dev", "left"]);
         sender([10, 1, 1, 7]).send_to(b"wrong", group).unwrap();
         right.send_to(b"right", group).unwrap();
         assert_eq!(payloads(&receive(&mut socket, &mut batch, 1)), [b"right"]);
@@ -135,7 +114,7 @@ fn groups_of_ipv6_are_joined_as_well() {
         let membership = Membership { group, interface: Some("right".to_owned()), source: None };
         let mut socket = datagram::join(&membership, &OPTIONS).unwrap();
         let add = ["-6", "addr", "add", "fd00::1/64", "dev", "left", "nodad"];
-        assert!(Command::new("ip").args(add).status().unwrap().success());
+        ip(&add);
         let sender = UdpSocket::bind("[fd00::1]:0").unwrap();
         let left = nix::net::if_::if_nametoindex("left").unwrap();
         socket2::SockRef::from(&sender).set_multicast_if_v6(left).unwrap();

@@ -1,10 +1,9 @@
 //! Once a ring stands and its subjects exist, neither side asks the allocator for anything.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::hint::black_box;
 
 use fanblade_ring::{Lane, NewFrame, RingConfig, SubjectId, Writer, pair};
+use fanblade_testkit::allocations::{self, Counting};
 
 #[test]
 fn publishing_and_reading_allocate_nothing() {
@@ -19,7 +18,7 @@ fn publishing_and_reading_allocate_nothing() {
     // A reader's buffer has the size of the longest frame that it has seen.
     let mut frame = Vec::with_capacity(1024);
 
-    let before = ALLOCATIONS.get();
+    let before = allocations::count();
     for seq in 1..20_000_u64 {
         // Some subjects are rarely heard of: their frames have to be carried along.
         let subject = subjects[if seq % 100 < 90 { seq % 10 } else { seq % 97 } as usize];
@@ -40,34 +39,12 @@ fn publishing_and_reading_allocate_nothing() {
         let subject = reader.subject(subject).unwrap();
         black_box((&*subject.name, reader.oldest(), reader.generation(), reader.frame_ptr(Lane::Json, 0)));
     }
-    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert_eq!(allocations::count() - before, 0);
     assert!(writer.stats().refreshed > 100, "{:?}", writer.stats());
 
     // The measure itself works.
     drop(black_box(vec![0_u8; 10]));
-    assert_eq!(ALLOCATIONS.get() - before, 1);
-}
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-#[expect(unsafe_code, reason = "an allocator is an unsafe trait")]
-// SAFETY: every call goes to the system's allocator as it came; counting touches a thread-local that has no destructor
-// and is initialised without allocating.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's obligations are passed on unchanged.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: `pointer` came from `System` through this allocator, with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
+    assert_eq!(allocations::count() - before, 1);
 }
 
 #[global_allocator]

@@ -2,19 +2,18 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::os::fd::{AsFd, AsRawFd};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fanblade_ring::{Descriptor, Lane, Lapped, NewFrame, Payloads, Reader, RingConfig, SubjectId, Writer};
+use fanblade_testkit::{Child, PATIENCE};
 
 const READERS: usize = 3;
 const SUBJECTS: u32 = 24;
 const DURATION: Duration = Duration::from_millis(1500);
-/// How long the readers may take until they have seen enough.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// What a reader prints then.
 const ENOUGH: &str = "enough";
 /// The writer's last epoch, which ends the readers.
@@ -78,12 +77,12 @@ struct Running {
 
 impl Running {
     fn start(path: &str) -> Self {
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "reader_process", "--ignored", "--nocapture", "--test-threads=1"])
-            .env(RING_PATH, path)
-            .stdout(Stdio::piped())
-            .spawn();
-        let mut child = child.unwrap();
+        let mut child = Child::spawn(
+            Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "reader_process", "--ignored", "--nocapture", "--test-threads=1"])
+                .env(RING_PATH, path)
+                .stdout(Stdio::piped()),
+        );
         let has_seen_enough = Arc::new(AtomicBool::new(false));
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let seen = Arc::clone(&has_seen_enough);
@@ -109,14 +108,6 @@ impl Running {
         let numbers: Vec<u64> = line.split(' ').map(|number| number.parse().unwrap()).collect();
         let [accepted, lapped, caught, torn, wrong] = numbers[..] else { panic!("{text}") };
         Tally { accepted, lapped, caught, torn, wrong }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // A failed assertion must not leave it behind. It has usually ended by itself, and then this does nothing.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -7,19 +7,17 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::netns::{Netns, accept_all, interface_counts, pair, tcp_info};
+use common::network::{accept_all, interface_counts, pair, tcp_info};
 use common::{PORT, is_privileged, load};
 use fanblade_steer::abi::{FlowCounters, Verdict};
 use fanblade_steer::{Steer, SteerError, XdpMode};
+use fanblade_testkit::{Namespace, PATIENCE, until};
 
 /// IPv4 and TCP with timestamps, without other options.
 const HEADERS_LEN: u64 = 20 + 32;
 /// What a SYN has more: maximum segment size, window scale.
 const SYN_OPTIONS_LEN: u64 = 8;
 const ETHERNET_LEN: u64 = 14;
-
-/// Every wait of a test ends here.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One connection: what its two sockets know.
 struct Connection {
@@ -50,12 +48,12 @@ impl Connection {
 }
 
 /// Connects, and sends so much both ways.
-fn exchange(blade: &Netns, client: &Netns, sizes: &[(u64, u64)]) -> Vec<Connection> {
+fn exchange(blade: &Namespace, client: &Namespace, sizes: &[(u64, u64)]) -> Vec<Connection> {
     let listener = blade.run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).unwrap());
     let mut connections = Vec::new();
     for &(request, answer) in sizes {
         let mut client = client.run(|| TcpStream::connect((Ipv4Addr::new(10, 9, 0, 1), PORT)).unwrap());
-        let mut server = wait_for(|| accept_all(&listener).pop());
+        let mut server = until("a connection", || accept_all(&listener).pop());
         transfer(&mut client, &mut server, request);
         transfer(&mut server, &mut client, answer);
         connections.push(Connection { client, server, requested: request, answered: answer });
@@ -107,17 +105,6 @@ fn arrives_whole(connections: &[Connection]) -> bool {
     true
 }
 
-fn wait_for<T>(mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(value) = condition() {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "did not come within {PATIENCE:?}");
-        thread::sleep(Duration::from_millis(1));
-    }
-}
-
 #[test]
 fn flows_agree_with_the_sockets_the_stacks_and_the_interface() {
     if !is_privileged("flows_agree_with_the_sockets_the_stacks_and_the_interface") {
@@ -152,7 +139,7 @@ fn flows_agree_with_the_sockets_the_stacks_and_the_interface() {
 
     // After the end the flows are still there, and say so.
     drop(connections);
-    wait_for(|| steer.view().flows().all(|flow| flow.counters.is_closed()).then_some(()));
+    until("the end of each flow", || steer.view().flows().all(|flow| flow.counters.is_closed()).then_some(()));
     assert_eq!(steer.view().flows().count(), sizes.len());
 }
 
@@ -186,7 +173,7 @@ fn the_loopback_interface_has_the_generic_mode() {
     if !is_privileged("the_loopback_interface_has_the_generic_mode") {
         return;
     }
-    let namespace = Netns::new();
+    let namespace = Namespace::new();
     namespace.run(|| {
         let mut steer = load();
         assert_eq!(steer.attach_ingress("lo").unwrap(), XdpMode::Generic);
@@ -194,7 +181,7 @@ fn the_loopback_interface_has_the_generic_mode() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let mut server = listener.accept().unwrap().0;
-        common::netns::echo(&mut client, &mut server);
+        common::network::echo(&mut client, &mut server);
         assert_flows_agree(&steer, &[Connection { client, server, requested: 1, answered: 1 }]);
     });
 }
@@ -221,7 +208,7 @@ fn interfaces_that_cannot_be_had_are_named() {
     // The first goes, and its place is free: as soon as no process that another test is just starting holds a copy of
     // our descriptors any more.
     drop(first);
-    assert_eq!(wait_for(|| blade.run(|| second.attach_ingress("veth0")).ok()), XdpMode::Native);
+    assert_eq!(until("its place", || blade.run(|| second.attach_ingress("veth0")).ok()), XdpMode::Native);
 
     client.ip(&["tuntap", "add", "tunnel0", "mode", "tun"]);
     client.run(|| {

@@ -8,10 +8,11 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use common::frames::table;
-use common::netns::{Netns, listen_shared};
+use common::network::listen_shared;
 use common::{PORT, is_privileged, load, options};
 use fanblade_steer::abi::Verdict;
 use fanblade_steer::{Hook, MAPS, Steer, SteerError, SteerOptions, View};
+use fanblade_testkit::Namespace;
 
 /// Counts one frame.
 fn count_one(steer: &mut Steer) {
@@ -167,7 +168,7 @@ fn a_task_writes_the_log_as_it_comes() {
 fn with_something_to_say() -> Steer {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
     let mut steer = load();
-    Netns::new().run(|| {
+    Namespace::new().run(|| {
         let listeners = [listen_shared(address), listen_shared(address)];
         steer.attach_listeners(&listeners).unwrap();
         steer.set_weight(1, 0).unwrap();

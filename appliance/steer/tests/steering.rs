@@ -4,10 +4,11 @@ mod common;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
-use common::netns::{Netns, accept_all, echo, listen_shared};
+use common::network::{accept_all, echo, listen_shared};
 use common::{PORT, is_privileged, load};
 use fanblade_steer::Steer;
 use fanblade_steer::abi::Verdict;
+use fanblade_testkit::Namespace;
 
 const WORKERS: usize = 4;
 const CONNECTIONS: usize = 1000;
@@ -83,7 +84,7 @@ const CHI_SQUARE_MAX: f64 = 30.0;
 
 fn in_namespace(test: &str, work: impl FnOnce() + Send) {
     if is_privileged(test) {
-        Netns::new().run(work);
+        Namespace::new().run(work);
     }
 }
 

@@ -21,8 +21,6 @@ mod batching;
 mod catchup;
 mod closes;
 mod closing;
-#[cfg(test)]
-mod counting;
 mod deadlines;
 mod directory;
 mod events;
@@ -66,3 +64,8 @@ pub use networks::{Network, Networks};
 pub use protocol::Mode;
 pub use session::{bytes_in_group, bytes_in_slab, bytes_per_idle_session};
 pub use stats::{Kind, LatencyHistogram, LatencySnapshot, Word, WorkerStats};
+
+/// So that tests can say what memory something takes.
+#[cfg(test)]
+#[global_allocator]
+static COUNTING: fanblade_testkit::allocations::Counting = fanblade_testkit::allocations::Counting;

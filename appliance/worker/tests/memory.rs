@@ -2,9 +2,6 @@
 //! back.
 
 mod common;
-#[expect(dead_code, reason = "what is held is counted here, not how often it was asked for")]
-#[path = "../src/counting.rs"]
-mod counting;
 
 use std::io;
 use std::sync::Arc;
@@ -13,6 +10,10 @@ use std::time::{Duration, Instant};
 
 use common::{Blade, BladeConfig, Client, ENGINES, PATIENCE, Received};
 use fanblade_net::{Counters, Engine, Event, FlushStats, IoSlices, SessionId, Unsent};
+use fanblade_testkit::allocations::{self, Counting};
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
 
 /// Bytes that the worker's thread has asked for and not given back, as of its last look at the sockets.
 #[derive(Clone, Default)]
@@ -57,7 +58,7 @@ impl Engine for Weighed {
         self.engine.name()
     }
     fn poll(&mut self, timeout: Option<Duration>, sink: &mut dyn FnMut(Event<'_>)) -> io::Result<()> {
-        self.scale.0.store(counting::bytes_held(), Relaxed);
+        self.scale.0.store(allocations::bytes_held(), Relaxed);
         self.engine.poll(timeout, sink)
     }
     fn send(&mut self, session: SessionId, slices: &IoSlices) {

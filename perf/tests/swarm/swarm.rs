@@ -1,8 +1,9 @@
 //! The program as a child, and what it says.
 
 use std::io::{BufRead as _, BufReader, Lines, Read as _};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 
+use fanblade_testkit::Child;
 use serde_json::Value;
 
 pub(crate) struct Swarm {
@@ -18,7 +19,7 @@ impl Swarm {
         if !args.contains(&"--duration") {
             command.args(["--duration", "1"]);
         }
-        let mut child = command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = Child::spawn(command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()));
         let events = BufReader::new(child.stdout.take().unwrap()).lines();
         Swarm { child, events }
     }
@@ -57,14 +58,6 @@ impl Swarm {
         let mut said = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         said
-    }
-}
-
-impl Drop for Swarm {
-    fn drop(&mut self) {
-        // Fails where it has ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -1,10 +1,9 @@
 //! Subscribers without sockets. Each test is in a network namespace of its own, which goes with its thread.
 
-use std::process::Command;
 use std::time::Duration;
 
+use fanblade_testkit::{Namespace, is_root};
 use fanblade_wire::frame::{Opcode, write_frame};
-use nix::sched::{CloneFlags, unshare};
 
 use crate::server::Server;
 use crate::swarm::Swarm;
@@ -12,12 +11,10 @@ use crate::{MARKERS, message, what_is_wrong_is_told};
 
 /// Says so where it may not.
 fn enter_namespace() -> bool {
-    if !nix::unistd::geteuid().is_root() {
-        println!("skipped: the xdp engine needs root");
+    if !is_root("the xdp engine") {
         return false;
     }
-    unshare(CloneFlags::CLONE_NEWNET).unwrap();
-    assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
+    Namespace::enter_new();
     true
 }
 

@@ -8,6 +8,7 @@ use super::tree::Tree;
 /// Which of our crates a crate may depend on (ARCHITECTURE: Layout). A new crate is entered here on purpose.
 const DIRECTION: &[(&str, &[&str])] = &[
     ("fanblade-abi", &[]),
+    (TESTKIT, &[]),
     ("fanblade-wire", &[]),
     ("fanblade-feed", &["fanblade-net"]),
     ("fanblade-market", &["fanblade-feed", "fanblade-ring"]),
@@ -59,6 +60,9 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
+/// What tests share: every crate's tests may use it, and nothing that is shipped.
+const TESTKIT: &str = "fanblade-testkit";
+
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     tree.texts(&["Cargo.toml"]).flat_map(|(path, text)| check_manifest(path, text)).collect()
 }
@@ -80,7 +84,8 @@ fn check_manifest(path: &str, text: &str) -> Vec<Finding> {
         let renamed = value.get("package").and_then(Value::as_str);
         let dependency = renamed.unwrap_or(&dependency);
         let is_ours = dependency.starts_with("fanblade") || dependency == "xtask";
-        if is_ours && !allowed.contains(&dependency) {
+        let is_for_tests = dependency == TESTKIT && kind == "dev-dependencies";
+        if is_ours && !is_for_tests && !allowed.contains(&dependency) {
             findings.push(finding(format!("{name} must not depend on {dependency} ([{kind}])")));
         }
         let is_inherited = value.get("workspace").and_then(Value::as_bool) == Some(true);
@@ -137,6 +142,18 @@ mod tests {
         let renamed =
             "[package]\nname = \"fanblade-wire\"\n[dependencies]\nx = { package = \"fanblade\", workspace = true }\n";
         assert_eq!(messages(&format!("{renamed}{LINTS}")).len(), 1);
+    }
+
+    #[test]
+    fn the_testkit_is_for_tests_alone() {
+        let manifest = |kind: &str| {
+            format!("[package]\nname = \"fanblade-wire\"\n[{kind}]\nfanblade-testkit.workspace = true\n{LINTS}")
+        };
+        assert_eq!(messages(&manifest("dev-dependencies")), [""; 0]);
+        for kind in ["dependencies", "build-dependencies", "target.'cfg(unix)'.dependencies"] {
+            let found = messages(&manifest(kind));
+            assert!(found[0].starts_with("fanblade-wire must not depend on fanblade-testkit "), "{kind}: {found:?}");
+        }
     }
 
     #[test]

@@ -3,25 +3,25 @@
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fanblade_feed::moldudp64::{Kind, Packet};
-use nix::sys::signal::{Signal, kill};
+use fanblade_testkit::{Child, PATIENCE};
+use nix::sys::signal::Signal;
 use nix::sys::socket::{setsockopt, sockopt};
-use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::{FANBLADE, PATIENCE};
+use super::FANBLADE;
 
-/// An exchange made by `fanblade replay`; killed when dropped.
+/// An exchange made by `fanblade replay`; it ends with its test.
 pub struct Exchange {
     child: Child,
     pub stdin: Option<ChildStdin>,
     /// What the line says that it prints when it is ready: `session`, `a`, `b`, `requests` …
     pub ready: HashMap<String, String>,
-    stdout: BufReader<std::process::ChildStdout>,
+    stdout: BufReader<ChildStdout>,
     stderr: Option<JoinHandle<String>>,
 }
 
@@ -36,7 +36,7 @@ impl Exchange {
     /// Starts one by a command that is complete.
     pub fn spawn(mut command: Command) -> Exchange {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        let mut child = Child::spawn(&mut command);
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut log = child.stderr.take().unwrap();
         let stderr = std::thread::spawn(move || {
@@ -68,7 +68,7 @@ impl Exchange {
 
     /// Ends it as Ctrl-C does.
     pub fn interrupt(&self) {
-        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGINT).unwrap();
+        self.child.signal(Signal::SIGINT);
     }
 
     /// Waits for its end; its summary.
@@ -79,13 +79,6 @@ impl Exchange {
         let log = self.stderr.take().unwrap().join().unwrap();
         assert!(status.success(), "{status}: {log}");
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}{log}"))
-    }
-}
-
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

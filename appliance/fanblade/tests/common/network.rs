@@ -12,44 +12,31 @@
     reason = "each test binary uses its own part of this module"
 )]
 
-use std::fs::File;
-use std::os::fd::AsRawFd as _;
-use std::process::Command;
-use std::time::{Duration, Instant};
+use fanblade_testkit::{Namespace, ip, is_root, until_up};
 
-use nix::sched::{CloneFlags, setns, unshare};
-
-use super::PATIENCE;
+use super::FANBLADE;
 use super::exchange::Exchange;
 
 /// The blade's side is the thread that made this, and every process that it starts.
 pub struct Network {
-    exchange: File,
+    exchange: Namespace,
 }
 
 impl Network {
     /// None, and a line that says so, where it cannot be made.
     pub fn new() -> Option<Network> {
-        if !nix::unistd::geteuid().is_root() {
-            println!("skipped: network namespaces need root");
+        if !is_root("a network namespace") {
             return None;
         }
-        let exchange = std::thread::spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET).unwrap();
-            File::open("/proc/thread-self/ns/net").unwrap()
-        });
-        let network = Network { exchange: exchange.join().unwrap() };
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        let exchange = format!("/proc/{}/fd/{}", std::process::id(), network.exchange.as_raw_fd());
-        ip(&["link", "set", "lo", "up"]);
+        let exchange = Namespace::new();
+        Namespace::enter_new();
         for (line, number) in [("a", "1"), ("b", "2")] {
             let (near, far) = (format!("lin{line}"), format!("ex{line}"));
-            ip(&["link", "add", &near, "type", "veth", "peer", "name", &far, "netns", &exchange]);
+            ip(&["link", "add", &near, "type", "veth", "peer", "name", &far, "netns", &exchange.path()]);
             ip(&["addr", "add", &format!("10.78.{number}.2/24"), "dev", &near]);
             ip(&["link", "set", &near, "up"]);
         }
-        network.at_exchange(|| {
-            ip(&["link", "set", "lo", "up"]);
+        exchange.run(|| {
             for (line, number) in [("a", "1"), ("b", "2")] {
                 let far = format!("ex{line}");
                 ip(&["addr", "add", &format!("10.78.{number}.1/24"), "dev", &far]);
@@ -57,47 +44,14 @@ impl Network {
             }
         });
         ["lina", "linb"].iter().for_each(|near| until_up(near));
-        network.at_exchange(|| ["exa", "exb"].iter().for_each(|far| until_up(far)));
-        Some(network)
-    }
-
-    /// Runs a closure on a thread at the exchange.
-    pub fn at_exchange<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let namespace = self.exchange.try_clone().unwrap();
-        let result = std::thread::scope(|scope| {
-            scope
-                .spawn(move || {
-                    setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
-                    work()
-                })
-                .join()
-        });
-        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        exchange.run(|| ["exa", "exb"].iter().for_each(|far| until_up(far)));
+        Some(Network { exchange })
     }
 
     /// Starts `fanblade replay` at the exchange.
     pub fn replay(&self, args: &[&str]) -> Exchange {
-        self.at_exchange(|| Exchange::start(args))
+        let mut command = self.exchange.command(FANBLADE);
+        command.args(["replay", "--json"]).args(args);
+        Exchange::spawn(command)
     }
-}
-
-/// Waits until an interface takes packets. The kernel drops them in silence from the moment that an interface is set
-/// up until a worker of its own has seen the carrier and made the queue, which takes a busy machine some time.
-/// Asking by netlink waits for that worker's lock: what says UP has its queue.
-fn until_up(interface: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let shown = ip(&["-o", "link", "show", "dev", interface]);
-        if shown.contains(" state UP ") {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{shown}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-fn ip(arguments: &[&str]) -> String {
-    let output = Command::new("ip").args(arguments).output().expect("`ip` of iproute2");
-    assert!(output.status.success(), "ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }

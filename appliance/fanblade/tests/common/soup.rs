@@ -4,8 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use fanblade_feed::soupbintcp::{Inbound, LoginRequest, Packet, padded};
-
-use super::PATIENCE;
+use fanblade_testkit::PATIENCE;
 
 /// A connection.
 pub struct SoupClient {

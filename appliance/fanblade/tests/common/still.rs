@@ -2,9 +2,8 @@
 
 #![expect(unsafe_code, reason = "ptrace is the one way to stop a single thread")]
 
+use fanblade_testkit::PATIENCE;
 use std::time::{Duration, Instant};
-
-use super::PATIENCE;
 
 /// A thread that stands still until this is dropped. All calls are the test's own thread's.
 pub struct Still {

@@ -3,18 +3,18 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use fanblade_testkit::{Child, PATIENCE};
 use nix::pty::{Winsize, openpty};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::sys::termios::{Termios, tcgetattr};
-use nix::unistd::Pid;
 
-use super::{FANBLADE, PATIENCE};
+use super::FANBLADE;
 
-/// A program in a terminal of its own; killed when dropped.
+/// A program in a terminal of its own; it ends with its test.
 pub struct Terminal {
     child: Child,
     keyboard: File,
@@ -33,7 +33,7 @@ impl Terminal {
         // Its own session, so that the size is that of this terminal and not of the one that the test runs in.
         let mut command = Command::new("setsid");
         command.arg("--ctty").arg(FANBLADE).args(args).env("TERM", "xterm-256color");
-        let child = command.stdin(slave()).stdout(slave()).stderr(slave()).spawn().unwrap();
+        let child = Child::spawn(command.stdin(slave()).stdout(slave()).stderr(slave()));
         let screen = Arc::new(Mutex::new(vt100::Parser::new(rows, columns, 0)));
         let mut master = File::from(pty.master);
         let keyboard = master.try_clone().unwrap();
@@ -73,7 +73,7 @@ impl Terminal {
     }
 
     pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
+        self.child.signal(signal);
     }
 
     /// Waits for its end, and looks at what it leaves behind: the settings, the screen and the cursor as they were.
@@ -90,20 +90,6 @@ impl Terminal {
 
     /// Waits for its end.
     pub fn exit(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "it does not end");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.child.end()
     }
 }

@@ -12,14 +12,13 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use fanblade_testkit::{Blade, PATIENCE};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
-
-use crate::common::{Blade, PATIENCE};
 
 /// A server at which the blade is pointed.
 pub struct Venue {

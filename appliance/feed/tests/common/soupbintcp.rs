@@ -12,14 +12,11 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use fanblade_feed::Session;
 use fanblade_feed::soupbintcp::{Inbound, LoginAccepted, LoginRequest, Packet};
+pub use fanblade_testkit::PATIENCE;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, getsockname, listen, socket};
-
-/// The machine may be busy with other tests.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A listening server. It serves one connection after the other until it is dropped.
 pub struct Server {

@@ -8,7 +8,6 @@
 )]
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 
 use fanblade_feed::itch::{self, Header, stock};
 use fanblade_market::encode::{self, binary};
@@ -293,18 +292,6 @@ pub fn directory(locate: u16, symbol: &str) -> Vec<u8> {
 
 pub fn system_event(event: u8) -> Vec<u8> {
     itch::SystemEvent { header: header(b'S', 0), event }.as_bytes().to_vec()
-}
-
-/// A file of real market data; none, and a line that says so, where they are not at hand.
-pub fn real_data(path: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("FANBLADE_DATA")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"), PathBuf::from);
-    let file = root.join(path);
-    if file.is_file() {
-        return Some(file);
-    }
-    println!("skipped: no {} (FANBLADE_DATA names the directory)", file.display());
-    None
 }
 
 /// The messages of a BinaryFILE, up to where it ends or breaks off.

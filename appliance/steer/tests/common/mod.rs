@@ -3,7 +3,7 @@
 #![allow(unreachable_pub, reason = "a module of several test binaries")]
 
 pub mod frames;
-pub mod netns;
+pub mod network;
 
 use std::io::Write as _;
 use std::path::PathBuf;

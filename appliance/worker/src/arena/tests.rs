@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use fanblade_ring::SubjectId;
+use fanblade_testkit::allocations;
 
 use super::*;
 use crate::batching::Batching;
-use crate::counting::bytes_held;
 
 fn descriptor(index: u64) -> Descriptor {
     let frame = |lane: u64| FrameRef { position: index * 100 + lane, length: 10, ..FrameRef::default() };
@@ -165,7 +165,7 @@ fn check(arena: &Arena, it: &Modelled) {
 #[test]
 fn a_pass_has_an_end_and_its_memory_is_given_back() {
     let mut arena = Arena::new();
-    let base = bytes_held();
+    let base = allocations::bytes_held();
     let moment = Moment { now_us: 1_000, before_seq: 0 };
     let mut members = vec![IDLE; 100_000];
     let members_len = members.capacity() * size_of::<u32>();
@@ -180,7 +180,7 @@ fn a_pass_has_an_end_and_its_memory_is_given_back() {
     }
     assert_eq!(frames, (DELIVERIES_MAX as u64).div_ceil(100_000));
     assert_eq!(arena.due_us(), 0, "nothing waits any longer");
-    let held = usize::try_from(bytes_held() - base).unwrap();
+    let held = usize::try_from(allocations::bytes_held() - base).unwrap();
     // Each list may have grown to twice what it holds.
     let bound = 2 * (DELIVERIES_MAX + 100_000) * size_of::<Node>() + 3 * 100_000 * size_of::<Slot>();
     assert!(held <= bound + members_len, "{held} bytes");
@@ -202,9 +202,9 @@ fn a_pass_has_an_end_and_its_memory_is_given_back() {
         assert_eq!(arena.take_idle(), Some(5));
     }
     // A pass like the one before asks for no memory.
-    let mut allocations = Vec::with_capacity(20);
+    let mut counts = Vec::with_capacity(20);
     for frame in 200..220 {
-        let before = crate::counting::allocations();
+        let before = allocations::count();
         let number = arena.begin_frame(&descriptor(frame), 0);
         for session in 0..1_000 {
             let delivery = Delivery { session, lane: Lane::Json, frame: number, length: 1, conflatable: true };
@@ -213,10 +213,10 @@ fn a_pass_has_an_end_and_its_memory_is_given_back() {
         arena.take_due(2_000, false);
         arena.settle();
         while arena.take_idle().is_some() {}
-        allocations.push(crate::counting::allocations() - before);
+        counts.push(allocations::count() - before);
     }
-    assert_eq!(allocations.last(), Some(&0), "{allocations:?}");
-    let left = usize::try_from(bytes_held() - base).unwrap() - members_len;
+    assert_eq!(counts.last(), Some(&0), "{counts:?}");
+    let left = usize::try_from(allocations::bytes_held() - base).unwrap() - members_len;
     assert!(left <= KEPT_BYTES_MAX, "{left} bytes are left of {held}");
 }
 

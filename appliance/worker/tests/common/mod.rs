@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use fanblade_net::{Engine, EngineConfig, ListenOptions, listen};
 use fanblade_ring::{LANES, NewFrame, RingConfig, SubjectId, Writer};
+pub(crate) use fanblade_testkit::PATIENCE;
 use fanblade_wire::client::{self, ServerFrames, UpgradeRequest};
 use fanblade_wire::frame::Opcode;
 use fanblade_worker::{Batching, Limits, WorkerConfig, WorkerHandle, spawn};
@@ -373,6 +374,3 @@ impl Checker {
         self.frames += 1;
     }
 }
-
-/// How long a test waits before it says that something does not come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fanblade_ring::{LANES, NewFrame, Reader, RingConfig, Writer};
+use fanblade_testkit::allocations;
 
 use super::*;
-use crate::counting::bytes_held;
 use crate::steps::Steps;
 
 /// A ring, and a directory that has learned its subjects.
@@ -230,9 +230,11 @@ fn fill(bench: &mut Bench, sessions: u32, count: usize, subjects: usize) -> Vec<
 fn a_subscription_takes_sixteen_bytes_at_most_and_gives_them_back() {
     for (sessions, count, subjects) in [(5_000, 50, 2_000), (5_000, 200, 2_000), (10_000, 50, 8_000)] {
         let mut bench = bench(subjects, 8);
-        let base = bytes_held();
+        let base = allocations::bytes_held();
         let mut sets = fill(&mut bench, sessions, count, subjects);
-        let held = |sets: &Vec<Set>| usize::try_from(bytes_held() - base).unwrap() - sets.capacity() * size_of::<Set>();
+        let held = |sets: &Vec<Set>| {
+            usize::try_from(allocations::bytes_held() - base).unwrap() - sets.capacity() * size_of::<Set>()
+        };
         let subscriptions = sessions as usize * count;
         let full = held(&sets);
         println!("{sessions} x {count} of {subjects}: {:.2} bytes a subscription", full as f64 / subscriptions as f64);
@@ -258,7 +260,7 @@ fn a_subscription_takes_sixteen_bytes_at_most_and_gives_them_back() {
         for (session, mut set) in (0..).zip(sets) {
             bench.change(session, &mut set, Set::NONE);
         }
-        let left = bytes_held() - base;
+        let left = allocations::bytes_held() - base;
         assert!(left < 10_000, "{left} bytes are left of {full}");
     }
 }

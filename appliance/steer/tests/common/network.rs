@@ -1,84 +1,24 @@
-//! Network namespaces of a test's own, and sockets in them.
+//! Two namespaces with a cable between them, and sockets in them.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
-use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use nix::sched::{CloneFlags, setns};
+use fanblade_testkit::{Namespace, ip, until_up};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt,
 };
 
-/// A namespace with a name, deleted with all that is in it when this is dropped, also by a panic.
-pub struct Netns {
-    pub name: String,
-}
-
-impl Netns {
-    pub fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("fanblade-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        ip(&["netns", "add", &name]);
-        let namespace = Self { name };
-        // Only what the test sends itself may be on its interfaces.
-        namespace.ip(&["link", "set", "lo", "up"]);
-        namespace
-    }
-
-    /// Runs `ip` within.
-    pub fn ip(&self, arguments: &[&str]) {
-        ip(&[&["-n", &self.name], arguments].concat());
-    }
-
-    /// Waits until an interface takes packets. The kernel drops them in silence from the moment that an interface is
-    /// set up until a worker of its own has seen the carrier and made the queue, which takes a busy machine some time.
-    /// Asking by netlink waits for that worker's lock: what says UP has its queue.
-    pub fn until_up(&self, interface: &str) {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        loop {
-            let shown = ip(&["-n", &self.name, "-o", "link", "show", "dev", interface]);
-            if shown.contains(" state UP ") {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{shown}");
-            thread::sleep(Duration::from_millis(2));
-        }
-    }
-
-    /// Runs a closure on a thread that has entered the namespace: its sockets and interfaces are those within.
-    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let namespace = std::fs::File::open(format!("/run/netns/{}", self.name)).unwrap();
-        let result = thread::scope(|scope| {
-            scope
-                .spawn(move || {
-                    setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
-                    work()
-                })
-                .join()
-        });
-        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    }
-}
-
-impl Drop for Netns {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
-    }
-}
-
 /// Two namespaces with a veth pair between them: `blade` (10.9.0.1) and `client` (10.9.0.2), both ends called `veth0`.
 /// Nothing but what the test sends is on it: no IPv6, no ARP; `segment_offload` off: each packet as on a wire.
-pub fn pair(segment_offload: bool) -> (Netns, Netns) {
-    let (blade, client) = (Netns::new(), Netns::new());
-    let mut add = vec!["link", "add", "veth0", "netns", &blade.name, "address", MACS[0]];
+pub fn pair(segment_offload: bool) -> (Namespace, Namespace) {
+    let (blade, client) = (Namespace::new(), Namespace::new());
+    let paths = [blade.path(), client.path()];
+    let mut add = vec!["link", "add", "veth0", "netns", &paths[0], "address", MACS[0]];
     if !segment_offload {
         add.extend(["gso_max_segs", "1"]);
     }
-    add.extend(["type", "veth", "peer", "name", "veth0", "netns", &client.name, "address", MACS[1]]);
+    add.extend(["type", "veth", "peer", "name", "veth0", "netns", &paths[1], "address", MACS[1]]);
     if !segment_offload {
         add.extend(["gso_max_segs", "1"]);
     }
@@ -94,7 +34,7 @@ pub fn pair(segment_offload: bool) -> (Netns, Netns) {
         end.ip(&["neigh", "add", other, "lladdr", mac, "dev", "veth0", "nud", "permanent"]);
     }
     for end in [&blade, &client] {
-        end.until_up("veth0");
+        end.run(|| until_up("veth0"));
     }
     (blade, client)
 }
@@ -166,12 +106,6 @@ pub fn tcp_info(stream: &TcpStream) -> TcpInfo {
     let short = |offset: usize| u64::from(u32::from_ne_bytes(info[offset..offset + 4].try_into().unwrap()));
     let long = |offset: usize| u64::from_ne_bytes(info[offset..offset + 8].try_into().unwrap());
     TcpInfo { segments_in: short(140), segments_out: short(136), bytes_sent: long(200), bytes_resent: long(208) }
-}
-
-fn ip(arguments: &[&str]) -> String {
-    let output = Command::new("ip").args(arguments).output().expect("`ip` of iproute2");
-    assert!(output.status.success(), "ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 const MACS: [&str; 2] = ["02:00:00:00:00:01", "02:00:00:00:00:02"];

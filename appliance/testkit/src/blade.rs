@@ -1,0 +1,196 @@
+//! A running blade, and what tests ask it.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::wait::until;
+use crate::{Child, PATIENCE, http};
+
+/// The program, as cargo has built it beside the test.
+///
+/// # Panics
+///
+/// It is not there: only the tests of its own package have cargo build it.
+pub fn program() -> PathBuf {
+    // Tests are in `deps`, below the programs.
+    let test = std::env::current_exe().unwrap();
+    let program = test.ancestors().nth(2).unwrap().join("fanblade");
+    assert!(program.is_file(), "there is no {}: `cargo build -p fanblade` makes it", program.display());
+    program
+}
+
+/// A running blade; it ends with its test.
+pub struct Blade {
+    child: Child,
+    /// Where subscribers connect.
+    pub data: SocketAddr,
+    /// The admin port.
+    pub admin: SocketAddr,
+    log: Arc<Mutex<String>>,
+    log_reader: Option<JoinHandle<()>>,
+}
+
+impl Blade {
+    /// Starts one with these arguments, without eBPF, on free ports.
+    pub fn start(args: &[&str]) -> Blade {
+        let mut command = Command::new(program());
+        command.args(["run", "--no-ebpf"]).args(args);
+        Blade::spawn(command)
+    }
+
+    /// Starts one by a command that has everything but the ports.
+    pub fn spawn(command: Command) -> Blade {
+        Blade::spawn_logging_to(command, Stdio::piped())
+    }
+
+    /// The same, with its log where the test wants it; [`Blade::log`] is empty then.
+    pub fn spawn_logging_to(mut command: Command, stderr: Stdio) -> Blade {
+        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        let mut child = Child::spawn(command.stdout(Stdio::piped()).stderr(stderr));
+        // What it was given of the test's own descriptors is closed here, or a pipe would never end.
+        drop(command);
+        let log = Arc::new(Mutex::new(String::new()));
+        let log_reader = child.stderr.take().map(|stderr| {
+            let (log, stderr) = (Arc::clone(&log), BufReader::new(stderr));
+            std::thread::spawn(move || {
+                stderr.lines().map_while(Result::ok).for_each(|line| *log.lock().unwrap() += &format!("{line}\n"));
+            })
+        });
+        // What it prints at its start is its interface to people and to this.
+        let (mut data, mut admin) = (None, None);
+        for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
+            let address =
+                |prefix: &str| line.trim().strip_prefix(prefix)?.trim().split(['/', ' ']).nth(2)?.parse().ok();
+            data = data.or(address("subscribers"));
+            admin = admin.or(address("live page"));
+            if line.trim().starts_with("try ") {
+                break;
+            }
+        }
+        let Some((data, admin)) = data.zip(admin) else {
+            let status = child.wait();
+            panic!("the blade did not start ({status:?}):\n{}", log.lock().unwrap());
+        };
+        Blade { child, data, admin, log, log_reader }
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    #[track_caller]
+    pub fn signal(&self, signal: Signal) {
+        self.child.signal(signal);
+    }
+
+    /// Waits for its end, and for the last line of its log.
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.try_wait() {
+                if let Some(reader) = self.log_reader.take() {
+                    reader.join().unwrap();
+                }
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the blade does not end:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Its end, if it has come.
+    pub fn try_wait(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// All that it has logged.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Waits for words in its log: what a status tells already may reach the log a little later.
+    #[track_caller]
+    pub fn until_logged(&self, words: &str) {
+        self.until(words, |_| self.log().contains(words));
+    }
+
+    /// The same, where the admin port does not answer any more.
+    #[track_caller]
+    pub fn until_logged_alone(&self, words: &str) {
+        until(words, || self.log().contains(words).then_some(()));
+    }
+
+    /// The answer of the admin port: status line and headers, body.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> (String, String) {
+        http(self.admin, path)
+    }
+
+    /// What `/v1/status` says.
+    #[track_caller]
+    pub fn status(&self) -> Value {
+        serde_json::from_str(&self.get("/v1/status").1).unwrap()
+    }
+
+    /// The value of a metric, without labels or as it stands with them.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.get("/metrics").1;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
+    }
+
+    /// Waits until a metric has this value: what the sequencer counts is told every so often.
+    #[track_caller]
+    pub fn until_metric(&self, name: &str, value: f64) {
+        self.until(&format!("{name} {value}"), |_| self.metric(name) == value);
+    }
+
+    /// Waits until this holds of the status, and returns it.
+    #[track_caller]
+    pub fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let status = self.status();
+            if holds(&status) {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}; {status:#}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Runs `fanblade subscribe` to its end.
+    pub fn subscribe(&self, args: &[&str]) -> Output {
+        self.subscriber(args).output().unwrap()
+    }
+
+    /// `fanblade subscribe` at this blade.
+    pub fn subscriber(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(program());
+        command.arg("subscribe").arg(self.data.to_string()).args(args);
+        command
+    }
+}
+
+impl Drop for Blade {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // After its end, so that nothing is missing.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+            eprintln!("log of the blade:\n{}", self.log());
+        }
+    }
+}

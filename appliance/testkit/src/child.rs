@@ -1,0 +1,85 @@
+//! Processes that end with their test.
+#![expect(unsafe_code, reason = "what a child does between fork and exec")]
+
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::os::unix::process::CommandExt as _;
+use std::process::{self, Command, ExitStatus, Output};
+
+use nix::sys::prctl;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::wait::until;
+
+/// A process that is killed when this is dropped, and by the kernel when the thread that started it ends: also where
+/// the test leaks it, panics, or is killed itself. So a thread that starts one must last as long as the child should.
+pub struct Child {
+    /// There until its output has been taken.
+    process: Option<process::Child>,
+}
+
+impl Child {
+    /// Starts it.
+    ///
+    /// # Panics
+    ///
+    /// It cannot be started.
+    #[track_caller]
+    pub fn spawn(command: &mut Command) -> Child {
+        Child::try_spawn(command).unwrap_or_else(|error| panic!("{command:?}: {error}"))
+    }
+
+    /// Starts it, where it may be missing on this machine.
+    pub fn try_spawn(command: &mut Command) -> io::Result<Child> {
+        // SAFETY: between fork and exec only one system call is made; nothing is allocated, no lock is taken.
+        unsafe { command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGKILL)?)) };
+        Ok(Child { process: Some(command.spawn()?) })
+    }
+
+    /// Sends it a signal.
+    #[track_caller]
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.id().cast_signed()), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    ///
+    /// It does not come within [`crate::PATIENCE`].
+    #[track_caller]
+    pub fn end(&mut self) -> ExitStatus {
+        until("the end of a child", || self.try_wait().unwrap())
+    }
+
+    /// Waits for its end, and takes what it has written to pipes that nobody else has taken.
+    #[track_caller]
+    pub fn output(mut self) -> Output {
+        self.process.take().and_then(|process| process.wait_with_output().ok()).expect("a child's output")
+    }
+}
+
+impl Deref for Child {
+    type Target = process::Child;
+
+    fn deref(&self) -> &process::Child {
+        self.process.as_ref().expect("it is there until its output is taken")
+    }
+}
+
+impl DerefMut for Child {
+    fn deref_mut(&mut self) -> &mut process::Child {
+        self.process.as_mut().expect("it is there until its output is taken")
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            // Both fail where it has ended and been waited for.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
