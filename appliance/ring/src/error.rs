@@ -5,13 +5,13 @@ use std::io;
 /// Why a ring could not be made or opened, or a frame not be published.
 #[derive(Debug, thiserror::Error)]
 pub enum RingError {
-    /// The configuration asks for something that the layout cannot be.
+    /// The configuration asks for a layout that cannot be.
     #[error("ring configuration: {0}")]
     Config(&'static str),
     /// The machine does not have the memory. Asking for it all the same would call the kernel's OOM killer.
     #[error("the ring takes {need} bytes of memory, of which {available} are available")]
     Memory {
-        /// What the configuration comes to.
+        /// Bytes that the configuration needs.
         need: u64,
         /// `MemAvailable` of /proc/meminfo.
         available: u64,
@@ -42,9 +42,9 @@ pub enum RingError {
     /// Upstream's numbers must not go backwards within an epoch: recovery searches by them.
     #[error("seq {seq} after {last} in the same epoch")]
     SeqBackwards {
-        /// The update's.
+        /// The number of the update.
         seq: u64,
-        /// The last published.
+        /// The number that was published last.
         last: u64,
     },
     /// A frame is longer than its lane allows.
@@ -54,7 +54,7 @@ pub enum RingError {
         lane: &'static str,
         /// The frame's length, header included.
         len: usize,
-        /// What the lane takes.
+        /// The longest frame that the lane takes.
         max: usize,
     },
     /// The newest frames of all subjects would fill too much of a lane.
@@ -62,9 +62,9 @@ pub enum RingError {
     LiveBytes {
         /// The lane's name.
         lane: &'static str,
-        /// What they would take.
+        /// Bytes that they would take.
         live: u64,
-        /// What they may take.
+        /// Bytes that they may take.
         max: u64,
     },
 }

@@ -37,7 +37,7 @@ use crate::{Descriptor, FrameRef, LANES, RingConfig, RingError, SubjectId};
 /// "FANRING" and a zero.
 pub(crate) const MAGIC: u64 = u64::from_ne_bytes(*b"FANRING\0");
 
-/// Of this page of diagrams. A reader opens exactly its own version.
+/// The version of the layout drawn above. A reader opens only its own version.
 pub(crate) const VERSION: u64 = 2;
 
 pub(crate) const HEADER_LEN: usize = 4096;
@@ -89,11 +89,11 @@ pub(crate) struct Layout {
     pub(crate) subjects_max: u32,
     pub(crate) lane_len: [usize; LANES],
     pub(crate) checksums: bool,
-    /// In words.
+    /// Offset of the subject table, in words.
     pub(crate) subjects_at: usize,
-    /// In words.
+    /// Offset of the index, in words.
     pub(crate) index_at: usize,
-    /// In bytes; before that, everything that is mapped once.
+    /// Offset of the lanes, in bytes. What lies before it is mapped once.
     pub(crate) lanes_at: usize,
 }
 

@@ -77,7 +77,7 @@ pub enum Lane {
 }
 
 impl Lane {
-    /// All of them, in the order of their numbers.
+    /// All lanes, in the order of their numbers.
     pub const ALL: [Lane; LANES] = [Lane::Json, Lane::Binary, Lane::Deflate, Lane::Sse];
 }
 
@@ -120,7 +120,7 @@ pub struct Descriptor {
     pub ts_feed_ns: u64,
     /// When we published it, ns since the Unix epoch.
     pub ts_publish_ns: u64,
-    /// Of which subject.
+    /// The subject that the frame belongs to.
     pub subject: SubjectId,
     /// The subject's channel.
     pub channel: u16,
@@ -133,7 +133,7 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
-    /// A copy of a subject's newest frame, made so that it does not leave the ring. Not news: not to be delivered.
+    /// Is it a copy, made so that a subject's newest frame does not leave the ring? Workers do not deliver copies.
     #[must_use]
     pub fn is_refresh(&self) -> bool {
         self.flags & REFRESH != 0
@@ -143,7 +143,7 @@ impl Descriptor {
 /// A frame's bytes in one lane.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FrameRef {
-    /// Of its first byte; positions only grow. Frames adjoin: the next one's is this plus `length`.
+    /// Position of the first byte. Positions only grow. Frames adjoin: the next one begins at this plus `length`.
     pub position: u64,
     /// Header and payload; 0: no frame in this lane.
     pub length: u32,
@@ -154,5 +154,5 @@ pub struct FrameRef {
 /// Flag of a [`Descriptor`]: a refreshed copy.
 pub const REFRESH: u16 = 1;
 
-/// In place of a ring index: none.
+/// Stands for no ring index.
 pub const NO_INDEX: u64 = u64::MAX;

@@ -68,7 +68,7 @@ pub const fn live_len_hard_max(lane_len: usize) -> usize {
 pub(crate) const LANE_NAMES: [&str; crate::LANES] = ["json", "binary", "deflate", "sse"];
 
 impl Lane {
-    /// Its name in messages and metrics.
+    /// The lane's name in messages and metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
         LANE_NAMES[self as usize]

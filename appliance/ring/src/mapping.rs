@@ -23,12 +23,12 @@ use crate::layout::{HEADER_LEN, Layout};
 use crate::sync::{WORD_BYTES, Word};
 use crate::{LANES, Lane, RingError};
 
-/// May the mapping be written through?
+/// Who may write through a mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// The writer's.
+    /// The writer may.
     ReadWrite,
-    /// Everyone else's.
+    /// Nobody may: it is a reader's.
     ReadOnly,
 }
 
@@ -70,8 +70,8 @@ pub(crate) fn create_memfd(layout: &Layout) -> Result<OwnedFd, RingError> {
     Ok(memfd)
 }
 
-/// After the writer has mapped the file: nobody can resize it (a reader would die of SIGBUS) or map it writable any
-/// more.
+/// Seals the file, once the writer has mapped it: nobody can resize it (a reader would die of SIGBUS) or map it
+/// writable any more.
 pub(crate) fn seal(memfd: BorrowedFd<'_>) -> Result<(), RingError> {
     let seals = SIZE_SEALS | SealFlag::F_SEAL_FUTURE_WRITE | SealFlag::F_SEAL_SEAL;
     fcntl(memfd, FcntlArg::F_ADD_SEALS(seals)).map_err(RingError::system("fcntl(F_ADD_SEALS)"))?;

@@ -10,7 +10,7 @@ use crate::sync::{Ordering, Word, load_acquire};
 pub struct Currency {
     /// How often that has changed.
     pub changes: u64,
-    /// It is not.
+    /// It is not the present.
     pub is_stale: bool,
 }
 
@@ -28,12 +28,12 @@ pub struct Unplaced {
 pub(crate) struct News<'a>(pub(crate) &'a [Word]);
 
 impl News<'_> {
-    /// Writer: who sees the count that follows sees what was stored before.
+    /// Writer: counts a change. Who sees the count sees what was stored before it.
     fn tell(&self) {
         self.0[COUNT].store(self.0[COUNT].load(Ordering::Relaxed) + 1, Ordering::Release);
     }
 
-    /// Writer: true if that is news.
+    /// Writer: returns whether that is news.
     pub(crate) fn set_stale(&self, is_stale: bool) -> bool {
         let Currency { changes, is_stale: was_stale } = self.currency();
         if was_stale != is_stale {
@@ -63,7 +63,7 @@ impl News<'_> {
         self.0[UNPLACED].store(0, Ordering::Relaxed);
     }
 
-    /// Moves with everything else here.
+    /// Changes whenever anything else here does.
     pub(crate) fn count(&self) -> u64 {
         load_acquire(&self.0[COUNT])
     }
@@ -88,5 +88,5 @@ const CURRENCY: usize = 1;
 const REFUSED: usize = 2;
 const UNPLACED: usize = 3;
 const UNPLACED_AFTER: usize = 4;
-/// Of the header page.
+/// Words of the header page that the news take.
 pub(crate) const NEWS_WORDS: usize = 5;

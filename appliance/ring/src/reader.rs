@@ -184,8 +184,8 @@ impl Reader {
         self.epochs().read().floor
     }
 
-    /// Moves whenever [`currency`](Self::currency), [`refused_count`](Self::refused_count) or what else can be refused
-    /// does: one word to look at.
+    /// Changes whenever [`currency`](Self::currency), [`refused_count`](Self::refused_count) or
+    /// [`unplaced`](Self::unplaced) does, so that one word is enough to look at.
     #[must_use]
     pub fn news(&self) -> u64 {
         self.beside().count()

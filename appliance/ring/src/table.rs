@@ -75,12 +75,12 @@ impl<'a> SubjectTable<'a> {
         self.count.store(u64::from(id) + 1, Ordering::Release);
     }
 
-    /// Writer: the subject's newest frame is at `index` from now on. For the descriptor it is `Release`.
+    /// Writer: puts the subject's newest frame at `index`. It is a Release for the descriptor, which is complete.
     pub(crate) fn set_newest(&self, id: u32, index: u64) {
         self.entry(id)[NEWEST].store(index + 1, Ordering::Release);
     }
 
-    /// Writer.
+    /// Writer: counts a frame of the subject.
     pub(crate) fn count_frame(&self, id: u32) {
         let frames = &self.entry(id)[FRAMES];
         frames.store(frames.load(Ordering::Relaxed) + 1, Ordering::Relaxed);

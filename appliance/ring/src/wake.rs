@@ -26,7 +26,7 @@ pub fn pair() -> Result<(Waker, Sleeper), RingError> {
 pub struct Waker(Arc<Shared>);
 
 impl Waker {
-    /// Wakes the worker if it sleeps. What it shall find must have been stored before.
+    /// Wakes the worker if it sleeps. The caller has stored before what the worker is to find.
     pub fn wake(&self) {
         publisher_fence();
         self.wake_after_fence();
@@ -37,7 +37,7 @@ impl Waker {
     #[must_use]
     pub fn successor(&self) -> Sleeper {
         let sleeper = Sleeper(Arc::clone(&self.0));
-        // Whatever the other left it at.
+        // The other may have left it in any state.
         sleeper.clear();
         sleeper
     }
@@ -61,13 +61,13 @@ impl Sleeper {
         self.0.handshake.prepare();
     }
 
-    /// Readable once the worker shall wake.
+    /// Becomes readable when the worker is to wake.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.0.bell.as_fd()
     }
 
-    /// Awake again, whatever the reason. `true`: the bell has been rung, and has to be silenced before the next sleep;
-    /// that is a system call, and what there is to do goes first.
+    /// Says that the worker is awake again. `true`: the bell has been rung, and must be silenced before the next sleep.
+    /// That is a system call, and can wait until the work is done.
     #[must_use]
     pub fn rise(&self) -> bool {
         self.0.handshake.clear()
@@ -75,11 +75,11 @@ impl Sleeper {
 
     /// Silences the bell after [`rise`](Self::rise).
     pub fn silence(&self) {
-        // Rung, or about to be: what is not there yet costs one needless wake-up later.
+        // The bell has been rung, or is about to be. If it rings after this, that costs one needless wake-up.
         let _ = self.0.bell.read();
     }
 
-    /// Awake again, with nothing to do first.
+    /// Says that the worker is awake again, and silences the bell.
     pub fn clear(&self) {
         if self.rise() {
             self.silence();

@@ -31,7 +31,7 @@ pub type Payloads<'a> = [&'a [u8]; LANES];
 /// What `publish` is told about a frame.
 #[derive(Debug, Clone, Copy)]
 pub struct NewFrame {
-    /// Of which subject.
+    /// The subject that the frame belongs to.
     pub subject: SubjectId,
     /// Its channel.
     pub channel: u16,
@@ -75,7 +75,7 @@ pub struct Writer {
     /// Frames since the last look at the sleepers.
     untold: u32,
     stats: WriterStats,
-    /// For copies of frames; as large as the largest.
+    /// Holds a frame while it is copied. Grows to the largest.
     scratch: Vec<u8>,
 }
 
@@ -111,7 +111,7 @@ impl Writer {
             layout,
         };
         writer.set_epoch(epoch)?;
-        // Last: who finds the magic finds everything else.
+        // This comes last: who finds the magic finds everything else.
         layout.write(writer.mapping.words());
         Ok(writer)
     }
@@ -127,7 +127,7 @@ impl Writer {
         self.memfd.as_fd()
     }
 
-    /// Creates a subject. That its name is new is the caller's business.
+    /// Creates a subject. The caller knows that its name is new.
     pub fn subject(&mut self, name: &str, channel: u16) -> Result<SubjectId, RingError> {
         let created = self.create_subject(name, channel);
         self.stats.refused += u64::from(created.is_err());
@@ -251,7 +251,7 @@ impl Writer {
         Ok(SubjectId(id))
     }
 
-    /// Everything that can refuse a frame, before anything is changed: the subject's head and the frame's lengths.
+    /// Checks all that can refuse a frame before anything changes. Returns the subject's head and the frame's lengths.
     fn admit(&self, frame: &NewFrame, payloads: &Payloads<'_>) -> Result<(Head, [u32; LANES]), RingError> {
         let subject = frame.subject.0;
         let head = *self.heads.get(subject as usize).ok_or(RingError::UnknownSubject(subject))?;
@@ -285,7 +285,7 @@ impl Writer {
 
     fn append_frame(&mut self, frame: &NewFrame, payloads: &Payloads<'_>, head: &Head, lengths: [u32; LANES]) -> u64 {
         self.make_room(&lengths);
-        // After making room, which may have moved the subject's newest frame.
+        // Making room may have moved the subject's newest frame.
         let moved = Head { index: self.heads[frame.subject.0 as usize].index, ..*head };
         let (prev, prev_index) = self.link_to(&moved);
         let index = self.claim(&lengths);
@@ -326,20 +326,22 @@ impl Writer {
         self.stats.retired_burst_max = self.stats.retired_burst_max.max(u64::from(retired));
     }
 
-    /// Ends, because frames that are retired and not refreshed leave room, and the live ones leave three eighths of
-    /// each lane (`live_len_hard_max`) and half of the index (`Layout::new`).
+    /// Is there no room for frames of these lengths and a refreshed copy of any other? Retiring frames always ends
+    /// that: those that are not refreshed leave room, and the live ones leave three eighths of each lane
+    /// (`live_len_hard_max`) and half of the index (`Layout::new`).
     fn is_short(&self, lengths: &[u32; LANES]) -> bool {
         let short = |n: usize| self.lanes[n].room() < self.reserve(n) + u64::from(lengths[n]);
         self.index.room() < 2 || (0..LANES).any(short)
     }
 
+    /// Does the margin begin to be used up?
     fn is_low(&self) -> bool {
         let margin = |extent: &Extent| extent.capacity() / MARGIN_DIVISOR;
         let low = |n: usize| self.lanes[n].room() < self.reserve(n) + margin(&self.lanes[n]);
         self.index.room() < 2 + margin(&self.index) || (0..LANES).any(low)
     }
 
-    /// What a refreshed copy may need.
+    /// Bytes that a refreshed copy may need.
     fn reserve(&self, lane: usize) -> u64 {
         frame_len_max(self.layout.lane_len[lane]) as u64
     }
