@@ -21,7 +21,7 @@ impl Accepting {
         self.paused = false;
     }
 
-    /// Nothing is accepted before [`ACCEPT_RETRY_MS`] have passed or [`Self::unpark`] is called.
+    /// Accepts nothing before [`ACCEPT_RETRY_MS`] have passed or [`Self::unpark`] is called.
     pub(crate) fn park(&mut self) {
         self.parked_until = Some(Instant::now() + Duration::from_millis(ACCEPT_RETRY_MS));
     }
@@ -31,12 +31,12 @@ impl Accepting {
         self.parked_until = None;
     }
 
-    /// Is it so now? It may be so again in a moment, when what was short still is.
+    /// Is accepting parked now? It may be parked again in a moment, when what was short still is.
     pub(crate) fn is_parked(&self) -> bool {
         self.parked_until.is_some()
     }
 
-    /// Accept now? Ends a parking whose time has come.
+    /// May connections be accepted now? Ends a parking whose time has come.
     pub(crate) fn is_open(&mut self) -> bool {
         if self.parked_until.is_some_and(|until| until <= Instant::now()) {
             self.parked_until = None;

@@ -21,9 +21,9 @@ use crate::limits::{DIAL_ADDRESSES_MAX, DIAL_STAGGER_MS};
 /// Call [`Dial::poll`] at once, whenever the descriptor is readable, and at [`Dial::due`].
 #[derive(Debug)]
 pub struct Dial {
-    /// Not tried yet.
+    /// Addresses that have not been tried yet.
     queue: VecDeque<SocketAddr>,
-    /// Their turn came in this order.
+    /// Attempts under way, in the order in which they began.
     trying: Vec<(SocketAddr, TcpStream)>,
     failed: Vec<(SocketAddr, io::Error)>,
     stagger: Duration,
@@ -39,7 +39,7 @@ pub struct Dial {
 #[derive(Debug)]
 pub struct DialError {
     attempts: Vec<(SocketAddr, io::Error)>,
-    /// What prevented attempts.
+    /// Why some attempts could not begin.
     local: Option<io::Error>,
 }
 
@@ -53,7 +53,7 @@ impl Dial {
         let queue = in_turn(addresses, turn);
         let most = u32::try_from(queue.len()).unwrap_or(u32::MAX);
         Ok(Dial {
-            // Where time is short, each still gets some of it.
+            // Where time is short, each address still gets some of it.
             stagger: Duration::from_millis(DIAL_STAGGER_MS).min(limit / most.saturating_add(1)),
             queue,
             trying: Vec::new(),
@@ -65,7 +65,7 @@ impl Dial {
         })
     }
 
-    /// Goes on; the connection, when there is one. It is non-blocking, and does not delay short segments.
+    /// Goes on, and returns the connection when there is one. It is non-blocking, and does not delay short segments.
     ///
     /// # Errors
     /// No address can be connected to, or the time is over.
@@ -78,7 +78,7 @@ impl Dial {
                     Ok(false) => at += 1,
                     Err(error) => {
                         self.failed.push((self.trying.remove(at).0, error));
-                        // Who says no need not be waited for.
+                        // An address that has refused need not be waited for.
                         self.next = now;
                     }
                 }
@@ -118,12 +118,12 @@ impl Dial {
                 return Ok(stream);
             }
             let timeout = TimeSpec::from_duration(self.due().saturating_duration_since(Instant::now()));
-            // Whatever it answers, the next poll finds out what there is.
+            // Whatever this answers, the next poll finds out what there is.
             let _ = ppoll(&mut [PollFd::new(self.sockets.0.as_fd(), PollFlags::POLLIN)], Some(timeout), None);
         }
     }
 
-    /// A socket that connects meanwhile.
+    /// Opens a socket that connects meanwhile.
     fn begin(&self, address: SocketAddr) -> io::Result<TcpStream> {
         let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let socket = socket(family, SockType::Stream, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?;

@@ -36,7 +36,7 @@ pub enum Event<'a> {
     },
     /// Bytes have arrived. They are lent for the call only, and may be changed in place (unmasking).
     Received {
-        /// From whom.
+        /// The session that sent them.
         session: SessionId,
         /// At least one byte, at most [`crate::limits::RECEIVE_LEN_MAX`].
         bytes: &'a mut [u8],
@@ -44,14 +44,14 @@ pub enum Event<'a> {
     /// After [`Engine::want_writable`]: the socket takes bytes again. May be spurious; then the send comes back
     /// unsent.
     Writable {
-        /// Who.
+        /// The session.
         session: SessionId,
     },
     /// The peer has ended its side, or the connection has failed. Nothing more will be received, and all that was
     /// before has been reported. The caller must [`Engine::close`] the session: after an error at once; after an end
     /// without error when it has sent what it still owes, for which [`Engine::want_writable`] goes on to work.
     Closed {
-        /// Who.
+        /// The session.
         session: SessionId,
         /// The errno, or `None` for an orderly end (FIN).
         error: Option<i32>,
@@ -63,7 +63,7 @@ pub enum Event<'a> {
 /// A send that was not taken whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unsent {
-    /// Whose.
+    /// The session that it was for.
     pub session: SessionId,
     /// How many bytes the kernel took, possibly none.
     pub sent: usize,
@@ -187,7 +187,7 @@ impl IoSlices {
     /// The most slices of one send (the kernel's UIO_MAXIOV).
     pub const SLICES_MAX: usize = 1024;
 
-    /// No slices yet.
+    /// Begins without slices.
     pub fn new() -> IoSlices {
         IoSlices { iovecs: Vec::new(), len_total: 0, stamp: next_stamp() }
     }
@@ -236,7 +236,7 @@ impl IoSlices {
         true
     }
 
-    /// Bytes in all.
+    /// The length of all slices together, in bytes.
     pub fn len_total(&self) -> usize {
         self.len_total
     }
@@ -246,7 +246,7 @@ impl IoSlices {
         self.iovecs.len()
     }
 
-    /// Nothing to send.
+    /// Is there nothing to send?
     pub fn is_empty(&self) -> bool {
         self.len_total == 0
     }
@@ -266,7 +266,7 @@ impl Default for IoSlices {
     }
 }
 
-/// The slices cannot leave their thread (raw pointers), so that numbers unique in it will do.
+/// Numbers that are unique in a thread are enough, since the slices (raw pointers) cannot leave it.
 fn next_stamp() -> u64 {
     thread_local!(static STAMP: Cell<u64> = const { Cell::new(0) });
     STAMP.with(|stamp| {

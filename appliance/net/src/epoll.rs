@@ -65,9 +65,9 @@ struct EpollEngine {
     slots: Vec<Slot>,
     free: Vec<u32>,
     sessions_max: usize,
-    /// Sessions to be looked at in the next poll without an edge of their own.
+    /// Sessions that the next poll looks at even without an edge of their own.
     ready: VecDeque<(SessionId, u16)>,
-    /// That this poll may still receive.
+    /// Bytes that this poll may still receive.
     bytes_left: usize,
     unsent: Vec<Unsent>,
     stats: FlushStats,
@@ -86,7 +86,7 @@ struct Slot {
 
 /// An edge says that the socket takes bytes, and no send has come back short since.
 const WRITABLE: u8 = 1 << 0;
-/// The worker waits for that.
+/// The worker waits for the socket to take bytes.
 const WANTS_WRITABLE: u8 = 1 << 1;
 /// An edge says that there is something to read, and no read has come back short since.
 const READABLE: u8 = 1 << 2;
@@ -94,7 +94,7 @@ const READABLE: u8 = 1 << 2;
 const HANGUP: u8 = 1 << 3;
 /// The worker wants nothing to read.
 const PAUSED: u8 = 1 << 4;
-/// In `ready`.
+/// The session is in `ready`.
 const QUEUED: u8 = 1 << 5;
 /// [`Event::Closed`] has been reported.
 const ENDED: u8 = 1 << 6;
@@ -122,7 +122,7 @@ impl Engine for EpollEngine {
         let timeout = if self.ready.is_empty() { self.accepting.cut(timeout) } else { Some(Duration::ZERO) };
         let mut count = self.wait(timeout)?;
         self.bytes_left = POLL_RECEIVE_BYTES_MAX;
-        // What is queued from here on is for the next poll. Whom the bytes do not suffice for keeps its place.
+        // What is queued from here on is for the next poll. A session for which no bytes are left keeps its place.
         for _ in 0..self.ready.len() {
             if self.bytes_left == 0 {
                 break;
@@ -248,7 +248,7 @@ impl Engine for EpollEngine {
 }
 
 impl EpollEngine {
-    /// How many events there are now.
+    /// Waits, and returns how many events there are.
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
         match self.epoll.wait(&mut self.events, to_epoll(timeout)) {
             Ok(count) => Ok(count),
@@ -274,21 +274,24 @@ impl EpollEngine {
     fn advance(&mut self, session: SessionId, generation: u16, edges: u8, sink: &mut dyn FnMut(Event<'_>)) {
         let Some(slot) = self.slots.get_mut(session.index()) else { return };
         let Some(fd) = slot.fd.as_ref().filter(|_| slot.generation == generation) else { return };
+        // Without an edge it comes from the queue, and has left it.
         if edges == 0 {
             slot.flags &= !QUEUED;
         }
         slot.flags |= edges;
+        // Room is told once, to who asked for it.
         if slot.flags & (WRITABLE | WANTS_WRITABLE) == WRITABLE | WANTS_WRITABLE {
             slot.flags &= !WANTS_WRITABLE;
             sink(Event::Writable { session });
         }
-        // Who is queued has had its share of this poll, or its turn comes in the next.
+        // A queued session has had its share of this poll, or has its turn in the next.
         if slot.flags & READABLE == 0 || slot.flags & (PAUSED | ENDED | QUEUED) != 0 {
             return;
         }
         if self.bytes_left == 0 {
             return self.queue(session);
         }
+        // One receive. A full one, or an end in sight, means that there may be more: the next poll looks again.
         match sys::receive(fd.as_fd(), &mut self.buffer) {
             Ok(0) => {
                 slot.flags |= ENDED;

@@ -54,7 +54,7 @@ pub enum NetError {
         /// The kernel's answer.
         source: io::Error,
     },
-    /// Limits that cannot be.
+    /// Limits that contradict each other or the machine.
     #[error("{0}")]
     Config(&'static str),
 }

@@ -11,23 +11,23 @@ use crate::names;
 /// Why an interface cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum InterfaceError {
-    /// There is none of that name.
+    /// There is no interface of that name.
     #[error("there is no interface `{name}`; there are {}{}", known.join(", "), meant(name, known))]
     Unknown {
         /// What was asked for.
         name: String,
-        /// What there is.
+        /// The interfaces that there are.
         known: Vec<String>,
     },
-    /// The kernel does not say which there are.
+    /// The kernel does not say which interfaces there are.
     #[error(transparent)]
     Kernel(#[from] io::Error),
 }
 
-/// An interface that does not exist is a mistake in the configuration, and told with those that do.
+/// Requires that an interface exists. If it does not, the error names those that do.
 ///
 /// # Errors
-/// There is none of that name.
+/// There is no interface of that name.
 pub fn require(name: &str) -> Result<(), InterfaceError> {
     let mut known: Vec<String> =
         getifaddrs().map_err(io::Error::from)?.map(|interface| interface.interface_name).collect();

@@ -50,7 +50,7 @@ pub const URING_ACCEPTS_MAX: usize = ACCEPTS_PER_POLL_MAX;
 /// finds none is started again after the poll that gives them back (`receive_starved`).
 pub const URING_BUFFERS: usize = 128;
 
-/// Bytes of each, and so of one [`crate::Event::Received`].
+/// Bytes of each buffer, and so at most of one [`crate::Event::Received`].
 pub const URING_BUFFER_LEN: usize = 2048;
 
 /// Slices that a batch of vectored sends holds in all its lists; when they are used up the batch is submitted. At least
@@ -59,7 +59,7 @@ pub const URING_SLICES_MAX: usize = 4096;
 const _: () = assert!(URING_SLICES_MAX >= crate::IoSlices::SLICES_MAX);
 
 /// Packets of one `recvmmsg`: enough that the call's own cost no longer shows, few enough that what a poll of a feed
-/// does with them stays well below a millisecond. The rest comes with the next.
+/// does with them takes well below a millisecond. The next call takes the rest.
 pub const DATAGRAM_BATCH_LEN: usize = 32;
 
 /// The longest packet that is taken, in bytes of payload: what fits a jumbo frame of 9,216 bytes. Longer ones are

@@ -9,10 +9,10 @@ use crate::{ListenOptions, NetError};
 /// Why nobody can listen at an address.
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
-    /// In words, with what to do.
+    /// The reason in words, with what to do.
     #[error("{0}")]
     Refused(String),
-    /// It is not the address's fault.
+    /// The reason lies elsewhere than in the address.
     #[error(transparent)]
     Net(#[from] NetError),
 }
@@ -58,7 +58,7 @@ pub fn refused(address: SocketAddr, error: &io::Error, option: &str) -> PortErro
     })
 }
 
-/// As it stands before `:PORT`.
+/// The host as it stands before `:PORT`.
 fn host(address: SocketAddr) -> String {
     match address {
         SocketAddr::V4(address) => address.ip().to_string(),

@@ -34,7 +34,7 @@ use crate::listen::Listener;
 use crate::rlimit;
 use ring::{Context, Ring};
 
-/// Makes an io_uring engine that accepts from `listener`. To be called in the thread that will use it.
+/// Makes an io_uring engine that accepts from `listener`. Call it in the thread that will use the engine.
 pub fn uring(listener: Listener, config: &EngineConfig<'_>) -> Result<Box<dyn Engine>, NetError> {
     if config.sessions_max == 0 || config.sessions_max > u32::MAX as usize / 2 {
         return Err(NetError::Config("sessions_max of an engine must lie between 1 and 2^31"));
@@ -89,9 +89,11 @@ impl Engine for Uring {
         let bytes_end = self.counters.received_bytes + POLL_RECEIVE_BYTES_MAX as u64;
         let Uring { rings, counters, .. } = self;
         let [first, others @ ..] = &mut rings[..] else { return Ok(()) };
+        // Only the first ring is waited in. The others have their turn before the wait.
         for ring in &mut *others {
             ring.turn(Some(Duration::ZERO), counters)?;
         }
+        // No wait while there is something to report. Else the others ring a bell that the first one hears.
         let mut timeout = self.accepting.cut(timeout);
         if first.has_pending() || others.iter_mut().any(Ring::has_work) {
             timeout = Some(Duration::ZERO);
@@ -104,12 +106,14 @@ impl Engine for Uring {
             }
         }
         first.turn(timeout, counters)?;
+        // After a wait the others may have work.
         if timeout != Some(Duration::ZERO) {
             for ring in others {
                 ring.notify(false);
                 ring.turn(Some(Duration::ZERO), counters)?;
             }
         }
+        // Report until the poll's share is used up, and have more received as long as there is more.
         // The kernel runs some twenty receives of a ring and then returns. Sessions that were accepted together share a
         // ring, and may all say something at once.
         let mut left = EVENTS_PER_POLL_MAX;
@@ -202,7 +206,7 @@ impl Uring {
         self.rings.get_mut(session.index() / self.slots_per_ring)
     }
 
-    /// One more turn of the rings that have received more; `false` when there are none.
+    /// Gives the rings that have received more one more turn; `false`: there are none.
     fn turn_what_is_left(&mut self) -> io::Result<bool> {
         let mut is_any = false;
         for ring in &mut self.rings {
@@ -214,7 +218,7 @@ impl Uring {
         Ok(is_any)
     }
 
-    /// How many completions there were to report.
+    /// Reports what has completed, and returns how many completions that were.
     fn report(&mut self, sink: &mut dyn FnMut(Event<'_>)) -> io::Result<usize> {
         let mut context = Context {
             sink,
@@ -276,7 +280,7 @@ impl Uring {
     }
 }
 
-/// How large a table the limit of descriptors permits.
+/// How large a table of direct descriptors RLIMIT_NOFILE permits.
 fn slots_per_ring() -> Result<usize, NetError> {
     let limit = rlimit::descriptors().map_err(|source| NetError::Uring { what: "RLIMIT_NOFILE", source })?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(URING_SLOTS_MAX);

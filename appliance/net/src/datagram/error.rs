@@ -12,7 +12,7 @@ pub enum DatagramError {
     /// An address outside 224.0.0.0/4 and ff00::/8.
     #[error("{group} is not a multicast group; those are 224.0.0.0 to 239.255.255.255, and ff00::/8")]
     NotMulticast {
-        /// As asked for.
+        /// What was asked for.
         group: SocketAddr,
     },
     /// A source of the other family, or one that is a group itself.
@@ -24,11 +24,11 @@ pub enum DatagramError {
     /// No interface has that name.
     #[error("there is no interface `{interface}` to take group {group} from; there are: {present}")]
     NoInterface {
-        /// As asked for.
+        /// What was asked for.
         interface: String,
         /// The group that was wanted on it.
         group: SocketAddr,
-        /// Those that exist.
+        /// The interfaces that exist.
         present: String,
     },
     /// The kernel refused the membership.

@@ -97,7 +97,7 @@ pub(super) struct Meta {
     pub(super) drops: Option<u32>,
 }
 
-/// The headers of one `recvmmsg`. The pointers in them are set anew for each call, and followed by nobody but it.
+/// The headers of one `recvmmsg`. Each call sets the pointers in them anew, and only the call follows them.
 pub(super) struct Heads {
     messages: Box<[libc::mmsghdr; DATAGRAM_BATCH_LEN]>,
     slices: Box<[libc::iovec; DATAGRAM_BATCH_LEN]>,
@@ -148,7 +148,7 @@ impl Heads {
         usize::try_from(result).map_err(|_| errno())
     }
 
-    /// Of the `index`-th packet of the last call; the index is below what the call returned.
+    /// What the kernel says of the `index`-th packet of the last call. The index is below what the call returned.
     pub(super) fn meta(&self, index: usize) -> Meta {
         let message = &self.messages[index];
         let mut meta = Meta {

@@ -35,7 +35,7 @@ impl Accepts {
         Some(slot)
     }
 
-    /// The numbers of those under way.
+    /// The numbers of the accepts under way.
     pub(super) fn numbers(&self) -> impl Iterator<Item = usize> {
         self.slots.iter().enumerate().filter_map(|(accept, slot)| slot.map(|_| accept))
     }

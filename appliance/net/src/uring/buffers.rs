@@ -56,7 +56,7 @@ impl Buffers {
         size_of::<Shared>() + URING_BUFFERS * URING_BUFFER_LEN
     }
 
-    /// The ring's address and number of entries, to be registered.
+    /// The ring's address and number of entries, for its registration.
     pub(super) fn ring(&mut self) -> (*mut u8, u16) {
         ((&raw mut *self.shared).cast(), BUFFERS)
     }
@@ -78,7 +78,7 @@ impl Buffers {
         let addr = buffer.as_mut_ptr() as u64;
         let at = usize::from(self.tail) & (URING_BUFFERS - 1);
         let entry = &raw mut self.shared.0[at];
-        // Field by field, because the tail lies in entry 0.
+        // This writes field by field, because the tail lies in entry 0.
         // SAFETY: `entry` is in bounds; the kernel reads only entries before the tail, which this one is not yet.
         unsafe {
             (&raw mut (*entry).addr).write_volatile(addr);

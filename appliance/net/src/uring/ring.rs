@@ -29,11 +29,11 @@ pub(super) struct Ring {
     is_starved: bool,
     accepts: Accepts,
     batch: Batch,
-    /// Completions other than those of sends, to be looked at by the next poll.
+    /// Completions other than those of sends; the next poll looks at them.
     pending: Vec<Completion>,
     unsent: Vec<Unsent>,
     stats: FlushStats,
-    /// An error of a submission that had nobody to return it to; the next call that can does.
+    /// An error of a submission that could not return it; the next call that can does.
     failure: Option<io::Error>,
 }
 
@@ -78,7 +78,7 @@ impl Word {
         self.0 &= !flags;
     }
 
-    /// May report events.
+    /// May the session report events?
     fn is_live(self) -> bool {
         self.0 & (OPEN | ENDED) == OPEN
     }
@@ -198,7 +198,7 @@ impl Ring {
 
     // ---- Requests ----
 
-    /// Everybody has a whole share again, and who had used it up is received from again.
+    /// Gives every session a whole share again, and receives again from those that had used theirs up.
     pub(super) fn begin_poll(&mut self) {
         for at in 0..self.heard.len() {
             let slot = u32::from(self.heard[at]);
@@ -428,17 +428,17 @@ impl Ring {
         self.failure.take().map_or(Ok(()), Err)
     }
 
-    /// Has something to report already. (Requests to submit are none: submitting them is part of the wait.)
+    /// Is there something to report already? (Requests to submit are none: the wait submits them.)
     pub(super) fn has_pending(&self) -> bool {
         !self.pending.is_empty()
     }
 
-    /// Has work that does not need waiting for.
+    /// Is there work that need not be waited for?
     pub(super) fn has_work(&mut self) -> bool {
         !self.pending.is_empty() || self.queue.has_work()
     }
 
-    /// Has work besides what it would submit, or sessions that waited for a buffer.
+    /// Is there work besides submissions, or a session that waited for a buffer?
     pub(super) fn has_received(&mut self) -> bool {
         self.is_starved || !self.pending.is_empty() || self.queue.has_completed()
     }
@@ -446,7 +446,7 @@ impl Ring {
     /// Submits, runs completion work, waits at most `timeout`, and collects what has completed.
     pub(super) fn turn(&mut self, timeout: Option<Duration>, counters: &mut Counters) -> io::Result<()> {
         if self.batch.len() > 0 {
-            // Not how it is meant to be called, but no send may be lost or outlive the pass.
+            // Callers should have flushed. But no send may be lost, or outlive the pass.
             self.submit(Some(&mut *counters))?;
         }
         self.is_starved = false;
@@ -460,8 +460,8 @@ impl Ring {
         self.failure.take().map_or(Ok(()), Err)
     }
 
-    /// Looks at what has been collected, and reports. Completions that come meanwhile are for the next time. Returns
-    /// how many there were.
+    /// Reports what has been collected, and returns how many completions that were. Those that come meanwhile are for
+    /// the next call.
     pub(super) fn report(&mut self, context: &mut Context<'_, '_>) -> io::Result<usize> {
         let count = self.pending.len();
         for at in 0..count {
@@ -471,7 +471,7 @@ impl Ring {
                 Some(Kind::Receive) => self.received(index, completion, context),
                 Some(Kind::Accept) => self.accepted(index as usize, completion, context)?,
                 Some(Kind::Writable) => {
-                    // Also of a session whose peer has ended its side: it may still be sent to.
+                    // This holds also where the peer has ended its side: it may still be sent to.
                     let is_open = self.completed(index, WAITING).has(OPEN);
                     if is_open && completion.result != -libc::ECANCELED {
                         (context.sink)(Event::Writable { session: self.id(index) });
@@ -490,7 +490,7 @@ impl Ring {
                         self.watch_other_rings(eventfd);
                     }
                 }
-                // A cancel that came too late. Sends have been settled.
+                // The cancel came too late. Sends have been settled.
                 Some(Kind::Cancel | Kind::Send) | None => {}
             }
         }
@@ -520,7 +520,7 @@ impl Ring {
             return;
         }
         let error = match -completion.result {
-            // Ended early for want of room in the completion queue, or cancelled by a pause that may be over.
+            // It ended early for want of room in the completion queue, or was cancelled by a pause that may be over.
             ..0 | libc::ECANCELED | libc::EINTR | libc::EAGAIN => return self.receive(slot),
             libc::ENOBUFS => {
                 context.counters.receive_starved += 1;
@@ -534,8 +534,8 @@ impl Ring {
         (context.sink)(Event::Closed { session, error });
     }
 
-    /// Counts a receive. Who has used up its share is received from no more in this poll, once the kernel has heard of
-    /// it.
+    /// Counts a receive. A session that has used up its share is not received from any more in this poll, once the
+    /// kernel has heard of it.
     fn hear(&mut self, slot: u32, more: bool, counters: &mut Counters) {
         let Some(word) = self.sessions.get_mut(slot as usize) else { return };
         if word.receives() == 0 {

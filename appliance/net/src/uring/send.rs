@@ -18,7 +18,7 @@ pub(super) struct Batch {
     sends: Vec<Queued>,
     slices: Vec<libc::iovec>,
     messages: Vec<libc::msghdr>,
-    /// Of the list copied last.
+    /// The stamp of the list that was copied last.
     stamp: u64,
 }
 
@@ -32,14 +32,14 @@ impl Batch {
         }
     }
 
-    /// Whether a message of these slices would have to wait for a submission.
+    /// Would a message of these slices have to wait for a submission?
     pub(super) fn is_full_for(&self, slices: &IoSlices) -> bool {
         self.stamp != slices.stamp()
             && (self.slices.len() + slices.count() > self.slices.capacity()
                 || self.messages.len() == self.messages.capacity())
     }
 
-    /// Adds a send; returns its position, by which its completion is told.
+    /// Adds a send, and returns its position, which its completion names.
     pub(super) fn add(&mut self, queued: Queued) -> u32 {
         #[expect(clippy::cast_possible_truncation, reason = "a batch is no longer than the submission queue")]
         let position = self.sends.len() as u32;
@@ -67,7 +67,7 @@ impl Batch {
         self.sends.len()
     }
 
-    /// All have completed.
+    /// Forgets the sends, which have all completed.
     pub(super) fn clear(&mut self) {
         self.sends.clear();
         self.slices.clear();

@@ -53,7 +53,7 @@ impl Queue {
             // Completion work runs when we ask for it, in our thread, and never interrupts it.
             .setup_single_issuer()
             .setup_defer_taskrun()
-            // Tells without a system call whether there is any.
+            // A flag tells without a system call whether there is such work.
             .setup_taskrun_flag()
             .setup_submit_all()
             .setup_cqsize(URING_COMPLETIONS)
@@ -84,7 +84,7 @@ impl Queue {
             + URING_ACCEPTS_MAX * size_of::<RawAddr>()
     }
 
-    /// Room in the submission queue?
+    /// Is the submission queue full?
     pub(super) fn is_full(&mut self) -> bool {
         self.uring.submission().is_full()
     }
@@ -174,7 +174,7 @@ impl Queue {
         has || !self.uring.completion().is_empty()
     }
 
-    /// Whether completions have missed the queue for want of room.
+    /// Have completions missed the queue for want of room?
     pub(super) fn has_overflowed(&mut self) -> bool {
         self.uring.submission().cq_overflow()
     }
@@ -234,7 +234,7 @@ impl Queue {
     fn push(&mut self, entry: &squeue::Entry) {
         // SAFETY: whatever the entry points to is owned by `self` or guaranteed as its method says.
         let pushed = unsafe { self.uring.submission().push(entry) };
-        // Ours to keep, not a peer's: `Ring` submits whenever the queue is full.
+        // No peer can cause this: `Ring` submits whenever the queue is full.
         assert!(pushed.is_ok(), "a request for a full submission queue");
     }
 }
@@ -255,7 +255,7 @@ fn explain(source: io::Error) -> NetError {
             NetError::UringForbidden { sysctl: sysctl.map_or("?".into(), |text| text.trim().into()), source }
         }
         Some(libc::ENOSYS) => NetError::UringTooOld { what: "io_uring_setup" },
-        // An unknown setup flag; the newest of ours is this.
+        // The kernel does not know a setup flag; this is the newest of ours.
         Some(libc::EINVAL) => NetError::UringTooOld { what: "IORING_SETUP_DEFER_TASKRUN" },
         _ => NetError::Uring { what: "io_uring_setup", source },
     }
