@@ -46,7 +46,7 @@ pub enum SteerError {
         mend: String,
     },
 
-    /// No such interface in this network namespace.
+    /// There is no such interface in this network namespace.
     #[error("no interface {interface} in this network namespace: its packets are not counted; see: ip link")]
     UnknownInterface {
         /// The name as configured.
@@ -128,7 +128,7 @@ pub enum SteerError {
         cause: MapError,
     },
 
-    /// Nothing is pinned there, or not what this version pins.
+    /// Nothing is pinned there, or maps of another version.
     #[error("no maps of a running blade in {}: {cause}; is the daemon running, with its pins there, and are you root?", dir.display())]
     NothingPinned {
         /// The directory that was looked in.

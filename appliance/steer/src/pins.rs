@@ -81,7 +81,7 @@ impl Drop for PinDir {
         if let Err(error) = self.remove_pins() {
             tracing::warn!(dir = %self.path.display(), "pinned maps not removed: {error}");
         }
-        // Fails if somebody else has something there, which is theirs.
+        // This fails where somebody else has something in it, which stays.
         let _: io::Result<()> = fs::remove_dir(&self.path);
     }
 }
@@ -113,7 +113,7 @@ pub(crate) fn incompatibility(dir: &Path, flows_max: Option<u32>) -> Result<Opti
     let config = dir.join("CONFIG");
     if flows_max.is_some() && config.exists() {
         let config: Array<_, Plain<Config>> = Map::Array(MapData::from_pin(config)?).try_into()?;
-        // 0: made by a blade that ended before it could write it.
+        // 0: a blade made it and ended before it could write the version.
         let version = config.get(&0, 0)?.0.layout_version;
         if version != LAYOUT_VERSION && version != 0 {
             return Ok(Some(format!("layout version {version} instead of {LAYOUT_VERSION}")));

@@ -53,7 +53,7 @@ pub fn probe() -> Vec<Check> {
     let cost = "connections are spread by the kernel's hash instead of by weight and load";
     checks.push(supported("sk_reuseport", ProgramType::SkReuseport, may_load, cost));
     let jit = fs::read_to_string("/proc/sys/net/core/bpf_jit_enable").ok();
-    // Unreadable without privileges, and absent where the kernel always compiles.
+    // The file cannot be read without privileges, and is absent where the kernel always compiles.
     checks.push(Check {
         name: "BPF JIT",
         is_ok: jit.as_deref().is_none_or(|value| value.trim() != "0"),

@@ -92,7 +92,7 @@ pub struct Steer {
     log_task: Option<tokio::task::AbortHandle>,
     pin_dir: Option<PinDir>,
     unpinned: Option<SteerError>,
-    /// By interface, so that one that comes again does not add to those that have gone.
+    /// The links by interface, so that an interface that comes again takes the place of the one that had gone.
     ingress_links: Vec<(String, XdpLinkId)>,
     egress_links: Vec<(String, SchedClassifierLinkId)>,
 }
@@ -108,6 +108,7 @@ impl Steer {
         }
         probe::require_capabilities()?;
 
+        // Without a directory for the pins it goes on, and says so.
         let (mut pin_dir, unpinned) = match &options.pin_dir {
             None => (None, None),
             Some(path) => match PinDir::open(path, options.flows_max) {
@@ -115,6 +116,7 @@ impl Steer {
                 Err(error) => (None, Some(error)),
             },
         };
+        // The loader takes over pinned maps, and pins those that it makes.
         let mut loader = EbpfLoader::new();
         loader.map_max_entries("FLOWS", options.flows_max);
         if let Some(dir) = &pin_dir {
@@ -125,6 +127,7 @@ impl Steer {
         let mut ebpf = loader.load(OBJECT)?;
         load_programs(&mut ebpf)?;
 
+        // The maps: `WORKERS` shared by mapping, the others by system calls.
         let logger =
             EbpfLogger::init_with_logger(&mut ebpf, ToTracing).map_err(|error| SteerError::load("AYA_LOGS", &error))?;
         let workers = match take(&mut ebpf, "WORKERS")? {
@@ -141,7 +144,7 @@ impl Steer {
             take(&mut ebpf, "CONFIG")?,
         )
         .map_err(|error| SteerError::load("the maps", &error))?;
-        // Pinned maps may hold the workers of an earlier blade; their counts may stay, they may not.
+        // Pinned maps may hold the workers of an earlier blade. Their counts may stay, the workers must go.
         for worker in 0..WORKERS_MAX {
             table.set_weight(worker, 0);
             table.set_connections(worker, 0);
@@ -217,7 +220,7 @@ impl Steer {
     pub fn attach_egress(&mut self, interface: &str) -> Result<(), SteerError> {
         require_ethernet(interface)?;
         let program: &mut SchedClassifier = program(&mut self.ebpf, EGRESS)?;
-        // Not `attach`, which would fall back to a clsact filter on old kernels: a filter outlives us if we are killed.
+        // `attach` would fall back to a clsact filter on old kernels, and a filter outlives us if we are killed.
         let options = TcAttachOptions::TcxOrder(LinkOrder::default());
         match program.attach_with_options(interface, TcAttachType::Egress, options) {
             Ok(link) => {
@@ -228,7 +231,7 @@ impl Steer {
         }
     }
 
-    /// Lets go of an interface, which may be there no more.
+    /// Lets go of an interface, which may have gone.
     pub fn detach(&mut self, interface: &str) -> Result<(), SteerError> {
         let xdp: &mut Xdp = program(&mut self.ebpf, INGRESS)?;
         for (_, link) in self.ingress_links.extract_if(.., |(name, _)| name == interface) {
@@ -384,7 +387,7 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<(), SteerError> {
     loaded.map_err(|error| SteerError::load(STEER, &error))
 }
 
-/// A program of the object. That it is there is a property of the object that is compiled in, held by every test here.
+/// A program of the object. The object that is compiled in has it, as every test here shows.
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, SteerError>
 where
     &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,

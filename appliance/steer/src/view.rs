@@ -42,7 +42,7 @@ impl Flow {
         SocketAddr::new(address(self.key.dst), self.key.dst_port)
     }
 
-    /// From the first packet to the newest.
+    /// The time from the first packet to the newest.
     #[must_use]
     pub fn lifetime(&self) -> Duration {
         Duration::from_nanos(self.counters.last_ns.saturating_sub(self.counters.first_ns))

@@ -1,4 +1,4 @@
-//! The other end, for clients of ours: `fanblade subscribe`, load generators, tests.
+//! The client's end of a connection, for `fanblade subscribe`, load generators and tests.
 
 use crate::frame::{FIN, LENGTH, MASKED, OPCODE, Opcode, RSV, SERVER_HEADER_LEN_MAX, server_header};
 use crate::handshake::{HEAD_LEN_MAX, accept_token, head_len};
@@ -191,7 +191,7 @@ impl ServerFrames {
         Ok(())
     }
 
-    /// Whether the stream stands between frames: where a server may end it.
+    /// Does the stream stand between frames, where a server may end it?
     pub fn is_between_frames(&self) -> bool {
         self.carry.is_empty()
     }

@@ -30,7 +30,7 @@ pub enum DecimalError {
 }
 
 impl Decimal {
-    /// Nothing.
+    /// 0.
     pub const ZERO: Decimal = Decimal { is_negative: false, exponent: 0, digits: [0; 2] };
 
     /// Reads a JSON number (RFC 8259, section 6) without quotes. In texts there are also a plus, leading zeros, and a
@@ -69,13 +69,13 @@ impl Decimal {
         Ok(Decimal { is_negative, exponent, digits: [half(), half()] })
     }
 
-    /// Is it nothing?
+    /// Is it 0?
     #[must_use]
     pub fn is_zero(&self) -> bool {
         self.digits == [0; 2]
     }
 
-    /// Is it less than nothing?
+    /// Is it below 0?
     #[must_use]
     pub fn is_negative(&self) -> bool {
         self.is_negative
@@ -121,7 +121,7 @@ impl Decimal {
         u8::try_from(half / 10u128.pow(zeros) % 10).unwrap_or(0)
     }
 
-    /// What a power of ten is compared by: nothing is below every number.
+    /// The order of two numbers without their signs: 0 is below all others, then the exponent counts, then the digits.
     fn magnitude(&self) -> (bool, i16, [u128; 2]) {
         (!self.is_zero(), self.exponent, self.digits)
     }
@@ -254,7 +254,7 @@ mod tests {
         {
             assert_eq!(Decimal::parse(far), Err(DecimalError::TooFar), "{far}");
         }
-        // Zeros that say nothing may be many.
+        // There may be many zeros that say nothing.
         assert_eq!(Decimal::parse(&format!("{}1.{}", "0".repeat(1_000), "0".repeat(1_000))), Ok(decimal("1")));
     }
 

@@ -28,7 +28,7 @@ pub enum Opcode {
     Binary = 2,
     /// The peer closes.
     Close = 8,
-    /// To be answered with a pong of the same payload.
+    /// The peer wants a pong of the same payload.
     Ping = 9,
     /// The answer, or an unsolicited sign of life.
     Pong = 10,

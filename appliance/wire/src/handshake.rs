@@ -15,10 +15,10 @@ pub use rejection::Rejection;
 pub use crate::limits::{HEAD_LEN_MAX, HEADERS_MAX, LEADING_LINES_MAX};
 use crate::proxy;
 
-/// What the bytes of a new connection amount to so far.
+/// What the bytes of a new connection are so far.
 #[derive(Debug)]
 pub enum Head<'a> {
-    /// Its end has not arrived.
+    /// The beginning of a request, whose end has not arrived.
     Incomplete,
     /// A valid opening handshake.
     Upgrade(Upgrade<'a>),
@@ -47,7 +47,7 @@ pub struct Upgrade<'a> {
     pub authorization: Option<&'a str>,
     /// Every `X-Forwarded-For`, in their order. Anybody can have written them.
     pub x_forwarded_for: Vec<&'a str>,
-    /// Every `Forwarded` (RFC 7239), as well.
+    /// Every `Forwarded` (RFC 7239), in their order. Anybody can have written them, too.
     pub forwarded: Vec<&'a str>,
 }
 
@@ -65,7 +65,7 @@ pub fn parse(bytes: &[u8], scanned: usize) -> Head<'_> {
 }
 
 impl Upgrade<'_> {
-    /// Whether the client offers this subprotocol (compared exactly, section 4.2.2).
+    /// Does the client offer this subprotocol? It is compared exactly (section 4.2.2).
     pub fn offers(&self, protocol: &str) -> bool {
         self.protocols.contains(&protocol)
     }
@@ -88,7 +88,7 @@ impl Upgrade<'_> {
 pub(crate) fn accept_token(key: &str) -> [u8; 28] {
     let digest = Sha1::new().chain_update(key).chain_update(GUID).finalize();
     let mut token = [0; 28];
-    // 20 bytes are 28 characters: it fits.
+    // 20 bytes are 28 characters, which fit.
     let _ = STANDARD.encode_slice(digest, &mut token);
     token
 }
@@ -103,6 +103,7 @@ pub(crate) fn head_len(bytes: &[u8], scanned: usize) -> Option<usize> {
 }
 
 fn try_parse(bytes: &[u8], scanned: usize) -> Result<Option<Upgrade<'_>>, Rejection> {
+    // Empty lines may come first. What begins otherwise than a request is told at once, before its end has come.
     let lead = leading_lines(bytes);
     let (all, bytes, scanned) = (bytes, bytes.get(lead..).unwrap_or_default(), scanned.saturating_sub(lead));
     if proxy::is_like_header(all) || proxy::is_like_header(bytes) {
@@ -120,6 +121,7 @@ fn try_parse(bytes: &[u8], scanned: usize) -> Result<Option<Upgrade<'_>>, Reject
         Some(first) if !first.is_ascii_alphabetic() => return Err(Rejection::new(400, NOT_HTTP)),
         _ => {}
     }
+    // The head has to end in time.
     let Some(head_len) = head_len(bytes, scanned) else {
         return if bytes.len() < HEAD_LEN_MAX {
             Ok(None)
@@ -129,6 +131,7 @@ fn try_parse(bytes: &[u8], scanned: usize) -> Result<Option<Upgrade<'_>>, Reject
             Err(Rejection::new(431, "The request's head is longer than 8 KiB."))
         };
     };
+    // It has to be HTTP.
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(bytes.get(..head_len).unwrap_or_default()) {
@@ -150,6 +153,7 @@ fn try_parse(bytes: &[u8], scanned: usize) -> Result<Option<Upgrade<'_>>, Reject
     if method != "GET" && !is_head {
         return Err(not_get);
     }
+    // A plain GET or HEAD is no mistake: people and balancers send them.
     let fields = Fields::read(request.headers)?;
     if fields.is_plain() {
         let path = split_target(target).map_or("", |(_, path, _)| path);

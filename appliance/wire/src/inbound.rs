@@ -26,20 +26,20 @@ pub enum Event<'a> {
     Binary(&'a [u8]),
     /// A message longer than [`InboundLimits::message_len_max`], which was not kept. Whether it was UTF-8 is not known.
     TooLong {
-        /// It was text.
+        /// Was it text?
         is_text: bool,
-        /// Its payload, over all fragments.
+        /// Bytes of its payload, over all fragments.
         len: u64,
     },
-    /// To be answered with a pong of the same payload, the latest suffices (section 5.5.3).
+    /// The client wants a pong of the same payload. To answer the latest is enough (section 5.5.3).
     Ping(&'a [u8]),
     /// An answer to a ping of ours, or unsolicited.
     Pong(&'a [u8]),
-    /// The client closes; nothing follows. To be answered with a close frame, unless one was sent before (5.5.1).
+    /// The client closes; nothing follows. Answer with a close frame, unless one was sent before (5.5.1).
     Close {
         /// `None` if the frame was empty (section 7.1.5 calls that 1005).
         code: Option<u16>,
-        /// For people; often empty.
+        /// The reason in words, for people; often empty.
         reason: &'a str,
     },
 }
@@ -81,7 +81,7 @@ impl Inbound {
         result.map(drop)
     }
 
-    /// Whether everything further is dropped: after a close frame, [`Flow::Stop`] or an error.
+    /// Is everything further dropped? So it is after a close frame, [`Flow::Stop`] or an error.
     pub fn is_finished(&self) -> bool {
         self.partial.as_ref().is_some_and(|partial| partial.is_finished)
     }
@@ -147,7 +147,7 @@ impl Inbound {
         Ok(Some(header))
     }
 
-    /// Whether this frame may come now, before any of its payload is looked at.
+    /// Checks whether this frame may come now, before any of its payload is looked at.
     fn admit(&mut self, header: ClientHeader, limits: &InboundLimits) -> Result<Frame, InboundError> {
         // Section 5.5: control frames "can be interjected in the middle of a fragmented message".
         if !header.opcode.is_control() {
@@ -228,7 +228,7 @@ impl Inbound {
                 return Ok(Flow::Continue);
             }
         }
-        // The frame is whole: what was kept of it goes, and all else too if no message is under way.
+        // The frame is whole: drop what was kept of it, and everything else if no message is under way.
         let control = match &mut self.partial {
             Some(partial) => {
                 partial.frame = None;
@@ -274,18 +274,18 @@ fn close_event(payload: &[u8]) -> Result<Event<'_>, InboundError> {
     Ok(Event::Close { code: Some(code), reason })
 }
 
-/// What is half here.
+/// What has come in part.
 #[derive(Debug, Default)]
 struct Partial {
     /// Nothing further is taken, and everything else here is empty.
     is_finished: bool,
     /// The first bytes of a frame header.
     header_bytes: Vec<u8>,
-    /// The frame whose header is here, and its payload not wholly.
+    /// The frame whose header has come whole, and whose payload has not.
     frame: Option<Frame>,
-    /// What is here of a control frame's payload.
+    /// What has come of a control frame's payload.
     control: Vec<u8>,
-    /// The message whose final frame is not wholly here.
+    /// The message whose final frame has not come whole.
     message: Option<Message>,
 }
 
@@ -312,15 +312,15 @@ struct Message {
     fragments: u32,
     /// Payload bytes that the headers so far have announced.
     len: u64,
-    /// Longer than is kept: what comes of it is dropped.
+    /// It is longer than is kept, and what comes of it is dropped.
     is_skipped: bool,
     payload: Vec<u8>,
-    /// So many bytes of text are whole characters, known to be valid.
+    /// Bytes of text that are whole characters and known to be valid.
     valid_len: usize,
 }
 
 impl Message {
-    /// Of this first frame.
+    /// A message that begins with this frame.
     fn new(header: ClientHeader) -> Message {
         let ClientHeader { opcode, payload_len: len, .. } = header;
         Message { opcode, fragments: 1, len, is_skipped: false, payload: Vec::new(), valid_len: 0 }

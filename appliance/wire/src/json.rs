@@ -1,4 +1,4 @@
-//! What is asked of JSON that comes from outside, beyond what serde asks.
+//! What JSON from outside must obey beyond what serde demands.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -44,7 +44,7 @@ pub fn whole_number(value: &str) -> Option<u64> {
     Decimal::parse(unquoted(value)).ok()?.to_u64()
 }
 
-/// Without quotes, if it has any. Escapes stay, as no number has one.
+/// Takes off the quotes, if there are any. Escapes stay, as no number has one.
 #[must_use]
 pub fn unquoted(value: &str) -> &str {
     value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value)
@@ -104,7 +104,7 @@ pub fn check_fit(text: &str) -> Result<(), Unfit> {
     Ok(())
 }
 
-/// Where the quote is that ends the string of which `at` is the first byte within.
+/// Where the quote is that ends a string. `at`: the first byte within it.
 fn string_end(bytes: &[u8], mut at: usize) -> Result<usize, Unfit> {
     while let Some(next) = bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
         at += next;
@@ -120,13 +120,13 @@ fn string_end(bytes: &[u8], mut at: usize) -> Result<usize, Unfit> {
     Ok(bytes.len())
 }
 
-/// Of what begins like a number, all bytes that one can have.
+/// The length of what begins like a number: all bytes that a number can have.
 fn number_len(bytes: &[u8]) -> usize {
     let is_part = |byte: &u8| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
     bytes.iter().position(|byte| !is_part(byte)).unwrap_or(bytes.len())
 }
 
-/// Only an exponent or very many digits can lead so far; what is no number is for a parser to refuse.
+/// Only an exponent or very many digits can lead so far. A parser refuses what is no number.
 fn is_beyond_doubles(number: &str) -> bool {
     let may_be = number.len() > f64::MAX_10_EXP as usize || number.contains(['e', 'E']);
     may_be && number.parse().is_ok_and(f64::is_infinite)

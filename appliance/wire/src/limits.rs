@@ -17,13 +17,13 @@ pub const CONTROL_LEN_MAX: usize = 125;
 /// Bytes of a close frame's reason: a control frame less the two bytes of the code. A longer reason of ours is cut.
 pub const CLOSE_REASON_LEN_MAX: usize = CONTROL_LEN_MAX - 2;
 
-/// What one session may send as one message. The worker chooses; 16 KiB of request in a handful of fragments is plenty.
+/// What one session may send as one message. The worker chooses; a request of 16 KiB in a few fragments is plenty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InboundLimits {
     /// Payload bytes of one message over all its fragments that are kept. A longer one is dropped as it comes, and told
     /// as [`TooLong`](crate::Event::TooLong) when it is over.
     pub message_len_max: usize,
-    /// Payload bytes of one message that is dropped so. More: close 1009, as soon as a frame header announces it.
+    /// Payload bytes of one message that is dropped. More: close 1009, as soon as a frame header announces it.
     pub skipped_len_max: u64,
     /// Frames of one message. Empty fragments cost the sender 6 bytes and would never end otherwise. More: close 1008.
     pub fragments_max: u32,

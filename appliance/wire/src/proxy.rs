@@ -20,7 +20,7 @@ pub struct ProxyHeader {
 /// Why bytes are no header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyError {
-    /// They begin otherwise.
+    /// They do not begin like a header.
     #[error("a connection from this address begins with a PROXY protocol header, and this one does not")]
     Missing,
     /// Version 1 has one line.
@@ -46,7 +46,7 @@ pub fn is_like_header(bytes: &[u8]) -> bool {
 /// decided within 232 bytes.
 ///
 /// # Errors
-/// Says why it is none.
+/// Why the bytes are no header.
 pub fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyError> {
     if bytes.starts_with(V1) {
         return parse_v1(bytes);
@@ -80,7 +80,7 @@ fn parse_v1(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyError> {
     Ok(Some(ProxyHeader { len, client: Some(SocketAddr::new(client.to_canonical(), port)) }))
 }
 
-/// The client's address of the two.
+/// The client's address, the first of the two.
 fn pair<'a, T: std::str::FromStr>(words: &mut impl Iterator<Item = &'a str>) -> Option<T> {
     let (client, server) = (words.next()?.parse().ok()?, words.next()?.parse::<T>());
     server.is_ok().then_some(client)

@@ -1,4 +1,4 @@
-//! What a host is called.
+//! The names that a host may have.
 
 /// Host and port: letters, digits and what RFC 3986 section 3.2.2 allows besides, less what HTML, a shell or a script
 /// might take for its own. An ampersand or a quote in a host name is legal, and nobody's.

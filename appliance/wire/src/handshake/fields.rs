@@ -64,12 +64,12 @@ impl<'a> Fields<'a> {
         Ok(fields)
     }
 
-    /// Nothing of an upgrade at all: somebody with a browser or curl, or a balancer that asks how we are.
+    /// Is nothing of an upgrade there? Then a person asks with a browser or curl, or a balancer asks how we are.
     pub(super) fn is_plain(&self) -> bool {
         !self.has_upgrade && self.key.is_none()
     }
 
-    /// The answer to them.
+    /// The answer to a request without an upgrade.
     pub(super) fn page(&self, path: &str) -> Rejection {
         Rejection::page(self.host, path, self.accepts_html)
     }
@@ -86,7 +86,7 @@ impl<'a> Fields<'a> {
         if self.version != Some("13") {
             return Err(Rejection::new(426, "Sec-WebSocket-Version must be 13."));
         }
-        // What would follow the head are frames; a body would be taken for them.
+        // Frames follow the head; a body would be taken for them.
         if self.has_body {
             return Err(Rejection::new(400, "An opening handshake has no body."));
         }
@@ -139,7 +139,7 @@ fn text<'a>(header: &Header<'a>) -> Result<&'a str, Rejection> {
     std::str::from_utf8(header.value).map_err(|_| Rejection::new(400, "A header's value is not text."))
 }
 
-/// A value that is not ours to refuse: what is no text can be no address either.
+/// A value that we need not refuse: what is no text is no address either.
 fn text_or_mark<'a>(header: &Header<'a>) -> &'a str {
     std::str::from_utf8(header.value).unwrap_or("?")
 }

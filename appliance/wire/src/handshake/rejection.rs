@@ -10,7 +10,7 @@ pub struct Rejection {
     /// One sentence for the log and the body: what is wrong, and where it helps, what would be right.
     pub reason: &'static str,
     page: Option<Page>,
-    /// Of a plain GET or HEAD, which asks for no upgrade.
+    /// The plain GET or HEAD that this answers, which asks for no upgrade.
     path: Option<Box<str>>,
     is_head: bool,
 }
@@ -34,7 +34,7 @@ impl Rejection {
         self.path.as_deref()
     }
 
-    /// Another answer to the same request.
+    /// Answers the same request otherwise.
     pub fn with(self, status: u16, text: &'static str) -> Rejection {
         Rejection { status, reason: text, page: None, ..self }
     }
