@@ -58,7 +58,7 @@ impl Books {
             Message::TradingAction(m) => self.status(header, m, output),
             Message::Noii(m) => self.imbalance(header, m, output),
             Message::SystemEvent(m) => system_event(m, output),
-            // Counted by type; no channel shows them.
+            // They are counted by type; no channel shows them.
             Message::RegSho(_)
             | Message::ParticipantPosition(_)
             | Message::MwcbLevels(_)
@@ -71,7 +71,7 @@ impl Books {
         }
     }
 
-    /// Every image but the trades', whether or not it has changed.
+    /// Passes on every image but the trades', whether or not it has changed.
     pub(crate) fn images<F: FnMut(&Update<'_>)>(&self, output: &mut Output<'_, F>) {
         for (locate, entry) in self.instruments.iter() {
             if let Some(status) = entry.status {
@@ -130,7 +130,7 @@ impl Books {
         };
         let (slot, order) = self.order(header, message.reference.get())?;
         let depth = self.shrink(slot, order, message.shares.get(), output)?;
-        // What is not printable is part of a cross, which reports it in bulk.
+        // An execution that is not printable is part of a cross, which reports it in bulk.
         if is_printable {
             let price = message.price.get();
             self.publish_execution(order, price, message.shares.get(), message.match_number.get(), output);
@@ -426,7 +426,7 @@ fn side_of(kind: u8, code: u8) -> Result<Side, MarketError> {
     Side::from_code(code).ok_or(MarketError::Code { kind, field: "side", code })
 }
 
-/// What is passed on as a letter must be one that can be written down.
+/// Requires that a code which is passed on as a letter can be written down.
 fn printable(kind: u8, field: &'static str, code: u8) -> Result<u8, MarketError> {
     if matches!(code, b' '..=b'~') { Ok(code) } else { Err(MarketError::Code { kind, field, code }) }
 }

@@ -35,7 +35,7 @@ pub enum Skipped {
 }
 
 impl Skipped {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [Skipped; 11] = [
         Skipped::UnknownReference,
         Skipped::DuplicateReference,
@@ -50,7 +50,7 @@ impl Skipped {
         Skipped::LevelsFull,
     ];
 
-    /// As it is called in metrics.
+    /// Its name in metrics.
     pub fn name(self) -> &'static str {
         match self {
             Skipped::UnknownReference => "unknown_reference",

@@ -22,7 +22,7 @@ impl Default for Encoder {
 }
 
 impl Encoder {
-    /// One that knows no subject yet, for a ring that has none.
+    /// Makes an encoder that knows no subject, for a ring that has none.
     pub fn new() -> Encoder {
         Encoder {
             subjects: Subjects::default(),
@@ -31,8 +31,8 @@ impl Encoder {
         }
     }
 
-    /// Appends one image as a frame of its subject, which is made at its first. `writer` is always the same; that it
-    /// wakes the workers is the caller's business. Returns the frame's ring index.
+    /// Appends one image as a frame of its subject, which the first image makes. `writer` is always the same; the
+    /// caller has it wake the workers. Returns the frame's ring index.
     ///
     /// # Errors
     /// The ring takes no more subjects, or not this frame. Nothing is changed then.

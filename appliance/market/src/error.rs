@@ -5,7 +5,7 @@ use fanblade_feed::itch::ItchError;
 /// The message is malformed: it is not applied, nothing is published, and the next one may be tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MarketError {
-    /// Not an ITCH message at all.
+    /// It is not an ITCH message at all.
     #[error(transparent)]
     Itch(#[from] ItchError),
     /// A field holds a letter that the specification does not know.

@@ -25,10 +25,10 @@ pub enum Channel {
 }
 
 impl Channel {
-    /// All of them.
+    /// All channels.
     pub const ALL: [Channel; 5] = [Channel::Trade, Channel::Bbo, Channel::Book, Channel::Status, Channel::Imbalance];
 
-    /// As it stands in a subject.
+    /// Its name in a subject.
     pub fn name(self) -> &'static str {
         match self {
             Channel::Trade => "trade",
@@ -50,7 +50,7 @@ impl Channel {
 pub struct Update<'a> {
     /// Sequence number of the message that caused it.
     pub seq: u64,
-    /// Whose image.
+    /// The instrument that the image is of.
     pub instrument: InstrumentId,
     /// First segment of the subject.
     pub venue: &'a str,
@@ -89,15 +89,15 @@ impl Update<'_> {
 /// State of one subject.
 #[derive(Clone, Debug)]
 pub enum Image<'a> {
-    /// Of [`Channel::Trade`].
+    /// The image of [`Channel::Trade`].
     Trade(Trade),
-    /// Of [`Channel::Bbo`].
+    /// The image of [`Channel::Bbo`].
     Bbo(Bbo),
-    /// Of [`Channel::Book`].
+    /// The image of [`Channel::Book`].
     Book(Book<'a>),
-    /// Of [`Channel::Status`].
+    /// The image of [`Channel::Status`].
     Status(Status),
-    /// Of [`Channel::Imbalance`].
+    /// The image of [`Channel::Imbalance`].
     Imbalance(Imbalance),
 }
 
@@ -161,7 +161,7 @@ pub enum TradeKind {
 }
 
 impl TradeKind {
-    /// As it stands in JSON.
+    /// Its name in JSON.
     pub fn name(self) -> &'static str {
         match self {
             TradeKind::Execution => "execution",
@@ -205,7 +205,7 @@ pub struct Book<'a> {
     pub bids: Levels<'a>,
     /// Lowest first.
     pub asks: Levels<'a>,
-    /// As of [`Bbo`].
+    /// As in [`Bbo`].
     pub incomplete: bool,
     /// What the first encoding to need it computed for all.
     pub(crate) crc: OnceCell<u32>,

@@ -14,7 +14,7 @@ use crate::limits::INSTRUMENTS_MAX;
 /// What is known of one instrument.
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
-    /// As messages have it; all zero where no message has named it yet.
+    /// The symbol as messages have it; all zero while no message has named it.
     stock: Stock,
     bids: Ladder,
     asks: Ladder,
@@ -50,11 +50,11 @@ impl Entry {
 /// All instruments, by number.
 #[derive(Debug, Default)]
 pub(crate) struct Instruments {
-    /// As far as the largest number that was named, and some; at most [`INSTRUMENTS_MAX`], all that numbers can say.
+    /// Up to the largest number that was named, and some more; at most [`INSTRUMENTS_MAX`], all that numbers can say.
     entries: Vec<Entry>,
-    /// What is known of all others.
+    /// What is known of all other instruments.
     none: Entry,
-    /// The other direction, asked only when a symbol is new.
+    /// The number of each symbol, asked for only when a symbol is new.
     locates: HashMap<Stock, u16>,
 }
 
@@ -99,7 +99,7 @@ impl Instruments {
         &mut self.entries[index]
     }
 
-    /// In the order of their numbers.
+    /// All instruments, in the order of their numbers.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u16, &Entry)> {
         (0..=u16::MAX).zip(&self.entries).filter(|(_, entry)| entry.is_known())
     }
@@ -129,7 +129,7 @@ impl Instruments {
 
 const UNKNOWN: Stock = [0; 8];
 
-/// Printable ASCII without slash and space can be a segment of a subject, escaped where it must be (`Update::subject`).
+/// Can it be a segment of a subject? Printable ASCII without slash and space can (`Update::subject` escapes it).
 fn is_symbol(stock: &Stock) -> bool {
     let symbol = itch::trim(stock);
     !symbol.is_empty() && symbol.iter().all(|&byte| byte.is_ascii_graphic() && byte != b'/')

@@ -66,7 +66,7 @@ fn put<T: IntoBytes + FromBytes + KnownLayout + Immutable>(out: &mut [u8], image
     size_of::<T>()
 }
 
-/// Level by level in its place: the largest of all is not made first and copied then.
+/// Writes each level in its place. The book is the largest struct, and is not made first and copied then.
 fn book(out: &mut [u8], book: &image::Book<'_>) -> usize {
     let Ok((place, _)) = Book::mut_from_prefix(out) else { return 0 };
     place.crc = U32::new(json::crc(book));
@@ -94,9 +94,9 @@ pub(crate) const LEN_MAX: usize = size_of::<Head>() + size_of::<Book>();
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct Head {
-    /// 1.
+    /// [`VERSION`].
     pub version: u8,
-    /// Which struct follows.
+    /// The channel, which says which struct follows.
     pub channel: u8,
     /// Bit 0: [`FLAG_INCOMPLETE`].
     pub flags: U16,

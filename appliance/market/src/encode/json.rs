@@ -13,7 +13,7 @@ pub fn write(out: &mut Vec<u8>, subject: &str, seq: u64, prev: u64, ts_ns: u64, 
     out.truncate(start + len);
 }
 
-/// Appends all of that before the image.
+/// Appends what stands before the image.
 pub fn head(out: &mut Vec<u8>, subject: &str, seq: u64, prev: u64, ts_ns: u64) {
     open(out, subject);
     let start = out.len();
@@ -181,7 +181,7 @@ fn levels(text: &mut Text<'_>, levels: Levels<'_>) {
     }
     match levels.is_empty() {
         true => text.put(b"]"),
-        // In the place of the last comma.
+        // It takes the place of the last comma.
         false => text.replace(text.len() - 1, b']'),
     }
 }
