@@ -1,4 +1,4 @@
-//! What goes wrong on the way, by a seed: the same packets meet the same fate in each replay.
+//! Faults of the network, made from a seed: the same packets meet the same fate in each replay.
 
 use std::str::FromStr;
 
@@ -11,7 +11,7 @@ use super::limits::REORDER_DISTANCE_MAX;
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Percent(f64);
 
-/// How often what happens to the packets of one line.
+/// How often each fault happens to the packets of one line.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Odds {
     pub(super) drop: Percent,
@@ -24,7 +24,7 @@ pub(super) struct Odds {
 pub(super) struct Fate {
     /// How often it is sent in its turn.
     pub(super) copies: u32,
-    /// It is sent (once more) after so many later packets.
+    /// The number of later packets after which it is sent (once more).
     pub(super) late: Option<u32>,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Faults {
 }
 
 impl Faults {
-    /// The dice number `stream` of a seed; each stream has its own sequence.
+    /// The dice of a seed with the number `stream`. Each stream has a sequence of its own.
     pub(super) fn new(odds: Odds, seed: u64, stream: u64) -> Self {
         let mut chance = ChaCha8Rng::seed_from_u64(seed);
         chance.set_stream(stream);

@@ -56,7 +56,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Opens everything. To be called within a runtime.
+    /// Opens everything. Call it within a runtime.
     ///
     /// # Errors
     /// What prevents it, in words for whoever asked for it.
@@ -71,7 +71,7 @@ impl Exchange {
         Ok(Exchange { plan: settings.plan(session), source, lines, servers, store, orders, ready, tell })
     }
 
-    /// What is ready, in words: `session=… a=… b=… requests=…`
+    /// Says what is ready: `session=… a=… b=… requests=…`
     #[must_use]
     pub fn ready(&self) -> &str {
         &self.ready
@@ -108,12 +108,12 @@ impl Exchange {
 }
 
 impl Orders {
-    /// Begin with the first message.
+    /// Has it begin with the first message.
     pub fn begin(&self) {
         self.begin.store(true, Relaxed);
     }
 
-    /// End, wherever it is.
+    /// Has it end, wherever it is.
     pub fn stop(&self) {
         self.stop.store(true, Relaxed);
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Messages from one entry of the store's index to the next. An entry takes 8 bytes, so that a day of Nasdaq (270
-/// million messages) needs 34 MB of memory; to answer a request at most so many messages are walked.
+/// million messages) needs 34 MB of memory. The answer to a request walks at most so many messages.
 pub(super) const INDEX_STEP: u64 = 64;
 
 /// The most bytes that the store writes to its temporary file, several days of Nasdaq. Beyond, the replay ends with an
@@ -16,14 +16,14 @@ pub(super) const STORE_TAIL_LEN: usize = 256 << 10;
 /// For how long an exchange gathers messages before it sends a packet that is not full; as in the simulator.
 pub(super) const PACKET_SPAN_NS: u64 = 50_000;
 
-/// A reordered packet comes after at most so many that were sent later. So many are held at most.
+/// The most packets that overtake one that is reordered, and the most that are held.
 pub(super) const REORDER_DISTANCE_MAX: u32 = 3;
 
 /// A publisher that is behind its rate by more than this (a process that was stopped) does not make up for it, since
 /// that would be the flood that the rate is to prevent.
 pub(super) const RATE_LAG_MAX: Duration = Duration::from_millis(10);
 
-/// Between two looks at whether to stop.
+/// The time between two looks at whether to stop.
 pub(super) const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How often one line reports a packet that could not be sent. All are counted.

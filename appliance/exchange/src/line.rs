@@ -1,4 +1,4 @@
-//! One of the two ways by which each packet goes.
+//! A line: one of the two ways that each packet takes.
 
 use std::collections::VecDeque;
 use std::net::UdpSocket;
@@ -24,7 +24,7 @@ pub(super) struct Line {
 /// A packet that comes late.
 #[derive(Debug)]
 struct Held {
-    /// After so many others.
+    /// The number of other packets that go before it.
     distance: u32,
     packet: Vec<u8>,
 }
@@ -67,7 +67,7 @@ impl Line {
         }
     }
 
-    /// Sends a packet without messages. Whatever was held back goes before it.
+    /// Sends a packet without messages, after all packets that were held back.
     pub(super) fn say(&mut self, packet: &[u8]) {
         while let Some(held) = self.held.pop_front() {
             self.transmit(&held.packet);
@@ -76,7 +76,7 @@ impl Line {
         self.put(packet);
     }
 
-    /// One more packet has gone before those that are held.
+    /// Counts a packet that has gone before those that are held.
     fn overtake(&mut self) {
         for _ in 0..self.held.len() {
             match self.held.pop_front() {
@@ -92,7 +92,7 @@ impl Line {
         self.put(packet);
     }
 
-    /// An interface that is down for a while is no reason to end.
+    /// Sends a packet. An interface that is down for a while is no reason to end.
     fn put(&mut self, packet: &[u8]) {
         if let Err(error) = self.socket.send(packet) {
             self.counters.send_errors += 1;

@@ -10,9 +10,9 @@ use super::limits::{PACKET_SPAN_NS, RATE_LAG_MAX};
 /// How fast messages are published.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Pace {
-    /// By their own timestamps, times this.
+    /// By their own timestamps, this many times as fast.
     Factor(f64),
-    /// In full packets, at most so many messages a second.
+    /// In full packets, at most this many messages a second.
     Rate(Rate),
 }
 
@@ -39,7 +39,7 @@ impl Pacer {
         Self { pace, anchor: None }
     }
 
-    /// For how long, by the exchange's clock, messages are gathered into one packet: it depends on the pace alone, so
+    /// How long, by the exchange's clock, messages are gathered into one packet. This depends on the pace alone, so
     /// that the same messages make the same packets in each replay.
     pub(super) fn span_ns(&self) -> u64 {
         match self.pace {
@@ -60,7 +60,7 @@ impl Pacer {
             }
             Pace::Rate(Rate(None)) => now,
             Pace::Rate(Rate(Some(rate))) => {
-                // Each packet pays for itself: it is due when those before it have been, one by one.
+                // A packet is due when the packets before it have taken their time.
                 let due = anchor.at.max(now.checked_sub(RATE_LAG_MAX).unwrap_or(now));
                 anchor.at = due + Duration::from_secs(1) * count.into() / rate.max(1);
                 due

@@ -21,16 +21,16 @@ pub(super) struct Plan {
     pub(super) pace: Pace,
     pub(super) packet_len_max: usize,
     pub(super) heartbeat: Duration,
-    /// For how long the end of the session is repeated.
+    /// How long the end of the session is repeated.
     pub(super) linger: Duration,
 }
 
-/// What others tell the publisher.
+/// Orders to the publisher.
 #[derive(Debug, Default)]
 pub struct Orders {
     /// Begin with the first message. Heartbeats go before.
     pub(super) begin: AtomicBool,
-    /// End, wherever it is.
+    /// End at once.
     pub(super) stop: AtomicBool,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Publisher {
 
 /// Why it ends before the end of the session has been said often enough.
 enum End {
-    /// The orders said so.
+    /// An order said so.
     Stopped,
     Failed(anyhow::Error),
 }
@@ -77,7 +77,7 @@ impl Publisher {
         let mut builder = PacketBuilder::new(session, 1, packet_len_max);
         while let Some(last_ns) = gather(&mut self.source, &mut builder, pacer.span_ns())? {
             let due = pacer.due(last_ns, builder.count(), Instant::now());
-            // Until then the packets before it are all there is.
+            // Until it is due, the packets before it are all there is.
             let next = builder.next_sequence() - u64::from(builder.count());
             clock.wait(due, || idle(session, next), &mut self.lines, &self.orders)?;
             let packet = builder.finish();
@@ -91,7 +91,7 @@ impl Publisher {
             builder.reset();
         }
         self.store.end();
-        // Repeated for those who missed it, and for as long what they missed before can be asked for.
+        // The end is repeated for those who missed it, and meanwhile they can ask for what they missed before.
         clock.next_heartbeat = Instant::now();
         let end = clock.next_heartbeat + linger;
         clock.say(builder.end_of_session(), &mut self.lines);
@@ -122,12 +122,12 @@ fn gather(source: &mut Source, builder: &mut PacketBuilder, span_ns: u64) -> any
     Ok(last_ns)
 }
 
-/// A packet that says nothing but what comes next.
+/// A packet that only tells the next number.
 fn idle(session: Session, next: u64) -> Vec<u8> {
     PacketBuilder::new(session, next, HEADER_LEN).finish().to_vec()
 }
 
-/// When something has to be said.
+/// When a heartbeat is due.
 struct Clock {
     heartbeat: Duration,
     next_heartbeat: Instant,

@@ -1,4 +1,4 @@
-//! The re-request server: what was missed, once more, to the address that asks.
+//! The re-request server: sends what a receiver has missed to the address that asks.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
@@ -29,15 +29,15 @@ pub(super) struct RequestServer {
     counters: RequestCounters,
 }
 
-/// What was asked. Every datagram is in exactly one of these, but for the messages.
+/// What was asked. Each datagram counts in exactly one of these, the messages aside.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub(super) struct RequestCounters {
     pub(super) answered: u64,
     /// Messages in the answers.
     pub(super) messages: u64,
-    /// Lost on purpose.
+    /// Requests that were left without an answer on purpose.
     pub(super) dropped: u64,
-    /// For what is not published yet, or for no messages.
+    /// Requests for what is not published yet, or for no messages.
     pub(super) unavailable: u64,
     pub(super) unknown_session: u64,
     pub(super) malformed: u64,
@@ -68,13 +68,13 @@ impl RequestServer {
 
     /// Serves until the orders say to stop.
     pub(super) fn run(mut self, orders: &Orders) -> RequestCounters {
-        // One byte more than a request has, so that what is too long shows.
+        // One byte more than a request has shows what is too long.
         let mut bytes = [0; HEADER_LEN + 1];
         while !orders.stop.load(Relaxed) {
             match self.socket.recv_from(&mut bytes) {
                 Ok((len, peer)) => self.request(bytes.get(..len).unwrap_or_default(), peer),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-                // An earlier answer found nobody; that is told here.
+                // The kernel says here that an earlier answer found nobody.
                 Err(_) => self.counters.failed += 1,
             }
         }

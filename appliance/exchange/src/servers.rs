@@ -24,7 +24,7 @@ pub(super) struct Servers {
     glimpse: Option<(SoupServer, Arc<Mutex<State>>)>,
 }
 
-/// What they did.
+/// What the servers did.
 #[derive(Debug)]
 pub(super) struct Served {
     pub(super) requests: Option<RequestCounters>,
@@ -74,7 +74,7 @@ impl Servers {
         Ok(words)
     }
 
-    /// Serves until `published`, whose result is passed on.
+    /// Serves until `published` ends, and returns its result.
     pub(super) async fn serve_until<T>(
         self,
         published: impl Future<Output = T>,
@@ -119,7 +119,7 @@ impl Servers {
 /// Keeps the state near the publisher, so that a snapshot is made quickly. Returns how many orders it had no room for.
 fn follow(state: &Mutex<State>, store: &Store, orders: &Orders) -> u64 {
     while !orders.stop.load(Relaxed) {
-        // A store that cannot be read fails the snapshots, whose clients are told by the end of their connection.
+        // Where the store cannot be read, snapshots fail, and their clients see the connection end.
         let _ = state.lock().follow(store);
         std::thread::sleep(STATE_FOLLOW_INTERVAL);
     }

@@ -21,7 +21,7 @@ use super::target::Target;
 pub struct Settings {
     /// Where messages come from.
     pub origin: Origin,
-    /// Publish only so many of them.
+    /// The number of messages to publish, at most.
     pub messages_max: u64,
     /// None: the capture's, the first word of the file's name, or the simulator's.
     pub session: Option<Session>,
@@ -29,7 +29,7 @@ pub struct Settings {
     pub to: Target,
     /// Line B.
     pub to_b: Option<Target>,
-    /// By the messages' own timestamps, or in full packets as fast as `rate` permits.
+    /// The pace: by the messages' own timestamps, or in full packets as fast as `rate` permits.
     pub speed: fanblade_feed::pace::Pace,
     /// Messages a second at most, where they have no times of their own.
     pub rate: Rate,
@@ -43,21 +43,21 @@ pub struct Settings {
     pub duplicate: Percent,
     /// Decides which packets meet a fault.
     pub seed: u64,
-    /// Serve re-requests by UDP here.
+    /// Where to serve re-requests by UDP.
     pub requests: Option<SocketAddr>,
     /// Requests that are not answered.
     pub drop_requests: Percent,
-    /// Serve the messages by SoupBinTCP here.
+    /// Where to serve the messages by SoupBinTCP.
     pub soup: Option<SocketAddr>,
-    /// Serve snapshots by GLIMPSE here.
+    /// Where to serve snapshots by GLIMPSE.
     pub glimpse: Option<SocketAddr>,
     /// Who may log in to these two. None: anybody.
     pub login: Option<Login>,
     /// Silence after which a heartbeat is sent.
     pub heartbeat: Duration,
-    /// For how long the end of the session is repeated, and everything is still served.
+    /// How long the end of the session is repeated, and everything is still served.
     pub linger: Duration,
-    /// Bytes in a packet at most.
+    /// The most bytes in a packet.
     pub packet_len_max: u16,
     /// Routers that a packet may pass.
     pub ttl: u32,

@@ -59,7 +59,7 @@ pub(super) struct Counters {
     refused: AtomicU64,
 }
 
-/// The same, at the end.
+/// What a server did, at its end.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(super) struct SoupCounts {
     pub(super) logins: u64,
@@ -74,7 +74,7 @@ pub(super) struct SoupCounts {
 }
 
 impl SoupServer {
-    /// Listens. To be called within a runtime.
+    /// Listens. Call it within a runtime.
     pub(super) async fn bind(address: SocketAddr, gate: Gate) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen at {address}"))?;
         Ok(Self { listener, gate: Arc::new(gate) })
@@ -97,7 +97,7 @@ impl SoupServer {
         let clients = Arc::new(());
         loop {
             let Ok((stream, _)) = self.listener.accept().await else {
-                // Out of descriptors, say: others may be given back.
+                // It may be out of descriptors, and others may be given back.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
@@ -107,7 +107,7 @@ impl SoupServer {
             }
             let (gate, place) = (Arc::clone(&self.gate), Arc::clone(&clients));
             tokio::spawn(async move {
-                // A client that breaks off is its own business.
+                // A client may break off whenever it likes.
                 let _: io::Result<()> = Client::new(stream).serve(&gate).await;
                 drop(place);
             });
@@ -139,13 +139,13 @@ struct Client {
     /// When something came last, and for how long that may be.
     heard: Instant,
     silence_max: Duration,
-    /// When something has to be said, lest we be taken for dead.
+    /// When a heartbeat is due, so that the client does not take us for dead.
     heartbeat_due: Instant,
 }
 
 impl Client {
     fn new(stream: TcpStream) -> Self {
-        // What is written is whole packets; to wait for more would only delay them.
+        // Whole packets are written; to wait for more would only delay them.
         let _ = stream.set_nodelay(true);
         Self {
             stream,
@@ -192,18 +192,18 @@ impl Client {
     async fn stream_messages(mut self, sequence: u64, gate: &Gate) -> io::Result<()> {
         let mut progress = gate.store.watch();
         let published = progress.borrow_and_update().next;
-        // 0 is from now on; and nobody can be sent what is not there yet.
+        // 0 means from now on. A number that is not there yet means the same.
         let mut next = if sequence == 0 { published } else { sequence.min(published) };
         self.say(Packet::LoginAccepted(LoginAccepted { session: gate.session, sequence: next })).await?;
         let mut framed = Vec::new();
         loop {
-            // Looked at before reading: what is published meanwhile makes another turn.
+            // This comes before the read: what is published meanwhile makes another turn.
             let has_ended = progress.borrow_and_update().has_ended;
             framed.clear();
             gate.store.read(next, STREAM_READ_LEN, &mut framed)?;
             let before = next;
             for message in store::messages(&framed) {
-                // Fits: a packet of UDP held it.
+                // It fits, as a packet of UDP held it.
                 next += u64::from(Packet::Sequenced(message).write(&mut self.out).is_ok());
             }
             if next > before {
@@ -234,12 +234,12 @@ impl Client {
         self.send().await?;
         gate.counters.messages.fetch_add(count, Relaxed);
         gate.counters.completed.fetch_add(1, Relaxed);
-        // That it has enough, the client says.
+        // The client ends the connection when it has enough.
         self.listen(std::future::pending::<()>()).await
     }
 
-    /// Takes what the client says and sends heartbeats, until `event`. An error ends the conversation: so does the
-    /// client's leaving, its silence, and what it must not say.
+    /// Takes what the client says and sends heartbeats, until `event`. The conversation ends with an error where the
+    /// client leaves, is silent, or says what it must not.
     async fn listen(&mut self, event: impl Future) -> io::Result<()> {
         tokio::pin!(event);
         loop {

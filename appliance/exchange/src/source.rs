@@ -18,10 +18,10 @@ use crate::Tell;
 #[derive(Debug)]
 pub(super) struct Source {
     origin: Origin,
-    /// Messages that were taken from the origin, each behind its length, and how far they are consumed.
+    /// Messages from the origin, each behind its length, and how far they are consumed.
     framed: Vec<u8>,
     consumed: usize,
-    /// How many more are wanted.
+    /// How many more messages are wanted.
     left: u64,
     tell: Tell,
 }
@@ -45,7 +45,7 @@ impl Source {
             let session = flow.session;
             return Ok((Self::new(Origin::Capture(Box::new(feed)), messages_max, tell), spilling()?, session));
         }
-        // Says what is wrong with it.
+        // This says what is wrong with it.
         recording::file(path, Pace::Unpaced)?;
         let open = || File::open(path).with_context(|| format!("cannot open {}", path.display()));
         let reader = Reader::new(open()?).with_context(|| format!("cannot read {}", path.display()))?;
@@ -73,7 +73,7 @@ impl Source {
             self.framed.clear();
             while self.framed.is_empty() {
                 if !self.origin.refill(&mut self.framed, self.tell)? {
-                    // Not asked again: it may have told why.
+                    // The origin is not asked again: it may have told why it ended.
                     self.left = 0;
                     return Ok(None);
                 }
@@ -90,7 +90,7 @@ impl Source {
 }
 
 impl Origin {
-    /// Adds what comes next to `framed`, each message behind its length. False: there is no more.
+    /// Adds what comes next to `framed`, each message behind its length. Returns whether there was anything.
     fn refill(&mut self, framed: &mut Vec<u8>, tell: Tell) -> anyhow::Result<bool> {
         match self {
             Origin::File { path, reader } => match reader.peek() {

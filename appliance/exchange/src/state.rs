@@ -1,4 +1,4 @@
-//! What a latecomer has to be told: the state of the market after the messages published so far.
+//! What a receiver that comes late must know: the state of the market after the messages published so far.
 //!
 //! It is kept as messages: of each kind that describes a state the newest per instrument, and of each live order the
 //! one that entered it, with the shares and the price that it has now. It follows the store at its own pace, so that
@@ -19,7 +19,7 @@ use super::store::{self, Store};
 #[derive(Debug)]
 pub(super) struct State {
     next: u64,
-    /// By place in [`STATES`] and number of the instrument.
+    /// The newest message of each kind, by its place in [`STATES`] and the instrument's number.
     newest: BTreeMap<(usize, u16), Vec<u8>>,
     orders: HashMap<u64, Order>,
     orders_left_out: u64,
@@ -41,7 +41,7 @@ enum Entered {
 }
 
 impl State {
-    /// Before the first message.
+    /// The state before the first message.
     pub(super) fn new() -> Self {
         Self { next: 1, newest: BTreeMap::new(), orders: HashMap::new(), orders_left_out: 0, buffer: Vec::new() }
     }
@@ -77,14 +77,14 @@ impl State {
         };
         self.newest.values().for_each(|message| send(message));
         let mut orders: Vec<&Order> = self.orders.values().collect();
-        // First come, first served: the order of the messages is that of the queues.
+        // Orders come in the order of their queues.
         orders.sort_unstable_by_key(|order| order.seq);
         orders.iter().for_each(|order| send(order.entered.as_bytes()));
         send(&end_of_snapshot(self.next));
         count
     }
 
-    /// What is malformed, or of unknown orders, changes nothing, as in the receivers' books.
+    /// Applies a message. One that is malformed, or names unknown orders, changes nothing, as in the receivers' books.
     fn apply(&mut self, bytes: &[u8]) {
         let Ok(message) = Message::parse(bytes) else { return };
         let header = message.header();

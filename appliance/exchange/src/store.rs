@@ -1,4 +1,4 @@
-//! Everything that was published, for those who ask for it again.
+//! The store: everything that was published, for receivers that ask for it again.
 //!
 //! Messages lie end to end as in a BinaryFILE, each behind its length in two bytes, which is also how packets hold
 //! them. A plain BinaryFILE is therefore its own store; what comes out of a gzip file, a capture or the simulator is
@@ -25,14 +25,14 @@ pub(super) struct Store {
 pub(super) struct Progress {
     /// The number that the next message to be published will have.
     pub(super) next: u64,
-    /// There will be none.
+    /// No message follows.
     pub(super) has_ended: bool,
 }
 
 #[derive(Debug)]
 struct Inner {
     file: File,
-    /// Whether `file` is ours to write, or has everything already.
+    /// Do we write `file`? Otherwise it has everything already.
     spills: bool,
     /// Where messages 1, 65, 129 … begin.
     index: Vec<u64>,
@@ -44,12 +44,12 @@ struct Inner {
 }
 
 impl Store {
-    /// One whose messages are in `file` already, from its beginning and in the order in which they will be published.
+    /// A store whose messages are in `file` already, from its beginning and in the order of their publication.
     pub(super) fn over(file: File) -> Self {
         Self::new(file, false)
     }
 
-    /// One that keeps what it is given in a temporary file.
+    /// A store that keeps what it is given in a temporary file.
     pub(super) fn spilling() -> io::Result<Self> {
         Ok(Self::new(tempfile::tempfile()?, true))
     }

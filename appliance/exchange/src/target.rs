@@ -13,16 +13,16 @@ use nix::sys::socket::{setsockopt, sockopt};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     group: SocketAddrV4,
-    /// None: as the routing table says.
+    /// None: the interface that the routing table names.
     interface: Option<String>,
 }
 
 impl Target {
-    /// A socket whose packets go there.
+    /// Opens a socket whose packets go there.
     pub(super) fn connect(&self, ttl: u32) -> anyhow::Result<UdpSocket> {
         let socket = match &self.interface {
             Some(name) => {
-                // Bound to its address as well: with none, receivers would drop what comes.
+                // The socket is bound to the interface's address, too. Receivers would drop packets without one.
                 let socket = UdpSocket::bind((address_of(name)?, 0)).with_context(|| format!("interface `{name}`"))?;
                 setsockopt(&socket, sockopt::BindToDevice, &name.into())
                     .with_context(|| format!("cannot send by interface `{name}`"))?;
