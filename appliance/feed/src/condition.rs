@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-/// Whether what a feed passes on is the present.
+/// Is what a feed passes on the present?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
     /// It replays what it missed. A blade is not ready meanwhile.
     CatchingUp,
-    /// It is.
+    /// It passes on the present.
     Live,
     /// It may not be. What was passed on stays served, and subscribers are told.
     Stale(Stale),
@@ -39,7 +39,7 @@ impl fmt::Display for Condition {
     }
 }
 
-/// One way by which packets come, and what came by it.
+/// A line: one way by which packets come, and what came by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     /// `A`, `B`, or an address.

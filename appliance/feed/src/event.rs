@@ -34,7 +34,7 @@ pub enum Event<'a> {
         ts_ns: u64,
         /// The value.
         data: Data<'a>,
-        /// As above.
+        /// When it was received, as in [`Event::Message`].
         received_ns: u64,
         /// Where to say that it could not be published.
         answer: Answer<'a>,
@@ -111,7 +111,7 @@ pub enum Unpublished {
 }
 
 impl Unpublished {
-    /// For programs, and what it is counted under.
+    /// Its name for programs and counters.
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {

@@ -44,9 +44,9 @@ pub trait Feed: Send {
 /// When a feed wants to be polled next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Poll {
-    /// At once: there may be more.
+    /// Poll again at once: there may be more.
     Busy,
-    /// Not before this time, Unix nanoseconds.
+    /// Do not poll before this time, Unix nanoseconds.
     IdleUntil(u64),
     /// Never: the feed has ended. Further polls say the same.
     Finished,

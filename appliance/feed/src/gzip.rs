@@ -137,7 +137,7 @@ struct Compressed {
     buffer: Box<[u8]>,
     start: usize,
     end: usize,
-    /// Of the file, up to the end of what is in the buffer.
+    /// Bytes of the file, up to the end of what is in the buffer.
     taken: u64,
 }
 
@@ -150,7 +150,7 @@ impl Compressed {
         self.taken - (self.end - self.start) as u64
     }
 
-    /// As many bytes as a member's magic has, or all that are left.
+    /// The next bytes, as many as a member's magic has, or all that are left.
     fn ahead(&mut self) -> io::Result<&[u8]> {
         while self.end - self.start < MEMBER_MAGIC.len() {
             self.buffer.copy_within(self.start..self.end, 0);
@@ -193,7 +193,7 @@ impl BufRead for Compressed {
 }
 
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-/// With the only method that there is.
+/// A member's magic, with the only method that there is.
 const MEMBER_MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::itch;
 /// How fast a recording is played.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pace {
-    /// As fast as it is taken.
+    /// As fast as the caller takes it.
     Unpaced,
     /// By the messages' own timestamps: 1.0 as it happened, 10.0 ten times as fast. Must be finite and above zero.
     Factor(f64),

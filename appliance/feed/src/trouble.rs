@@ -17,7 +17,7 @@ pub enum Trouble<'a> {
     WrongSession {
         /// Its session.
         session: Session,
-        /// As configured.
+        /// What is configured.
         expected: Session,
         /// Who sent it.
         source_address: SocketAddr,
@@ -30,7 +30,7 @@ pub enum Trouble<'a> {
         text(current)
     )]
     Suspected {
-        /// By which line it came.
+        /// The line by which it came.
         line: &'a str,
         /// Who sent it.
         source_address: SocketAddr,
@@ -58,7 +58,7 @@ pub enum Trouble<'a> {
     ServerContradicts {
         /// The server.
         server: SocketAddr,
-        /// In words.
+        /// What is wrong, in words.
         what: &'a str,
     },
     /// A re-request server does not answer.
@@ -66,7 +66,7 @@ pub enum Trouble<'a> {
     RequestServerSilent {
         /// The server.
         server: SocketAddr,
-        /// Since its oldest unanswered request.
+        /// The time since its oldest request without an answer.
         silent_ms: u64,
         /// Who is asked instead; the same where there is no other.
         next: SocketAddr,
@@ -92,7 +92,7 @@ pub enum Trouble<'a> {
     LineSilent {
         /// Its name.
         line: &'a str,
-        /// Since its last packet.
+        /// The time since its last packet.
         silent_ms: u64,
     },
     /// It speaks again.
@@ -132,7 +132,7 @@ pub enum Trouble<'a> {
     KernelDropped {
         /// Its name.
         line: &'a str,
-        /// Since this was last told.
+        /// How many there were since this was last told.
         dropped: u64,
         /// The size of the buffer.
         receive_buffer_bytes: u32,
@@ -145,9 +145,9 @@ pub enum Trouble<'a> {
     ReceiveBufferShort {
         /// Its name.
         line: &'a str,
-        /// As configured.
+        /// What is configured.
         asked_bytes: u32,
-        /// As it is.
+        /// What the kernel gave.
         got_bytes: u32,
     },
     /// Packets that are longer than any of MoldUDP64's.
@@ -155,7 +155,7 @@ pub enum Trouble<'a> {
     PacketsTooLong {
         /// Its name.
         line: &'a str,
-        /// Since this was last told.
+        /// How many there were since this was last told.
         packets: u64,
     },
     /// The socket of a line has an error.
@@ -195,7 +195,7 @@ pub enum Trouble<'a> {
         error: &'a str,
         /// How many there were in a row.
         attempt: u32,
-        /// Until the next attempt.
+        /// The time until the next attempt.
         retry_ms: u64,
     },
     /// It is not waited for any longer.
@@ -216,7 +216,7 @@ pub enum Trouble<'a> {
         address: &'a str,
         /// What happened.
         error: &'a str,
-        /// Until the next attempt.
+        /// The time until the next attempt.
         retry_ms: u64,
     },
     /// A server does not let us in.
@@ -228,7 +228,7 @@ pub enum Trouble<'a> {
         session: Session,
         /// What it said.
         rejection: Rejection,
-        /// Until the next attempt.
+        /// The time until the next attempt.
         retry_ms: u64,
     },
     /// A server is in another session than the configured one.
@@ -242,9 +242,9 @@ pub enum Trouble<'a> {
         address: &'a str,
         /// Its session.
         session: Session,
-        /// As configured.
+        /// What is configured.
         expected: Session,
-        /// Until the next attempt.
+        /// The time until the next attempt.
         retry_ms: u64,
     },
     /// A server sends again what was had before.
@@ -262,7 +262,7 @@ pub enum Trouble<'a> {
     /// What another thread had to say, in its own words.
     #[error("{text}")]
     Told {
-        /// What it is counted under.
+        /// The kind that counts it.
         kind: &'static str,
         /// One line.
         text: &'a str,

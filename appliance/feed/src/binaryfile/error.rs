@@ -39,7 +39,7 @@ pub enum FileError {
         /// What is wrong.
         fault: FileFault,
     },
-    /// What it begins with is not of ITCH 5.0.
+    /// It does not begin with ITCH 5.0.
     #[error("{} is no BinaryFILE of ITCH 5.0 messages: {source}", path.display())]
     NotItch {
         /// The file.

@@ -55,9 +55,9 @@ pub enum FileFault {
     /// Within a message, or right after its length.
     #[error("the file ends within a message: {available} of {length} bytes are there")]
     MessageTruncated {
-        /// As announced.
+        /// The length that was announced.
         length: u16,
-        /// As found.
+        /// The bytes that were found.
         available: usize,
     },
     /// The compressed data ends too soon.
@@ -131,7 +131,7 @@ impl Reader {
         self.peeked_len = 0;
     }
 
-    /// Whether the file is compressed, so that offsets are not its own.
+    /// Is the file compressed, so that offsets are not those in the file itself?
     pub fn is_gzipped(&self) -> bool {
         self.source.is_gzipped()
     }

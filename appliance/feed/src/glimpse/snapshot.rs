@@ -41,7 +41,7 @@ pub enum Progress {
     Busy,
     /// Wait for the socket, or until [`Snapshot::due`].
     Pending,
-    /// All is there.
+    /// The snapshot is whole.
     Complete {
         /// The session that the GLIMPSE server says it is in, padded on the right.
         session: Session,

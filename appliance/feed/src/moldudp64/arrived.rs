@@ -14,7 +14,7 @@ pub enum Origin {
 /// A packet as it arrived.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrived<'a> {
-    /// By which way.
+    /// The way by which it came.
     pub origin: Origin,
     /// Who sent it.
     pub source: SocketAddr,

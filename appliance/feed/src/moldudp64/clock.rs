@@ -32,7 +32,7 @@ impl Clock {
 }
 
 const PAUSE_NS_MAX: u64 = 1_000_000_000;
-/// What makes a step. Clocks that are kept in time are slewed by less than a millisecond a second.
+/// The least change that is a step. Clocks that are kept in time are slewed by less than a millisecond a second.
 const STEP_MS_MIN: u64 = 100;
 
 #[cfg(test)]

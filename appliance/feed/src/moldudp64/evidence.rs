@@ -8,7 +8,7 @@
 
 use crate::limits::{LONE_NS_MIN, LONES_MAX, PROOF_PACKETS};
 
-/// What is ahead, and not proven yet.
+/// Claims of numbers ahead that are not proven yet.
 #[derive(Debug)]
 pub(super) struct Evidence {
     lones: Vec<Lone>,
@@ -88,7 +88,7 @@ impl Evidence {
         }
     }
 
-    /// One who is known names numbers up to `to`.
+    /// A known sender names numbers up to `to`.
     pub(super) fn vouch(&mut self, to: u64, now_ns: u64) {
         self.vouched = self.vouched.max(to);
         self.settle(now_ns);
@@ -100,7 +100,7 @@ impl Evidence {
         self.settle(now_ns);
     }
 
-    /// What is proven is alone no more.
+    /// Forgets claims that have been proven.
     pub(super) fn settle(&mut self, now_ns: u64) {
         let proof_ns = self.proof_ns;
         while let Some(at) = self
@@ -113,7 +113,7 @@ impl Evidence {
         }
     }
 
-    /// Whether a hole that ends with `to` must not be given up, since nothing proves that there was one.
+    /// Must a hole that ends with `to` not be given up, since nothing proves that there was one?
     pub(super) fn protects(&self, to: u64) -> bool {
         !self.lones.is_empty() && to > self.vouched
     }
@@ -142,7 +142,7 @@ impl Lone {
         let is_upheld = self.proofs >= PROOF_PACKETS && self.proofs > self.against && age_ns > proof_ns;
         self.is_proven || is_upheld || self.against == 0 && (is_repeated || age_ns > proof_ns)
     }
-    /// Whether the feed has gone on below it.
+    /// Has the feed gone on below it?
     fn is_refuted(&self, proof_ns: u64, now_ns: u64) -> bool {
         self.against >= PROOF_PACKETS && now_ns.saturating_sub(self.found_ns) > proof_ns
     }

@@ -25,13 +25,13 @@ pub struct Moldudp64Config {
     pub receive_buffer_bytes: u32,
     /// SO_BUSY_POLL, microseconds.
     pub busy_poll_us: Option<u32>,
-    /// Where books are had for who comes late, or has lost messages for good.
+    /// Where a feed gets books that comes late, or has lost messages for good.
     pub snapshots: Option<SnapshotServer>,
     /// Never sleeps: the sequencer's thread takes its CPU for itself.
     pub is_busy: bool,
 }
 
-/// Who has snapshots.
+/// The servers that have snapshots.
 #[derive(Debug, Clone)]
 pub struct SnapshotServer {
     /// The server, and how to log in.
@@ -129,7 +129,7 @@ impl Moldudp64Feed {
         }
         for socket in requests {
             has_more |= socket.receive(batch, sink, |packet, sink| {
-                // Anybody can send to a port. Only those who were asked are heard.
+                // Anybody can send to a port. Only servers that were asked are heard.
                 let Some(server) = servers.iter().position(|server| *server == packet.source) else {
                     sink(Event::Trouble(Trouble::Stranger { source_address: packet.source }));
                     return;
@@ -162,7 +162,7 @@ impl Moldudp64Feed {
 }
 
 impl Socket {
-    /// One batch: true if it was full.
+    /// Receives one batch, and returns whether it was full.
     fn receive(
         &mut self,
         batch: &mut Batch,
@@ -234,7 +234,7 @@ impl Feed for Moldudp64Feed {
         let sockets = self.lines.iter().chain(&self.requests).map(|socket| (socket.socket.as_fd(), PollFlags::POLLIN));
         let snapshot = self.snapshots.as_ref().and_then(Snapshots::interest);
         if datagram::wait(sockets.chain(snapshot), timeout).is_err() {
-            // It would say so again at once.
+            // It would return the same again at once.
             std::thread::park_timeout(timeout);
         }
     }

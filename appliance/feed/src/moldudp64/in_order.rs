@@ -34,12 +34,12 @@ struct Numbering {
 pub enum Start {
     /// Number 1; if the session is under way already, what came before is a gap.
     Beginning,
-    /// Whatever comes first.
+    /// Begins with whatever comes first.
     Live,
 }
 
 impl InOrder {
-    /// One that has seen nothing yet.
+    /// Begins without having seen anything.
     pub fn new(start: Start) -> Self {
         Self { start, current: None, previous: None, stale_packets: 0, counters: FeedCounters::default() }
     }
@@ -59,7 +59,7 @@ impl InOrder {
         }
     }
 
-    /// Whether a packet would begin a session.
+    /// Would a packet begin a session?
     pub(super) fn would_begin(&self, packet: &Packet<'_>) -> bool {
         let session = packet.session();
         let is = |numbering: &Numbering| numbering.session == session;
@@ -110,7 +110,7 @@ impl InOrder {
         (self.current, self.previous) = (None, None);
     }
 
-    /// Whether the session under way has said that it is over, and nothing since.
+    /// Has the session under way said that it is over, and nothing since?
     pub(super) fn is_ended(&self) -> bool {
         self.current.is_some_and(|numbering| numbering.ended)
     }
@@ -172,7 +172,7 @@ impl Numbering {
                     // Only the first message of a packet can lie beyond a gap.
                     self.catch_up(seq, counters, sink);
                     counters.messages += 1;
-                    // It was not over, whoever said that.
+                    // Whoever said so, the session was not over.
                     self.ended = false;
                     // Fits: the parser has checked that the packet's last number does.
                     self.expected = seq + 1;
@@ -196,7 +196,7 @@ impl Numbering {
         }
     }
 
-    /// Whatever lies between here and `sequence` is missing.
+    /// Tells what lies between here and `sequence` as missing.
     fn catch_up(&mut self, sequence: u64, counters: &mut FeedCounters, sink: &mut impl FnMut(Event<'_>)) {
         if sequence > self.expected {
             counters.gaps += 1;

@@ -10,7 +10,7 @@ use crate::limits::HOLES_MAX;
 pub(super) struct Missing {
     holes: VecDeque<Hole>,
     end: u64,
-    /// Nothing from here on has ever been asked for.
+    /// Numbers from here on have never been asked for.
     asked_end: u64,
     reorder_ns: u64,
 }
@@ -20,7 +20,7 @@ pub(super) struct Missing {
 pub(super) struct Hole {
     pub(super) from: u64,
     pub(super) to: u64,
-    /// Those before this have been asked for.
+    /// Numbers of the hole before this have been asked for.
     asked_to: u64,
     /// When it was found.
     pub(super) found_ns: u64,
@@ -47,7 +47,7 @@ impl Missing {
         self.holes.front()
     }
 
-    /// Whether there is room for what one packet can do: reveal one hole, and split another.
+    /// Is there room for what one packet can do: reveal one hole, and split another?
     pub(super) fn has_room(&self) -> bool {
         self.holes.len() + 2 <= HOLES_MAX
     }
@@ -128,7 +128,7 @@ impl Missing {
         }
     }
 
-    /// Whether somebody may have been asked for a number: requests go upwards.
+    /// May a number have been asked for? Requests go upwards.
     pub(super) fn may_be_asked(&self, number: u64) -> bool {
         number < self.asked_end
     }

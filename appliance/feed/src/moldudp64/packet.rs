@@ -74,7 +74,7 @@ pub enum PacketFault {
     /// A message is longer than what is left.
     #[error("MoldUDP64 message of {length} bytes, but {available} are left in the packet")]
     LengthBeyondPacket {
-        /// As announced.
+        /// The length that was announced.
         length: u16,
         /// Bytes left.
         available: usize,

@@ -37,11 +37,11 @@ pub struct ReceiverConfig {
     pub start: Start,
     /// Names of the lines.
     pub lines: Vec<String>,
-    /// Of each line, whether all of its packets are one known sender's: those need no proof.
+    /// For each line: are all of its packets one known sender's? Those need no proof.
     pub has_known_sender: Vec<bool>,
     /// A packet that is so much further ahead than all others needs a proof, in messages.
     pub jump_messages_max: u64,
-    /// So long the numbering under way must say nothing before several packets of another are believed.
+    /// Several packets of another numbering are believed when the one under way has said nothing for this long.
     pub proof_ns: u64,
     /// Re-request servers; without any nothing is recovered, and a hole that does not close by itself is a gap.
     pub servers: Vec<SocketAddr>,
@@ -53,13 +53,13 @@ pub struct ReceiverConfig {
     pub requests_per_s_max: u32,
     /// Messages that one request may ask for.
     pub request_messages_max: u16,
-    /// So long without progress, and the messages are given up.
+    /// Messages are given up after this long without progress.
     pub recovery_ns_max: u64,
     /// Memory for packets that wait for what comes before them.
     pub window_bytes: usize,
-    /// So long without any packet, and the feed is silent.
+    /// The feed is silent after this long without any packet.
     pub stale_ns_max: u64,
-    /// Whether somebody is there who can say how the books are, and when that is asked for.
+    /// Is there a server that can say how the books are, and when is it asked?
     pub snapshots: SnapshotUse,
 }
 
@@ -101,7 +101,7 @@ pub struct Receiver {
     is_confirmed: bool,
     /// That has been so for one of the numberings.
     has_begun: bool,
-    /// What is ahead of all others, and alone.
+    /// Claims that are ahead of all others, and alone.
     evidence: Evidence,
     suspects: Suspects,
     /// What was proven, and is being passed on.
@@ -112,17 +112,17 @@ pub struct Receiver {
     is_current: bool,
     /// Messages of this session were given up, or those before it was joined are not known.
     is_incomplete: bool,
-    /// Nothing is passed on until there is a snapshot.
+    /// Is nothing passed on until there is a snapshot?
     is_held: bool,
     wants_snapshot: bool,
     /// Messages passed on before this session.
     messages_before: u64,
-    /// What [`InOrder`] never saw.
+    /// Counts of what [`InOrder`] never saw.
     counters: FeedCounters,
 }
 
 impl Receiver {
-    /// One that has seen nothing yet.
+    /// Makes a receiver that has seen nothing yet.
     pub fn new(config: ReceiverConfig) -> Self {
         let manners = Manners {
             reorder_ns: config.reorder_ns,
@@ -270,12 +270,12 @@ impl Receiver {
         hole.into_iter().chain(self.requester.due_ns(&self.missing)).min()
     }
 
-    /// Whether held messages are in order now, and wait for the next turn.
+    /// Are held messages in order now, so that they wait for the next turn?
     pub fn is_backlogged(&self) -> bool {
         self.proven.is_some() || self.has_next()
     }
 
-    /// Whether what is held in the window comes next.
+    /// Does the window hold what comes next?
     fn has_next(&self) -> bool {
         if self.is_held {
             return false;
@@ -299,12 +299,12 @@ impl Receiver {
         self.seen
     }
 
-    /// Whether the books are incomplete, and a snapshot would make them whole.
+    /// Are the books incomplete, so that a snapshot would make them whole?
     pub fn wants_snapshot(&self) -> bool {
         self.wants_snapshot
     }
 
-    /// Whether nothing of this session has been passed on yet.
+    /// Has nothing of this session been passed on yet?
     pub fn is_joining(&self) -> bool {
         self.is_held && self.in_order.counters().messages == self.messages_before
     }
@@ -337,7 +337,7 @@ impl Receiver {
         self.is_held = false;
     }
 
-    /// Whether what is passed on is the present.
+    /// Is what is passed on the present?
     pub fn condition(&self, now_ns: u64) -> Condition {
         let is_silent = |spoke_ns: Option<u64>| {
             now_ns.saturating_sub(spoke_ns.or(self.started_ns).unwrap_or(now_ns)) > self.config.stale_ns_max
@@ -381,7 +381,7 @@ impl Receiver {
         self.lines.report(now_ns)
     }
 
-    /// Of a line: the kernel's count of packets that it dropped.
+    /// Takes over the kernel's count of packets that it has dropped on a line.
     pub fn set_kernel_drops(&mut self, line: usize, drops: u64) {
         self.lines.set_kernel_drops(line, drops);
     }
@@ -434,7 +434,7 @@ impl Receiver {
         }
         match origin {
             Origin::Line(line) => {
-                // Where a line is, one packet that is ahead of all others does not say.
+                // One packet that is ahead of all others does not say where a line is.
                 let is_sure = self.evidence.is_empty();
                 self.lines.position(line, (from, to), (expected, is_sure), now_ns, sink);
             }
@@ -487,7 +487,7 @@ impl Receiver {
             self.counters.duplicates += messages;
             return 0;
         };
-        // What comes sooner is worth more than what comes later: that can be asked for once more.
+        // The messages that come sooner are worth more. Those that come later can be asked for once more.
         while !self.window.fits(bytes.len()) {
             let is_later = self.window.last().is_some_and(|last| last.from >= to) && self.missing.has_room();
             let Some(last) = is_later.then(|| self.window.pop_last()).flatten() else {

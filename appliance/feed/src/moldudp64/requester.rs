@@ -23,7 +23,7 @@ pub(super) struct Manners {
     pub(super) messages_max: u16,
 }
 
-/// What has been asked for, and the servers.
+/// The requests under way, and the servers.
 #[derive(Debug)]
 pub(super) struct Requester {
     manners: Manners,
@@ -42,7 +42,7 @@ pub(super) struct Requester {
 #[derive(Debug)]
 struct Server {
     address: SocketAddr,
-    /// Since when it owes a reply.
+    /// The time since which it owes a reply.
     asked_ns: Option<u64>,
     /// The usual time to a reply; none before the first.
     reply_ns: Option<u64>,

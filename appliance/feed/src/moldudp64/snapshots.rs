@@ -30,7 +30,7 @@ enum State {
     Fetching {
         snapshot: Box<Snapshot>,
         content: Content,
-        /// For which books it is.
+        /// The session whose books it has.
         session: Option<Session>,
     },
     Passing {
@@ -60,7 +60,7 @@ impl Snapshots {
         sink: &mut dyn FnMut(Event<'_>),
     ) -> bool {
         if !receiver.wants_snapshot() {
-            // It wanted one of a session that is over.
+            // It wanted a snapshot of a session that is over.
             if !matches!(self.state, State::Waiting { .. }) {
                 self.state = State::Waiting { until: now };
             }
@@ -69,6 +69,7 @@ impl Snapshots {
         }
         let failure = match &mut self.state {
             State::Waiting { until } if now < *until => return false,
+            // The pause is over: log in.
             State::Waiting { .. } => match Snapshot::start(&self.config, self.failures as usize, now) {
                 Ok(snapshot) => {
                     let (snapshot, content, session) = (Box::new(snapshot), Content::default(), receiver.session());
@@ -83,6 +84,7 @@ impl Snapshots {
                 self.state = State::Waiting { until: now };
                 return true;
             }
+            // Keep what comes until it is whole, then begin to pass it on.
             State::Fetching { snapshot, content, session } => {
                 let mut is_too_long = false;
                 let progress = snapshot.poll(now, &mut |message, _| is_too_long |= !content.push(message));
@@ -106,6 +108,7 @@ impl Snapshots {
                     Err(error) => error.to_string(),
                 }
             }
+            // Pass on some of its messages; behind the last the feed goes on.
             State::Passing { content, at, next_seq, .. } => {
                 for _ in 0..RELEASE_MESSAGES_MAX {
                     let Some((bytes, offset, next)) = content.message(*at) else {

@@ -45,13 +45,13 @@ pub(super) struct Claim {
     /// The lowest number, and the one after the newest packet's last.
     pub(super) first: u64,
     next: u64,
-    /// One bit for each line.
+    /// The lines that brought it: one bit for each.
     lines: u64,
     packets: u32,
-    /// Those of them that speak for it, and those that were further than all before.
+    /// Packets that speak for it: those that were further than all before.
     proofs: u32,
     rises: u32,
-    /// Those of the proofs that came since the session under way has ended.
+    /// Proofs that came since the session under way has ended.
     proofs_ended: u32,
     /// Messages in them.
     messages: u64,
@@ -59,7 +59,7 @@ pub(super) struct Claim {
     newest_ns: u64,
     held: Vec<Held>,
     bytes: Vec<u8>,
-    /// So many of these prove it; the others came while they were passed on.
+    /// How many of these prove it. The others came while they were passed on.
     own: usize,
     /// How far it has been passed on.
     passed: usize,
@@ -77,7 +77,7 @@ struct Held {
 /// What was done with a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Holding {
-    /// It is the first of its kind: that is to be told.
+    /// It is the first of its kind, which is told.
     First,
     Held,
     /// There is no place for it.
@@ -202,7 +202,7 @@ impl Suspects {
         messages
     }
 
-    /// Whether what finds no place has come several times lately.
+    /// Has a packet that finds no place come several times lately?
     fn is_repeated(&mut self, kind: Kind, packet: &Packet<'_>, now_ns: u64) -> bool {
         if now_ns.saturating_sub(self.cells_ns) >= CLAIM_AGE_NS_MIN {
             self.cells_ns = now_ns;
@@ -251,7 +251,7 @@ impl Claim {
         }
     }
 
-    /// Whether a packet can be of the same numbers.
+    /// Can a packet be of the same numbers?
     fn is_near(&self, from: u64, messages_max: u64) -> bool {
         from.saturating_add(messages_max) >= self.first && from <= self.next.saturating_add(messages_max)
     }
@@ -260,7 +260,7 @@ impl Claim {
         let Origin::Line(line) = arrived.origin else { return };
         let to = from + messages;
         if !self.is_near(from, PROOF_MESSAGES_MAX) {
-            // Those before it say something else.
+            // The packets before it say something else.
             (self.first, self.next, self.lines, self.proofs, self.rises) = (from, from, 0, 0, 0);
             self.proofs_ended = 0;
         }

@@ -24,7 +24,7 @@ pub(super) struct Held {
     pub(super) from: u64,
     pub(super) to: u64,
     pub(super) received_ns: u64,
-    /// All that it has.
+    /// The number of its messages.
     pub(super) messages: u16,
     block: u32,
     len: u32,
@@ -53,7 +53,7 @@ impl Window {
         self.held.back()
     }
 
-    /// Whether a packet of so many bytes has a place.
+    /// Is there a place for a packet of so many bytes?
     pub(super) fn fits(&self, len: usize) -> bool {
         self.next.len() - self.used >= blocks_of(len) && len <= PACKET_LEN_MAX
     }
@@ -61,7 +61,7 @@ impl Window {
     /// Holds a packet for the numbers `from..to`, none of which another is held for. It must fit.
     pub(super) fn insert(&mut self, (from, to): (u64, u64), messages: u16, received_ns: u64, packet: &[u8]) {
         let mut block = NONE;
-        // From its end, so that each block knows its successor.
+        // The last part comes first, so that each block knows its successor.
         for part in packet.chunks(BLOCK_LEN).rev() {
             let own = self.take_block();
             let start = own as usize * BLOCK_LEN;

@@ -18,7 +18,7 @@ use crate::limits::CAPTURE_PACKET_LEN_MAX;
 #[derive(Debug)]
 pub(super) struct Classic {
     order: Order,
-    /// Of the fraction.
+    /// The unit of the fraction, in nanoseconds.
     unit_ns: u64,
     is_modified: bool,
     link: LinkType,

@@ -40,7 +40,7 @@ impl<'a> Datagram<'a> {
     /// The datagram in a packet of a capture. What follows it (padding, a frame check sequence) is none of it.
     ///
     /// # Errors
-    /// There is none, or not the whole of it.
+    /// There is no datagram, or not the whole of it.
     pub fn parse(frame: &Frame, bytes: &'a [u8]) -> Result<Self, Skipped> {
         let too_short = if frame.is_cut { Skipped::Cut } else { Skipped::Broken };
         let of_type = |at: usize, header_len: usize| {
@@ -54,7 +54,7 @@ impl<'a> Datagram<'a> {
             LinkType::LINUX_SLL2 => of_type(0, 20)?,
             LinkType::NULL | LinkType::LOOP => {
                 let (family, rest) = bytes.split_first_chunk().ok_or(too_short)?;
-                // Whatever the byte order of the machine that wrote it: no other family looks like these.
+                // The byte order is that of the machine that wrote it. No other family looks like these in either.
                 if !IP_FAMILIES.iter().any(|ip| [ip.to_be_bytes(), ip.to_le_bytes()].contains(family)) {
                     return Err(Skipped::NotIp);
                 }

@@ -14,7 +14,7 @@ pub enum CaptureError {
         /// The system's answer.
         source: io::Error,
     },
-    /// It is none.
+    /// It is no capture.
     #[error("{} is no packet capture", path.display())]
     NotACapture {
         /// The file.

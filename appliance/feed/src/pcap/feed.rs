@@ -33,7 +33,7 @@ pub struct CaptureFeed {
 }
 
 impl CaptureFeed {
-    /// Whether a file is a capture, by its first bytes.
+    /// Is a file a capture? Its first bytes say so.
     pub fn recognises(path: &Path) -> bool {
         File::open(path).and_then(Capture::new).is_ok_and(|capture| capture.is_some())
     }

@@ -14,7 +14,7 @@ pub struct Frame {
     pub ts_ns: Option<u64>,
     /// What it begins with.
     pub link: LinkType,
-    /// Whether it was longer on the wire.
+    /// Was it longer on the wire?
     pub is_cut: bool,
 }
 
@@ -30,7 +30,7 @@ pub enum CaptureFault {
     /// A length that no writer permits.
     #[error("the capture is corrupt: a packet or block of {len} bytes; at most {CAPTURE_BLOCK_LEN_MAX} are believed")]
     TooLong {
-        /// As announced.
+        /// The length that was announced.
         len: u32,
     },
     /// A header makes no sense.

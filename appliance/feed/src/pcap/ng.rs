@@ -35,7 +35,7 @@ struct Interface {
     link: LinkType,
     /// Packets are cut to that; 0: they are not.
     snap_len: u32,
-    /// In the option's own form.
+    /// The resolution, in the option's own form.
     resolution: u8,
     offset_s: i64,
 }
@@ -146,7 +146,7 @@ impl Section {
             return Stop::corrupt("a packet is longer than its block");
         }
         body.drain(..PACKET_HEADER_LEN as usize);
-        // Of a very long one not everything has been kept.
+        // Not all of a very long packet has been kept.
         let is_cut = len < original_len || len as usize > body.len();
         body.truncate(len as usize);
         let ts_ns = Some(interface.unix_ns(u64::from(upper) << 32 | u64::from(lower)));
@@ -218,7 +218,7 @@ fn order_of(magic: [u8; 4]) -> Option<Order> {
     }
 }
 
-/// The same in both byte orders.
+/// The type of a section header, which is the same in both byte orders.
 const SECTION: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 const INTERFACE: u32 = 1;
 const OBSOLETE_PACKET: u32 = 2;
@@ -227,7 +227,7 @@ const ENHANCED_PACKET: u32 = 6;
 const OPTIONS_END: u16 = 0;
 const TS_RESOLUTION: u16 = 9;
 const TS_OFFSET: u16 = 14;
-/// What times are in where no option says so.
+/// The resolution of times where no option says it.
 const MICROSECONDS: u8 = 6;
 const BLOCK_LEN_MIN: u32 = 12;
 const SECTION_LEN_MIN: u64 = 28;

@@ -124,7 +124,7 @@ impl Tally {
         self.cut + self.fragments + self.broken + self.links.values().sum::<u64>() + self.other_links
     }
 
-    /// All of them.
+    /// All packets.
     pub(super) fn packets(&self) -> u64 {
         self.tcp + self.other_ip + self.not_ip + self.unknown()
     }

@@ -6,9 +6,9 @@ use super::LENGTH_LEN;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a frame of {len} bytes; at most {len_max} are taken")]
 pub struct FrameTooLong {
-    /// As its length field says.
+    /// The length that its length field says.
     pub len: u32,
-    /// As allowed.
+    /// The length that is allowed.
     pub len_max: usize,
 }
 
@@ -62,7 +62,7 @@ impl Frames {
         &mut self.buffer[self.end..]
     }
 
-    /// So many bytes have been put there.
+    /// Takes note of the bytes that have been put there.
     pub fn note_filled(&mut self, len: usize) {
         self.end = self.buffer.len().min(self.end + len);
     }

@@ -9,14 +9,14 @@ use crate::limits::{PUBLISHER_NAME_LEN_MAX, PUBLISHER_TOKEN_LEN_MAX};
 pub enum Request<'a> {
     /// The first one.
     Hello(Hello<'a>),
-    /// All others.
+    /// Every other frame.
     Record(Record<'a>),
 }
 
 /// Who publishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hello<'a> {
-    /// Whether records are to be acknowledged.
+    /// Does it want records to be acknowledged?
     pub wants_acks: bool,
     /// What the publisher calls itself, for the blade's status and log; may be empty.
     pub name: &'a str,
@@ -81,7 +81,7 @@ pub enum RequestFault {
 }
 
 impl RequestFault {
-    /// Whether it is only this record that cannot be read, so that the next may follow.
+    /// Is it only this record that cannot be read, so that the next may follow?
     #[must_use]
     pub fn spares_connection(self) -> bool {
         matches!(self, RequestFault::Short { kind: JSON | OPAQUE, .. } | RequestFault::Subject)

@@ -21,7 +21,7 @@ pub struct QueueConfig {
 }
 
 impl QueueConfig {
-    /// With the usual limits, numbered from 1, live.
+    /// A queue with the usual limits, numbered from 1, live.
     #[must_use]
     pub fn new(name: &'static str, session: Session) -> Self {
         Self {

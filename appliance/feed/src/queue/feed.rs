@@ -74,7 +74,7 @@ impl QueueFeed {
     /// The sink has had all updates up to `seq`.
     fn note_taken(&mut self, seq: u64) {
         if !self.unpublished.is_empty() {
-            // Before it can be seen that they were taken.
+            // This comes before anybody can see that they were taken.
             let mut state = self.shared.lock();
             for (from, seq, because) in self.unpublished.drain(..) {
                 if let Some(receipts) = state.receipts.get_mut(&from) {

@@ -41,7 +41,7 @@ pub enum Record<'a> {
     },
     /// Something is wrong upstream: [`Trouble::Told`](crate::Trouble::Told).
     Trouble {
-        /// What it is counted under.
+        /// The kind that counts it.
         kind: &'static str,
         /// One line for the log.
         text: &'a str,

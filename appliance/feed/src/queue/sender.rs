@@ -25,7 +25,7 @@ pub struct Receipts {
 }
 
 impl Receipts {
-    /// Those up to `seq` that have not been asked for yet, the oldest first.
+    /// The receipts up to `seq` that have not been asked for yet, the oldest first.
     #[must_use]
     pub fn take_unpublished(&self, seq: u64) -> Vec<(u64, Unpublished)> {
         let mut state = self.shared.lock();

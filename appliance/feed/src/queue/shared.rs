@@ -26,9 +26,9 @@ pub(super) struct State {
     pub(super) next_seq: u64,
     /// Updates are numbered below this.
     pub(super) seq_end: u64,
-    /// Of senders that wait for room, the longest waiting first.
+    /// Wakers of senders that wait for room, the longest waiting first.
     pub(super) room_wakers: Vec<Waker>,
-    /// Of those that wait for `taken` to grow.
+    /// Wakers of senders that wait for `taken` to grow.
     pub(super) taken_wakers: Vec<Waker>,
     /// The thread that polls.
     pub(super) reader: Option<Thread>,
@@ -39,7 +39,7 @@ pub(super) struct State {
 }
 
 impl Shared {
-    /// With nothing in it; updates are numbered from `first_seq`.
+    /// An empty queue, whose updates are numbered from `first_seq`.
     pub(super) fn new(config: &QueueConfig, first_seq: u64) -> Self {
         Self {
             records_max: config.records_max.max(1),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
 
-/// In words, with what to do; none if nothing is known of it.
+/// Says what a file is, and what to do; none if nothing is known of it.
 pub(super) fn by_content(path: &Path) -> Option<String> {
     let start = head(File::open(path).ok()?);
     let what = by_magic(&start).or_else(|| text(&start))?;

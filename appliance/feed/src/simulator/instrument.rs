@@ -93,7 +93,7 @@ impl Instrument {
             stock: self.stock,
             market_category: b"QGSNAP"[usize::from(self.locate) % 6],
             financial_status: b'N',
-            // By price since 2025 (Rule 600(b)(93) of Regulation NMS).
+            // Since 2025 it depends on the price (Rule 600(b)(93) of Regulation NMS).
             round_lot_size: U32::new(match fair / DOLLAR {
                 0..=250 => 100,
                 251..=1_000 => 40,
@@ -141,7 +141,7 @@ impl Instrument {
         }
     }
 
-    /// One of its makers.
+    /// Chooses one of its makers.
     pub(super) fn maker(&self, chance: &mut Chance) -> [u8; 4] {
         let index = usize::from(self.locate) + chance.index_below(MAKERS_PER_INSTRUMENT);
         *MAKERS[index % MAKERS.len()]
@@ -244,7 +244,7 @@ fn level(chance: &mut Chance) -> u32 {
     chance.between(low * DOLLAR, high * DOLLAR) / 100 * 100
 }
 
-/// In Price(4).
+/// A dollar in Price(4).
 const DOLLAR: u32 = 10_000;
 
 /// Market participants, all invented.

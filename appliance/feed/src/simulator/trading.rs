@@ -191,7 +191,7 @@ impl Instrument {
         }
     }
 
-    /// Whether the best order on this side is a gift.
+    /// Is the best order on this side a gift?
     fn is_stale(&self, on: On) -> bool {
         self.side(on).best_price().is_some_and(|best| match on {
             On::Bids => best > self.fair(),

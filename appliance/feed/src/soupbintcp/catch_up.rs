@@ -34,7 +34,7 @@ impl CatchUp {
         }
     }
 
-    /// Whether the present has been reached. To be asked whenever all that has come is read.
+    /// Has the present been reached? Ask whenever all that has come is read.
     pub(super) fn is_over(&mut self, now: Instant) -> bool {
         let elapsed = now.saturating_duration_since(self.since);
         if elapsed < WINDOW {

@@ -29,7 +29,7 @@ pub struct Connection {
 /// Where a server is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
-    /// As it is called in logs.
+    /// Its name in logs.
     pub name: String,
     /// The addresses of that name, which all have their turn.
     pub addresses: Vec<SocketAddr>,
@@ -197,7 +197,7 @@ impl Connection {
                 self.inbound.filled(len);
                 Ok(len)
             }
-            // Only now, since this process may have slept while packets came.
+            // This comes after the read, since the process may have slept while packets came.
             Err(error) if is_transient(&error) => match now.saturating_duration_since(self.heard) {
                 silence if silence >= self.timing.silence_max => {
                     Err(ConnectionError::Silent { ms: silence.as_millis() })

@@ -45,7 +45,7 @@ pub struct SoupbintcpFeed {
     failures: u32,
 }
 
-/// Of whom one is asked at a time.
+/// The servers, of which one is asked at a time.
 struct Servers {
     all: Vec<Host>,
     at: usize,
@@ -106,6 +106,7 @@ impl SoupbintcpFeed {
         let State::Connected { connection, is_in, catch_up } = state else { return Ok(None) };
         for _ in 0..POLL_MESSAGES_MAX {
             let Some(received) = connection.receive().map_err(End::Error)? else {
+                // All that was read has been taken: read on, or wait for the socket.
                 let len = connection.work(now).map_err(End::Error)?;
                 numbering.counters.bytes += len as u64;
                 if len > 0 {
@@ -134,7 +135,7 @@ impl SoupbintcpFeed {
                 }
                 Received::Heartbeat => {
                     numbering.counters.heartbeats += 1;
-                    // There was nothing to send: this is the present.
+                    // The server had nothing to send: this is the present.
                     *catch_up = None;
                     *failures = 0;
                 }
@@ -155,6 +156,7 @@ impl SoupbintcpFeed {
         let long = config.retry.refusal_pause();
         let address = servers.name();
         let pause = match end {
+            // The session is over, for good or until the next one begins.
             End::SessionOver if !numbering.end_of_session(sink) => {
                 *state = State::Finished;
                 return;
@@ -163,19 +165,21 @@ impl SoupbintcpFeed {
                 *failures = 0;
                 long
             }
+            // The server can be asked for something else.
             End::Unfit(Unfit::AskAgain) => short,
             End::Error(ConnectionError::Refused(Rejection::SessionUnavailable)) if numbering.unavailable() => {
-                // Of other things to ask for there are few.
+                // There are few other things to ask for.
                 *failures = failures_before;
                 short
             }
             End::Error(ConnectionError::Refused(Rejection::SessionUnavailable))
                 if numbering.current().is_some_and(|current| current.is_ended) =>
             {
-                // As is to be expected until the next begins.
+                // This is expected until the next session begins.
                 *failures = 0;
                 long
             }
+            // What has to change lies with people, which takes time.
             End::Error(ConnectionError::Refused(rejection)) => {
                 let (rejection, retry_ms) = (*rejection, milliseconds(long));
                 sink(Event::Trouble(Trouble::LoginRefused { address, session: asked, rejection, retry_ms }));
@@ -188,6 +192,7 @@ impl SoupbintcpFeed {
                 servers.turn();
                 long
             }
+            // The connection is of no use: the next one goes to the next server.
             End::Unfit(Unfit::Implausible(error)) | End::Error(ConnectionError::Packet(error)) => {
                 let PacketError { offset, fault } = *error;
                 numbering.counters.malformed += 1;
@@ -240,7 +245,7 @@ impl Feed for SoupbintcpFeed {
         match &self.state {
             State::Connected { connection, .. } => {
                 let mut socket = [PollFd::new(connection.as_fd(), connection.interest())];
-                // Whatever it answers, the next poll finds out what there is.
+                // Whatever this answers, the next poll finds out what there is.
                 let _ = ppoll(&mut socket, Some(TimeSpec::from_duration(timeout)), None);
             }
             State::Waiting { .. } | State::Finished => std::thread::park_timeout(timeout),

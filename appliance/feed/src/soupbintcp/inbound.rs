@@ -14,7 +14,7 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    /// For a connection that has not delivered anything.
+    /// Begins for a connection that has not delivered anything.
     pub fn new() -> Self {
         let buffer = vec![0; SOUPBINTCP_BUFFER_LEN].into_boxed_slice();
         Self { buffer, start: 0, end: 0, buffer_offset: 0 }
@@ -56,7 +56,7 @@ impl Inbound {
         self.buffer_offset + self.start as u64
     }
 
-    /// Whether the beginning of a packet is there.
+    /// Is the beginning of a packet there?
     pub fn is_within_packet(&self) -> bool {
         self.start < self.end
     }

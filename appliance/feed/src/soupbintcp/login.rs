@@ -55,7 +55,7 @@ pub fn padded<const N: usize>(text: &str) -> Option<[u8; N]> {
 }
 
 impl LoginRequest {
-    /// From a payload of 46 or 51 bytes.
+    /// Reads a payload of 46 or 51 bytes.
     pub(super) fn parse(payload: &[u8]) -> Result<Self, PacketError> {
         let (layout, timeout) = RequestLayout::read_from_prefix(payload).map_err(|_| wrong_length(b'L', payload))?;
         let mut request = Self {
@@ -100,7 +100,7 @@ impl fmt::Debug for LoginRequest {
 }
 
 impl LoginAccepted {
-    /// From a payload of 30 bytes.
+    /// Reads a payload of 30 bytes.
     pub(super) fn parse(payload: &[u8]) -> Result<Self, PacketError> {
         let layout = AcceptedLayout::ref_from_bytes(payload).map_err(|_| wrong_length(b'A', payload))?;
         let session = text(&layout.session, 0, "session")?;
@@ -215,7 +215,7 @@ fn right_justified<const N: usize>(field: &[u8; N]) -> [u8; N] {
     moved
 }
 
-/// What five digits hold.
+/// The largest number of five digits.
 const HEARTBEAT_TIMEOUT_MS_MAX: u32 = 99_999;
 
 #[cfg(test)]

@@ -160,7 +160,7 @@ impl Numbering {
     pub(super) fn unavailable(&mut self) -> bool {
         let is_known = self.current.is_some();
         match self.ask {
-            // No other is wanted.
+            // No other session is wanted.
             _ if self.wanted.is_some() => return false,
             Ask::Resume => self.ask = Ask::Next,
             Ask::Next => self.ask = Ask::Anew,
@@ -174,7 +174,7 @@ impl Numbering {
     }
 }
 
-/// As a session in a login request.
+/// The session in a login request that asks for the current one.
 const WHATEVER_IS_CURRENT: Session = [b' '; 10];
 /// Where in a packet its sequence number is, behind framing and session.
 const SEQUENCE_OFFSET: u64 = 13;

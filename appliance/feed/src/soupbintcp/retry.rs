@@ -5,11 +5,11 @@ use std::time::Duration;
 /// How long to wait before another attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
-    /// After the first failure. Doubles with each round of all servers.
+    /// The pause after the first failure. It doubles with each round of all servers.
     pub min: Duration,
-    /// At most.
+    /// The longest pause.
     pub max: Duration,
-    /// After a refused login, and after the end of a session: what has to change there takes time.
+    /// The pause after a refused login, and after the end of a session: what has to change there takes time.
     pub refused: Duration,
 }
 

@@ -106,7 +106,7 @@ impl Receiver {
     pub(super) fn weigh(&mut self, packet: &Packet<'_>, line: usize, is_new: bool, now_ns: u64) {
         let (from, expected) = (packet.sequence(), self.in_order.expected().unwrap_or(1));
         if from == expected && self.evidence.is_empty() && self.is_confirmed {
-            // In order, as nearly all are.
+            // It is in order, as nearly all are.
             self.current_ns = Some(now_ns);
             return;
         }
@@ -128,7 +128,7 @@ impl Receiver {
     pub(super) fn take_back(&mut self, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) {
         self.evidence.settle(now_ns);
         while let Some((at, last)) = self.evidence.take_refuted(now_ns) {
-            // It ends nothing, also where others still claim what is beyond it.
+            // It ends nothing, even where others still claim what is beyond it.
             self.end = self.end.filter(|(sequence, _)| !(at..=last).contains(sequence));
             let end = self.evidence.end().max(self.expected().unwrap_or(1));
             if end >= self.seen {
