@@ -8,6 +8,7 @@ use fanblade_net::{Engine, SessionId};
 use fanblade_ring::Descriptor;
 
 use crate::arena::{Delivery, First};
+use crate::clock::{RunningUs, UnixNs};
 use crate::directory::{Moment, SetKind};
 use crate::limits::TURN_SENDS;
 use crate::protocol::Mode;
@@ -64,7 +65,7 @@ impl Worker {
 
     /// Gathers the sessions whose turn it is. Returns the oldest frame that they are owed, and when the first of these
     /// frames was published; `None` if it is nobody's turn.
-    pub(crate) fn take_due_alone(&mut self, now_us: u64, all: bool) -> Option<(u64, u64)> {
+    pub(crate) fn take_due_alone(&mut self, now_us: RunningUs, all: bool) -> Option<(u64, UnixNs)> {
         if !self.arena.is_waited_for() || (self.arena.due_us() > now_us && !all) {
             return None;
         }
@@ -81,7 +82,7 @@ impl Worker {
                 self.make_ready(load.session);
                 continue;
             }
-            let (first, published) = found.unwrap_or((u64::MAX, u64::MAX));
+            let (first, published) = found.unwrap_or((index, published_ns));
             found = Some((index.min(first), published_ns.min(published)));
         }
         if found.is_none() {

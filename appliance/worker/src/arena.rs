@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use fanblade_ring::{Descriptor, FrameRef, LANES, Lane};
 
 use crate::batching::{TURNS, Window, turn};
+use crate::clock::{RunningUs, UnixNs};
 use crate::directory::{Moment, Owed};
 use crate::limits::{DELIVERED_FRAMES_MAX, DELIVERIES_KEPT, DELIVERIES_MAX, PASS_FRAMES_MAX};
 use crate::session::IDLE;
@@ -39,7 +40,7 @@ pub(crate) struct Arena {
 struct Turn {
     slots: Vec<u32>,
     /// None of them is due before.
-    due_us: u64,
+    due_us: RunningUs,
     /// None of them waits for a frame with a lower number.
     frames_begin: u64,
 }
@@ -49,7 +50,7 @@ struct Frame {
     lanes: [FrameRef; LANES],
     /// Sequence number of the newest update before the pass that brought it.
     before_seq: u64,
-    published_ns: u64,
+    published_ns: UnixNs,
 }
 
 /// One frame for one session: `1 bit conflatable │ 31 bits of the frame's number`, and the next.
@@ -67,7 +68,7 @@ struct Slot {
     last: u32,
     count: u32,
     bytes: u64,
-    due_us: u64,
+    due_us: RunningUs,
     lane: Lane,
     /// It is in `Arena::urgent`.
     is_urgent: bool,
@@ -107,7 +108,7 @@ pub(crate) struct Load {
 pub(crate) struct First {
     pub(crate) index: u64,
     pub(crate) before_seq: u64,
-    pub(crate) published_ns: u64,
+    pub(crate) published_ns: UnixNs,
 }
 
 impl Arena {
@@ -121,11 +122,11 @@ impl Arena {
     }
 
     /// The earliest turn.
-    pub(crate) fn due_us(&self) -> u64 {
+    pub(crate) fn due_us(&self) -> RunningUs {
         if !self.urgent.is_empty() || self.is_full() {
-            return 0;
+            return RunningUs::default();
         }
-        self.turns.iter().map(|turn| turn.due_us).min().unwrap_or(u64::MAX)
+        self.turns.iter().map(|turn| turn.due_us).min().unwrap_or(RunningUs::NEVER)
     }
 
     /// Is there as much as one pass holds? Then it reads no further, and everything is due.
@@ -135,7 +136,8 @@ impl Arena {
 
     /// A frame that somebody here is owed: its number.
     pub(crate) fn begin_frame(&mut self, frame: &Descriptor, before_seq: u64) -> u64 {
-        let Descriptor { index, lanes, ts_publish_ns: published_ns, .. } = *frame;
+        let Descriptor { index, lanes, .. } = *frame;
+        let published_ns = UnixNs(frame.ts_publish_ns);
         self.frames.push_back(Frame { index, lanes, before_seq, published_ns });
         self.frames_begin + self.frames.len() as u64 - 1
     }
@@ -148,7 +150,7 @@ impl Arena {
         debug_assert!(slot.session == it.session, "a session in another's slot");
         let word = u32::try_from(it.frame & NUMBER_MASK).unwrap_or(0) | if it.conflatable { CONFLATABLE } else { 0 };
         if slot.first == NONE {
-            (slot.count, slot.bytes, slot.due_us) = (0, 0, u64::MAX);
+            (slot.count, slot.bytes, slot.due_us) = (0, 0, RunningUs::NEVER);
             (slot.may_wait, slot.is_filled) = (true, false);
         } else {
             let last = &mut self.nodes[slot.last as usize];
@@ -185,7 +187,7 @@ impl Arena {
     }
 
     /// Puts a slot where it will be met when it is due.
-    fn list(&mut self, number: u32, frame: u64, now_us: u64) {
+    fn list(&mut self, number: u32, frame: u64, now_us: RunningUs) {
         let slot = &mut self.slots[number as usize];
         if slot.due_us <= now_us {
             if !std::mem::replace(&mut slot.is_urgent, true) {
@@ -202,7 +204,7 @@ impl Arena {
     }
 
     /// Gathers the slots whose turn it is; with `all`, every one that is owed something.
-    pub(crate) fn take_due(&mut self, now_us: u64, all: bool) {
+    pub(crate) fn take_due(&mut self, now_us: RunningUs, all: bool) {
         let all = all || self.is_full();
         let mut urgent = std::mem::take(&mut self.urgent);
         let needed = urgent.len();
@@ -216,7 +218,7 @@ impl Arena {
                 continue;
             }
             let mut waiting = std::mem::take(&mut self.turns[place].slots);
-            let (mut due_us, mut frames_begin) = (u64::MAX, u64::MAX);
+            let (mut due_us, mut frames_begin) = (RunningUs::NEVER, u64::MAX);
             waiting.retain(|&number| {
                 let slot = &mut self.slots[number as usize];
                 if !all && slot.first != NONE && !slot.is_due && slot.due_us > now_us {
@@ -362,7 +364,7 @@ impl Arena {
             last: NONE,
             count: 0,
             bytes: 0,
-            due_us: u64::MAX,
+            due_us: RunningUs::NEVER,
             lane,
             is_urgent: false,
             is_listed: false,
@@ -431,7 +433,7 @@ fn emptied<T>(mut list: Vec<T>, needed: usize) -> Vec<T> {
 
 impl Default for Turn {
     fn default() -> Self {
-        Self { slots: Vec::new(), due_us: u64::MAX, frames_begin: u64::MAX }
+        Self { slots: Vec::new(), due_us: RunningUs::NEVER, frames_begin: u64::MAX }
     }
 }
 

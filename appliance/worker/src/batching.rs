@@ -3,6 +3,7 @@
 //! A packet costs the same with one frame as with eight. Where subjects move fifty times a second and nobody looks that
 //! often, a window of 100 ms saves four sends of five.
 
+use crate::clock::RunningUs;
 use crate::subject;
 
 /// How long frames of some subjects may wait in the ring before they are sent.
@@ -39,12 +40,13 @@ impl Window {
     /// Until when a frame may wait that has come now for this group. A group's windows follow each other. Those of all
     /// groups end in turn, so that no burst of sends holds everything up, nor does each wake the worker by itself.
     /// Sessions with lists of their own are spread likewise, by their own numbers.
-    pub(crate) fn end_us(self, now_us: u64, group: u32) -> u64 {
+    pub(crate) fn end_us(self, now_us: RunningUs, group: u32) -> RunningUs {
         if !self.is_open() {
             return now_us;
         }
         let len = u64::from(self.ms_max) * 1_000;
-        now_us + len - (now_us + len - len * turn(group) as u64 / TURNS as u64) % len
+        let next = now_us.0 + len;
+        RunningUs(next - (next - len * turn(group) as u64 / TURNS as u64) % len)
     }
 
     /// Is there one?
@@ -77,7 +79,8 @@ mod tests {
     fn windows_of_a_group_follow_each_other_and_groups_take_turns() {
         let window = Window { ms_max: 100, bytes_max: 1 };
         let ends = |group| {
-            let ends: Vec<u64> = (5_000_000..5_300_000).step_by(777).map(|now| window.end_us(now, group)).collect();
+            let ends: Vec<u64> =
+                (5_000_000..5_300_000).step_by(777).map(|now| window.end_us(RunningUs(now), group).0).collect();
             assert!((5_000_000..).step_by(777).zip(&ends).all(|(now, end)| now < *end && *end <= now + 100_000));
             BTreeSet::from_iter(ends).into_iter().collect::<Vec<u64>>()
         };
@@ -89,6 +92,6 @@ mod tests {
             let in_turn = first.iter().filter(|ends| ends[0] == turn).count();
             assert!((50..80).contains(&in_turn), "{in_turn} of a thousand groups in one of sixteen turns");
         }
-        assert_eq!(Window::default().end_us(5, 1), 5, "no window, no waiting");
+        assert_eq!(Window::default().end_us(RunningUs(5), 1), RunningUs(5), "no window, no waiting");
     }
 }

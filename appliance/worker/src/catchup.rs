@@ -24,6 +24,7 @@ use crate::session::State;
 use crate::slices::{begin_with, push_bytes, push_frame};
 use crate::worker::{Action, Worker};
 
+pub(crate) use lost::Lost;
 pub(crate) use plan::Plan;
 use plan::{Piece, Planned, Source, Standing};
 use view::View;

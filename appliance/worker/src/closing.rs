@@ -4,11 +4,11 @@
 use fanblade_net::SessionId;
 use fanblade_wire::{close, frame};
 
-use crate::closes::NO_FRAME;
 use crate::deadlines::spread;
 use crate::directory::Set;
 use crate::protocol;
 use crate::session::State;
+use crate::stats::NO_FRAME;
 use crate::worker::{Action, Worker};
 
 impl Worker {

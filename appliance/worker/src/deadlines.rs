@@ -5,6 +5,7 @@ use std::io;
 use fanblade_net::Engine;
 use fanblade_wire::close;
 
+use crate::clock::WorkerMs;
 use crate::session::State;
 use crate::worker::Worker;
 
@@ -101,12 +102,12 @@ impl Worker {
     }
 
     /// Sets the session's deadline, in place of the one before.
-    pub(crate) fn arm(&mut self, index: u32, deadline_ms: u64) {
+    pub(crate) fn arm(&mut self, index: u32, deadline_ms: WorkerMs) {
         self.wheel.arm(&mut self.sessions, index, deadline_ms);
     }
 
     /// Sets the session's deadline if that is earlier than the one before.
-    pub(crate) fn arm_earlier(&mut self, index: u32, deadline_ms: u64) {
+    pub(crate) fn arm_earlier(&mut self, index: u32, deadline_ms: WorkerMs) {
         if self.sessions.find(index).is_some_and(|session| deadline_ms < session.links.deadline_ms) {
             self.arm(index, deadline_ms);
         }

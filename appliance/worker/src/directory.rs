@@ -5,160 +5,38 @@
 //! A filter is a subject or a pattern; each distinct one is matched once against each subject, however many sessions
 //! use it. Subjects are never taken away (the ring numbers them for the epoch), so filters only ever gain matches.
 
+mod filter;
 mod filters;
+mod group;
+mod lists;
+mod set;
 mod sets;
+mod subject;
+mod tables;
 
-use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use fanblade_ring::{Descriptor, Lane, Reader};
 
-use crate::batching::{Batching, Window};
+use crate::batching::Window;
+use crate::clock::UnixNs;
 use crate::limits::{GROUPS_DEAD_MAX, LISTED_DEAD_MAX, PASS_FRAMES_MAX, SUBJECT_STEPS};
-use crate::patterns::{Names, Shapes};
 use crate::protocol::Mode;
 use crate::selection::Selection;
 use crate::slim;
 use crate::steps::Steps;
 
-use filters::Filter;
 pub(crate) use filters::{Preparation, Prepared};
+pub(crate) use group::{Batch, Group, Moment, Owed, conflatable};
+use set::Wish;
+pub(crate) use set::{Set, SetKind};
+pub(crate) use sets::Asked;
 pub use sets::bytes_of_own_lists;
-pub(crate) use sets::{Asked, Set, SetKind};
-use sets::{Lists, NO_FILTER, Wish};
-
-/// One frame that a group is owed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Owed {
-    /// Ring index of its descriptor.
-    pub(crate) index: u64,
-    /// Where its bytes lie in the group's lane.
-    pub(crate) position: u64,
-    pub(crate) length: u32,
-    /// May a newer frame of its subject take its place?
-    pub(crate) conflatable: bool,
-}
-
-/// Sessions with equal subscriptions.
-pub(crate) struct Group {
-    /// The filters, sorted.
-    wishes: Box<[Wish]>,
-    lane: Lane,
-    /// Of both.
-    hash: u32,
-    /// Sorted by subject number; the stronger mode where several filters match.
-    pub(crate) subjects: Vec<(u32, Mode)>,
-    /// Sessions that are current: they get what the group is owed.
-    pub(crate) members: Vec<u32>,
-    /// All its sessions, those behind included.
-    pub(crate) sessions: u32,
-    /// Conflatable frames that came to the group since it was made.
-    pub(crate) frames_conflatable: u64,
-    /// Frames before the worker's cursor that it has not been sent: those of this pass, and those that wait for more.
-    pub(crate) owed: Vec<Owed>,
-    /// What they have in common; without meaning while there are none.
-    pub(crate) batch: Batch,
-    /// It is in the worker's list of groups that are owed something.
-    pub(crate) is_touched: bool,
-    /// Sessions that have what waits, and become members once the others have it, too.
-    pub(crate) joiners: Vec<u32>,
-}
-
-/// Of the frames that a group is owed.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Batch {
-    /// When they are sent, in microseconds that the worker has been running.
-    pub(crate) due_us: u64,
-    pub(crate) bytes: u64,
-    /// Sequence number of the newest update before the pass that brought the first.
-    pub(crate) before_seq: u64,
-    /// When the first was published, in nanoseconds since the Unix epoch.
-    pub(crate) published_ns: u64,
-    /// All of them may wait for more.
-    pub(crate) may_wait: bool,
-    pub(crate) is_filled: bool,
-}
-
-/// What a pass knows when it reads a frame.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Moment {
-    pub(crate) now_us: u64,
-    pub(crate) before_seq: u64,
-}
-
-impl Group {
-    /// The encoding that its sessions chose.
-    pub(crate) fn lane(&self) -> Lane {
-        self.lane
-    }
-}
-
-/// How many of these frames a newer one may replace.
-pub(crate) fn conflatable(owed: &[Owed]) -> u64 {
-    owed.iter().filter(|owed| owed.conflatable).count() as u64
-}
-
-/// What a worker knows of a subject.
-pub(crate) struct Subject {
-    /// Ring index where its newest frame lies, of those before the worker's cursor; [`NO_FRAME`] if it has none.
-    pub(crate) newest: u64,
-    /// Ring index where that frame was first published.
-    pub(crate) origin: u64,
-    /// The number of its newest update that was refused, as sessions have been told.
-    pub(crate) refused_told: u64,
-    window: Window,
-    /// Groups that want it. May name dead groups until they are swept.
-    groups: Vec<(u32, Mode)>,
-    /// The filter of its name, while there is one; else [`NO_FILTER`].
-    exact: u32,
-    /// Patterns that select it. Sorted.
-    patterns: Vec<u32>,
-}
-
-impl Subject {
-    /// What its frames may wait for.
-    pub(crate) fn window(&self) -> Window {
-        self.window
-    }
-}
-
-/// The tables.
-#[derive(Default)]
-pub(crate) struct Directory {
-    batching: Vec<Batching>,
-    /// The earliest turn of the groups that are owed something.
-    pub(crate) due_us: u64,
-    pub(crate) subjects: Vec<Subject>,
-    by_name: HashMap<Rc<str>, u32>,
-    filters: Vec<Option<Filter>>,
-    filters_free: Vec<u32>,
-    /// Patterns that nobody has any more, and that are still in the lists of their subjects.
-    filters_leaving: Vec<u32>,
-    /// Patterns, and subjects that are not there.
-    filters_counted: usize,
-    /// A tree: it grows and shrinks by pieces, where a table would stand still to be made anew.
-    filter_ids: BTreeMap<Rc<str>, u32>,
-    /// Of the filters that are patterns.
-    shapes: Shapes,
-    /// The subjects once more, as patterns look for them.
-    names: Names,
-    pub(crate) groups: Vec<Group>,
-    groups_free: Vec<u32>,
-    groups_dead: Vec<u32>,
-    /// In how many lists of subjects and filters those are.
-    listed_dead: usize,
-    /// By hash. A set whose hash another group has is not shared.
-    group_ids: HashMap<u32, u32>,
-    lists: Lists,
-    /// So many sessions of one set share it.
-    sharing_sessions_min: u32,
-}
+use subject::NO_FILTER;
+pub(crate) use subject::{NO_FRAME, Subject};
+pub(crate) use tables::Directory;
 
 impl Directory {
-    pub(crate) fn new(batching: Vec<Batching>, sharing_sessions_min: u32) -> Self {
-        Self { batching, sharing_sessions_min, due_us: u64::MAX, ..Self::default() }
-    }
-
     /// Takes in subjects that the publisher has created since the last call. `false`: the steps are used up, and there
     /// are more.
     #[must_use]
@@ -242,7 +120,7 @@ impl Directory {
     /// A frame was published at `index`: adds it to what its subject's groups are owed. `touched` gathers groups that
     /// were owed nothing before. `true` when a group is now owed as much as one pass can send.
     pub(crate) fn owe(&mut self, index: u64, frame: &Descriptor, moment: &Moment, touched: &mut Vec<u32>) -> bool {
-        let (lanes, published_ns) = (&frame.lanes, frame.ts_publish_ns);
+        let (lanes, published_ns) = (&frame.lanes, UnixNs(frame.ts_publish_ns));
         let mut full = false;
         let Some(entry) = self.subjects.get_mut(frame.subject.0 as usize) else { return false };
         let window = entry.window;
@@ -375,6 +253,3 @@ impl Directory {
         slim::give_back_most(&mut self.groups_dead);
     }
 }
-
-/// A subject that has no frame yet.
-pub(crate) const NO_FRAME: u64 = u64::MAX;

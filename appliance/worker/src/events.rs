@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use fanblade_wire::close;
 use fanblade_wire::handshake::Rejection;
 
-use crate::closes::NO_FRAME;
 use crate::session::State;
+use crate::stats::NO_FRAME;
 use crate::upgrade::AT_CAPACITY;
 use crate::worker::Worker;
 

@@ -12,14 +12,16 @@ use std::io;
 
 use fanblade_net::{Engine, SessionId, Unsent};
 
+use crate::behind::Behind;
 use crate::catchup::copy_rest;
+use crate::clock::{RunningUs, UnixNs};
 use crate::directory::{Group, Moment, NO_FRAME, Owed, SetKind, conflatable};
 use crate::limits::{PASS_DESCRIPTORS_MAX, TURN_SENDS};
 use crate::protocol;
-use crate::session::{Behind, State};
+use crate::session::State;
 use crate::slices::push_frame;
 use crate::steps::Steps;
-use crate::worker::{Action, Worker, unix_ns};
+use crate::worker::{Action, Worker};
 
 impl Worker {
     /// Fans out what the ring holds beyond the cursor, as much as one pass takes, and what has waited long enough.
@@ -56,7 +58,7 @@ impl Worker {
         self.send_alone(engine);
         let unsent = &mut self.unsent;
         engine.flush(&mut |it| unsent.push(it))?;
-        self.stats.latency.record(unix_ns().saturating_sub(published_ns));
+        self.stats.latency.record(UnixNs::now().since(published_ns));
         self.stats.passes.add(1);
         if !self.reader.is_intact(first) {
             self.close_torn();
@@ -78,14 +80,14 @@ impl Worker {
 
     /// Moves the groups whose turn it is from `touched` to `due_groups`. Returns the oldest frame that they are owed,
     /// and when the first of these frames was published; `None` if it is nobody's turn.
-    fn take_due(&mut self, now_us: u64, all: bool) -> Option<(u64, u64)> {
+    fn take_due(&mut self, now_us: RunningUs, all: bool) -> Option<(u64, UnixNs)> {
         if self.touched.is_empty() || (self.directory.due_us > now_us && !all) {
             return None;
         }
         let oldest = self.reader.oldest();
         let mut touched = std::mem::take(&mut self.touched);
-        let (mut first, mut published_ns) = (u64::MAX, u64::MAX);
-        self.directory.due_us = u64::MAX;
+        let (mut first, mut published_ns) = (u64::MAX, UnixNs::NEVER);
+        self.directory.due_us = RunningUs::NEVER;
         touched.retain(|&number| {
             let Group { owed, batch, members, .. } = &self.directory.groups[number as usize];
             let Some(owed) = owed.first().filter(|_| !members.is_empty()) else {
@@ -285,7 +287,7 @@ impl Worker {
             self.group_falls_behind(u32::try_from(number).unwrap_or(u32::MAX));
         }
         self.touched.clear();
-        self.directory.due_us = u64::MAX;
+        self.directory.due_us = RunningUs::NEVER;
         self.lapped_alone();
         self.jump_to_tail();
     }

@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -11,62 +10,9 @@ use std::thread::JoinHandle;
 use fanblade_net::Engine;
 use fanblade_ring::{Reader, Sleeper, Waker};
 
-use crate::batching::Batching;
-use crate::forwarded::ClientHeader;
-use crate::limits::Limits;
-use crate::networks::Networks;
+use crate::config::{Command, WorkerConfig};
 use crate::stats::WorkerStats;
 use crate::worker::Worker;
-
-/// How a worker runs.
-#[derive(Clone, Debug, Default)]
-pub struct WorkerConfig {
-    /// Its number, from 0; names its thread.
-    pub index: usize,
-    /// The CPU to pin it to.
-    pub cpu: Option<usize>,
-    /// What it and its sessions may use.
-    pub limits: Limits,
-    /// `Origin` values that are admitted, exactly as a browser sends them; empty: every origin.
-    pub origins: Vec<String>,
-    /// Peers whose connections begin with a PROXY protocol header. There it must be; nobody else's is taken.
-    pub proxy_protocol_from: Networks,
-    /// Peers that are believed who their client is, by `client_header`.
-    pub trusted_proxies: Networks,
-    /// The header in which they say it.
-    pub client_header: ClientHeader,
-    /// Set while a balancer should send nobody here: the answer to `/healthz`. Shared with who knows.
-    pub unready: Arc<AtomicBool>,
-    /// Busy microseconds before it sleeps when there is nothing to do.
-    pub spin_us: u32,
-    /// Which subjects' frames may wait for more; the first entry that selects a subject counts.
-    pub batching: Vec<Batching>,
-    /// What the publisher's source is called, in notices.
-    pub source: String,
-    /// The counters of the worker whose place it takes, to go on counting in; none for the first in a place.
-    pub predecessor: Option<Arc<WorkerStats>>,
-}
-
-/// What a worker can be told.
-#[derive(Clone, Debug)]
-pub enum Command {
-    /// Answer 503 to who comes; flush what every session is owed, close each, and end.
-    Drain {
-        /// 1001 (stop) or 1012 (restart).
-        close_code: u16,
-        /// With 1012: each session is told to reconnect after a random time up to this.
-        reconnect_ms_max: u32,
-        /// After this the rest is closed without ceremony.
-        deadline_ms: u32,
-    },
-    /// Send this JSON text to every session that has subscriptions.
-    Notice(String),
-    /// End at once.
-    Stop,
-    /// Panic: what a bug would do, for tests of what follows. Release builds do not have it, and no peer can send it.
-    #[cfg(debug_assertions)]
-    Panic,
-}
 
 /// How a worker has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

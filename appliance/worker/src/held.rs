@@ -6,6 +6,7 @@
 
 use fanblade_wire::close;
 
+use crate::clock::WorkerMs;
 use crate::limits::HELD_PART_AFTER;
 use crate::session::{Session, State};
 use crate::worker::Worker;
@@ -74,14 +75,14 @@ impl Worker {
 
 impl Session {
     /// For how long it has taken nothing of what it is owed; where nothing is owed, for how long it has said nothing.
-    fn stalled_ms(&self, now_ms: u64) -> u64 {
+    fn stalled_ms(&self, now_ms: WorkerMs) -> u64 {
         let behind = self.extra.as_ref().and_then(|extra| extra.behind.as_ref());
         let since_ms = match behind {
             Some(behind) if self.blocked => behind.progress_ms,
             Some(_) => now_ms,
             None => self.received_ms,
         };
-        now_ms.saturating_sub(since_ms)
+        now_ms.since(since_ms)
     }
 }
 

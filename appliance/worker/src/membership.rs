@@ -1,8 +1,9 @@
 //! Where a session stands: a member, whom the fan-out sends to, or behind, until it has caught up.
 
+use crate::behind::Behind;
 use crate::directory::{Set, SetKind, conflatable};
 use crate::protocol;
-use crate::session::{Behind, IDLE, NOT_MEMBER, State};
+use crate::session::{IDLE, NOT_MEMBER, State};
 use crate::worker::Worker;
 
 impl Worker {

@@ -2,13 +2,15 @@
 //! ring has refused.
 //!
 //! Both are states in the ring. A worker compares them with what it has told, so nothing is lost on the way, and a
-//! worker that takes another's place knows as much. Sessions that come are told in their reply (`replay`).
+//! worker that takes another's place knows as much. Sessions that come are told in their reply (`answer`).
+
+mod told;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
 
 use fanblade_net::Engine;
-use fanblade_ring::{Currency, SubjectId, Unplaced};
+use fanblade_ring::{SubjectId, Unplaced};
 use fanblade_wire::frame::{self, Opcode};
 
 use crate::directory::Set;
@@ -18,18 +20,7 @@ use crate::session::State;
 use crate::steps::Steps;
 use crate::worker::Worker;
 
-/// What this worker has told.
-#[derive(Debug, Default)]
-pub(crate) struct News {
-    /// The ring's count of news that was looked at.
-    pub(crate) seen: u64,
-    pub(crate) currency: Currency,
-    refused_count: u64,
-    unplaced: u64,
-    /// When refusals are looked for next, in running milliseconds; none while there are none.
-    look_ms: Option<u64>,
-    looked_ms: u64,
-}
+pub(crate) use told::Told;
 
 impl Worker {
     /// A new worker has nobody to tell: its sessions learn from their replies what is so now.

@@ -3,11 +3,12 @@
 use fanblade_wire::frame::{self, Opcode};
 use fanblade_wire::{Event, Flow, close};
 
-use crate::closes::NO_CODE;
+use crate::answer::Replay;
 use crate::directory::{Preparation, Prepared};
 use crate::limits::{FILTER_STEPS, OVERLAP_MAX, OVERLAP_SUBJECTS_MIN, SELECTED_STEPS};
 use crate::protocol::{self, Mode, Op, Refusal, Request, Resume, SubjectsReply};
-use crate::session::{NOT_MEMBER, Replay, State};
+use crate::session::{NOT_MEMBER, State};
+use crate::stats::NO_CODE;
 use crate::worker::Worker;
 
 impl Worker {

@@ -3,17 +3,19 @@
 //! The wheel owns no memory per session: each session lends it two words ([`Links`]). An entry whose deadline lies more
 //! than one turn ahead is met early and put back, which costs one look a turn.
 
+use crate::clock::WorkerMs;
+
 /// The words of a session that belong to the wheel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Links {
     next: u32,
     previous: u32,
-    /// Worker milliseconds; [`NO_DEADLINE`] while the session is not in the wheel.
-    pub(crate) deadline_ms: u64,
+    /// [`WorkerMs::NEVER`] while the session is not in the wheel.
+    pub(crate) deadline_ms: WorkerMs,
 }
 
 impl Links {
-    pub(crate) const UNLINKED: Links = Links { next: NONE, previous: NONE, deadline_ms: NO_DEADLINE };
+    pub(crate) const UNLINKED: Links = Links { next: NONE, previous: NONE, deadline_ms: WorkerMs::NEVER };
 }
 
 /// Where the wheel finds a session's links.
@@ -21,7 +23,7 @@ pub(crate) trait Linked {
     fn links(&mut self, index: u32) -> &mut Links;
 }
 
-/// The wheel. Time is the worker's millisecond clock.
+/// The wheel.
 pub(crate) struct Wheel {
     slots: Box<[u32; SLOTS]>,
     /// The next tick to be looked at.
@@ -34,10 +36,10 @@ impl Wheel {
     }
 
     /// Sets (or moves) the deadline of `index`.
-    pub(crate) fn arm(&mut self, sessions: &mut impl Linked, index: u32, deadline_ms: u64) {
+    pub(crate) fn arm(&mut self, sessions: &mut impl Linked, index: u32, deadline_ms: WorkerMs) {
         self.disarm(sessions, index);
-        let deadline_ms = deadline_ms.min(NO_DEADLINE - 1);
-        let slot = slot_of((deadline_ms / TICK_MS).max(self.tick));
+        let deadline_ms = deadline_ms.min(LAST);
+        let slot = slot_of((deadline_ms.0 / TICK_MS).max(self.tick));
         let head = self.slots[slot];
         *sessions.links(index) = Links { next: head, previous: HEAD | slot_u32(slot), deadline_ms };
         if head != NONE {
@@ -49,7 +51,7 @@ impl Wheel {
     /// Takes `index` out, if it is in.
     pub(crate) fn disarm(&mut self, sessions: &mut impl Linked, index: u32) {
         let links = *sessions.links(index);
-        if links.deadline_ms == NO_DEADLINE {
+        if links.deadline_ms == WorkerMs::NEVER {
             return;
         }
         if links.previous & HEAD != 0 {
@@ -64,15 +66,15 @@ impl Wheel {
     }
 
     /// Takes out every entry whose deadline has passed and adds it to `due`.
-    pub(crate) fn expire(&mut self, sessions: &mut impl Linked, now_ms: u64, due: &mut Vec<u32>) {
-        let now_tick = now_ms / TICK_MS;
+    pub(crate) fn expire(&mut self, sessions: &mut impl Linked, now_ms: WorkerMs, due: &mut Vec<u32>) {
+        let now_tick = now_ms.0 / TICK_MS;
         // More than one turn behind: one turn meets every entry.
         let first = self.tick.max(now_tick.saturating_sub(SLOTS as u64));
         for tick in first..now_tick {
             let mut index = self.slots[slot_of(tick)];
             while index != NONE {
                 let links = *sessions.links(index);
-                if links.deadline_ms < ((tick + 1) * TICK_MS).max(now_ms) {
+                if links.deadline_ms < WorkerMs((tick + 1) * TICK_MS).max(now_ms) {
                     self.disarm(sessions, index);
                     due.push(index);
                 }
@@ -83,8 +85,8 @@ impl Wheel {
     }
 
     /// Milliseconds until the next tick must be looked at.
-    pub(crate) fn next_tick_in_ms(&self, now_ms: u64) -> u64 {
-        ((self.tick + 1) * TICK_MS).saturating_sub(now_ms).clamp(1, TICK_MS)
+    pub(crate) fn next_tick_in_ms(&self, now_ms: WorkerMs) -> u64 {
+        ((self.tick + 1) * TICK_MS).saturating_sub(now_ms.0).clamp(1, TICK_MS)
     }
 }
 
@@ -101,8 +103,8 @@ pub(crate) const TICK_MS: u64 = 50;
 const SLOTS: usize = 1_024;
 const NONE: u32 = u32::MAX;
 const HEAD: u32 = 1 << 31;
-/// Not in the wheel.
-pub(crate) const NO_DEADLINE: u64 = u64::MAX;
+/// The last deadline that can be set.
+const LAST: WorkerMs = WorkerMs(u64::MAX - 1);
 
 #[cfg(test)]
 mod tests {
@@ -121,8 +123,8 @@ mod tests {
         let mut wheel = Wheel::new();
         let deadline = |index: u32| 1 + u64::from(index.wrapping_mul(7_919) % 200_000);
         for index in 0..1_000 {
-            wheel.arm(&mut sessions, index, 5);
-            wheel.arm(&mut sessions, index, deadline(index));
+            wheel.arm(&mut sessions, index, WorkerMs(5));
+            wheel.arm(&mut sessions, index, WorkerMs(deadline(index)));
         }
         for index in (0..1_000).step_by(3) {
             wheel.disarm(&mut sessions, index);
@@ -130,7 +132,7 @@ mod tests {
         let mut seen = vec![0; 1_000];
         let mut due = Vec::new();
         for now in (0..210_000u64).step_by(17) {
-            wheel.expire(&mut sessions, now, &mut due);
+            wheel.expire(&mut sessions, WorkerMs(now), &mut due);
             for index in due.drain(..) {
                 assert!(deadline(index) <= now, "{index} was early");
                 assert!(now - deadline(index) <= 2 * TICK_MS, "{index} was {} ms late", now - deadline(index));
@@ -147,10 +149,10 @@ mod tests {
         let mut sessions = Table(vec![Links::UNLINKED; 10]);
         let mut wheel = Wheel::new();
         for index in 0..10 {
-            wheel.arm(&mut sessions, index, u64::from(1_000 * index));
+            wheel.arm(&mut sessions, index, WorkerMs(u64::from(1_000 * index)));
         }
         let mut due = Vec::new();
-        wheel.expire(&mut sessions, 10_000_000, &mut due);
+        wheel.expire(&mut sessions, WorkerMs(10_000_000), &mut due);
         due.sort_unstable();
         assert_eq!(due, (0..10).collect::<Vec<_>>());
     }

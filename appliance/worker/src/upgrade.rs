@@ -8,6 +8,7 @@ use fanblade_wire::handshake::{self, Head, Rejection, Upgrade};
 use fanblade_wire::proxy;
 
 use crate::address;
+use crate::clock::WorkerMs;
 use crate::forwarded::{self, Said};
 use crate::protocol::{Refusal, Request};
 use crate::session::State;
@@ -187,7 +188,7 @@ impl Worker {
         Ok(Admitted { client, lane, head_len: upgrade.head_len, subscription })
     }
 
-    fn first_deadline_ms(&self) -> u64 {
+    fn first_deadline_ms(&self) -> WorkerMs {
         let limits = &self.config.limits;
         let wait_ms = if limits.subscribe_ms_max > 0 { limits.subscribe_ms_max } else { limits.ping_interval_ms };
         self.now_ms + u64::from(wait_ms)

@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use fanblade_net::{Counters, Engine, Event, IoSlices, SessionId, Unsent};
 use fanblade_ring::{Reader, Sleeper};
@@ -12,11 +12,12 @@ use fanblade_wire::InboundLimits;
 
 use crate::arena::Arena;
 use crate::catchup::Plan;
+use crate::clock::{Clock, RunningUs, WorkerMs};
+use crate::config::{Command, WorkerConfig};
 use crate::directory::Directory;
-use crate::handle::{Command, WorkerConfig};
 use crate::limits::REQUEST_SKIPPED_LEN_MAX;
-use crate::news::News;
-use crate::session::Sessions;
+use crate::news::Told;
+use crate::slab::Sessions;
 use crate::stats::WorkerStats;
 use crate::steps::Steps;
 use crate::timers::{TICK_MS, Wheel};
@@ -42,12 +43,11 @@ pub(crate) struct Worker {
     pub(crate) cursor_seq: u64,
     pub(crate) epoch: String,
     pub(crate) epoch_generation: u32,
-    /// Milliseconds that the worker has been running, its stalls not counted.
-    pub(crate) now_ms: u64,
+    /// The time of this pass.
+    pub(crate) now_ms: WorkerMs,
     clock: Clock,
     /// By the engine, as far as the worker's own counters have it.
     counted: Counters,
-    started: Instant,
     /// Sessions that have something to be sent now, or that may catch up.
     pub(crate) ready: VecDeque<u32>,
     /// Sessions whose requests wait for work that a later pass does.
@@ -57,7 +57,7 @@ pub(crate) struct Worker {
     /// What to tell the engine once it has returned from `poll`.
     pub(crate) actions: Vec<Action>,
     pub(crate) draining: Option<Draining>,
-    pub(crate) news: News,
+    pub(crate) news: Told,
     /// Sends are queued, or done and not looked at: nobody knows which sessions are between two frames.
     pub(crate) is_sending: bool,
     /// Sends that were not taken whole, until they have been seen to. Between passes there are none.
@@ -88,7 +88,7 @@ pub(crate) enum Action {
 pub(crate) struct Draining {
     pub(crate) close_code: u16,
     pub(crate) reconnect_ms_max: u32,
-    pub(crate) deadline_ms: u64,
+    pub(crate) deadline_ms: WorkerMs,
     /// Sessions have been told.
     pub(crate) announced: bool,
     /// Connections that came since, and are about to go. Nobody waits for them.
@@ -127,16 +127,15 @@ impl Worker {
             cursor_seq: 0,
             epoch,
             epoch_generation,
-            now_ms: 0,
+            now_ms: WorkerMs::default(),
             clock: Clock::start(),
             counted: Counters::default(),
-            started: Instant::now(),
             ready: VecDeque::new(),
             waiting: VecDeque::new(),
             steps: Steps::none(),
             actions: Vec::new(),
             draining: None,
-            news: News::default(),
+            news: Told::default(),
             is_sending: false,
             unsent: Vec::new(),
             slices: IoSlices::new(),
@@ -191,7 +190,7 @@ impl Worker {
             self.arena.is_waited_for().then(|| self.arena.due_us()),
         ];
         let due_us = due_us.into_iter().flatten().min();
-        let wait_max = due_us.map(|due_us| Duration::from_micros(due_us.saturating_sub(self.now_us())));
+        let wait_max = due_us.map(|due_us| due_us.since(self.now_us()));
         let is_busy = |worker: &Self| {
             !worker.ready.is_empty()
                 || !worker.waiting.is_empty()
@@ -242,19 +241,18 @@ impl Worker {
         stats.accepting_parked.set(counters.is_parked.into());
     }
 
-    /// Microseconds that the worker has been running, its stalls counted.
-    pub(crate) fn now_us(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    /// The time that batching windows go by; it moves on within a pass.
+    pub(crate) fn now_us(&self) -> RunningUs {
+        self.clock.running()
     }
 
-    /// Moves the clock on. A worker that stood still (a debugger, a stopped process, a starved machine) does not hold
-    /// the time against its sessions: their bytes may be waiting unread.
+    /// Moves the worker's time on. What it has slept is no stall.
     fn tick(&mut self, slept: Option<Duration>) {
         let allowed = slept.unwrap_or_default() + STALL;
         if self.clock.advance(allowed) {
             self.stats.stalls.add(1);
         }
-        self.now_ms = self.clock.now_ms();
+        self.now_ms = self.clock.served();
     }
 
     fn obey_commands(&mut self, engine: &mut dyn Engine) -> io::Result<bool> {
@@ -315,37 +313,7 @@ impl Worker {
     }
 }
 
-/// Milliseconds of running time: real time less the stalls.
-struct Clock {
-    last: Instant,
-    running: Duration,
-}
-
-impl Clock {
-    fn start() -> Self {
-        Self { last: Instant::now(), running: Duration::ZERO }
-    }
-
-    /// Adds the time since the last call, at most `allowed` of it; `true` when it was more.
-    fn advance(&mut self, allowed: Duration) -> bool {
-        let elapsed = self.last.elapsed();
-        self.last += elapsed;
-        self.running += elapsed.min(allowed);
-        elapsed > allowed
-    }
-
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.running.as_millis()).unwrap_or(u64::MAX)
-    }
-}
-
-/// Nanoseconds since the Unix epoch, as descriptors carry them.
-pub(crate) fn unix_ns() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Longer than this between two looks at the sockets, sleep apart, is a stall.
+/// A longer time between two looks at the sockets, sleep not counted, is a stall.
 const STALL: Duration = Duration::from_millis(500);
 /// A wait while there are neither sessions nor timers.
 const IDLE_WAIT: Duration = Duration::from_millis(10 * TICK_MS);

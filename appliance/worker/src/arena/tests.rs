@@ -33,7 +33,7 @@ fn window(ms_max: u32) -> Window {
 struct Modelled {
     member: u32,
     owed: Vec<(u64, bool)>,
-    due_us: u64,
+    due_us: RunningUs,
 }
 
 struct Random(u64);
@@ -56,11 +56,11 @@ fn everybody_is_owed_what_was_added_until_it_is_due() {
         let mut random = Random(seed);
         let mut arena = Arena::new();
         let mut sessions: Vec<Modelled> =
-            (0..60).map(|_| Modelled { member: IDLE, owed: Vec::new(), due_us: u64::MAX }).collect();
-        let (mut index, mut now_us) = (1, 1_000_000);
+            (0..60).map(|_| Modelled { member: IDLE, owed: Vec::new(), due_us: RunningUs::NEVER }).collect();
+        let (mut index, mut now_us) = (1, RunningUs(1_000_000));
         let windows = [Window::default(), window(5), window(50)];
         for _ in 0..400 {
-            now_us += random.below(4_000);
+            now_us.0 += random.below(4_000);
             let first = index;
             for _ in 0..random.below(12) {
                 let moment = Moment { now_us, before_seq: first - 1 };
@@ -156,7 +156,7 @@ fn check(arena: &Arena, it: &Modelled) {
     }
     assert!(arena.owed(it.member).map(|owed| (owed.index, owed.conflatable)).eq(it.owed.iter().copied()));
     let first = arena.first(it.member);
-    assert_eq!(first.map(|first| (first.index, first.published_ns)), it.owed.first().map(|it| (it.0, it.0 * 3)));
+    assert_eq!(first.map(|first| (first.index, first.published_ns.0)), it.owed.first().map(|it| (it.0, it.0 * 3)));
     let lane = arena.slots[it.member as usize].lane as u64;
     assert!(arena.owed(it.member).all(|owed| owed.position == owed.index * 100 + lane && owed.length == 10));
 }
@@ -166,7 +166,7 @@ fn check(arena: &Arena, it: &Modelled) {
 fn a_pass_has_an_end_and_its_memory_is_given_back() {
     let mut arena = Arena::new();
     let base = allocations::bytes_held();
-    let moment = Moment { now_us: 1_000, before_seq: 0 };
+    let moment = Moment { now_us: RunningUs(1_000), before_seq: 0 };
     let mut members = vec![IDLE; 100_000];
     let members_len = members.capacity() * size_of::<u32>();
     let mut frames = 0;
@@ -179,12 +179,12 @@ fn a_pass_has_an_end_and_its_memory_is_given_back() {
         }
     }
     assert_eq!(frames, (DELIVERIES_MAX as u64).div_ceil(100_000));
-    assert_eq!(arena.due_us(), 0, "nothing waits any longer");
+    assert_eq!(arena.due_us(), RunningUs(0), "nothing waits any longer");
     let held = usize::try_from(allocations::bytes_held() - base).unwrap();
     // Each list may have grown to twice what it holds.
     let bound = 2 * (DELIVERIES_MAX + 100_000) * size_of::<Node>() + 3 * 100_000 * size_of::<Slot>();
     assert!(held <= bound + members_len, "{held} bytes");
-    arena.take_due(1_001, false);
+    arena.take_due(RunningUs(1_001), false);
     assert_eq!(arena.due_count(), 100_000);
     arena.settle();
     let mut idle = 0;
@@ -197,7 +197,7 @@ fn a_pass_has_an_end_and_its_memory_is_given_back() {
         let number = arena.begin_frame(&descriptor(frame), 0);
         let delivery = Delivery { session: 5, lane: Lane::Json, frame: number, length: 1, conflatable: true };
         arena.add(IDLE, delivery, Window::default(), &moment);
-        arena.take_due(2_000, false);
+        arena.take_due(RunningUs(2_000), false);
         arena.settle();
         assert_eq!(arena.take_idle(), Some(5));
     }
@@ -210,7 +210,7 @@ fn a_pass_has_an_end_and_its_memory_is_given_back() {
             let delivery = Delivery { session, lane: Lane::Json, frame: number, length: 1, conflatable: true };
             arena.add(IDLE, delivery, Window::default(), &moment);
         }
-        arena.take_due(2_000, false);
+        arena.take_due(RunningUs(2_000), false);
         arena.settle();
         while arena.take_idle().is_some() {}
         counts.push(allocations::count() - before);

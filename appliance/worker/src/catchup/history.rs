@@ -4,10 +4,10 @@ use fanblade_ring::Descriptor;
 
 use super::plan::{Plan, Standing};
 use super::view::View;
+use crate::behind::Behind;
 use crate::directory::NO_FRAME;
 use crate::limits::{CATCHUP_DESCRIPTORS_MAX, PLAN_PIECES_MAX};
 use crate::protocol::{self, Mode};
-use crate::session::Behind;
 
 /// What becomes of one update of the ring.
 enum Fate {

@@ -2,9 +2,9 @@
 
 use super::plan::{Plan, Standing};
 use super::view::View;
+use crate::behind::Behind;
 use crate::directory::NO_FRAME;
 use crate::protocol;
-use crate::session::Behind;
 
 impl View<'_> {
     /// Plans the newest frame of each subject that has changed, in the order in which they were published. Returns

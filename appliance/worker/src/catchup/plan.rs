@@ -7,8 +7,8 @@ use fanblade_net::Unsent;
 use fanblade_ring::{Descriptor, Lane};
 use fanblade_wire::frame::{self, Opcode};
 
+use crate::behind::Behind;
 use crate::limits::{PLAN_PIECES_MAX, UPDATE_PIECES_MAX};
-use crate::session::Behind;
 
 /// What one call of `serve` is about to send: pieces of many sessions, one session after the other.
 #[derive(Default)]

@@ -3,9 +3,9 @@
 use fanblade_ring::{Lane, Reader};
 
 use super::plan::{Plan, Standing};
+use crate::behind::Behind;
 use crate::directory::{Directory, Set};
 use crate::protocol;
-use crate::session::Behind;
 use crate::stats::WorkerStats;
 
 /// One session's subscriptions, the ring and the worker.

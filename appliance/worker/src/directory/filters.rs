@@ -5,34 +5,13 @@
 
 use std::rc::Rc;
 
-use super::{Directory, NO_FILTER, Subject};
+use super::filter::{Filter, SEARCHED};
+use super::tables::Directory;
 use crate::holders::Holders;
 use crate::limits::{FILTER_STEPS, LOOK_STEPS};
 use crate::slim;
 use crate::steps::Steps;
 use crate::subject;
-
-pub(crate) struct Filter {
-    pub(super) text: Rc<str>,
-    /// Those that it selects, as far as it has been searched. Sorted.
-    pub(super) subjects: Vec<u32>,
-    /// Groups that contain it, dead ones included until they are swept.
-    pub(super) groups: Vec<u32>,
-    /// Sessions that have it in lists of their own.
-    pub(super) alone: Holders,
-    pub(super) is_pattern: bool,
-    /// Requests under way that name it.
-    held: u32,
-    /// The next subject to be looked at; [`SEARCHED`] once all were: those that come later are added as they come.
-    next: u32,
-}
-
-impl Filter {
-    /// Is it one of those that `filters_max` counts?
-    fn is_counted(&self) -> bool {
-        self.is_pattern || self.subjects.is_empty()
-    }
-}
 
 /// A request's filters, made and searched for so far.
 #[derive(Debug, Default)]
@@ -288,29 +267,6 @@ impl Directory {
     }
 }
 
-impl Subject {
-    /// This filter selects the subject.
-    fn link(&mut self, filter: u32, is_pattern: bool) {
-        if !is_pattern {
-            self.exact = filter;
-        } else if let Err(place) = self.patterns.binary_search(&filter) {
-            slim::make_room(&mut self.patterns);
-            self.patterns.insert(place, filter);
-        }
-    }
-
-    fn unlink(&mut self, filter: u32, is_pattern: bool) {
-        if !is_pattern {
-            self.exact = NO_FILTER;
-        } else if let Ok(place) = self.patterns.binary_search(&filter) {
-            self.patterns.remove(place);
-            slim::give_back(&mut self.patterns);
-        }
-    }
-}
-
-/// All subjects that there are were looked at.
-const SEARCHED: u32 = u32::MAX;
 /// A pattern of so many subjects is taken out of their lists at once.
 const LEAVING_NOW_MAX: usize = 16;
 

@@ -2,91 +2,24 @@
 //!
 //! A list of its own costs four bytes in it and four in each filter's list of sessions, with little around them, and a
 //! change touches only the filters that change. Sessions that ask for the same set at once share a
-//! [`Group`](super::Group) from the eighth on: then a set costs once what is worked out for it, however many have it.
+//! [`Group`] from the eighth on: then a set costs once what is worked out for it, however many have it.
 //! That a set is not new is known by its hash, which only nominates: equal is what compares equal.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 
 use fanblade_ring::Lane;
 
-use super::{Directory, Filter, Group, Subject};
+use super::filter::Filter;
+use super::group::Group;
+use super::lists::Own;
+use super::set::{FILTER_MASK, Set, SetKind, Wish, find, merge};
+use super::subject::{NO_FILTER, Subject};
+use super::tables::Directory;
 use crate::holders::{self, Holders};
 use crate::limits::SHARING_PART;
 use crate::protocol::Mode;
 use crate::selection::Selection;
 use crate::slim;
-
-/// A session's set of subscriptions: none, a shared one, or a list of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Set(u32);
-
-/// The same, to look at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SetKind {
-    None,
-    /// Place in `Directory::groups`.
-    Group(u32),
-    /// Place in [`Lists`].
-    Own(u32),
-}
-
-impl Set {
-    pub(crate) const NONE: Set = Set(u32::MAX);
-    const OWN: u32 = 1 << 31;
-
-    pub(super) fn group(number: u32) -> Self {
-        debug_assert!(number < Self::OWN, "groups are counted in 31 bits");
-        Self(number)
-    }
-
-    fn own(number: u32) -> Self {
-        debug_assert!(number < u32::MAX ^ Self::OWN, "lists are counted in 31 bits");
-        Self(number | Self::OWN)
-    }
-
-    pub(crate) fn kind(self) -> SetKind {
-        match self {
-            Self::NONE => SetKind::None,
-            Self(word) if word & Self::OWN == 0 => SetKind::Group(word),
-            Self(word) => SetKind::Own(word ^ Self::OWN),
-        }
-    }
-}
-
-/// A filter in a set, and how: `1 bit pattern │ 30 bits filter │ 1 bit mode`. Patterns sort behind subjects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Wish(u32);
-
-impl Wish {
-    pub(super) fn new(filter: u32, is_pattern: bool, mode: Mode) -> Self {
-        debug_assert!(filter < 1 << 30, "filters are counted in 30 bits");
-        Self(u32::from(is_pattern) << 31 | filter << 1 | u32::from(mode == Mode::All))
-    }
-
-    pub(super) fn filter(self) -> u32 {
-        self.0 << 1 >> 2
-    }
-
-    pub(super) fn mode(self) -> Mode {
-        if self.0 & 1 == 0 { Mode::Conflate } else { Mode::All }
-    }
-
-    fn is_pattern(self) -> bool {
-        self.0 >> 31 == 1
-    }
-
-    /// Two wishes of one filter differ by their modes only.
-    pub(super) fn key(self) -> u32 {
-        self.0 >> 1
-    }
-}
-
-/// The wish for the same filter in a sorted set.
-fn find(wishes: &[Wish], wish: Wish) -> Option<Wish> {
-    wishes.binary_search_by_key(&wish.key(), |it| it.key()).ok().map(|place| wishes[place])
-}
 
 /// What the filters of a request select.
 #[derive(Clone, Debug)]
@@ -103,123 +36,6 @@ impl Asked {
     pub(crate) fn heap_bytes(&self) -> usize {
         let gained = if Rc::ptr_eq(&self.subjects, &self.gained) { 0 } else { self.gained.heap_bytes() };
         self.subjects.heap_bytes() + gained + size_of_val(&*self.unmatched)
-    }
-}
-
-/// The list of one session alone.
-struct Own {
-    /// Sorted.
-    wishes: Vec<Wish>,
-    /// Of the whole set: the sum of what each wish is mixed to, so that a change costs what changes.
-    hash: u32,
-    /// Wishes in [`Mode::All`].
-    alls: u32,
-}
-
-/// All lists of sessions alone.
-pub(super) struct Lists {
-    slots: Vec<Own>,
-    free: Vec<u32>,
-    /// How many lists have each hash.
-    counts: HashMap<u32, u32>,
-    /// Nobody outside can choose sets whose hashes meet.
-    seed: u64,
-    /// Wishes in all lists.
-    wishes: u64,
-}
-
-impl Default for Lists {
-    fn default() -> Self {
-        let seed = RandomState::new().hash_one(0);
-        Self { slots: Vec::new(), free: Vec::new(), counts: HashMap::new(), seed, wishes: 0 }
-    }
-}
-
-impl Lists {
-    /// A bijection of 64 bits that looks random (the finaliser of splitmix64), cut to half.
-    fn mix(&self, word: u32) -> u32 {
-        let mut mixed = self.seed ^ u64::from(word);
-        for factor in [0xBF58_476D_1CE4_E5B9, 0x94D0_49BB_1331_11EB] {
-            mixed = (mixed ^ mixed >> 30).wrapping_mul(factor);
-        }
-        u32::try_from(mixed >> 32).unwrap_or(0)
-    }
-
-    fn begin(&mut self, wishes: Vec<Wish>, hash: u32) -> u32 {
-        let alls = wishes.iter().filter(|wish| wish.mode() == Mode::All).count();
-        self.count(hash, true);
-        self.wishes += wishes.len() as u64;
-        let own = Own { wishes, hash, alls: u32::try_from(alls).unwrap_or(u32::MAX) };
-        if let Some(place) = self.free.pop() {
-            self.slots[place as usize] = own;
-            return place;
-        }
-        slim::make_room(&mut self.slots);
-        self.slots.push(own);
-        u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
-    }
-
-    fn end(&mut self, list: u32) -> Vec<Wish> {
-        let own = &mut self.slots[list as usize];
-        let wishes = std::mem::take(&mut own.wishes);
-        let hash = own.hash;
-        self.count(hash, false);
-        self.wishes -= wishes.len() as u64;
-        slim::make_room(&mut self.free);
-        self.free.push(list);
-        if self.free.len() == self.slots.len() {
-            (self.slots, self.free) = (Vec::new(), Vec::new());
-        }
-        wishes
-    }
-
-    fn rehash(&mut self, list: u32, hash: u32) {
-        let old = std::mem::replace(&mut self.slots[list as usize].hash, hash);
-        self.count(old, false);
-        self.count(hash, true);
-    }
-
-    fn count(&mut self, hash: u32, is_more: bool) {
-        if is_more {
-            *self.counts.entry(hash).or_insert(0) += 1;
-            return;
-        }
-        if let Some(count) = self.counts.get_mut(&hash) {
-            *count -= 1;
-            if *count == 0 {
-                self.counts.remove(&hash);
-            }
-        }
-        if self.counts.capacity() > COUNTS_KEPT && self.counts.capacity() / 4 > self.counts.len() {
-            self.counts.shrink_to(self.counts.len() * 2);
-        }
-    }
-}
-
-impl Own {
-    /// Puts a wish in, in place of one for the same filter. `true`: there was none.
-    fn put(&mut self, wish: Wish) -> bool {
-        self.alls += u32::from(wish.mode() == Mode::All);
-        match self.wishes.binary_search_by_key(&wish.key(), |it| it.key()) {
-            Ok(place) => {
-                let old = std::mem::replace(&mut self.wishes[place], wish);
-                self.alls -= u32::from(old.mode() == Mode::All);
-                false
-            }
-            Err(place) => {
-                slim::make_room(&mut self.wishes);
-                self.wishes.insert(place, wish);
-                true
-            }
-        }
-    }
-
-    fn take(&mut self, wish: Wish) {
-        if let Ok(place) = self.wishes.binary_search(&wish) {
-            self.wishes.remove(place);
-            self.alls -= u32::from(wish.mode() == Mode::All);
-            slim::give_back(&mut self.wishes);
-        }
     }
 }
 
@@ -491,27 +307,6 @@ impl Directory {
         self.forget_unused(wish.filter());
     }
 }
-
-/// Both in one, sorted; of a filter that is in both, `asked` counts.
-fn merge(had: &[Wish], asked: &[Wish]) -> Vec<Wish> {
-    let mut merged = Vec::with_capacity(had.len() + asked.len());
-    let mut asked = asked.iter().copied().peekable();
-    for wish in had {
-        while let Some(before) = asked.next_if(|it| it.key() < wish.key()) {
-            merged.push(before);
-        }
-        merged.push(asked.next_if(|it| it.key() == wish.key()).unwrap_or(*wish));
-    }
-    merged.extend(asked);
-    slim::give_back(&mut merged);
-    merged
-}
-
-/// No filter that sessions alone have selects it by its name.
-pub(super) const NO_FILTER: u32 = u32::MAX;
-const FILTER_MASK: u32 = (1 << 30) - 1;
-/// Sets whose counts are not worth an allocation that fits them.
-const COUNTS_KEPT: usize = 64;
 
 /// The most user memory that `sessions` sessions take for lists of their own, with `subscriptions` in all, over
 /// `filters` distinct subjects and patterns, in bytes: beside [`crate::bytes_per_idle_session`], which holds for a

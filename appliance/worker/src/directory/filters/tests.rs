@@ -8,6 +8,7 @@ use fanblade_ring::{Lane, Reader, RingConfig, Writer};
 use nix::time::{ClockId, clock_gettime};
 
 use super::super::Set;
+use super::super::subject::NO_FILTER;
 use super::*;
 use crate::limits::Limits;
 use crate::protocol::Mode;

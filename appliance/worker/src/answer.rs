@@ -3,16 +3,19 @@
 //! The session counts as behind from the moment it subscribes, with live frames waiting for it in the ring, so that a
 //! subscription to forty thousand subjects is answered in steps as its socket takes them, and nobody waits for it.
 
+mod replay;
+
 use fanblade_ring::{Descriptor, Lane, NO_INDEX, SubjectId};
 use fanblade_wire::close;
 use fanblade_wire::frame::{self, Opcode};
 
-use crate::directory::{Asked, NO_FRAME};
+use crate::directory::NO_FRAME;
 use crate::limits::{CATCHUP_DESCRIPTORS_MAX, REPLAY_STEP_BYTES, REPLY_SUBJECTS_MAX};
 use crate::protocol::{Mode, Resume, SubjectsReply};
 use crate::selection::Selection;
-use crate::session::{Replay, Resumed};
 use crate::worker::Worker;
+
+pub(crate) use replay::{Replay, Resumed};
 
 impl Worker {
     /// Begins the answer to a subscription.
@@ -188,37 +191,6 @@ impl Worker {
             }
         }
         Last::Gone { seq: descriptor.prev }
-    }
-}
-
-impl Replay {
-    /// The answer to a request that selects what `asked` says, live frames beginning at ring index `until`.
-    pub(crate) fn new(id: Option<String>, asked: Asked, until: u64, snapshot: bool, resumed: Option<Resumed>) -> Self {
-        Self { id, asked, told_below: 0, unmatched_told: 0, is_told: false, until, snapshot, resumed }
-    }
-
-    /// The next subject to be told.
-    fn next_subject(&mut self) -> Option<u32> {
-        let subject = self.asked.subjects.next(self.told_below)?;
-        self.told_below = subject + 1;
-        Some(subject)
-    }
-
-    /// Shall this subject's newest frame go with the reply?
-    fn wants_newest(&self, subject: u32) -> bool {
-        match &self.resumed {
-            None => self.snapshot,
-            // Of those that are recovered in `all`, the history itself will come.
-            Some(resumed) if resumed.recovered.contains(subject) => resumed.next >= self.until,
-            Some(_) => true,
-        }
-    }
-
-    /// Had the client this frame before it resumed?
-    fn has_seen(&self, descriptor: &Descriptor) -> bool {
-        self.resumed
-            .as_ref()
-            .is_some_and(|resumed| resumed.recovered.contains(descriptor.subject.0) && descriptor.seq <= resumed.seq)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use fanblade_wire::close;
 
-use crate::stats::Word;
+use super::word::Word;
 
 /// Ends of sessions, by who ended them and with which code.
 #[derive(Debug, Default)]

@@ -1,0 +1,30 @@
+//! One distinct subject or pattern that sessions have asked for.
+
+use std::rc::Rc;
+
+use crate::holders::Holders;
+
+pub(crate) struct Filter {
+    pub(super) text: Rc<str>,
+    /// Those that it selects, as far as it has been searched. Sorted.
+    pub(super) subjects: Vec<u32>,
+    /// Groups that contain it, dead ones included until they are swept.
+    pub(super) groups: Vec<u32>,
+    /// Sessions that have it in lists of their own.
+    pub(super) alone: Holders,
+    pub(super) is_pattern: bool,
+    /// Requests under way that name it.
+    pub(super) held: u32,
+    /// The next subject to be looked at; [`SEARCHED`] once all were: those that come later are added as they come.
+    pub(super) next: u32,
+}
+
+impl Filter {
+    /// Is it one of those that `filters_max` counts?
+    pub(super) fn is_counted(&self) -> bool {
+        self.is_pattern || self.subjects.is_empty()
+    }
+}
+
+/// All present subjects have been looked at.
+pub(super) const SEARCHED: u32 = u32::MAX;

@@ -1,0 +1,54 @@
+//! One subject, as a worker sees it.
+
+use crate::batching::Window;
+use crate::protocol::Mode;
+use crate::slim;
+
+/// What a worker knows of a subject.
+pub(crate) struct Subject {
+    /// Ring index where its newest frame lies, of those before the worker's cursor; [`NO_FRAME`] if it has none.
+    pub(crate) newest: u64,
+    /// Ring index where that frame was first published.
+    pub(crate) origin: u64,
+    /// The number of its newest update that was refused, as sessions have been told.
+    pub(crate) refused_told: u64,
+    pub(super) window: Window,
+    /// Groups that want it. May name dead groups until they are swept.
+    pub(super) groups: Vec<(u32, Mode)>,
+    /// The filter of its name, while there is one; else [`NO_FILTER`].
+    pub(super) exact: u32,
+    /// Patterns that select it. Sorted.
+    pub(super) patterns: Vec<u32>,
+}
+
+impl Subject {
+    /// What its frames may wait for.
+    pub(crate) fn window(&self) -> Window {
+        self.window
+    }
+
+    /// This filter selects the subject.
+    pub(super) fn link(&mut self, filter: u32, is_pattern: bool) {
+        if !is_pattern {
+            self.exact = filter;
+        } else if let Err(place) = self.patterns.binary_search(&filter) {
+            slim::make_room(&mut self.patterns);
+            self.patterns.insert(place, filter);
+        }
+    }
+
+    /// The filter selects the subject no longer, for nobody has it.
+    pub(super) fn unlink(&mut self, filter: u32, is_pattern: bool) {
+        if !is_pattern {
+            self.exact = NO_FILTER;
+        } else if let Ok(place) = self.patterns.binary_search(&filter) {
+            self.patterns.remove(place);
+            slim::give_back(&mut self.patterns);
+        }
+    }
+}
+
+/// A subject that has no frame yet.
+pub(crate) const NO_FRAME: u64 = u64::MAX;
+/// No filter has the subject's name.
+pub(super) const NO_FILTER: u32 = u32::MAX;
