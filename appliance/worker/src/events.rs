@@ -1,9 +1,6 @@
-//! What the engine tells of a connection: it is there, has bytes, takes bytes again, or has ended.
+//! What the engine tells of a connection beside its bytes: it is there, takes bytes again, or has ended.
 
 use std::net::SocketAddr;
-
-use fanblade_wire::close;
-use fanblade_wire::handshake::Rejection;
 
 use crate::session::State;
 use crate::stats::NO_FRAME;
@@ -28,44 +25,6 @@ impl Worker {
             self.end_with_bytes(index, AT_CAPACITY.as_bytes());
         } else {
             self.arm(index, self.now_ms + u64::from(self.config.limits.handshake_ms_max));
-        }
-    }
-
-    /// Bytes have come.
-    pub(crate) fn received(&mut self, index: u32, bytes: &mut [u8]) {
-        let (now_ms, pieces_max) = (self.now_ms, self.config.limits.pieces_per_s_max);
-        let Some(session) = self.sessions.find(index) else { return };
-        if session.count_pieces(now_ms, bytes.len()) > pieces_max {
-            return self.too_many_pieces(index);
-        }
-        session.received_ms = now_ms;
-        let was_pinged = std::mem::take(&mut session.pinged);
-        let state = session.state;
-        if was_pinged && state == State::Open && !session.is_behind() {
-            // From the pong's deadline to the next ping.
-            self.arm(index, now_ms + self.silence_ms_max(index));
-        }
-        match state {
-            State::Preface => self.preface(index, bytes),
-            State::Handshake => self.upgrade(index, bytes),
-            State::Open => self.requests(index, bytes),
-            State::Free | State::Closing | State::Lingering => {}
-        }
-        self.sessions.weigh(index);
-    }
-
-    /// The client sends single bytes, or more bytes than anybody needs to say here.
-    fn too_many_pieces(&mut self, index: u32) {
-        let Some(session) = self.sessions.find(index) else { return };
-        let state = session.state;
-        // It may send as many pieces again before it is dropped, so that the Close frame can arrive.
-        session.pieces = 0;
-        self.stats.pieces_closed.add(1);
-        match state {
-            State::Handshake => self.reject(index, &Rejection::new(429, "The request comes in too many pieces.")),
-            State::Open => self.begin_close(index, close::TOO_MANY_REQUESTS, "too many pieces in a second"),
-            // It goes on sending after it was told to go; or it is a proxy, which would not understand.
-            State::Free | State::Preface | State::Closing | State::Lingering => self.drop_session(index),
         }
     }
 

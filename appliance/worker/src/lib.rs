@@ -15,7 +15,7 @@
 //! - sessions that are owed something of their own: `catchup` (who is behind), `answer` (snapshots and history after a
 //!   subscription, of the subjects of a `selection`), `saying` (notices), `news` (of the publisher);
 //! - what clients ask: `upgrade` and `address` (opening handshake), `forwarded` and `networks` (behind proxies),
-//!   `requests`, `preparation` (the work for a request, in `steps`), `protocol` (its JSON);
+//!   `requests` (worked for in `steps`), `protocol` (their JSON);
 //! - `stats` and `limits`.
 
 mod address;
@@ -45,7 +45,6 @@ mod membership;
 mod networks;
 mod news;
 mod patterns;
-mod preparation;
 mod protocol;
 mod requests;
 mod saying;

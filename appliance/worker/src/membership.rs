@@ -67,6 +67,22 @@ impl Worker {
         self.fall_behind(index, behind);
     }
 
+    /// A session whose frames wait for others is given them now, apart from its group.
+    pub(crate) fn step_out_of_batch(&mut self, index: u32) {
+        let Some(session) = self.sessions.find(index) else { return };
+        let is_owed = match session.slot() {
+            Some(slot) => self.arena.first(slot).is_some(),
+            None => {
+                session.member != NOT_MEMBER
+                    && self.directory.group_of(session.set).is_some_and(|group| !group.owed.is_empty())
+            }
+        };
+        if is_owed {
+            self.fall_behind_here(index);
+            self.make_ready(index);
+        }
+    }
+
     /// The fan-out skips the session until it has caught up. `behind` says where it stands.
     pub(crate) fn fall_behind(&mut self, index: u32, behind: Behind) {
         let now_ms = self.now_ms;

@@ -1,17 +1,64 @@
-//! What clients ask, once they speak WebSocket.
+//! What clients send, and what is done for them: from bytes to messages, from messages to requests, from requests to
+//! answers.
+//!
+//! A request waits behind those that came before it. It is prepared before it is obeyed: a subscription to many
+//! patterns looks at very many subjects, so its filters are made and searched for in steps, of which a pass has so
+//! many. A session that needs more waits for the next pass with all its requests; the others wait for nothing, since
+//! frames go out in between and the sessions that wait take turns. Once all is known the request is obeyed at once and
+//! whole, so that a subscription begins at one point however long it was prepared.
 
 use fanblade_wire::frame::{self, Opcode};
+use fanblade_wire::handshake::Rejection;
 use fanblade_wire::{Event, Flow, close};
 
 use crate::answer::Replay;
 use crate::directory::{Preparation, Prepared};
 use crate::limits::{FILTER_STEPS, OVERLAP_MAX, OVERLAP_SUBJECTS_MIN, SELECTED_STEPS};
 use crate::protocol::{self, Mode, Op, Refusal, Request, Resume, SubjectsReply};
-use crate::session::{NOT_MEMBER, State};
+use crate::session::State;
 use crate::stats::NO_CODE;
+use crate::steps::Steps;
 use crate::worker::Worker;
 
 impl Worker {
+    /// Bytes have come.
+    pub(crate) fn received(&mut self, index: u32, bytes: &mut [u8]) {
+        let (now_ms, pieces_max) = (self.now_ms, self.config.limits.pieces_per_s_max);
+        let Some(session) = self.sessions.find(index) else { return };
+        if session.count_pieces(now_ms, bytes.len()) > pieces_max {
+            return self.too_many_pieces(index);
+        }
+        session.received_ms = now_ms;
+        let was_pinged = std::mem::take(&mut session.pinged);
+        let state = session.state;
+        if was_pinged && state == State::Open && !session.is_behind() {
+            // From the pong's deadline to the next ping.
+            self.arm(index, now_ms + self.silence_ms_max(index));
+        }
+        match state {
+            State::Preface => self.preface(index, bytes),
+            State::Handshake => self.upgrade(index, bytes),
+            State::Open => self.requests(index, bytes),
+            State::Free | State::Closing | State::Lingering => {}
+        }
+        self.sessions.weigh(index);
+    }
+
+    /// The client sends single bytes, or more bytes than anybody needs to say here.
+    fn too_many_pieces(&mut self, index: u32) {
+        let Some(session) = self.sessions.find(index) else { return };
+        let state = session.state;
+        // It may send as many pieces again before it is dropped, so that the Close frame can arrive.
+        session.pieces = 0;
+        self.stats.pieces_closed.add(1);
+        match state {
+            State::Handshake => self.reject(index, &Rejection::new(429, "The request comes in too many pieces.")),
+            State::Open => self.begin_close(index, close::TOO_MANY_REQUESTS, "too many pieces in a second"),
+            // It goes on sending after it was told to go; or it is a proxy, which would not understand.
+            State::Free | State::Preface | State::Closing | State::Lingering => self.drop_session(index),
+        }
+    }
+
     /// Bytes of an open session.
     pub(crate) fn requests(&mut self, index: u32, bytes: &mut [u8]) {
         let limits = self.inbound_limits;
@@ -125,20 +172,27 @@ impl Worker {
         self.serve_deferred(index);
     }
 
-    /// A session whose frames wait is given them first, apart from its group.
-    pub(crate) fn step_out_of_batch(&mut self, index: u32) {
-        let Some(session) = self.sessions.find(index) else { return };
-        let is_owed = match session.slot() {
-            Some(slot) => self.arena.first(slot).is_some(),
-            None => {
-                session.member != NOT_MEMBER
-                    && self.directory.group_of(session.set).is_some_and(|group| !group.owed.is_empty())
-            }
-        };
-        if is_owed {
-            self.fall_behind_here(index);
-            self.make_ready(index);
+    /// Begins a pass: goes on with the requests that wait, by turns, and with what nobody has any more.
+    pub(crate) fn serve_waiting(&mut self) {
+        let spent = self.steps.spent();
+        if spent > self.stats.request_steps_max.value() {
+            self.stats.request_steps_max.set(spent);
         }
+        let steps_max = self.config.limits.pass_steps_max;
+        // As many as could be made meanwhile, so that they do not pile up.
+        self.directory.let_leave(&mut Steps::new(steps_max / 2));
+        self.steps.begin(steps_max / 2);
+        for _ in 0..self.waiting.len() {
+            if self.steps.are_used_up() {
+                break;
+            }
+            let Some(index) = self.waiting.pop_front() else { break };
+            let extra = self.sessions.find(index).and_then(|session| session.extra.as_mut());
+            if extra.is_some_and(|extra| std::mem::take(&mut extra.is_waiting)) {
+                self.serve_deferred(index);
+            }
+        }
+        self.steps.give(steps_max / 2);
     }
 
     /// Serves requests in their order, until one makes the session wait: for its answer, or for a pass that has time.
@@ -158,6 +212,49 @@ impl Worker {
             let preparation = extra.preparation.take().unwrap_or_default();
             self.obey(index, request, preparation);
         }
+    }
+
+    /// Does the work ahead of the first of a session's deferred requests. `false`: the pass has done enough, and the
+    /// session waits for the next.
+    #[must_use]
+    pub(crate) fn prepare(&mut self, index: u32) -> bool {
+        let Self { sessions, directory, reader, steps, config, .. } = self;
+        let Some(session) = sessions.find(index) else { return false };
+        let set = session.set;
+        let Some(extra) = session.extra.as_deref_mut() else { return false };
+        let Some(request) = extra.deferred.front() else { return false };
+        if extra.preparation.as_ref().is_some_and(|it| it.state() != Prepared::Partly) {
+            return true;
+        }
+        if steps.are_used_up() {
+            return self.wait_for_steps(index);
+        }
+        let Op::Subscribe { subjects, .. } = &request.op else {
+            steps.take(FILTER_STEPS * (1 + request.op.subjects().len() as u64));
+            return true;
+        };
+        if extra.preparation.is_none() {
+            steps.take(FILTER_STEPS * subjects.len() as u64);
+            let missing = directory.filters_missing(set, subjects);
+            let is_refused = directory.filter_count(set) + missing > config.limits.subscriptions_max as usize;
+            extra.preparation = Some(if is_refused { Preparation::none() } else { Preparation::default() });
+        }
+        let Some(preparation) = &mut extra.preparation else { return false };
+        if preparation.state() == Prepared::Partly && directory.learn(reader, steps) {
+            directory.prepare(subjects, preparation, config.limits.filters_max as usize, steps);
+        }
+        preparation.state() != Prepared::Partly || self.wait_for_steps(index)
+    }
+
+    /// Its requests go on in the next pass.
+    fn wait_for_steps(&mut self, index: u32) -> bool {
+        if let Some(extra) = self.sessions.extra(index)
+            && !std::mem::replace(&mut extra.is_waiting, true)
+        {
+            self.stats.requests_waited.add(1);
+            self.waiting.push_back(index);
+        }
+        false
     }
 
     fn obey(&mut self, index: u32, request: Request, preparation: Preparation) {
