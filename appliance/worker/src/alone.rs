@@ -4,7 +4,7 @@
 //! and only one that does not take it whole is looked at again. Such a session falls behind as any other does; it stays
 //! in the lists of its filters meanwhile, and what comes is counted where the fan-out meets it.
 
-use fanblade_net::{Engine, SessionId};
+use fanblade_net::Engine;
 use fanblade_ring::Descriptor;
 
 use crate::arena::{Delivery, First};
@@ -29,7 +29,7 @@ impl Worker {
     /// them is owed as much as one send takes, or all together as much as a pass holds.
     pub(crate) fn owe_alone(&mut self, frame: &Descriptor, moment: &Moment) -> bool {
         let Self { directory, sessions, arena, .. } = self;
-        let Some(subject) = directory.subjects.get(frame.subject.0 as usize) else { return false };
+        let Some(subject) = directory.subjects.get(frame.subject.index()) else { return false };
         let window = subject.window();
         let mut number = None;
         let mut is_full = false;
@@ -107,7 +107,7 @@ impl Worker {
                 self.make_ready(load.session);
                 continue;
             }
-            engine.send(SessionId(load.session), &self.slices);
+            engine.send(load.session, &self.slices);
             sends += 1;
             frames += load.frames;
             bytes += self.slices.len_total() as u64;

@@ -5,11 +5,12 @@
 
 mod replay;
 
-use fanblade_ring::{Descriptor, Lane, NO_INDEX, SubjectId};
+use fanblade_ring::{Descriptor, Lane, NO_INDEX};
 use fanblade_wire::close;
 use fanblade_wire::frame::{self, Opcode};
 
 use crate::directory::NO_FRAME;
+use crate::ids::{SessionId, SubjectId};
 use crate::limits::{CATCHUP_DESCRIPTORS_MAX, REPLAY_STEP_BYTES, REPLY_SUBJECTS_MAX};
 use crate::protocol::{Mode, Resume, SubjectsReply};
 use crate::selection::Selection;
@@ -19,7 +20,7 @@ pub(crate) use replay::{Replay, Resumed};
 
 impl Worker {
     /// Begins the answer to a subscription.
-    pub(crate) fn begin_replay(&mut self, index: u32, replay: Replay) {
+    pub(crate) fn begin_replay(&mut self, index: SessionId, replay: Replay) {
         self.fall_behind_here(index);
         if let Some(extra) = self.sessions.extra(index) {
             extra.replay = Some(Box::new(replay));
@@ -28,7 +29,7 @@ impl Worker {
     }
 
     /// Writes the next part of the answer into what the session is owed.
-    pub(crate) fn step_replay(&mut self, index: u32) {
+    pub(crate) fn step_replay(&mut self, index: SessionId) {
         let Some(session) = self.sessions.find(index) else { return };
         let lane = session.lane;
         let Some(extra) = session.extra.as_deref_mut() else { return };
@@ -84,8 +85,8 @@ impl Worker {
     }
 
     /// Is every frame of `subject` after `seq` still in the ring?
-    fn reaches(&self, subject: u32, seq: u64, budget: &mut u32) -> bool {
-        let Some(entry) = self.directory.subjects.get(subject as usize) else { return true };
+    fn reaches(&self, subject: SubjectId, seq: u64, budget: &mut u32) -> bool {
+        let Some(entry) = self.directory.subjects.get(subject.index()) else { return true };
         let mut index = entry.newest;
         while index != NO_FRAME {
             let Some(left) = budget.checked_sub(1) else { return false };
@@ -110,7 +111,7 @@ impl Worker {
         let (mut named, mut frames_len) = (0, 0);
         while named < REPLY_SUBJECTS_MAX && frames_len < REPLAY_STEP_BYTES {
             let Some(subject) = replay.next_subject() else { break };
-            let Some(entry) = self.reader.subject(SubjectId(subject)) else { continue };
+            let Some(entry) = self.reader.subject(subject) else { continue };
             let last = self.last_before(subject, replay.until);
             let seq = last.seq(self.reader.epoch_start());
             let is_gained = replay.asked.gained.contains(subject);
@@ -163,7 +164,7 @@ impl Worker {
             resumed.next += 1;
             if !descriptor.is_refresh()
                 && descriptor.seq > resumed.seq
-                && resumed.recovered.contains(descriptor.subject.0)
+                && resumed.recovered.contains(descriptor.subject)
             {
                 self.reader.copy_frame(&descriptor, lane, out).ok()?;
             }
@@ -172,8 +173,8 @@ impl Worker {
     }
 
     /// A subject's newest frame of those before ring index `until`.
-    fn last_before(&self, subject: u32, until: u64) -> Last {
-        let Some(entry) = self.directory.subjects.get(subject as usize) else { return Last::None };
+    fn last_before(&self, subject: SubjectId, until: u64) -> Last {
+        let Some(entry) = self.directory.subjects.get(subject.index()) else { return Last::None };
         if entry.newest == NO_FRAME {
             return Last::None;
         }

@@ -13,6 +13,7 @@ use fanblade_ring::{Descriptor, FrameRef, LANES, Lane};
 use crate::batching::{TURNS, Window, turn};
 use crate::clock::{RunningUs, UnixNs};
 use crate::directory::{Moment, Owed};
+use crate::ids::SessionId;
 use crate::limits::{DELIVERED_FRAMES_MAX, DELIVERIES_KEPT, DELIVERIES_MAX, PASS_FRAMES_MAX};
 use crate::session::IDLE;
 
@@ -33,7 +34,7 @@ pub(crate) struct Arena {
     /// Slots that are being sent to.
     due: Vec<u32>,
     /// Sessions whose slots have been taken back: see [`Self::take_idle`].
-    idle: Vec<u32>,
+    idle: Vec<SessionId>,
 }
 
 /// Slots that wait.
@@ -61,8 +62,8 @@ struct Node {
 }
 
 struct Slot {
-    /// [`NONE`] once it has fallen behind or gone: then the slot is owed nothing, and taken back when it is met.
-    session: u32,
+    /// [`NOBODY`] once it has fallen behind or gone: then the slot is owed nothing, and taken back when it is met.
+    session: SessionId,
     /// Its nodes; [`NONE`] if it is owed nothing.
     first: u32,
     last: u32,
@@ -84,7 +85,7 @@ struct Slot {
 /// A delivery, as [`Arena::add`] takes it.
 #[derive(Clone, Copy)]
 pub(crate) struct Delivery {
-    pub(crate) session: u32,
+    pub(crate) session: SessionId,
     pub(crate) lane: Lane,
     /// As [`Arena::begin_frame`] has numbered it.
     pub(crate) frame: u64,
@@ -96,7 +97,7 @@ pub(crate) struct Delivery {
 /// What a slot is owed, in figures.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
-    pub(crate) session: u32,
+    pub(crate) session: SessionId,
     pub(crate) lane: Lane,
     pub(crate) frames: u64,
     pub(crate) may_wait: bool,
@@ -181,7 +182,7 @@ impl Arena {
         slot.is_filled |= window.is_filled_by(slot.bytes);
         let is_whole_send = slot.count as usize >= PASS_FRAMES_MAX;
         let is_due = is_whole_send || slot.is_filled;
-        slot.due_us = if is_due { moment.now_us } else { slot.due_us.min(window.end_us(moment.now_us, it.session)) };
+        slot.due_us = if is_due { moment.now_us } else { slot.due_us.min(window.end_us(moment.now_us, it.session.0)) };
         self.list(number, it.frame, moment.now_us);
         (number, is_whole_send)
     }
@@ -194,7 +195,7 @@ impl Arena {
                 self.urgent.push(number);
             }
         } else if !slot.is_urgent {
-            let turn = &mut self.turns[turn(slot.session)];
+            let turn = &mut self.turns[turn(slot.session.0)];
             turn.due_us = turn.due_us.min(slot.due_us);
             turn.frames_begin = turn.frames_begin.min(frame);
             if !std::mem::replace(&mut slot.is_listed, true) {
@@ -288,7 +289,7 @@ impl Arena {
     pub(crate) fn leave(&mut self, number: u32) {
         self.free_nodes(number);
         let slot = &mut self.slots[number as usize];
-        slot.session = NONE;
+        slot.session = NOBODY;
         if !slot.is_urgent && !slot.is_listed && !slot.is_due {
             self.end_slot(number);
         }
@@ -319,7 +320,7 @@ impl Arena {
     }
 
     /// The next session whose slot has been taken back: it is owed nothing, and its `member` is [`IDLE`] again.
-    pub(crate) fn take_idle(&mut self) -> Option<u32> {
+    pub(crate) fn take_idle(&mut self) -> Option<SessionId> {
         self.idle.pop()
     }
 
@@ -346,7 +347,7 @@ impl Arena {
 
     /// Nobody is owed anything here any more, and no session has a slot.
     pub(crate) fn clear(&mut self) {
-        debug_assert!(self.slots.iter().all(|slot| slot.session == NONE), "a session is in a slot still");
+        debug_assert!(self.slots.iter().all(|slot| slot.session == NOBODY), "a session is in a slot still");
         self.slots.clear();
         self.slots_free.clear();
         self.urgent.clear();
@@ -357,7 +358,7 @@ impl Arena {
         self.forget_frames();
     }
 
-    fn begin_slot(&mut self, session: u32, lane: Lane) -> u32 {
+    fn begin_slot(&mut self, session: SessionId, lane: Lane) -> u32 {
         let slot = Slot {
             session,
             first: NONE,
@@ -381,8 +382,8 @@ impl Arena {
     }
 
     fn end_slot(&mut self, number: u32) {
-        let session = std::mem::replace(&mut self.slots[number as usize].session, NONE);
-        if session != NONE {
+        let session = std::mem::replace(&mut self.slots[number as usize].session, NOBODY);
+        if session != NOBODY {
             self.idle.push(session);
         }
         self.slots_free.push(number);
@@ -438,6 +439,8 @@ impl Default for Turn {
 }
 
 const NONE: u32 = u32::MAX;
+/// No session has this number.
+const NOBODY: SessionId = SessionId(u32::MAX);
 const CONFLATABLE: u32 = 1 << 31;
 const NUMBER_MASK: u64 = 0x7fff_ffff;
 

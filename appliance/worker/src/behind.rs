@@ -2,6 +2,7 @@
 
 use crate::catchup::Lost;
 use crate::clock::WorkerMs;
+use crate::ids::SubjectId;
 
 /// A session that has not been given everything up to its worker's cursor.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +35,7 @@ pub(crate) struct Behind {
 impl Behind {
     /// Memory behind it, in bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
-        let settled: usize = self.lost.iter().map(|lost| lost.settled.capacity() * size_of::<u32>()).sum();
+        let settled: usize = self.lost.iter().map(|lost| lost.settled.capacity() * size_of::<SubjectId>()).sum();
         self.lost.capacity() * size_of::<Lost>() + settled
     }
 

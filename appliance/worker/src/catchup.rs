@@ -15,10 +15,11 @@ mod view;
 
 use std::io;
 
-use fanblade_net::{Engine, SessionId};
+use fanblade_net::Engine;
 use fanblade_ring::{Lane, Reader};
 
 use crate::directory::Set;
+use crate::ids::SessionId;
 use crate::limits::{PASS_CATCHUPS_MAX, PASS_LOOKS_MAX, REPLY_LOOKS};
 use crate::session::State;
 use crate::slices::{begin_with, push_bytes, push_frame};
@@ -90,7 +91,7 @@ impl Worker {
                 planned.cut(refused, pieces);
             }
             if !self.slices.is_empty() {
-                engine.send(SessionId(planned.index), &self.slices);
+                engine.send(planned.index, &self.slices);
             }
         }
         let mut unsent = std::mem::take(&mut self.unsent);
@@ -100,7 +101,7 @@ impl Worker {
         // The two lists are in different orders; the sessions' indices join them.
         unsent.sort_unstable_by_key(|it| it.session);
         for planned in sends.iter_mut() {
-            let place = unsent.binary_search_by_key(&SessionId(planned.index), |it| it.session);
+            let place = unsent.binary_search_by_key(&planned.index, |it| it.session);
             planned.unsent = place.ok().map(|place| unsent[place]);
         }
         unsent.clear();
@@ -109,7 +110,7 @@ impl Worker {
     }
 
     /// Plans one session's send.
-    fn plan_session(&mut self, plan: &mut Plan, index: u32) {
+    fn plan_session(&mut self, plan: &mut Plan, index: SessionId) {
         // In this order: the copies that the ring keeps of older updates lie before the tail.
         let (oldest, tail) = (self.reader.oldest(), self.reader.tail());
         let Some(session) = self.sessions.find(index) else { return };
@@ -176,7 +177,7 @@ impl Worker {
                 // The socket is full: the rest goes when it takes bytes again.
                 session.blocked = true;
                 self.stats.unsent.add(1);
-                self.actions.push(Action::WantWritable(SessionId(index)));
+                self.actions.push(Action::WantWritable(index));
                 if state == State::Open {
                     // A current session is now behind.
                     self.fall_behind_here(index);
@@ -225,7 +226,7 @@ impl Worker {
     }
 
     /// All that was planned for the session is out.
-    fn served_whole(&mut self, index: u32) {
+    fn served_whole(&mut self, index: SessionId) {
         let cursor = self.cursor;
         let Some(session) = self.sessions.find(index) else { return };
         let Some(extra) = &session.extra else { return };

@@ -1,11 +1,11 @@
 //! How a session ends: after its last bytes, after what it asked for, or at once; and how all of them are told that the
 //! blade stops.
 
-use fanblade_net::SessionId;
 use fanblade_wire::{close, frame};
 
 use crate::deadlines::spread;
 use crate::directory::Set;
+use crate::ids::SessionId;
 use crate::protocol;
 use crate::session::State;
 use crate::stats::NO_FRAME;
@@ -13,7 +13,7 @@ use crate::worker::{Action, Worker};
 
 impl Worker {
     /// Sends Close, behind everything that the session is owed, and ends the session then (RFC 6455, 7.1.2).
-    pub(crate) fn begin_close(&mut self, index: u32, code: u16, reason: &str) {
+    pub(crate) fn begin_close(&mut self, index: SessionId, code: u16, reason: &str) {
         let has_ended = self.sessions.find(index).is_some_and(|session| session.has_ended);
         if !has_ended {
             self.stats.closed_by_server.add(1);
@@ -25,7 +25,7 @@ impl Worker {
     }
 
     /// Sends the last bytes of a session: it has no subscriptions any more, and nothing that it says is read.
-    pub(crate) fn end_with_bytes(&mut self, index: u32, bytes: &[u8]) {
+    pub(crate) fn end_with_bytes(&mut self, index: SessionId, bytes: &[u8]) {
         self.leave_group(index);
         let deadline_ms = self.now_ms + u64::from(self.config.limits.close_ms_max);
         let Some(session) = self.sessions.find(index) else { return };
@@ -39,17 +39,17 @@ impl Worker {
     }
 
     /// The last bytes are out: ends our side of the connection, and waits for the peer's, unless that has ended.
-    pub(crate) fn linger(&mut self, index: u32) {
+    pub(crate) fn linger(&mut self, index: SessionId) {
         let Some(session) = self.sessions.find(index) else { return };
         if session.has_ended {
             return self.drop_session(index);
         }
         session.state = State::Lingering;
-        self.actions.push(Action::ShutdownWrite(SessionId(index)));
+        self.actions.push(Action::ShutdownWrite(index));
     }
 
     /// Ends a session at once.
-    pub(crate) fn drop_session(&mut self, index: u32) {
+    pub(crate) fn drop_session(&mut self, index: SessionId) {
         let Some(session) = self.sessions.find(index) else { return };
         if session.state == State::Open && !session.has_ended {
             self.stats.closes.count_ours(NO_FRAME);
@@ -61,12 +61,12 @@ impl Worker {
             draining.refused.remove(&index);
         }
         self.stats.sessions.sub(1);
-        self.actions.push(Action::Close(SessionId(index)));
+        self.actions.push(Action::Close(index));
     }
 
     /// The client has ended its side: the session is given what it has asked for (replies, snapshots, history), and
     /// ends once it is current.
-    pub(crate) fn finish(&mut self, index: u32) {
+    pub(crate) fn finish(&mut self, index: SessionId) {
         self.step_out_of_batch(index);
         let now_ms = self.now_ms;
         let Some(session) = self.sessions.find(index) else { return };
@@ -113,7 +113,7 @@ impl Worker {
     }
 
     /// Lets go of everything that the session was to be given.
-    fn leave_group(&mut self, index: u32) {
+    fn leave_group(&mut self, index: SessionId) {
         let Some(session) = self.sessions.find(index) else { return };
         if let Some(extra) = &mut session.extra {
             if extra.behind.take().is_some() {

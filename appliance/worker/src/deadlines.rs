@@ -6,6 +6,7 @@ use fanblade_net::Engine;
 use fanblade_wire::close;
 
 use crate::clock::WorkerMs;
+use crate::ids::SessionId;
 use crate::session::State;
 use crate::worker::Worker;
 
@@ -25,7 +26,7 @@ impl Worker {
         said
     }
 
-    fn on_deadline(&mut self, index: u32) {
+    fn on_deadline(&mut self, index: SessionId) {
         let Some(session) = self.sessions.find(index) else { return };
         match session.state {
             State::Free => {}
@@ -39,7 +40,7 @@ impl Worker {
     }
 
     /// The session is too slow, does not subscribe, does not answer, or is to be pinged; else its deadline has moved.
-    fn on_deadline_of_open(&mut self, index: u32) {
+    fn on_deadline_of_open(&mut self, index: SessionId) {
         let now_ms = self.now_ms;
         let silence_ms_max = self.silence_ms_max(index);
         let limits = &self.config.limits;
@@ -97,30 +98,30 @@ impl Worker {
     /// The silence after which this session is pinged, in milliseconds. It is shorter than the configured interval by
     /// up to a quarter, for each session by the same every time, so that sessions which came together are soon pinged
     /// apart.
-    pub(crate) fn silence_ms_max(&self, index: u32) -> u64 {
+    pub(crate) fn silence_ms_max(&self, index: SessionId) -> u64 {
         silence_ms(index, self.config.limits.ping_interval_ms).into()
     }
 
     /// Sets the session's deadline, in place of the one before.
-    pub(crate) fn arm(&mut self, index: u32, deadline_ms: WorkerMs) {
+    pub(crate) fn arm(&mut self, index: SessionId, deadline_ms: WorkerMs) {
         self.wheel.arm(&mut self.sessions, index, deadline_ms);
     }
 
     /// Sets the session's deadline if that is earlier than the one before.
-    pub(crate) fn arm_earlier(&mut self, index: u32, deadline_ms: WorkerMs) {
+    pub(crate) fn arm_earlier(&mut self, index: SessionId, deadline_ms: WorkerMs) {
         if self.sessions.find(index).is_some_and(|session| deadline_ms < session.links.deadline_ms) {
             self.arm(index, deadline_ms);
         }
     }
 }
 
-fn silence_ms(index: u32, ping_interval_ms: u32) -> u32 {
+fn silence_ms(index: SessionId, ping_interval_ms: u32) -> u32 {
     ping_interval_ms - spread(index, 0, ping_interval_ms / 4)
 }
 
 /// A number up to `max`, far apart for neighbours (Fibonacci hashing).
-pub(crate) fn spread(index: u32, salt: u32, max: u32) -> u32 {
-    let hashed = (index ^ salt.rotate_left(16)).wrapping_mul(0x9E37_79B9);
+pub(crate) fn spread(index: SessionId, salt: u32, max: u32) -> u32 {
+    let hashed = (index.0 ^ salt.rotate_left(16)).wrapping_mul(0x9E37_79B9);
     u32::try_from((u64::from(hashed) * u64::from(max)) >> 32).unwrap_or(max)
 }
 
@@ -133,7 +134,7 @@ mod tests {
 
     #[test]
     fn pings_are_spread_over_a_quarter_of_their_interval() {
-        let mut sorted: Vec<u32> = (70_000..80_000).map(|index| silence_ms(index, 30_000)).collect();
+        let mut sorted: Vec<u32> = (70_000..80_000).map(|index| silence_ms(SessionId(index), 30_000)).collect();
         sorted.sort_unstable();
         assert!(sorted[0] >= 22_500 && sorted[9_999] <= 30_000, "{} to {}", sorted[0], sorted[9_999]);
         // Evenly: 10,000 in 7.5 s are 67 in any 50 ms.

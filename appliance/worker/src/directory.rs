@@ -20,6 +20,7 @@ use fanblade_ring::{Descriptor, Lane, Reader};
 
 use crate::batching::Window;
 use crate::clock::UnixNs;
+use crate::ids::{FilterId, GroupId, SubjectId};
 use crate::limits::{GROUPS_DEAD_MAX, LISTED_DEAD_MAX, PASS_FRAMES_MAX, SUBJECT_STEPS};
 use crate::protocol::Mode;
 use crate::selection::Selection;
@@ -45,8 +46,8 @@ impl Directory {
             if steps.are_used_up() {
                 return false;
             }
-            let id = u32::try_from(self.subjects.len()).unwrap_or(u32::MAX);
-            let Some(entry) = reader.subject(fanblade_ring::SubjectId(id)) else { return true };
+            let id = SubjectId(u32::try_from(self.subjects.len()).unwrap_or(u32::MAX));
+            let Some(entry) = reader.subject(id) else { return true };
             let name: Rc<str> = Rc::from(&*entry.name);
             let window = Window::of(&self.batching, &name);
             self.subjects.push(Subject {
@@ -83,23 +84,23 @@ impl Directory {
 
     /// The filters of a set.
     pub(crate) fn filter_texts(&self, set: Set) -> impl Iterator<Item = (&str, Mode)> {
-        let text = |wish: &Wish| Some((&*self.filters[wish.filter() as usize].as_ref()?.text, wish.mode()));
+        let text = |wish: &Wish| Some((&*self.filters[wish.filter().index()].as_ref()?.text, wish.mode()));
         self.wishes(set).iter().filter_map(text)
     }
 
     /// The text of a filter that some set has.
-    pub(crate) fn filter_text(&self, filter: u32) -> Option<&str> {
-        self.filters.get(filter as usize)?.as_ref().map(|filter| &*filter.text)
+    pub(crate) fn filter_text(&self, filter: FilterId) -> Option<&str> {
+        self.filters.get(filter.index())?.as_ref().map(|filter| &*filter.text)
     }
 
     /// Groups that want a subject, and have sessions.
     pub(crate) fn groups_of(&self, subject: usize) -> impl Iterator<Item = Set> {
         let groups = self.subjects[subject].groups.iter().map(|(group, _)| *group);
-        groups.filter(|group| self.groups[*group as usize].sessions > 0).map(Set::group)
+        groups.filter(|group| self.groups[group.index()].sessions > 0).map(Set::group)
     }
 
-    fn bury(&mut self, group: u32) {
-        let it = &mut self.groups[group as usize];
+    fn bury(&mut self, group: GroupId) {
+        let it = &mut self.groups[group.index()];
         self.group_ids.remove(&it.hash);
         it.owed = Vec::new();
         it.members = Vec::new();
@@ -119,13 +120,13 @@ impl Directory {
 
     /// A frame was published at `index`: adds it to what its subject's groups are owed. `touched` gathers groups that
     /// were owed nothing before. `true` when a group is now owed as much as one pass can send.
-    pub(crate) fn owe(&mut self, index: u64, frame: &Descriptor, moment: &Moment, touched: &mut Vec<u32>) -> bool {
+    pub(crate) fn owe(&mut self, index: u64, frame: &Descriptor, moment: &Moment, touched: &mut Vec<GroupId>) -> bool {
         let (lanes, published_ns) = (&frame.lanes, UnixNs(frame.ts_publish_ns));
         let mut full = false;
-        let Some(entry) = self.subjects.get_mut(frame.subject.0 as usize) else { return false };
+        let Some(entry) = self.subjects.get_mut(frame.subject.index()) else { return false };
         let window = entry.window;
         for (number, mode) in &entry.groups {
-            let group = &mut self.groups[*number as usize];
+            let group = &mut self.groups[number.index()];
             if group.sessions == 0 {
                 continue;
             }
@@ -135,7 +136,7 @@ impl Directory {
             }
             let conflatable = *mode == Mode::Conflate;
             group.frames_conflatable += u64::from(conflatable);
-            let due_us = window.end_us(moment.now_us, *number);
+            let due_us = window.end_us(moment.now_us, number.0);
             if group.owed.is_empty() {
                 let before_seq = moment.before_seq;
                 group.batch = Batch { due_us, before_seq, published_ns, may_wait: true, ..Batch::default() };
@@ -157,16 +158,16 @@ impl Directory {
     }
 
     /// Finds or makes the group of a set of filters with this hash; none if another set has the hash.
-    fn group(&mut self, wishes: Vec<Wish>, lane: Lane, hash: u32) -> Option<u32> {
+    fn group(&mut self, wishes: Vec<Wish>, lane: Lane, hash: u32) -> Option<GroupId> {
         if let Some(id) = self.group_ids.get(&hash) {
-            let group = &self.groups[*id as usize];
+            let group = &self.groups[id.index()];
             return (*group.wishes == wishes && group.lane == lane).then_some(*id);
         }
         // The stronger mode where several filters select a subject.
-        let selects = |wish: &Wish| Some(&self.filters[wish.filter() as usize].as_ref()?.subjects[..]);
+        let selects = |wish: &Wish| Some(&self.filters[wish.filter().index()].as_ref()?.subjects[..]);
         let any = Selection::of(wishes.iter().filter_map(selects));
         let all = Selection::of(wishes.iter().filter(|wish| wish.mode() == Mode::All).filter_map(selects));
-        let mode = |subject: u32| if all.contains(subject) { Mode::All } else { Mode::Conflate };
+        let mode = |subject: SubjectId| if all.contains(subject) { Mode::All } else { Mode::Conflate };
         let subjects = any.iter().map(|subject| (subject, mode(subject))).collect();
         let group = Group {
             wishes: wishes.into(),
@@ -184,33 +185,33 @@ impl Directory {
         let id = match self.groups_free.pop() {
             Some(id) => {
                 // The worker's list may still name it, for the sake of those who had the number before.
-                let is_touched = self.groups[id as usize].is_touched;
-                self.groups[id as usize] = Group { is_touched, ..group };
+                let is_touched = self.groups[id.index()].is_touched;
+                self.groups[id.index()] = Group { is_touched, ..group };
                 id
             }
             None => {
                 self.groups.push(group);
-                u32::try_from(self.groups.len() - 1).unwrap_or(u32::MAX)
+                GroupId::of(self.groups.len() - 1)
             }
         };
-        for wish in &self.groups[id as usize].wishes {
-            if let Some(filter) = &mut self.filters[wish.filter() as usize] {
+        for wish in &self.groups[id.index()].wishes {
+            if let Some(filter) = &mut self.filters[wish.filter().index()] {
                 filter.groups.push(id);
             }
         }
-        for (subject, mode) in &self.groups[id as usize].subjects {
-            self.subjects[*subject as usize].groups.push((id, *mode));
+        for (subject, mode) in &self.groups[id.index()].subjects {
+            self.subjects[subject.index()].groups.push((id, *mode));
         }
         self.group_ids.insert(hash, id);
         Some(id)
     }
 
     /// `filter` selects the new subject `subject`: so do its groups, which are put into `listed`, each once.
-    fn match_groups(&mut self, filter: u32, subject: u32, listed: &mut Vec<u32>) {
-        let Some(entry) = &self.filters[filter as usize] else { return };
+    fn match_groups(&mut self, filter: FilterId, subject: SubjectId, listed: &mut Vec<GroupId>) {
+        let Some(entry) = &self.filters[filter.index()] else { return };
         let wanted = Wish::new(filter, entry.is_pattern, Mode::Conflate).key();
         for number in &entry.groups {
-            let group = &mut self.groups[*number as usize];
+            let group = &mut self.groups[number.index()];
             let place = group.wishes.binary_search_by_key(&wanted, |wish| wish.key());
             let mode = place.map_or(Mode::Conflate, |place| group.wishes[place].mode());
             // A new subject has the highest number: the sorted list grows at its end.
@@ -229,22 +230,22 @@ impl Directory {
     fn sweep(&mut self) {
         let (mut subjects, mut filters) = (Vec::new(), Vec::new());
         for group in &self.groups_dead {
-            let group = &mut self.groups[*group as usize];
+            let group = &mut self.groups[group.index()];
             subjects.extend(std::mem::take(&mut group.subjects).into_iter().map(|(subject, _)| subject));
             filters.extend(std::mem::take(&mut group.wishes).iter().map(|wish| wish.filter()));
         }
-        for numbers in [&mut subjects, &mut filters] {
-            numbers.sort_unstable();
-            numbers.dedup();
-        }
+        subjects.sort_unstable();
+        subjects.dedup();
+        filters.sort_unstable();
+        filters.dedup();
         for subject in subjects {
-            let listed = &mut self.subjects[subject as usize].groups;
-            listed.retain(|(group, _)| self.groups[*group as usize].sessions > 0);
+            let listed = &mut self.subjects[subject.index()].groups;
+            listed.retain(|(group, _)| self.groups[group.index()].sessions > 0);
             slim::give_back_most(listed);
         }
         for id in filters {
-            let Some(filter) = self.filters.get_mut(id as usize).and_then(Option::as_mut) else { continue };
-            filter.groups.retain(|group| self.groups[*group as usize].sessions > 0);
+            let Some(filter) = self.filters.get_mut(id.index()).and_then(Option::as_mut) else { continue };
+            filter.groups.retain(|group| self.groups[group.index()].sessions > 0);
             slim::give_back_most(&mut filter.groups);
             self.forget_unused(id);
         }

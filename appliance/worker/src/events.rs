@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::ids::SessionId;
 use crate::session::State;
 use crate::stats::NO_FRAME;
 use crate::upgrade::AT_CAPACITY;
@@ -9,7 +10,7 @@ use crate::worker::Worker;
 
 impl Worker {
     /// A connection has come.
-    pub(crate) fn accepted(&mut self, index: u32, peer: SocketAddr) {
+    pub(crate) fn accepted(&mut self, index: SessionId, peer: SocketAddr) {
         self.stats.accepted.add(1);
         self.stats.sessions.add(1);
         let is_full = self.sessions.open() >= self.config.limits.sessions_max || self.draining.is_some();
@@ -29,7 +30,7 @@ impl Worker {
     }
 
     /// The socket takes bytes again.
-    pub(crate) fn writable(&mut self, index: u32) {
+    pub(crate) fn writable(&mut self, index: SessionId) {
         if let Some(session) = self.sessions.find(index)
             && std::mem::take(&mut session.blocked)
         {
@@ -38,7 +39,7 @@ impl Worker {
     }
 
     /// The peer has ended its side, or the connection `has_failed`.
-    pub(crate) fn peer_closed(&mut self, index: u32, has_failed: bool) {
+    pub(crate) fn peer_closed(&mut self, index: SessionId, has_failed: bool) {
         let Some(session) = self.sessions.find(index) else { return };
         session.has_ended = true;
         let state = session.state;

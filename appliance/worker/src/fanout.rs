@@ -10,12 +10,13 @@
 
 use std::io;
 
-use fanblade_net::{Engine, SessionId, Unsent};
+use fanblade_net::{Engine, Unsent};
 
 use crate::behind::Behind;
 use crate::catchup::copy_rest;
 use crate::clock::{RunningUs, UnixNs};
 use crate::directory::{Group, Moment, NO_FRAME, Owed, SetKind, conflatable};
+use crate::ids::{GroupId, SessionId};
 use crate::limits::{PASS_DESCRIPTORS_MAX, TURN_SENDS};
 use crate::protocol;
 use crate::session::State;
@@ -89,7 +90,7 @@ impl Worker {
         let (mut first, mut published_ns) = (u64::MAX, UnixNs::NEVER);
         self.directory.due_us = RunningUs::NEVER;
         touched.retain(|&number| {
-            let Group { owed, batch, members, .. } = &self.directory.groups[number as usize];
+            let Group { owed, batch, members, .. } = &self.directory.groups[number.index()];
             let Some(owed) = owed.first().filter(|_| !members.is_empty()) else {
                 self.settle_group(number);
                 return false;
@@ -113,8 +114,8 @@ impl Worker {
     }
 
     /// The group is owed nothing any more, and who waits for that may become a member.
-    fn settle_group(&mut self, number: u32) {
-        let group = &mut self.directory.groups[number as usize];
+    fn settle_group(&mut self, number: GroupId) {
+        let group = &mut self.directory.groups[number.index()];
         group.owed.clear();
         group.is_touched = false;
         for joiner in std::mem::take(&mut group.joiners) {
@@ -133,12 +134,12 @@ impl Worker {
         let first = self.cursor;
         while self.cursor < end {
             let descriptor = self.reader.descriptor(self.cursor).ok()?;
-            if !are_known && descriptor.subject.0 as usize >= self.directory.subjects.len() {
+            if !are_known && descriptor.subject.index() >= self.directory.subjects.len() {
                 break;
             }
             let index = self.cursor;
             self.cursor += 1;
-            if let Some(entry) = self.directory.subjects.get_mut(descriptor.subject.0 as usize) {
+            if let Some(entry) = self.directory.subjects.get_mut(descriptor.subject.index()) {
                 entry.newest = index;
                 entry.origin = descriptor.origin;
             }
@@ -158,7 +159,7 @@ impl Worker {
     /// Takes back what groups are owed from `first` on.
     fn forget_pass(&mut self, first: u64) {
         for number in &self.touched {
-            let group = &mut self.directory.groups[*number as usize];
+            let group = &mut self.directory.groups[number.index()];
             let kept = group.owed.partition_point(|owed| owed.index < first);
             group.frames_conflatable = group.frames_conflatable.wrapping_sub(conflatable(&group.owed[kept..]));
             group.owed.truncate(kept);
@@ -197,7 +198,7 @@ impl Worker {
         let (mut batches, mut filled) = (0, 0);
         let mut due = std::mem::take(&mut self.due_groups);
         due.retain(|number| {
-            let group = &self.directory.groups[*number as usize];
+            let group = &self.directory.groups[number.index()];
             let lane = group.lane();
             self.slices.clear();
             let fits =
@@ -208,7 +209,7 @@ impl Worker {
                 return false;
             }
             for part in group.members.chunks(TURN_SENDS) {
-                part.iter().for_each(|member| engine.send(SessionId(*member), &self.slices));
+                part.iter().for_each(|member| engine.send(*member, &self.slices));
                 self.stats.turns.add(1);
             }
             let members = group.members.len() as u64;
@@ -230,14 +231,14 @@ impl Worker {
     /// A session's socket did not take the whole pass: what is left of the frame that was cut is copied, and the
     /// session is behind from the frame after it.
     fn fell_short(&mut self, unsent: Unsent) {
-        let index = unsent.session.0;
+        let index = unsent.session;
         self.stats.unsent.add(1);
         let Some(session) = self.sessions.find(index) else { return };
         let lane = session.lane;
         let (shortfall, before_seq) = match session.set.kind() {
             SetKind::None => return,
             SetKind::Group(number) => {
-                let group = &self.directory.groups[number as usize];
+                let group = &self.directory.groups[number.index()];
                 (Shortfall::of(group.owed.iter().copied(), unsent.sent), group.batch.before_seq)
             }
             SetKind::Own(_) => {
@@ -284,7 +285,7 @@ impl Worker {
     fn lapped(&mut self) {
         self.stats.lapped.add(1);
         for number in 0..self.directory.groups.len() {
-            self.group_falls_behind(u32::try_from(number).unwrap_or(u32::MAX));
+            self.group_falls_behind(GroupId::of(number));
         }
         self.touched.clear();
         self.directory.due_us = RunningUs::NEVER;
@@ -293,8 +294,8 @@ impl Worker {
     }
 
     /// All its members go on from the ring's history.
-    fn group_falls_behind(&mut self, number: u32) {
-        for member in self.directory.groups[number as usize].members.clone() {
+    fn group_falls_behind(&mut self, number: GroupId) {
+        for member in self.directory.groups[number.index()].members.clone() {
             self.fall_behind_here(member);
             self.make_ready(member);
         }
@@ -302,7 +303,7 @@ impl Worker {
     }
 
     /// The count of the session's group, by which what it is owed is known; none if it has no group.
-    fn frames_conflatable(&mut self, index: u32) -> Option<u64> {
+    fn frames_conflatable(&mut self, index: SessionId) -> Option<u64> {
         let set = self.sessions.find(index)?.set;
         Some(self.directory.group_of(set)?.frames_conflatable)
     }
@@ -338,7 +339,7 @@ impl Worker {
     /// Bytes may have been overwritten while the kernel copied them: no frame may be torn (I4), so these sessions end.
     fn close_torn(&mut self) {
         for number in self.due_groups.clone() {
-            let group = &self.directory.groups[number as usize];
+            let group = &self.directory.groups[number.index()];
             if group.owed.first().is_some_and(|owed| self.reader.is_intact(owed.index)) {
                 continue;
             }

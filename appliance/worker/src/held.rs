@@ -7,6 +7,7 @@
 use fanblade_wire::close;
 
 use crate::clock::WorkerMs;
+use crate::ids::SessionId;
 use crate::limits::HELD_PART_AFTER;
 use crate::session::{Session, State};
 use crate::worker::Worker;
@@ -19,7 +20,7 @@ struct Holder {
     /// Milliseconds for which it has taken nothing, or said nothing.
     stalled_ms: u64,
     bytes: usize,
-    index: u32,
+    index: SessionId,
 }
 
 impl Worker {

@@ -3,6 +3,7 @@
 //! A subject may have a hundred thousand of them, and each change of a list puts one in or takes one out: so they lie
 //! in sorted chunks, of which a change moves one. In order, since the fan-out goes from each to its place in the slab.
 
+use crate::ids::SessionId;
 use crate::protocol::Mode;
 use crate::slim;
 
@@ -15,7 +16,7 @@ pub(crate) struct Holders {
 
 struct Chunk {
     /// The first session in it: chunks are found without looking into any.
-    least: u32,
+    least: SessionId,
     words: Vec<Holder>,
 }
 
@@ -24,13 +25,13 @@ struct Chunk {
 struct Holder(u32);
 
 impl Holder {
-    fn new(session: u32, mode: Mode) -> Self {
-        debug_assert!(session < 1 << 31, "sessions are counted in 31 bits");
-        Self(session << 1 | u32::from(mode == Mode::All))
+    fn new(session: SessionId, mode: Mode) -> Self {
+        debug_assert!(session.0 < 1 << 31, "sessions are counted in 31 bits");
+        Self(session.0 << 1 | u32::from(mode == Mode::All))
     }
 
-    fn session(self) -> u32 {
-        self.0 >> 1
+    fn session(self) -> SessionId {
+        SessionId(self.0 >> 1)
     }
 
     fn mode(self) -> Mode {
@@ -44,12 +45,12 @@ impl Holders {
     }
 
     /// All of them, sorted.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, Mode)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (SessionId, Mode)> {
         self.chunks.iter().flat_map(|chunk| &chunk.words).map(|holder| (holder.session(), holder.mode()))
     }
 
     /// Puts a session in, or changes its mode.
-    pub(crate) fn insert(&mut self, session: u32, mode: Mode) {
+    pub(crate) fn insert(&mut self, session: SessionId, mode: Mode) {
         let holder = Holder::new(session, mode);
         let (at, chunks_len) = (self.chunk_of(session), self.chunks.len());
         let Some(chunk) = self.chunks.get_mut(at) else {
@@ -81,7 +82,7 @@ impl Holders {
     }
 
     /// Takes a session out, if it is there.
-    pub(crate) fn remove(&mut self, session: u32) {
+    pub(crate) fn remove(&mut self, session: SessionId) {
         let at = self.chunk_of(session);
         let Some(chunk) = self.chunks.get_mut(at) else { return };
         let Ok(place) = chunk.place(session) else { return };
@@ -97,7 +98,7 @@ impl Holders {
     }
 
     /// The chunk that has this session, or would have it.
-    fn chunk_of(&self, session: u32) -> usize {
+    fn chunk_of(&self, session: SessionId) -> usize {
         self.chunks.partition_point(|chunk| chunk.least <= session).saturating_sub(1)
     }
 
@@ -133,7 +134,7 @@ impl Holders {
 }
 
 impl Chunk {
-    fn place(&self, session: u32) -> Result<usize, usize> {
+    fn place(&self, session: SessionId) -> Result<usize, usize> {
         self.words.binary_search_by_key(&session, |holder| holder.session())
     }
 
@@ -164,7 +165,7 @@ mod tests {
     use super::*;
 
     fn check(holders: &Holders, model: &BTreeMap<u32, Mode>) {
-        assert!(holders.iter().eq(model.iter().map(|(session, mode)| (*session, *mode))));
+        assert!(holders.iter().eq(model.iter().map(|(session, mode)| (SessionId(*session), *mode))));
         assert_eq!(holders.is_empty(), model.is_empty());
         let mut bytes = holders.chunks.capacity() * size_of::<Chunk>();
         for chunk in &holders.chunks {
@@ -184,7 +185,7 @@ mod tests {
             let nth = |n: u32| u32::try_from(u64::from(n) * u64::from(stride) % u64::from(count)).unwrap() * 3;
             let mode = |n: u32| if n.is_multiple_of(3) { Mode::All } else { Mode::Conflate };
             for n in 0..count {
-                holders.insert(nth(n), mode(n));
+                holders.insert(SessionId(nth(n)), mode(n));
                 model.insert(nth(n), mode(n));
                 if n.is_multiple_of(997) {
                     check(&holders, &model);
@@ -197,10 +198,10 @@ mod tests {
                 random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 let session = random >> 8 & 0xffff;
                 if n.is_multiple_of(2) {
-                    holders.insert(session, mode(n));
+                    holders.insert(SessionId(session), mode(n));
                     model.insert(session, mode(n));
                 } else {
-                    holders.remove(session);
+                    holders.remove(SessionId(session));
                     model.remove(&session);
                 }
             }
@@ -208,7 +209,7 @@ mod tests {
             let mut left: Vec<u32> = model.keys().copied().collect();
             left.sort_by_key(|session| session.wrapping_mul(0x9E37_79B9));
             for (n, session) in left.into_iter().enumerate() {
-                holders.remove(session);
+                holders.remove(SessionId(session));
                 model.remove(&session);
                 if n % 97 == 0 {
                     check(&holders, &model);
@@ -221,7 +222,7 @@ mod tests {
     #[test]
     fn who_comes_in_order_fills_the_chunks() {
         let mut holders = Holders::default();
-        (0..10_000).for_each(|session| holders.insert(session, Mode::All));
+        (0..10_000).for_each(|session| holders.insert(SessionId(session), Mode::All));
         assert_eq!(holders.chunks.len(), 10_000usize.div_ceil(CHUNK_MAX));
     }
 }

@@ -8,10 +8,11 @@ use std::collections::HashSet;
 use std::io;
 use std::time::{Duration, Instant};
 
-use fanblade_net::{Engine, Event, IoSlices, SessionId};
+use fanblade_net::{Engine, Event, IoSlices};
 use fanblade_wire::close;
 use fanblade_wire::frame::{self, Opcode};
 
+use crate::ids::SessionId;
 use crate::limits::{LAST_WORDS_MS_MAX, LAST_WORDS_RECONNECT_MS_MAX, LAST_WORDS_STEPS};
 use crate::protocol;
 use crate::session::State;
@@ -58,11 +59,11 @@ impl Worker {
     fn between_frames(&mut self) -> Vec<SessionId> {
         let mut sessions = self.sessions.indices();
         sessions.retain(|&index| {
-            let is_seen_to = self.unsent.iter().all(|unsent| unsent.session != SessionId(index));
+            let is_seen_to = self.unsent.iter().all(|unsent| unsent.session != index);
             let session = self.sessions.find(index);
             is_seen_to && session.is_some_and(|session| session.state == State::Open && session.extra.is_none())
         });
-        sessions.into_iter().map(SessionId).collect()
+        sessions
     }
 }
 

@@ -39,6 +39,7 @@ pub mod fuzzing;
 mod handle;
 mod held;
 mod holders;
+mod ids;
 mod last_words;
 mod limits;
 mod membership;

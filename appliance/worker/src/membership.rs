@@ -2,13 +2,14 @@
 
 use crate::behind::Behind;
 use crate::directory::{Set, SetKind, conflatable};
+use crate::ids::SessionId;
 use crate::protocol;
 use crate::session::{IDLE, NOT_MEMBER, State};
 use crate::worker::Worker;
 
 impl Worker {
     /// Moves a session to another set of subscriptions.
-    pub(crate) fn change_set(&mut self, index: u32, set: Set) {
+    pub(crate) fn change_set(&mut self, index: SessionId, set: Set) {
         let Some(session) = self.sessions.find(index) else { return };
         let old = session.set;
         let was_member = session.member != NOT_MEMBER;
@@ -47,7 +48,7 @@ impl Worker {
 
     /// A current session falls behind from where it stands: before the first frame that it or its group is owed, if
     /// any; else at the cursor.
-    pub(crate) fn fall_behind_here(&mut self, index: u32) {
+    pub(crate) fn fall_behind_here(&mut self, index: SessionId) {
         let Some(session) = self.sessions.find(index) else { return };
         let mut behind = Behind { next: self.cursor, after_seq: self.cursor_seq, ..Behind::default() };
         if let Some(slot) = session.slot() {
@@ -68,7 +69,7 @@ impl Worker {
     }
 
     /// A session whose frames wait for others is given them now, apart from its group.
-    pub(crate) fn step_out_of_batch(&mut self, index: u32) {
+    pub(crate) fn step_out_of_batch(&mut self, index: SessionId) {
         let Some(session) = self.sessions.find(index) else { return };
         let is_owed = match session.slot() {
             Some(slot) => self.arena.first(slot).is_some(),
@@ -84,7 +85,7 @@ impl Worker {
     }
 
     /// The fan-out skips the session until it has caught up. `behind` says where it stands.
-    pub(crate) fn fall_behind(&mut self, index: u32, behind: Behind) {
+    pub(crate) fn fall_behind(&mut self, index: SessionId, behind: Behind) {
         let now_ms = self.now_ms;
         let lag_ms_max = u64::from(self.config.limits.lag_ms_max);
         let generation = self.epoch_generation;
@@ -101,14 +102,14 @@ impl Worker {
     }
 
     /// The kernel did not take all that the session was owed.
-    pub(crate) fn note_slow(&mut self, index: u32) {
+    pub(crate) fn note_slow(&mut self, index: SessionId) {
         if let Some(behind) = self.sessions.extra(index).and_then(|extra| extra.behind.as_mut()) {
             behind.is_slow = true;
         }
     }
 
     /// The session has been given everything up to the cursor: the fan-out takes it from here.
-    pub(crate) fn become_current(&mut self, index: u32) {
+    pub(crate) fn become_current(&mut self, index: SessionId) {
         let Some(session) = self.sessions.find(index) else { return };
         if let Some(extra) = &mut session.extra
             && let Some(behind) = extra.behind.take()
@@ -132,7 +133,7 @@ impl Worker {
 
     /// A session that is owed bytes of its own is no member: the fan-out would put a frame before them, or into them.
     /// It stays behind, with nothing missing, until they are out.
-    fn join_when_nothing_is_owed(&mut self, index: u32) {
+    fn join_when_nothing_is_owed(&mut self, index: SessionId) {
         let Some(session) = self.sessions.find(index) else { return };
         if session.state != State::Open || session.is_behind() {
             return;
@@ -149,7 +150,7 @@ impl Worker {
     }
 
     /// Makes a session a member. While its group waits for more frames it cannot be one: it has what the others lack.
-    fn join_members(&mut self, index: u32) {
+    fn join_members(&mut self, index: SessionId) {
         let Some(session) = self.sessions.find(index) else { return };
         if session.member != NOT_MEMBER {
             return;
@@ -160,7 +161,7 @@ impl Worker {
                 session.member = IDLE;
                 return;
             }
-            SetKind::Group(number) => &mut self.directory.groups[number as usize],
+            SetKind::Group(number) => &mut self.directory.groups[number.index()],
         };
         if !group.owed.is_empty() {
             group.joiners.push(index);
@@ -172,7 +173,7 @@ impl Worker {
     }
 
     /// The fan-out forgets the session; its set stays as it is.
-    fn leave_members(&mut self, index: u32) {
+    fn leave_members(&mut self, index: SessionId) {
         let Some(session) = self.sessions.find(index) else { return };
         let slot = session.slot();
         let place = std::mem::replace(&mut session.member, NOT_MEMBER);
@@ -183,7 +184,7 @@ impl Worker {
             return self.arena.leave(slot);
         }
         let SetKind::Group(number) = session.set.kind() else { return };
-        let members = &mut self.directory.groups[number as usize].members;
+        let members = &mut self.directory.groups[number.index()].members;
         members.swap_remove(place as usize);
         if let Some(moved) = members.get(place as usize).copied()
             && let Some(session) = self.sessions.find(moved)

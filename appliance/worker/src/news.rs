@@ -10,10 +10,11 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 
 use fanblade_net::Engine;
-use fanblade_ring::{SubjectId, Unplaced};
+use fanblade_ring::Unplaced;
 use fanblade_wire::frame::{self, Opcode};
 
 use crate::directory::Set;
+use crate::ids::{SessionId, SubjectId};
 use crate::limits::{REFUSALS_LOOK_MS, REFUSALS_TOLD_MAX};
 use crate::protocol;
 use crate::session::State;
@@ -83,9 +84,9 @@ impl Worker {
     }
 
     /// The number of the subject's newest update, where that was refused and `seq` is its newest frame.
-    pub(crate) fn missing(&self, subject: u32, seq: u64) -> Option<u64> {
+    pub(crate) fn missing(&self, subject: SubjectId, seq: u64) -> Option<u64> {
         let is_of_this_epoch = self.reader.generation() == self.epoch_generation;
-        Some(self.reader.refused(SubjectId(subject))).filter(|refused| is_of_this_epoch && *refused > seq)
+        Some(self.reader.refused(subject)).filter(|refused| is_of_this_epoch && *refused > seq)
     }
 
     fn tell_unplaced(&mut self, engine: &mut dyn Engine) -> io::Result<()> {
@@ -110,7 +111,7 @@ impl Worker {
             self.news.look_ms = Some(self.now_ms + REFUSALS_LOOK_MS);
         }
         let mut notices: HashMap<Set, Vec<u8>> = HashMap::new();
-        let mut told_alone: HashSet<u32> = HashSet::new();
+        let mut told_alone: HashSet<SessionId> = HashSet::new();
         let mut text = std::mem::take(&mut self.text);
         let mut left = REFUSALS_TOLD_MAX;
         for number in 0..self.directory.subjects.len() {
@@ -138,7 +139,7 @@ impl Worker {
         }
         self.stats.refusals_told.add(told_alone.len() as u64);
         self.text = text;
-        let mut current: HashMap<Set, Vec<u32>> = HashMap::new();
+        let mut current: HashMap<Set, Vec<SessionId>> = HashMap::new();
         let sessions = if notices.is_empty() { Vec::new() } else { self.sessions.indices() };
         for index in sessions {
             let Some(session) = self.sessions.find(index).filter(|session| session.state == State::Open) else {
@@ -164,10 +165,11 @@ impl Worker {
         engine: &mut dyn Engine,
         subject: usize,
         text: &str,
-        told: &mut HashSet<u32>,
+        told: &mut HashSet<SessionId>,
     ) -> io::Result<()> {
         let holders = self.directory.holders_of(&self.directory.subjects[subject]);
-        let mut sessions: Vec<u32> = holders.flat_map(|holders| holders.iter().map(|(session, _)| session)).collect();
+        let mut sessions: Vec<SessionId> =
+            holders.flat_map(|holders| holders.iter().map(|(session, _)| session)).collect();
         sessions.sort_unstable();
         sessions.dedup();
         sessions.retain(|&index| {

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::ids::SubjectId;
 use crate::subject::SUBJECT_LEN_MAX;
 
 /// Where the stars of the patterns stand that a worker holds.
@@ -125,7 +126,7 @@ impl Names {
     /// Goes on to look for subjects that `pattern` selects, from number `from` on, and puts them into `found`, in their
     /// order. Every look at a subject takes one of `steps`. `true` when all have been looked at; `from` is then the
     /// number that the next new subject will have.
-    pub(crate) fn select(&self, pattern: &str, from: &mut u32, steps: &mut u64, found: &mut Vec<u32>) -> bool {
+    pub(crate) fn select(&self, pattern: &str, from: &mut u32, steps: &mut u64, found: &mut Vec<SubjectId>) -> bool {
         let mut lists: [&[u32]; SEGMENTS_MAX] = [&[]; SEGMENTS_MAX];
         let mut count = 0;
         let shape = Shape::of(pattern);
@@ -153,7 +154,7 @@ impl Names {
                 Some(next) if next > number => number = next,
                 Some(_) => {
                     if shape.fits(self.lens[number as usize].into()) {
-                        found.push(number);
+                        found.push(SubjectId(number));
                     }
                     number += 1;
                 }
@@ -229,15 +230,16 @@ mod tests {
     }
 
     /// All at once.
-    fn select(names: &Names, pattern: &str) -> Vec<u32> {
+    fn select(names: &Names, pattern: &str) -> Vec<SubjectId> {
         let (mut from, mut steps, mut found) = (0, u64::MAX, Vec::new());
         assert!(names.select(pattern, &mut from, &mut steps, &mut found));
         assert_eq!(from, names.len());
         found
     }
 
-    fn naive(subjects: &[String], pattern: &str) -> Vec<u32> {
-        (0..).zip(subjects).filter(|(_, subject)| matches(pattern, subject)).map(|(number, _)| number).collect()
+    fn naive(subjects: &[String], pattern: &str) -> Vec<SubjectId> {
+        let numbered = (0..).map(SubjectId).zip(subjects);
+        numbered.filter(|(_, subject)| matches(pattern, subject)).map(|(number, _)| number).collect()
     }
 
     proptest! {

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use crate::ids::SubjectId;
 use crate::subject::{self, SubjectError};
 
 /// How a subscription treats frames that its session could not take in time.
@@ -215,9 +216,16 @@ impl<'a> SubjectsReply<'a> {
 
     /// Adds a subject that exists: its number in this epoch, its newest sequence number, and that of a newer value that
     /// is not to be had.
-    pub(crate) fn subject(&mut self, name: &str, sid: u32, seq: u64, recovered: Option<bool>, missing: Option<u64>) {
+    pub(crate) fn subject(
+        &mut self,
+        name: &str,
+        sid: SubjectId,
+        seq: u64,
+        recovered: Option<bool>,
+        missing: Option<u64>,
+    ) {
         self.name(name);
-        let _ = write!(self.out, ",\"sid\":{sid},\"seq\":{seq}");
+        let _ = write!(self.out, ",\"sid\":{},\"seq\":{seq}", sid.0);
         if let Some(recovered) = recovered {
             let _ = write!(self.out, ",\"recovered\":{recovered}");
         }
@@ -441,7 +449,7 @@ mod tests {
     fn replies_are_json() {
         let mut out = String::new();
         let mut reply = SubjectsReply::begin(&mut out, "subscribed", &Some("1".to_owned()), "20191230-1");
-        reply.subject("/N/A\"\\/bbo", 17, 1_841_900, Some(true), Some(1_841_905));
+        reply.subject("/N/A\"\\/bbo", SubjectId(17), 1_841_900, Some(true), Some(1_841_905));
         reply.filter("/N/*/x", None);
         reply.end(false);
         let value: serde_json::Value = serde_json::from_str(&out).unwrap();

@@ -13,6 +13,7 @@ use fanblade_wire::{Event, Flow, close};
 
 use crate::answer::Replay;
 use crate::directory::{Preparation, Prepared};
+use crate::ids::SessionId;
 use crate::limits::{FILTER_STEPS, OVERLAP_MAX, OVERLAP_SUBJECTS_MIN, SELECTED_STEPS};
 use crate::protocol::{self, Mode, Op, Refusal, Request, Resume, SubjectsReply};
 use crate::session::State;
@@ -22,7 +23,7 @@ use crate::worker::Worker;
 
 impl Worker {
     /// Bytes have come.
-    pub(crate) fn received(&mut self, index: u32, bytes: &mut [u8]) {
+    pub(crate) fn received(&mut self, index: SessionId, bytes: &mut [u8]) {
         let (now_ms, pieces_max) = (self.now_ms, self.config.limits.pieces_per_s_max);
         let Some(session) = self.sessions.find(index) else { return };
         if session.count_pieces(now_ms, bytes.len()) > pieces_max {
@@ -45,7 +46,7 @@ impl Worker {
     }
 
     /// The client sends single bytes, or more bytes than anybody needs to say here.
-    fn too_many_pieces(&mut self, index: u32) {
+    fn too_many_pieces(&mut self, index: SessionId) {
         let Some(session) = self.sessions.find(index) else { return };
         let state = session.state;
         // It may send as many pieces again before it is dropped, so that the Close frame can arrive.
@@ -60,7 +61,7 @@ impl Worker {
     }
 
     /// Bytes of an open session.
-    pub(crate) fn requests(&mut self, index: u32, bytes: &mut [u8]) {
+    pub(crate) fn requests(&mut self, index: SessionId, bytes: &mut [u8]) {
         let limits = self.inbound_limits;
         let mut inbound = self.sessions.take_inbound(index);
         let result = inbound.push(bytes, &limits, &mut |event| self.on_message(index, event));
@@ -79,7 +80,7 @@ impl Worker {
         }
     }
 
-    fn on_message(&mut self, index: u32, event: Event<'_>) -> Flow {
+    fn on_message(&mut self, index: SessionId, event: Event<'_>) -> Flow {
         match event {
             Event::Text(text) => {
                 self.stats.requests.add(1);
@@ -124,7 +125,7 @@ impl Worker {
     }
 
     /// May this request be served, or this ping be answered? If not, it has been refused, or the session ends.
-    fn is_within_temper(&mut self, index: u32, text: &str) -> bool {
+    fn is_within_temper(&mut self, index: SessionId, text: &str) -> bool {
         let temper = self.temper(index);
         if temper == Temper::Lost {
             let message = format!("more than {} requests in a second", self.config.limits.requests_per_s_max);
@@ -134,7 +135,7 @@ impl Worker {
     }
 
     /// Counts a request, ping or pong against the session's rate. Beyond twice the rate the session ends.
-    fn temper(&mut self, index: u32) -> Temper {
+    fn temper(&mut self, index: SessionId) -> Temper {
         let (now_ms, per_s_max) = (self.now_ms, self.config.limits.requests_per_s_max);
         let Some(session) = self.sessions.find(index) else { return Temper::Ended };
         let count = session.count_request(now_ms);
@@ -150,7 +151,7 @@ impl Worker {
     }
 
     /// A request, parsed or not; also the subscription in an upgrade's query string.
-    pub(crate) fn request(&mut self, index: u32, request: Result<Request, Refusal>) {
+    pub(crate) fn request(&mut self, index: SessionId, request: Result<Request, Refusal>) {
         let request = match request {
             Ok(request) => request,
             Err(refusal) => return self.refuse(index, &refusal),
@@ -196,7 +197,7 @@ impl Worker {
     }
 
     /// Serves requests in their order, until one makes the session wait: for its answer, or for a pass that has time.
-    pub(crate) fn serve_deferred(&mut self, index: u32) {
+    pub(crate) fn serve_deferred(&mut self, index: SessionId) {
         loop {
             if !self.prepare(index) {
                 return;
@@ -217,7 +218,7 @@ impl Worker {
     /// Does the work ahead of the first of a session's deferred requests. `false`: the pass has done enough, and the
     /// session waits for the next.
     #[must_use]
-    pub(crate) fn prepare(&mut self, index: u32) -> bool {
+    pub(crate) fn prepare(&mut self, index: SessionId) -> bool {
         let Self { sessions, directory, reader, steps, config, .. } = self;
         let Some(session) = sessions.find(index) else { return false };
         let set = session.set;
@@ -247,7 +248,7 @@ impl Worker {
     }
 
     /// Its requests go on in the next pass.
-    fn wait_for_steps(&mut self, index: u32) -> bool {
+    fn wait_for_steps(&mut self, index: SessionId) -> bool {
         if let Some(extra) = self.sessions.extra(index)
             && !std::mem::replace(&mut extra.is_waiting, true)
         {
@@ -257,7 +258,7 @@ impl Worker {
         false
     }
 
-    fn obey(&mut self, index: u32, request: Request, preparation: Preparation) {
+    fn obey(&mut self, index: SessionId, request: Request, preparation: Preparation) {
         let Request { id, op } = request;
         match op {
             Op::Subscribe { subjects, mode, snapshot, resume } => {
@@ -284,7 +285,7 @@ impl Worker {
     /// Why a subscription cannot be obeyed, if it cannot.
     fn refusal(
         &mut self,
-        index: u32,
+        index: SessionId,
         id: &Option<String>,
         filters: &[String],
         preparation: &Preparation,
@@ -320,7 +321,7 @@ impl Worker {
 
     fn subscribe(
         &mut self,
-        index: u32,
+        index: SessionId,
         id: Option<String>,
         filters: &[String],
         mode: Mode,
@@ -340,7 +341,7 @@ impl Worker {
         self.begin_replay(index, Replay::new(id, asked, self.cursor, snapshot, resumed));
     }
 
-    fn unsubscribe(&mut self, index: u32, id: Option<String>, filters: &[String]) {
+    fn unsubscribe(&mut self, index: SessionId, id: Option<String>, filters: &[String]) {
         let Some(session) = self.sessions.find(index) else { return };
         let (set, lane) = (session.set, session.lane);
         if let Some(unknown) = self.directory.first_unknown(set, filters) {
@@ -359,7 +360,7 @@ impl Worker {
         self.text = text;
     }
 
-    fn list(&mut self, index: u32, id: &Option<String>) {
+    fn list(&mut self, index: SessionId, id: &Option<String>) {
         let Some(session) = self.sessions.find(index) else { return };
         let set = session.set;
         self.steps.take(FILTER_STEPS * self.directory.filter_count(set) as u64);
@@ -373,7 +374,7 @@ impl Worker {
         self.text = text;
     }
 
-    fn refuse(&mut self, index: u32, refusal: &Refusal) {
+    fn refuse(&mut self, index: SessionId, refusal: &Refusal) {
         self.stats.requests_refused.add(1);
         let mut text = std::mem::take(&mut self.text);
         refusal.write(&mut text);

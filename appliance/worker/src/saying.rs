@@ -2,10 +2,11 @@
 
 use std::io;
 
-use fanblade_net::{Engine, SessionId, Unsent};
+use fanblade_net::{Engine, Unsent};
 use fanblade_wire::frame::{self, Opcode};
 
 use crate::directory::Set;
+use crate::ids::SessionId;
 use crate::limits::TURN_SENDS;
 use crate::protocol;
 use crate::session::{NOT_MEMBER, State};
@@ -14,7 +15,7 @@ use crate::worker::{Action, Worker};
 
 impl Worker {
     /// Adds what `write` writes to what the session is owed before any further frame of the ring.
-    pub(crate) fn say(&mut self, index: u32, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn say(&mut self, index: SessionId, write: impl FnOnce(&mut Vec<u8>)) {
         let control_bytes_max = self.config.limits.control_bytes_max;
         let Some(extra) = self.sessions.extra(index) else { return };
         write(&mut extra.out);
@@ -27,12 +28,12 @@ impl Worker {
     }
 
     /// Sends a text message.
-    pub(crate) fn say_text(&mut self, index: u32, text: &str) {
+    pub(crate) fn say_text(&mut self, index: SessionId, text: &str) {
         self.say(index, |out| frame::write_frame(out, Opcode::Text, text.as_bytes()));
     }
 
     /// Lists the session, once, among those that `serve` looks at.
-    pub(crate) fn make_ready(&mut self, index: u32) {
+    pub(crate) fn make_ready(&mut self, index: SessionId) {
         if let Some(session) = self.sessions.find(index)
             && !session.blocked
             && !std::mem::replace(&mut session.dirty, true)
@@ -42,7 +43,7 @@ impl Worker {
     }
 
     /// Tells the session the name of the present numbering.
-    pub(crate) fn tell_epoch(&mut self, index: u32) {
+    pub(crate) fn tell_epoch(&mut self, index: SessionId) {
         let mut text = std::mem::take(&mut self.text);
         protocol::write_epoch(&mut text, &self.epoch);
         self.say_text(index, &text);
@@ -74,14 +75,14 @@ impl Worker {
 
     /// Sends one frame to sessions that are owed nothing, all from the same bytes, as the fan-out does: a buffer for
     /// each of a million sessions would be memory that the allocator does not give back.
-    pub(crate) fn say_same(&mut self, engine: &mut dyn Engine, sessions: &[u32], bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn say_same(&mut self, engine: &mut dyn Engine, sessions: &[SessionId], bytes: &[u8]) -> io::Result<()> {
         if sessions.is_empty() {
             return Ok(());
         }
         begin_with(&mut self.slices, bytes);
         self.is_sending = true;
         for part in sessions.chunks(TURN_SENDS) {
-            part.iter().for_each(|index| engine.send(SessionId(*index), &self.slices));
+            part.iter().for_each(|index| engine.send(*index, &self.slices));
             self.stats.turns.add(1);
         }
         let unsent = &mut self.unsent;
@@ -96,7 +97,7 @@ impl Worker {
 
     /// A session's socket did not take all of `bytes`, a frame: the session is owed the rest, and falls behind.
     fn said_in_part(&mut self, unsent: Unsent, bytes: &[u8]) {
-        let index = unsent.session.0;
+        let index = unsent.session;
         self.stats.unsent.add(1);
         if unsent.error.is_some() {
             return self.drop_session(index);

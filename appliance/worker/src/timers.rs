@@ -4,6 +4,7 @@
 //! than one turn ahead is met early and put back, which costs one look a turn.
 
 use crate::clock::WorkerMs;
+use crate::ids::SessionId;
 
 /// The words of a session that belong to the wheel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +21,7 @@ impl Links {
 
 /// Where the wheel finds a session's links.
 pub(crate) trait Linked {
-    fn links(&mut self, index: u32) -> &mut Links;
+    fn links(&mut self, index: SessionId) -> &mut Links;
 }
 
 /// The wheel.
@@ -36,20 +37,20 @@ impl Wheel {
     }
 
     /// Sets (or moves) the deadline of `index`.
-    pub(crate) fn arm(&mut self, sessions: &mut impl Linked, index: u32, deadline_ms: WorkerMs) {
+    pub(crate) fn arm(&mut self, sessions: &mut impl Linked, index: SessionId, deadline_ms: WorkerMs) {
         self.disarm(sessions, index);
         let deadline_ms = deadline_ms.min(LAST);
         let slot = slot_of((deadline_ms.0 / TICK_MS).max(self.tick));
         let head = self.slots[slot];
         *sessions.links(index) = Links { next: head, previous: HEAD | slot_u32(slot), deadline_ms };
         if head != NONE {
-            sessions.links(head).previous = index;
+            sessions.links(SessionId(head)).previous = index.0;
         }
-        self.slots[slot] = index;
+        self.slots[slot] = index.0;
     }
 
     /// Takes `index` out, if it is in.
-    pub(crate) fn disarm(&mut self, sessions: &mut impl Linked, index: u32) {
+    pub(crate) fn disarm(&mut self, sessions: &mut impl Linked, index: SessionId) {
         let links = *sessions.links(index);
         if links.deadline_ms == WorkerMs::NEVER {
             return;
@@ -57,28 +58,29 @@ impl Wheel {
         if links.previous & HEAD != 0 {
             self.slots[(links.previous & !HEAD) as usize] = links.next;
         } else {
-            sessions.links(links.previous).next = links.next;
+            sessions.links(SessionId(links.previous)).next = links.next;
         }
         if links.next != NONE {
-            sessions.links(links.next).previous = links.previous;
+            sessions.links(SessionId(links.next)).previous = links.previous;
         }
         *sessions.links(index) = Links::UNLINKED;
     }
 
     /// Takes out every entry whose deadline has passed and adds it to `due`.
-    pub(crate) fn expire(&mut self, sessions: &mut impl Linked, now_ms: WorkerMs, due: &mut Vec<u32>) {
+    pub(crate) fn expire(&mut self, sessions: &mut impl Linked, now_ms: WorkerMs, due: &mut Vec<SessionId>) {
         let now_tick = now_ms.0 / TICK_MS;
         // More than one turn behind: one turn meets every entry.
         let first = self.tick.max(now_tick.saturating_sub(SLOTS as u64));
         for tick in first..now_tick {
-            let mut index = self.slots[slot_of(tick)];
-            while index != NONE {
+            let mut next = self.slots[slot_of(tick)];
+            while next != NONE {
+                let index = SessionId(next);
                 let links = *sessions.links(index);
                 if links.deadline_ms < WorkerMs((tick + 1) * TICK_MS).max(now_ms) {
                     self.disarm(sessions, index);
                     due.push(index);
                 }
-                index = links.next;
+                next = links.next;
             }
         }
         self.tick = self.tick.max(now_tick);
@@ -112,8 +114,8 @@ mod tests {
 
     struct Table(Vec<Links>);
     impl Linked for Table {
-        fn links(&mut self, index: u32) -> &mut Links {
-            &mut self.0[index as usize]
+        fn links(&mut self, index: SessionId) -> &mut Links {
+            &mut self.0[index.index()]
         }
     }
 
@@ -123,17 +125,17 @@ mod tests {
         let mut wheel = Wheel::new();
         let deadline = |index: u32| 1 + u64::from(index.wrapping_mul(7_919) % 200_000);
         for index in 0..1_000 {
-            wheel.arm(&mut sessions, index, WorkerMs(5));
-            wheel.arm(&mut sessions, index, WorkerMs(deadline(index)));
+            wheel.arm(&mut sessions, SessionId(index), WorkerMs(5));
+            wheel.arm(&mut sessions, SessionId(index), WorkerMs(deadline(index)));
         }
         for index in (0..1_000).step_by(3) {
-            wheel.disarm(&mut sessions, index);
+            wheel.disarm(&mut sessions, SessionId(index));
         }
         let mut seen = vec![0; 1_000];
         let mut due = Vec::new();
         for now in (0..210_000u64).step_by(17) {
             wheel.expire(&mut sessions, WorkerMs(now), &mut due);
-            for index in due.drain(..) {
+            for SessionId(index) in due.drain(..) {
                 assert!(deadline(index) <= now, "{index} was early");
                 assert!(now - deadline(index) <= 2 * TICK_MS, "{index} was {} ms late", now - deadline(index));
                 seen[index as usize] += 1;
@@ -149,11 +151,11 @@ mod tests {
         let mut sessions = Table(vec![Links::UNLINKED; 10]);
         let mut wheel = Wheel::new();
         for index in 0..10 {
-            wheel.arm(&mut sessions, index, WorkerMs(u64::from(1_000 * index)));
+            wheel.arm(&mut sessions, SessionId(index), WorkerMs(u64::from(1_000 * index)));
         }
         let mut due = Vec::new();
         wheel.expire(&mut sessions, WorkerMs(10_000_000), &mut due);
         due.sort_unstable();
-        assert_eq!(due, (0..10).collect::<Vec<_>>());
+        assert_eq!(due, (0..10).map(SessionId).collect::<Vec<_>>());
     }
 }

@@ -10,13 +10,14 @@ use fanblade_wire::proxy;
 use crate::address;
 use crate::clock::WorkerMs;
 use crate::forwarded::{self, Said};
+use crate::ids::SessionId;
 use crate::protocol::{Refusal, Request};
 use crate::session::State;
 use crate::worker::Worker;
 
 impl Worker {
     /// Bytes of a session whose PROXY header has not come whole.
-    pub(crate) fn preface(&mut self, index: u32, bytes: &[u8]) {
+    pub(crate) fn preface(&mut self, index: SessionId, bytes: &[u8]) {
         let Some(extra) = self.sessions.extra(index) else { return };
         extra.head.extend_from_slice(bytes);
         match proxy::parse(&extra.head) {
@@ -52,7 +53,7 @@ impl Worker {
     }
 
     /// Bytes of a session whose upgrade request has not come whole.
-    pub(crate) fn upgrade(&mut self, index: u32, bytes: &mut [u8]) {
+    pub(crate) fn upgrade(&mut self, index: SessionId, bytes: &mut [u8]) {
         let skip = self.sessions.find(index).and_then(|session| session.extra.as_deref_mut()).map_or(0, |extra| {
             let skip = extra.head_skip.min(bytes.len());
             extra.head_skip -= skip;
@@ -77,7 +78,7 @@ impl Worker {
         self.sessions.tidy(index);
     }
 
-    fn parse_head(&mut self, index: u32, bytes: &mut [u8], scanned: usize, is_first: bool) {
+    fn parse_head(&mut self, index: SessionId, bytes: &mut [u8], scanned: usize, is_first: bool) {
         let mut response = Vec::new();
         let outcome = match handshake::parse(bytes, scanned) {
             Head::Incomplete => {
@@ -134,7 +135,7 @@ impl Worker {
     }
 
     /// No session will be of this connection.
-    pub(crate) fn reject(&mut self, index: u32, rejection: &Rejection) {
+    pub(crate) fn reject(&mut self, index: SessionId, rejection: &Rejection) {
         self.stats.handshake_rejected.add(1);
         if let Some(session) = self.sessions.find(index) {
             tracing::debug!(peer = %session.peer(), "refused: {} {}", rejection.status, rejection.reason);
@@ -142,7 +143,7 @@ impl Worker {
         self.answer(index, rejection);
     }
 
-    fn answer(&mut self, index: u32, answer: &Rejection) {
+    fn answer(&mut self, index: SessionId, answer: &Rejection) {
         let mut response = Vec::new();
         answer.response(&mut response);
         self.end_with_bytes(index, &response);

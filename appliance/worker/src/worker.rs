@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use fanblade_net::{Counters, Engine, Event, IoSlices, SessionId, Unsent};
+use fanblade_net::{Counters, Engine, Event, IoSlices, Unsent};
 use fanblade_ring::{Reader, Sleeper};
 use fanblade_wire::InboundLimits;
 
@@ -15,6 +15,7 @@ use crate::catchup::Plan;
 use crate::clock::{Clock, RunningUs, WorkerMs};
 use crate::config::{Command, WorkerConfig};
 use crate::directory::Directory;
+use crate::ids::{GroupId, SessionId};
 use crate::limits::REQUEST_SKIPPED_LEN_MAX;
 use crate::news::Told;
 use crate::slab::Sessions;
@@ -49,9 +50,9 @@ pub(crate) struct Worker {
     /// By the engine, as far as the worker's own counters have it.
     counted: Counters,
     /// Sessions that have something to be sent now, or that may catch up.
-    pub(crate) ready: VecDeque<u32>,
+    pub(crate) ready: VecDeque<SessionId>,
     /// Sessions whose requests wait for work that a later pass does.
-    pub(crate) waiting: VecDeque<u32>,
+    pub(crate) waiting: VecDeque<SessionId>,
     /// Work for requests that this pass may still do.
     pub(crate) steps: Steps,
     /// What to tell the engine once it has returned from `poll`.
@@ -65,15 +66,15 @@ pub(crate) struct Worker {
     // Scratch, kept so that no pass allocates.
     pub(crate) slices: IoSlices,
     /// Groups that are owed something.
-    pub(crate) touched: Vec<u32>,
+    pub(crate) touched: Vec<GroupId>,
     /// Those of them whose turn it is.
-    pub(crate) due_groups: Vec<u32>,
+    pub(crate) due_groups: Vec<GroupId>,
     pub(crate) plan: Plan,
     pub(crate) text: String,
     /// Sessions whose deadlines have passed.
-    pub(crate) due: Vec<u32>,
+    pub(crate) due: Vec<SessionId>,
     /// Sessions to be pinged, of those that owe nothing.
-    pub(crate) pinged: Vec<u32>,
+    pub(crate) pinged: Vec<SessionId>,
 }
 
 /// A call to the engine that waits for its turn.
@@ -92,7 +93,7 @@ pub(crate) struct Draining {
     /// Sessions have been told.
     pub(crate) announced: bool,
     /// Connections that came since, and are about to go. Nobody waits for them.
-    pub(crate) refused: HashSet<u32>,
+    pub(crate) refused: HashSet<SessionId>,
 }
 
 impl Worker {
@@ -292,10 +293,10 @@ impl Worker {
 
     fn on_event(&mut self, event: Event<'_>) {
         match event {
-            Event::Accepted { session, peer } => self.accepted(session.0, peer),
-            Event::Received { session, bytes } => self.received(session.0, bytes),
-            Event::Writable { session } => self.writable(session.0),
-            Event::Closed { session, error } => self.peer_closed(session.0, error.is_some()),
+            Event::Accepted { session, peer } => self.accepted(session, peer),
+            Event::Received { session, bytes } => self.received(session, bytes),
+            Event::Writable { session } => self.writable(session),
+            Event::Closed { session, error } => self.peer_closed(session, error.is_some()),
             Event::Woken => {}
         }
     }

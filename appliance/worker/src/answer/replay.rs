@@ -3,6 +3,7 @@
 use fanblade_ring::Descriptor;
 
 use crate::directory::Asked;
+use crate::ids::SubjectId;
 use crate::selection::Selection;
 
 /// The answer to a subscription: told, and followed by snapshots or history, in steps.
@@ -48,14 +49,14 @@ impl Replay {
     }
 
     /// The next subject to be told.
-    pub(super) fn next_subject(&mut self) -> Option<u32> {
+    pub(super) fn next_subject(&mut self) -> Option<SubjectId> {
         let subject = self.asked.subjects.next(self.told_below)?;
-        self.told_below = subject + 1;
+        self.told_below = subject.0 + 1;
         Some(subject)
     }
 
     /// Shall this subject's newest frame go with the reply?
-    pub(super) fn wants_newest(&self, subject: u32) -> bool {
+    pub(super) fn wants_newest(&self, subject: SubjectId) -> bool {
         match &self.resumed {
             None => self.snapshot,
             // Of those that are recovered in `all`, the history itself will come.
@@ -68,6 +69,6 @@ impl Replay {
     pub(super) fn has_seen(&self, descriptor: &Descriptor) -> bool {
         self.resumed
             .as_ref()
-            .is_some_and(|resumed| resumed.recovered.contains(descriptor.subject.0) && descriptor.seq <= resumed.seq)
+            .is_some_and(|resumed| resumed.recovered.contains(descriptor.subject) && descriptor.seq <= resumed.seq)
     }
 }

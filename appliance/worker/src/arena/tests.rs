@@ -72,7 +72,8 @@ fn everybody_is_owed_what_was_added_until_it_is_due() {
                     let it = &mut sessions[at as usize];
                     let was_owed = !it.owed.is_empty();
                     let conflatable = random.below(2) == 0;
-                    let delivery = Delivery { session, lane: lane(session), frame, length: 10, conflatable };
+                    let delivery =
+                        Delivery { session: SessionId(session), lane: lane(session), frame, length: 10, conflatable };
                     (it.member, _) = arena.add(it.member, delivery, window, &moment);
                     it.owed.push((index, conflatable));
                     if random.below(4) == 0 {
@@ -125,17 +126,17 @@ fn everybody_is_owed_what_was_added_until_it_is_due() {
                     assert!(due.insert(load.session, slot).is_none(), "twice");
                 }
                 for (at, it) in (0..).zip(&mut sessions) {
-                    assert_eq!(due.get(&at).copied(), is_due(it).then_some(it.member), "{at}");
+                    assert_eq!(due.get(&SessionId(at)).copied(), is_due(it).then_some(it.member), "{at}");
                 }
                 if random.below(3) == 0
                     && let Some((session, slot)) = due.pop_first()
                 {
                     // One does not take it.
                     arena.leave(slot);
-                    (sessions[session as usize].member, sessions[session as usize].owed) = (IDLE, Vec::new());
+                    (sessions[session.index()].member, sessions[session.index()].owed) = (IDLE, Vec::new());
                 }
                 arena.settle();
-                due.keys().for_each(|session| sessions[*session as usize].owed.clear());
+                due.keys().for_each(|session| sessions[session.index()].owed.clear());
                 take_idle(&mut arena, &mut sessions);
             }
             sessions.iter().for_each(|it| check(&arena, it));
@@ -145,7 +146,7 @@ fn everybody_is_owed_what_was_added_until_it_is_due() {
 
 fn take_idle(arena: &mut Arena, sessions: &mut [Modelled]) {
     while let Some(session) = arena.take_idle() {
-        sessions[session as usize].member = IDLE;
+        sessions[session.index()].member = IDLE;
     }
 }
 
@@ -174,7 +175,8 @@ fn a_pass_has_an_end_and_its_memory_is_given_back() {
         frames += 1;
         let frame = arena.begin_frame(&descriptor(frames), 0);
         for (session, member) in (0..).zip(&mut members) {
-            let delivery = Delivery { session, lane: Lane::Json, frame, length: 1, conflatable: true };
+            let delivery =
+                Delivery { session: SessionId(session), lane: Lane::Json, frame, length: 1, conflatable: true };
             (*member, _) = arena.add(*member, delivery, window(60_000), &moment);
         }
     }
@@ -195,11 +197,12 @@ fn a_pass_has_an_end_and_its_memory_is_given_back() {
     // What one such pass needed is kept for the next, and goes when that needs much less.
     for frame in 100..110 {
         let number = arena.begin_frame(&descriptor(frame), 0);
-        let delivery = Delivery { session: 5, lane: Lane::Json, frame: number, length: 1, conflatable: true };
+        let delivery =
+            Delivery { session: SessionId(5), lane: Lane::Json, frame: number, length: 1, conflatable: true };
         arena.add(IDLE, delivery, Window::default(), &moment);
         arena.take_due(RunningUs(2_000), false);
         arena.settle();
-        assert_eq!(arena.take_idle(), Some(5));
+        assert_eq!(arena.take_idle(), Some(SessionId(5)));
     }
     // A pass like the one before asks for no memory.
     let mut counts = Vec::with_capacity(20);
@@ -207,7 +210,8 @@ fn a_pass_has_an_end_and_its_memory_is_given_back() {
         let before = allocations::count();
         let number = arena.begin_frame(&descriptor(frame), 0);
         for session in 0..1_000 {
-            let delivery = Delivery { session, lane: Lane::Json, frame: number, length: 1, conflatable: true };
+            let delivery =
+                Delivery { session: SessionId(session), lane: Lane::Json, frame: number, length: 1, conflatable: true };
             arena.add(IDLE, delivery, Window::default(), &moment);
         }
         arena.take_due(RunningUs(2_000), false);

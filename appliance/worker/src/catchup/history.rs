@@ -68,7 +68,7 @@ impl View<'_> {
     }
 
     fn fate(&self, plan: &mut Plan, behind: &Behind, descriptor: &Descriptor) -> Fate {
-        let subject = descriptor.subject.0;
+        let subject = descriptor.subject;
         let Some(mode) = self.directory.mode_in(self.set, subject) else { return Fate::Skipped };
         // The first update of its subject since the session lost a stretch of the ring.
         let is_first =
@@ -78,7 +78,7 @@ impl View<'_> {
         if descriptor.is_refresh() && !is_lost_original() {
             return Fate::Skipped;
         }
-        if mode == Mode::Conflate && descriptor.origin != self.directory.subjects[subject as usize].origin {
+        if mode == Mode::Conflate && descriptor.origin != self.directory.subjects[subject.index()].origin {
             return Fate::Replaced;
         }
         // With `conflate` nobody misses what a newer frame has replaced.
@@ -131,7 +131,7 @@ impl View<'_> {
         // the frame.
         found.push(from);
         for subject in self.directory.subjects_of(self.set) {
-            let mut index = self.directory.subjects[subject as usize].newest;
+            let mut index = self.directory.subjects[subject.index()].newest;
             while index != NO_FRAME && index >= from {
                 if found.len() as u64 > links_max {
                     return false;

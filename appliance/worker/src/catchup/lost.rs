@@ -1,5 +1,6 @@
 //! Stretches of the ring that were overwritten before a session took them.
 
+use crate::ids::SubjectId;
 use fanblade_ring::Descriptor;
 
 /// Updates `[from, to)` left the ring before this session took them.
@@ -10,12 +11,12 @@ pub(crate) struct Lost {
     /// Sequence number of the last update before `from`.
     pub(crate) after_seq: u64,
     /// Subjects of which a frame was given since: what they lost here has been told. Sorted.
-    pub(crate) settled: Vec<u32>,
+    pub(crate) settled: Vec<SubjectId>,
 }
 
 impl Lost {
     /// The session has got a frame of `subject` since.
-    pub(crate) fn settle(&mut self, subject: u32) {
+    pub(crate) fn settle(&mut self, subject: SubjectId) {
         if let Err(place) = self.settled.binary_search(&subject) {
             self.settled.insert(place, subject);
         }
@@ -23,12 +24,12 @@ impl Lost {
 
     /// Did the original of this copy lie in the stretch, and has the session had no frame of its subject since?
     pub(super) fn holds(&self, copy: &Descriptor) -> bool {
-        (self.from..self.to).contains(&copy.origin) && self.settled.binary_search(&copy.subject.0).is_err()
+        (self.from..self.to).contains(&copy.origin) && self.settled.binary_search(&copy.subject).is_err()
     }
 
     /// Did the frame before this one lie in the stretch? Sequence numbers grow along the ring; updates of one upstream
     /// message share theirs, and then the ring index decides.
-    pub(super) fn holds_a_predecessor_of(&self, descriptor: &Descriptor, subject: u32) -> bool {
+    pub(super) fn holds_a_predecessor_of(&self, descriptor: &Descriptor, subject: SubjectId) -> bool {
         self.settled.binary_search(&subject).is_err()
             && (descriptor.prev > self.after_seq
                 || (descriptor.prev != 0 && descriptor.prev == self.after_seq && descriptor.prev_index >= self.from))

@@ -14,7 +14,7 @@ impl View<'_> {
         let mut owed = std::mem::take(&mut plan.owed);
         owed.clear();
         for subject in self.directory.subjects_of(self.set) {
-            let entry = &self.directory.subjects[subject as usize];
+            let entry = &self.directory.subjects[subject.index()];
             if entry.newest != NO_FRAME && entry.origin >= behind.next {
                 owed.push((entry.origin, entry.newest));
             }

@@ -8,6 +8,7 @@ use fanblade_ring::{Descriptor, Lane};
 use fanblade_wire::frame::{self, Opcode};
 
 use crate::behind::Behind;
+use crate::ids::{SessionId, SubjectId};
 use crate::limits::{PLAN_PIECES_MAX, UPDATE_PIECES_MAX};
 
 /// What one call of `serve` is about to send: pieces of many sessions, one session after the other.
@@ -22,14 +23,14 @@ pub(crate) struct Plan {
     /// Scratch: `(origin, ring index)` of the frames that a conflated session is owed.
     pub(super) owed: Vec<(u64, u64)>,
     /// Scratch: subjects of which this session's plan has a frame, if the session has lost a stretch. Sorted.
-    pub(super) seen: Vec<u32>,
+    pub(super) seen: Vec<SubjectId>,
     /// Scratch: ring indices where the updates that a session lacks may lie.
     pub(super) candidates: Vec<u64>,
 }
 
 /// One session's send.
 pub(super) struct Planned {
-    pub(super) index: u32,
+    pub(super) index: SessionId,
     /// Its pieces.
     pub(super) from: usize,
     pub(super) to: usize,
@@ -58,7 +59,7 @@ pub(super) struct Piece {
     pub(super) source: Source,
     pub(super) len: u32,
     /// Its subject; [`NO_SUBJECT`] for a notice.
-    pub(super) subject: u32,
+    pub(super) subject: SubjectId,
     /// Ring index of the first update that the session lacks once this piece is sent.
     pub(super) next: u64,
     pub(super) after_seq: u64,
@@ -99,7 +100,7 @@ impl Plan {
     }
 
     /// `true` if this session's plan has no frame of `subject` yet.
-    pub(super) fn see(&mut self, subject: u32) -> bool {
+    pub(super) fn see(&mut self, subject: SubjectId) -> bool {
         match self.seen.binary_search(&subject) {
             Ok(_) => false,
             Err(place) => {
@@ -116,7 +117,7 @@ impl Plan {
             self.pieces.push(Piece {
                 source: Source::Ring { position: frame.position, index },
                 len: frame.length,
-                subject: descriptor.subject.0,
+                subject: descriptor.subject,
                 next: after.next,
                 after_seq: after.after_seq,
                 served,
@@ -186,7 +187,7 @@ impl Behind {
     }
 }
 /// Marks a piece that is no frame of a subject.
-const NO_SUBJECT: u32 = u32::MAX;
+const NO_SUBJECT: SubjectId = SubjectId(u32::MAX);
 
 #[cfg(test)]
 mod tests {
@@ -197,7 +198,7 @@ mod tests {
         let piece = |number: u64| Piece {
             source: Source::Ring { position: 0, index: number },
             len: 10,
-            subject: 7,
+            subject: SubjectId(7),
             next: number + 1,
             after_seq: number,
             served: 1,
@@ -207,7 +208,7 @@ mod tests {
         let pieces: Vec<Piece> = (0..5).map(piece).collect();
         let end = Standing { next: 9, after_seq: 8, dropped: 3, generation: 1 };
         let mut planned =
-            Planned { index: 0, from: 0, to: 5, owed_len: 4, pieces_len: 50, end: Some(end), unsent: None };
+            Planned { index: SessionId(0), from: 0, to: 5, owed_len: 4, pieces_len: 50, end: Some(end), unsent: None };
         planned.cut(3, &pieces);
         assert_eq!((planned.to, planned.pieces_len), (3, 30));
         // All that was sent is taken: the session stands behind the third piece, not where the whole plan would end.

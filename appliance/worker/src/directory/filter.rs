@@ -3,13 +3,14 @@
 use std::rc::Rc;
 
 use crate::holders::Holders;
+use crate::ids::{GroupId, SubjectId};
 
 pub(crate) struct Filter {
     pub(super) text: Rc<str>,
     /// Those that it selects, as far as it has been searched. Sorted.
-    pub(super) subjects: Vec<u32>,
+    pub(super) subjects: Vec<SubjectId>,
     /// Groups that contain it, dead ones included until they are swept.
-    pub(super) groups: Vec<u32>,
+    pub(super) groups: Vec<GroupId>,
     /// Sessions that have it in lists of their own.
     pub(super) alone: Holders,
     pub(super) is_pattern: bool,

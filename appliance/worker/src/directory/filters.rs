@@ -8,6 +8,7 @@ use std::rc::Rc;
 use super::filter::{Filter, SEARCHED};
 use super::tables::Directory;
 use crate::holders::Holders;
+use crate::ids::{FilterId, GroupId, SubjectId};
 use crate::limits::{FILTER_STEPS, LOOK_STEPS};
 use crate::slim;
 use crate::steps::Steps;
@@ -17,7 +18,7 @@ use crate::subject;
 #[derive(Debug, Default)]
 pub(crate) struct Preparation {
     /// Held for it, in the order of its subjects.
-    filters: Vec<u32>,
+    filters: Vec<FilterId>,
     state: Prepared,
 }
 
@@ -69,7 +70,7 @@ impl Directory {
                 }
                 None => self.begin_filter(text),
             };
-            if let Some(filter) = &mut self.filters[id as usize] {
+            if let Some(filter) = &mut self.filters[id.index()] {
                 filter.held += 1;
             }
             it.filters.push(id);
@@ -88,7 +89,7 @@ impl Directory {
     /// The request has been obeyed, refused, or given up.
     pub(crate) fn end_preparation(&mut self, it: Preparation) {
         for id in it.filters {
-            if let Some(filter) = &mut self.filters[id as usize] {
+            if let Some(filter) = &mut self.filters[id.index()] {
                 filter.held -= 1;
             }
             self.forget_unused(id);
@@ -97,7 +98,7 @@ impl Directory {
 
     /// How many entries the filters of a request select, each counted for itself.
     pub(crate) fn selected(&self, it: &Preparation) -> usize {
-        let filters = it.filters.iter().filter_map(|id| self.filters[*id as usize].as_ref());
+        let filters = it.filters.iter().filter_map(|id| self.filters[id.index()].as_ref());
         filters.map(|filter| filter.subjects.len()).sum()
     }
 
@@ -107,7 +108,7 @@ impl Directory {
     }
 
     /// Finds or makes the filter `text`, and searches to the end.
-    pub(super) fn filter(&mut self, text: &str) -> u32 {
+    pub(super) fn filter(&mut self, text: &str) -> FilterId {
         let id = self.filter_ids.get(text).copied().unwrap_or_else(|| self.begin_filter(text));
         let mut steps = Steps::unlimited();
         let is_searched = self.search(id, &mut steps);
@@ -116,7 +117,7 @@ impl Directory {
     }
 
     /// Makes a filter that is not there.
-    fn begin_filter(&mut self, text: &str) -> u32 {
+    fn begin_filter(&mut self, text: &str) -> FilterId {
         let text: Rc<str> = text.into();
         let is_pattern = subject::is_pattern(&text);
         let exact = self.by_name.get(&text).copied().filter(|_| !is_pattern);
@@ -135,17 +136,17 @@ impl Directory {
         }
         let id = match self.filters_free.pop() {
             Some(id) => {
-                self.filters[id as usize] = Some(filter);
+                self.filters[id.index()] = Some(filter);
                 id
             }
             None => {
                 slim::make_room(&mut self.filters);
                 self.filters.push(Some(filter));
-                u32::try_from(self.filters.len() - 1).unwrap_or(u32::MAX)
+                FilterId::of(self.filters.len() - 1)
             }
         };
         if let Some(subject) = exact {
-            self.subjects[subject as usize].link(id, false);
+            self.subjects[subject.index()].link(id, false);
         }
         self.filter_ids.insert(text, id);
         id
@@ -153,8 +154,8 @@ impl Directory {
 
     /// Goes on to look for what a filter selects. `false`: the steps are used up.
     #[must_use]
-    fn search(&mut self, id: u32, steps: &mut Steps) -> bool {
-        let Some(filter) = &mut self.filters[id as usize] else { return true };
+    fn search(&mut self, id: FilterId, steps: &mut Steps) -> bool {
+        let Some(filter) = &mut self.filters[id.index()] else { return true };
         if filter.next == SEARCHED {
             return true;
         }
@@ -162,7 +163,7 @@ impl Directory {
         let is_searched = self.names.select(&filter.text, &mut filter.next, &mut left, &mut filter.subjects);
         let found = &filter.subjects[known..];
         for subject in found {
-            self.subjects[*subject as usize].link(id, true);
+            self.subjects[subject.index()].link(id, true);
         }
         steps.take(steps.left() - left + found.len() as u64);
         if is_searched {
@@ -172,8 +173,8 @@ impl Directory {
     }
 
     /// The filters that select a new subject get it.
-    pub(super) fn match_new(&mut self, subject: u32, name: &str, steps: &mut Steps) {
-        let mut selecting: Vec<u32> = self.filter_ids.get(name).copied().into_iter().collect();
+    pub(super) fn match_new(&mut self, subject: SubjectId, name: &str, steps: &mut Steps) {
+        let mut selecting: Vec<FilterId> = self.filter_ids.get(name).copied().into_iter().collect();
         let mut looks = 1;
         self.shapes.selecting(name, |pattern| {
             looks += 1;
@@ -181,26 +182,26 @@ impl Directory {
         });
         let mut listed = Vec::new();
         for id in selecting {
-            let Some(filter) = &mut self.filters[id as usize] else { continue };
+            let Some(filter) = &mut self.filters[id.index()] else { continue };
             if filter.next != SEARCHED {
                 // Its search is not there yet.
                 continue;
             }
             self.filters_counted -= usize::from(!filter.is_pattern && filter.subjects.is_empty());
             filter.subjects.push(subject);
-            self.subjects[subject as usize].link(id, filter.is_pattern);
+            self.subjects[subject.index()].link(id, filter.is_pattern);
             self.match_groups(id, subject, &mut listed);
         }
         let groups = &self.groups;
-        let with_mode = |group: u32| Some((group, groups[group as usize].subjects.last()?.1));
-        self.subjects[subject as usize].groups = listed.into_iter().filter_map(with_mode).collect();
-        let entries = self.subjects[subject as usize].groups.len() as u64;
+        let with_mode = |group: GroupId| Some((group, groups[group.index()].subjects.last()?.1));
+        self.subjects[subject.index()].groups = listed.into_iter().filter_map(with_mode).collect();
+        let entries = self.subjects[subject.index()].groups.len() as u64;
         steps.take(looks * LOOK_STEPS + entries);
     }
 
     /// Lets a filter go that is in no set any more, and that no request under way names.
-    pub(super) fn forget_unused(&mut self, id: u32) {
-        let Some(Some(filter)) = self.filters.get_mut(id as usize) else { return };
+    pub(super) fn forget_unused(&mut self, id: FilterId) {
+        let Some(Some(filter)) = self.filters.get_mut(id.index()) else { return };
         // A filter that is leaving has lost its text's entry already.
         if filter.held > 0
             || !filter.groups.is_empty()
@@ -219,7 +220,7 @@ impl Directory {
             }
         } else {
             for subject in std::mem::take(&mut filter.subjects) {
-                self.subjects[subject as usize].unlink(id, false);
+                self.subjects[subject.index()].unlink(id, false);
             }
             self.free(id);
         }
@@ -236,15 +237,15 @@ impl Directory {
 
     /// `false`: the steps are used up.
     #[must_use]
-    fn leave(&mut self, id: u32, steps: &mut Steps) -> bool {
-        let Some(filter) = &mut self.filters[id as usize] else { return true };
+    fn leave(&mut self, id: FilterId, steps: &mut Steps) -> bool {
+        let Some(filter) = &mut self.filters[id.index()] else { return true };
         while !filter.subjects.is_empty() {
             if steps.are_used_up() {
                 return false;
             }
             steps.take(1);
             if let Some(subject) = filter.subjects.pop() {
-                self.subjects[subject as usize].unlink(id, true);
+                self.subjects[subject.index()].unlink(id, true);
             }
         }
         self.free(id);
@@ -257,8 +258,8 @@ impl Directory {
         !self.filters_leaving.is_empty()
     }
 
-    fn free(&mut self, id: u32) {
-        self.filters[id as usize] = None;
+    fn free(&mut self, id: FilterId) {
+        self.filters[id.index()] = None;
         self.filters_free.push(id);
         if self.filters_free.len() == self.filters.len() {
             // Nobody has anything: what many had is given back.

@@ -4,6 +4,7 @@ use fanblade_ring::Lane;
 
 use super::set::Wish;
 use crate::clock::{RunningUs, UnixNs};
+use crate::ids::{SessionId, SubjectId};
 use crate::protocol::Mode;
 
 /// One frame that a group is owed.
@@ -26,9 +27,9 @@ pub(crate) struct Group {
     /// Of both.
     pub(super) hash: u32,
     /// Sorted by subject number; the stronger mode where several filters match.
-    pub(crate) subjects: Vec<(u32, Mode)>,
+    pub(crate) subjects: Vec<(SubjectId, Mode)>,
     /// Sessions that are current: they get what the group is owed.
-    pub(crate) members: Vec<u32>,
+    pub(crate) members: Vec<SessionId>,
     /// All its sessions, those behind included.
     pub(crate) sessions: u32,
     /// Conflatable frames that came to the group since it was made.
@@ -40,7 +41,7 @@ pub(crate) struct Group {
     /// It is in the worker's list of groups that are owed something.
     pub(crate) is_touched: bool,
     /// Sessions that have what waits, and become members once the others have it, too.
-    pub(crate) joiners: Vec<u32>,
+    pub(crate) joiners: Vec<SessionId>,
 }
 
 /// Of the frames that a group is owed.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
 use super::set::Wish;
+use crate::ids::ListId;
 use crate::protocol::Mode;
 use crate::slim;
 
@@ -20,7 +21,7 @@ pub(super) struct Own {
 /// All lists of sessions alone.
 pub(super) struct Lists {
     pub(super) slots: Vec<Own>,
-    pub(super) free: Vec<u32>,
+    pub(super) free: Vec<ListId>,
     /// How many lists have each hash.
     pub(super) counts: HashMap<u32, u32>,
     /// Nobody outside can choose sets whose hashes meet.
@@ -46,22 +47,22 @@ impl Lists {
         u32::try_from(mixed >> 32).unwrap_or(0)
     }
 
-    pub(super) fn begin(&mut self, wishes: Vec<Wish>, hash: u32) -> u32 {
+    pub(super) fn begin(&mut self, wishes: Vec<Wish>, hash: u32) -> ListId {
         let alls = wishes.iter().filter(|wish| wish.mode() == Mode::All).count();
         self.count(hash, true);
         self.wishes += wishes.len() as u64;
         let own = Own { wishes, hash, alls: u32::try_from(alls).unwrap_or(u32::MAX) };
         if let Some(place) = self.free.pop() {
-            self.slots[place as usize] = own;
+            self.slots[place.index()] = own;
             return place;
         }
         slim::make_room(&mut self.slots);
         self.slots.push(own);
-        u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
+        ListId::of(self.slots.len() - 1)
     }
 
-    pub(super) fn end(&mut self, list: u32) -> Vec<Wish> {
-        let own = &mut self.slots[list as usize];
+    pub(super) fn end(&mut self, list: ListId) -> Vec<Wish> {
+        let own = &mut self.slots[list.index()];
         let wishes = std::mem::take(&mut own.wishes);
         let hash = own.hash;
         self.count(hash, false);
@@ -74,8 +75,8 @@ impl Lists {
         wishes
     }
 
-    pub(super) fn rehash(&mut self, list: u32, hash: u32) {
-        let old = std::mem::replace(&mut self.slots[list as usize].hash, hash);
+    pub(super) fn rehash(&mut self, list: ListId, hash: u32) {
+        let old = std::mem::replace(&mut self.slots[list.index()].hash, hash);
         self.count(old, false);
         self.count(hash, true);
     }

@@ -1,5 +1,6 @@
 //! A session's set of subscriptions in one word, and one subscription in another.
 
+use crate::ids::{FilterId, GroupId, ListId};
 use crate::protocol::Mode;
 use crate::slim;
 
@@ -11,31 +12,29 @@ pub(crate) struct Set(u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SetKind {
     None,
-    /// Place in `Directory::groups`.
-    Group(u32),
-    /// Place in [`Lists`].
-    Own(u32),
+    Group(GroupId),
+    Own(ListId),
 }
 
 impl Set {
     pub(crate) const NONE: Set = Set(u32::MAX);
     const OWN: u32 = 1 << 31;
 
-    pub(super) fn group(number: u32) -> Self {
-        debug_assert!(number < Self::OWN, "groups are counted in 31 bits");
-        Self(number)
+    pub(super) fn group(group: GroupId) -> Self {
+        debug_assert!(group.0 < Self::OWN, "groups are counted in 31 bits");
+        Self(group.0)
     }
 
-    pub(super) fn own(number: u32) -> Self {
-        debug_assert!(number < u32::MAX ^ Self::OWN, "lists are counted in 31 bits");
-        Self(number | Self::OWN)
+    pub(super) fn own(list: ListId) -> Self {
+        debug_assert!(list.0 < u32::MAX ^ Self::OWN, "lists are counted in 31 bits");
+        Self(list.0 | Self::OWN)
     }
 
     pub(crate) fn kind(self) -> SetKind {
         match self {
             Self::NONE => SetKind::None,
-            Self(word) if word & Self::OWN == 0 => SetKind::Group(word),
-            Self(word) => SetKind::Own(word ^ Self::OWN),
+            Self(word) if word & Self::OWN == 0 => SetKind::Group(GroupId(word)),
+            Self(word) => SetKind::Own(ListId(word ^ Self::OWN)),
         }
     }
 }
@@ -45,13 +44,13 @@ impl Set {
 pub(crate) struct Wish(pub(super) u32);
 
 impl Wish {
-    pub(super) fn new(filter: u32, is_pattern: bool, mode: Mode) -> Self {
-        debug_assert!(filter < 1 << 30, "filters are counted in 30 bits");
-        Self(u32::from(is_pattern) << 31 | filter << 1 | u32::from(mode == Mode::All))
+    pub(super) fn new(filter: FilterId, is_pattern: bool, mode: Mode) -> Self {
+        debug_assert!(filter.0 < 1 << 30, "filters are counted in 30 bits");
+        Self(u32::from(is_pattern) << 31 | filter.0 << 1 | u32::from(mode == Mode::All))
     }
 
-    pub(super) fn filter(self) -> u32 {
-        self.0 << 1 >> 2
+    pub(super) fn filter(self) -> FilterId {
+        FilterId(self.0 << 1 >> 2)
     }
 
     pub(super) fn mode(self) -> Mode {

@@ -16,6 +16,7 @@ use super::set::{FILTER_MASK, Set, SetKind, Wish, find, merge};
 use super::subject::{NO_FILTER, Subject};
 use super::tables::Directory;
 use crate::holders::{self, Holders};
+use crate::ids::{FilterId, ListId, SessionId, SubjectId};
 use crate::limits::SHARING_PART;
 use crate::protocol::Mode;
 use crate::selection::Selection;
@@ -28,7 +29,7 @@ pub(crate) struct Asked {
     /// Those that the session did not have before.
     pub(crate) gained: Rc<Selection>,
     /// Filters that select nothing yet.
-    pub(crate) unmatched: Box<[u32]>,
+    pub(crate) unmatched: Box<[FilterId]>,
 }
 
 impl Asked {
@@ -42,7 +43,14 @@ impl Asked {
 impl Directory {
     /// Adds filters to a session's set; returns its set from now on, and what they select. The caller moves its session
     /// there (`acquire`, `release`).
-    pub(crate) fn with(&mut self, session: u32, set: Set, lane: Lane, filters: &[String], mode: Mode) -> (Set, Asked) {
+    pub(crate) fn with(
+        &mut self,
+        session: SessionId,
+        set: Set,
+        lane: Lane,
+        filters: &[String],
+        mode: Mode,
+    ) -> (Set, Asked) {
         let mut asked: Vec<Wish> = filters.iter().map(|text| self.wish(text, mode)).collect();
         asked.sort_unstable();
         asked.dedup();
@@ -68,7 +76,7 @@ impl Directory {
         }
         if let SetKind::Own(list) = set.kind() {
             for wish in &asked {
-                let is_more = self.lists.slots[list as usize].put(*wish);
+                let is_more = self.lists.slots[list.index()].put(*wish);
                 self.lists.wishes += u64::from(is_more);
                 self.hold(session, *wish);
             }
@@ -80,7 +88,7 @@ impl Directory {
     }
 
     /// Takes filters out of a session's set; returns its set from now on, as [`Self::with`] does.
-    pub(crate) fn without(&mut self, session: u32, set: Set, lane: Lane, filters: &[String]) -> Set {
+    pub(crate) fn without(&mut self, session: SessionId, set: Set, lane: Lane, filters: &[String]) -> Set {
         let had = self.wishes(set);
         let mut gone: Vec<Wish> = filters.iter().filter_map(|text| find(had, self.known_wish(text)?)).collect();
         gone.sort_unstable();
@@ -113,17 +121,17 @@ impl Directory {
     /// One session more has this set.
     pub(crate) fn acquire(&mut self, set: Set) {
         if let SetKind::Group(group) = set.kind() {
-            self.groups[group as usize].sessions += 1;
+            self.groups[group.index()].sessions += 1;
         }
     }
 
     /// `session` has this set no longer. A group that nobody holds is dead, and swept once there are many.
-    pub(crate) fn release(&mut self, session: u32, set: Set) {
+    pub(crate) fn release(&mut self, session: SessionId, set: Set) {
         match set.kind() {
             SetKind::None => {}
             SetKind::Own(list) => self.lists.end(list).into_iter().for_each(|wish| self.let_go(session, wish)),
             SetKind::Group(group) => {
-                let it = &mut self.groups[group as usize];
+                let it = &mut self.groups[group.index()];
                 it.sessions -= 1;
                 if it.sessions == 0 {
                     self.bury(group);
@@ -147,20 +155,20 @@ impl Directory {
     /// The group that a set is, if it is one.
     pub(crate) fn group_of(&self, set: Set) -> Option<&Group> {
         let SetKind::Group(number) = set.kind() else { return None };
-        self.groups.get(number as usize)
+        self.groups.get(number.index())
     }
 
     /// Who has a subject, by its name or by a pattern, in a list alone. A session may be there several times.
     pub(crate) fn holders_of(&self, subject: &Subject) -> impl Iterator<Item = &Holders> {
         let filters = std::iter::once(&subject.exact).chain(&subject.patterns);
-        filters.filter_map(|filter| Some(&self.filters.get(*filter as usize)?.as_ref()?.alone))
+        filters.filter_map(|filter| Some(&self.filters.get(filter.index())?.as_ref()?.alone))
     }
 
     /// The subjects of a set. Those of a list of its own may come several times.
-    pub(crate) fn subjects_of(&self, set: Set) -> impl Iterator<Item = u32> {
+    pub(crate) fn subjects_of(&self, set: Set) -> impl Iterator<Item = SubjectId> {
         let shared = self.group_of(set).map_or(&[][..], |group| &group.subjects);
         let own = if let SetKind::Own(_) = set.kind() { self.wishes(set) } else { &[] };
-        let own = own.iter().filter_map(|wish| self.filters[wish.filter() as usize].as_ref());
+        let own = own.iter().filter_map(|wish| self.filters[wish.filter().index()].as_ref());
         shared.iter().map(|(subject, _)| *subject).chain(own.flat_map(|filter| filter.subjects.iter().copied()))
     }
 
@@ -168,7 +176,7 @@ impl Directory {
     pub(crate) fn subject_count(&self, set: Set) -> usize {
         match set.kind() {
             SetKind::Own(_) => {
-                let filters = self.wishes(set).iter().filter_map(|wish| self.filters[wish.filter() as usize].as_ref());
+                let filters = self.wishes(set).iter().filter_map(|wish| self.filters[wish.filter().index()].as_ref());
                 filters.map(|filter| filter.subjects.len()).sum()
             }
             _ => self.group_of(set).map_or(0, |group| group.subjects.len()),
@@ -181,25 +189,25 @@ impl Directory {
     }
 
     /// How a set has a subject, if it has it: the stronger mode where several filters match.
-    pub(crate) fn mode_in(&self, set: Set, subject: u32) -> Option<Mode> {
+    pub(crate) fn mode_in(&self, set: Set, subject: SubjectId) -> Option<Mode> {
         if let Some(group) = self.group_of(set) {
             let place = group.subjects.binary_search_by_key(&subject, |(subject, _)| *subject).ok()?;
             return Some(group.subjects[place].1);
         }
-        let entry = self.subjects.get(subject as usize)?;
+        let entry = self.subjects.get(subject.index())?;
         let wishes = self.wishes(set);
         let (exact, patterns) = wishes.split_at(wishes.partition_point(|wish| !wish.is_pattern()));
-        let by_name = find(exact, Wish::new(entry.exact & FILTER_MASK, false, Mode::Conflate));
+        let by_name = find(exact, Wish::new(FilterId(entry.exact.0 & FILTER_MASK), false, Mode::Conflate));
         let by_name = by_name.filter(|_| entry.exact != NO_FILTER).map(Wish::mode);
         // What the list has among those that match, or what matches among those that the list has.
         let by_pattern = if patterns.len() <= entry.patterns.len() {
             let matching = |wish: &&Wish| {
-                let filter = self.filters[wish.filter() as usize].as_ref();
+                let filter = self.filters[wish.filter().index()].as_ref();
                 filter.is_some_and(|filter| filter.subjects.binary_search(&subject).is_ok())
             };
             patterns.iter().filter(matching).map(|wish| wish.mode()).max()
         } else {
-            let had = |filter: &u32| find(patterns, Wish::new(*filter, true, Mode::Conflate));
+            let had = |filter: &FilterId| find(patterns, Wish::new(*filter, true, Mode::Conflate));
             entry.patterns.iter().filter_map(had).map(Wish::mode).max()
         };
         by_name.max(by_pattern)
@@ -208,7 +216,7 @@ impl Directory {
     /// Wants this set the newest of each subject only?
     pub(crate) fn is_conflating(&self, set: Set) -> bool {
         match set.kind() {
-            SetKind::Own(list) => self.lists.slots[list as usize].alls == 0,
+            SetKind::Own(list) => self.lists.slots[list.index()].alls == 0,
             _ => self.group_of(set).is_none_or(|group| group.subjects.iter().all(|(_, mode)| *mode == Mode::Conflate)),
         }
     }
@@ -217,8 +225,8 @@ impl Directory {
     pub(super) fn wishes(&self, set: Set) -> &[Wish] {
         match set.kind() {
             SetKind::None => &[],
-            SetKind::Group(group) => &self.groups[group as usize].wishes,
-            SetKind::Own(list) => &self.lists.slots[list as usize].wishes,
+            SetKind::Group(group) => &self.groups[group.index()].wishes,
+            SetKind::Own(list) => &self.lists.slots[list.index()].wishes,
         }
     }
 
@@ -239,16 +247,16 @@ impl Directory {
         match set.kind() {
             // No wish is the same word: there are not so many filters.
             SetKind::None => self.lists.mix(u32::MAX - lane as u32),
-            SetKind::Group(group) => self.groups[group as usize].hash,
-            SetKind::Own(list) => self.lists.slots[list as usize].hash,
+            SetKind::Group(group) => self.groups[group.index()].hash,
+            SetKind::Own(list) => self.lists.slots[list.index()].hash,
         }
     }
 
     /// What `asked` selects, beside what a set has already.
     fn asked(&self, set: Set, asked: &[Wish]) -> Asked {
         let had = self.wishes(set);
-        let selects = |wish: &Wish| self.filters[wish.filter() as usize].as_ref().map(|filter| &filter.subjects[..]);
-        let unmatched = asked.iter().filter(|wish| selects(wish).is_none_or(<[u32]>::is_empty));
+        let selects = |wish: &Wish| self.filters[wish.filter().index()].as_ref().map(|filter| &filter.subjects[..]);
+        let unmatched = asked.iter().filter(|wish| selects(wish).is_none_or(<[SubjectId]>::is_empty));
         let unmatched = unmatched.map(|wish| wish.filter()).collect();
         let subjects = Rc::new(Selection::of(asked.iter().filter_map(selects)));
         if had.is_empty() {
@@ -256,7 +264,7 @@ impl Directory {
         }
         let fresh = asked.iter().filter(|wish| find(had, **wish).is_none()).filter_map(selects);
         let mut gained = Selection::of(fresh.clone());
-        if matches!(set.kind(), SetKind::Own(_)) && fresh.map(<[u32]>::len).sum::<usize>() > had.len() {
+        if matches!(set.kind(), SetKind::Own(_)) && fresh.map(<[SubjectId]>::len).sum::<usize>() > had.len() {
             let had = Selection::of(had.iter().filter_map(selects));
             gained.retain(|subject| !had.contains(subject));
         } else {
@@ -267,24 +275,24 @@ impl Directory {
 
     fn wish(&mut self, text: &str, mode: Mode) -> Wish {
         let filter = self.filter(text);
-        Wish::new(filter, self.filters[filter as usize].as_ref().is_some_and(|filter| filter.is_pattern), mode)
+        Wish::new(filter, self.filters[filter.index()].as_ref().is_some_and(|filter| filter.is_pattern), mode)
     }
 
     /// The filter `text` if anybody has it, in some mode.
     fn known_wish(&self, text: &str) -> Option<Wish> {
         let filter = *self.filter_ids.get(text)?;
-        let is_pattern = self.filters[filter as usize].as_ref()?.is_pattern;
+        let is_pattern = self.filters[filter.index()].as_ref()?.is_pattern;
         Some(Wish::new(filter, is_pattern, Mode::Conflate))
     }
 
-    fn begin_list(&mut self, session: u32, wishes: Vec<Wish>, hash: u32) -> Set {
+    fn begin_list(&mut self, session: SessionId, wishes: Vec<Wish>, hash: u32) -> Set {
         wishes.iter().for_each(|wish| self.hold(session, *wish));
         Set::own(self.lists.begin(wishes, hash))
     }
 
-    fn take_out(&mut self, session: u32, list: u32, gone: &[Wish], hash: u32) {
+    fn take_out(&mut self, session: SessionId, list: ListId, gone: &[Wish], hash: u32) {
         for wish in gone {
-            self.lists.slots[list as usize].take(*wish);
+            self.lists.slots[list.index()].take(*wish);
             self.let_go(session, *wish);
         }
         self.lists.wishes -= gone.len() as u64;
@@ -292,15 +300,15 @@ impl Directory {
     }
 
     /// `session` has this filter in a list of its own from now on.
-    fn hold(&mut self, session: u32, wish: Wish) {
-        let Some(filter) = &mut self.filters[wish.filter() as usize] else { return };
+    fn hold(&mut self, session: SessionId, wish: Wish) {
+        let Some(filter) = &mut self.filters[wish.filter().index()] else { return };
         #[cfg(test)]
         TOUCHED.set(TOUCHED.get() + 1);
         filter.alone.insert(session, wish.mode());
     }
 
-    fn let_go(&mut self, session: u32, wish: Wish) {
-        let Some(filter) = &mut self.filters[wish.filter() as usize] else { return };
+    fn let_go(&mut self, session: SessionId, wish: Wish) {
+        let Some(filter) = &mut self.filters[wish.filter().index()] else { return };
         #[cfg(test)]
         TOUCHED.set(TOUCHED.get() + 1);
         filter.alone.remove(session);

@@ -1,6 +1,7 @@
 //! One subject, as a worker sees it.
 
 use crate::batching::Window;
+use crate::ids::{FilterId, GroupId};
 use crate::protocol::Mode;
 use crate::slim;
 
@@ -14,11 +15,11 @@ pub(crate) struct Subject {
     pub(crate) refused_told: u64,
     pub(super) window: Window,
     /// Groups that want it. May name dead groups until they are swept.
-    pub(super) groups: Vec<(u32, Mode)>,
+    pub(super) groups: Vec<(GroupId, Mode)>,
     /// The filter of its name, while there is one; else [`NO_FILTER`].
-    pub(super) exact: u32,
+    pub(super) exact: FilterId,
     /// Patterns that select it. Sorted.
-    pub(super) patterns: Vec<u32>,
+    pub(super) patterns: Vec<FilterId>,
 }
 
 impl Subject {
@@ -28,7 +29,7 @@ impl Subject {
     }
 
     /// This filter selects the subject.
-    pub(super) fn link(&mut self, filter: u32, is_pattern: bool) {
+    pub(super) fn link(&mut self, filter: FilterId, is_pattern: bool) {
         if !is_pattern {
             self.exact = filter;
         } else if let Err(place) = self.patterns.binary_search(&filter) {
@@ -38,7 +39,7 @@ impl Subject {
     }
 
     /// The filter selects the subject no longer, for nobody has it.
-    pub(super) fn unlink(&mut self, filter: u32, is_pattern: bool) {
+    pub(super) fn unlink(&mut self, filter: FilterId, is_pattern: bool) {
         if !is_pattern {
             self.exact = NO_FILTER;
         } else if let Ok(place) = self.patterns.binary_search(&filter) {
@@ -51,4 +52,4 @@ impl Subject {
 /// A subject that has no frame yet.
 pub(crate) const NO_FRAME: u64 = u64::MAX;
 /// No filter has the subject's name.
-pub(super) const NO_FILTER: u32 = u32::MAX;
+pub(super) const NO_FILTER: FilterId = FilterId(u32::MAX);

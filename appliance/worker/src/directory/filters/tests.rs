@@ -10,6 +10,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::super::Set;
 use super::super::subject::NO_FILTER;
 use super::*;
+use crate::ids::{SessionId, SubjectId};
 use crate::limits::Limits;
 use crate::protocol::Mode;
 
@@ -65,16 +66,16 @@ impl Bench {
             bench.directory.prepare(filters, &mut preparation, usize::MAX, steps);
             preparation.state() == Prepared::Wholly
         });
-        let (grown, gained) = self.directory.with(session, set, Lane::Json, filters, Mode::All);
+        let (grown, gained) = self.directory.with(SessionId(session), set, Lane::Json, filters, Mode::All);
         self.change(session, set, grown);
         self.directory.end_preparation(preparation);
-        (grown, gained.gained.iter().collect())
+        (grown, gained.gained.iter().map(|subject| subject.0).collect())
     }
 
     fn change(&mut self, session: u32, old: Set, new: Set) {
         if old != new {
             self.directory.acquire(new);
-            self.directory.release(session, old);
+            self.directory.release(SessionId(session), old);
         }
     }
 }
@@ -205,7 +206,7 @@ fn what_is_done_in_parts_is_what_would_be_done_at_once() {
         }
         bench.directory.let_leave(&mut Steps::new(3));
     }
-    let (set, gained) = bench.directory.with(1, Set::NONE, Lane::Json, &filters, Mode::All);
+    let (set, gained) = bench.directory.with(SessionId(1), Set::NONE, Lane::Json, &filters, Mode::All);
     bench.directory.acquire(set);
     preparations.into_iter().for_each(|preparation| bench.directory.end_preparation(preparation));
     bench.create((0..3).map(|n| format!("/X/{n}/bbo")));
@@ -214,10 +215,10 @@ fn what_is_done_in_parts_is_what_would_be_done_at_once() {
         .zip(&bench.subjects)
         .filter_map(|(number, subject)| filters.iter().any(|filter| matches(filter, subject)).then_some(number))
         .collect();
-    assert_eq!(bench.directory.subjects_of(set).collect::<BTreeSet<u32>>(), expected);
+    assert_eq!(bench.directory.subjects_of(set).map(|subject| subject.0).collect::<BTreeSet<u32>>(), expected);
     assert_eq!(gained.gained.iter().count() + 3, expected.len());
-    assert!(expected.iter().all(|subject| bench.directory.mode_in(set, *subject) == Some(Mode::All)));
-    bench.directory.release(1, set);
+    assert!(expected.iter().all(|subject| bench.directory.mode_in(set, SubjectId(*subject)) == Some(Mode::All)));
+    bench.directory.release(SessionId(1), set);
     bench.directory.let_leave(&mut Steps::unlimited());
     assert!(bench.directory.filter_ids.is_empty() && bench.directory.filters.is_empty());
 }

@@ -69,13 +69,13 @@ impl Bench {
 
     /// As the worker does it.
     fn subscribe(&mut self, session: u32, set: &mut Set, filters: &[String], mode: Mode) -> Vec<u32> {
-        let (grown, asked) = self.directory.with(session, *set, Lane::Json, filters, mode);
+        let (grown, asked) = self.directory.with(SessionId(session), *set, Lane::Json, filters, mode);
         self.change(session, set, grown);
-        asked.gained.iter().collect()
+        asked.gained.iter().map(|subject| subject.0).collect()
     }
 
     fn unsubscribe(&mut self, session: u32, set: &mut Set, filters: &[String]) {
-        let shrunk = self.directory.without(session, *set, Lane::Json, filters);
+        let shrunk = self.directory.without(SessionId(session), *set, Lane::Json, filters);
         self.change(session, set, shrunk);
     }
 
@@ -83,7 +83,7 @@ impl Bench {
         let old = std::mem::replace(set, new);
         if old != new {
             self.directory.acquire(new);
-            self.directory.release(session, old);
+            self.directory.release(SessionId(session), old);
         }
     }
 }
@@ -185,12 +185,12 @@ fn check(bench: &Bench, sessions: &[(Set, Model)], subjects: &[String]) {
         assert_eq!(directory.filter_count(*set), model.len());
         assert_eq!(*set == Set::NONE, model.is_empty());
         let wanted = modelled(model, subjects);
-        let found: BTreeSet<u32> = directory.subjects_of(*set).collect();
+        let found: BTreeSet<u32> = directory.subjects_of(*set).map(|subject| subject.0).collect();
         assert!(found.iter().eq(wanted.keys()));
         assert!(directory.subject_count(*set) >= found.len());
         for subject in 0..u32::try_from(subjects.len()).unwrap() {
             assert_eq!(
-                directory.mode_in(*set, subject),
+                directory.mode_in(*set, SubjectId(subject)),
                 wanted.get(&subject).copied(),
                 "{}",
                 subjects[subject as usize]
@@ -209,7 +209,7 @@ fn check(bench: &Bench, sessions: &[(Set, Model)], subjects: &[String]) {
     for (entry, expected) in directory.subjects.iter().zip(holders) {
         let mut found = BTreeMap::new();
         for (session, mode) in directory.holders_of(entry).flat_map(Holders::iter) {
-            let known = found.entry(session).or_insert(mode);
+            let known = found.entry(session.0).or_insert(mode);
             *known = mode.max(*known);
         }
         assert_eq!(found, expected);
@@ -316,7 +316,7 @@ fn the_eighth_who_asks_for_a_set_shares_it() {
     // In the other mode, or over another lane, it is another set.
     let mut other = Set::NONE;
     bench.subscribe(5_000, &mut other, &filters, Mode::Conflate);
-    let (binary, _) = bench.directory.with(5_001, Set::NONE, Lane::Binary, &filters, Mode::All);
+    let (binary, _) = bench.directory.with(SessionId(5_001), Set::NONE, Lane::Binary, &filters, Mode::All);
     assert!(matches!((other.kind(), binary.kind()), (SetKind::Own(_), SetKind::Own(_))));
     // Who takes one of so many out has a list from then on, and keeps it when the set is the same again; who names all
     // of them again comes back.
