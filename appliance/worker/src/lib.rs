@@ -18,6 +18,8 @@
 //!   `requests` (worked for in `steps`), `protocol` (their JSON);
 //! - `stats` and `limits`.
 
+#![warn(clippy::cast_possible_truncation)]
+
 mod address;
 mod alone;
 mod answer;

@@ -43,6 +43,10 @@ impl Random {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % end
     }
+
+    fn place(&mut self, end: u64) -> usize {
+        usize::try_from(self.below(end)).unwrap()
+    }
 }
 
 fn lane(session: u32) -> Lane {
@@ -65,11 +69,11 @@ fn everybody_is_owed_what_was_added_until_it_is_due() {
             for _ in 0..random.below(12) {
                 let moment = Moment { now_us, before_seq: first - 1 };
                 let frame = arena.begin_frame(&descriptor(index), moment.before_seq);
-                let window = windows[random.below(3) as usize];
+                let window = windows[random.place(3)];
                 let mut at = random.below(20);
                 while at < 60 {
                     let session = u32::try_from(at).unwrap();
-                    let it = &mut sessions[at as usize];
+                    let it = &mut sessions[usize::try_from(at).unwrap()];
                     let was_owed = !it.owed.is_empty();
                     let conflatable = random.below(2) == 0;
                     let delivery =
@@ -104,7 +108,7 @@ fn everybody_is_owed_what_was_added_until_it_is_due() {
                     arena.clear();
                 }
                 1..4 => {
-                    let it = &mut sessions[random.below(60) as usize];
+                    let it = &mut sessions[random.place(60)];
                     if it.member != IDLE {
                         arena.leave(it.member);
                         (it.member, it.owed) = (IDLE, Vec::new());
