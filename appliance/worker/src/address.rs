@@ -13,7 +13,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::protocol::{self, Mode, Op, Refusal, Request, printable};
 
-/// What the query asks for; `None` where it is empty. A refusal becomes an `error` reply: a browser shows its page
+/// What the query asks for; `None` if it is empty. A refusal becomes an `error` reply: a browser shows its page
 /// nothing of an upgrade that is refused over HTTP.
 pub(crate) fn subscription(query: &str) -> Option<Result<Request, Refusal>> {
     let mut parameters = query.split('&').filter(|pair| !pair.is_empty()).peekable();
@@ -46,7 +46,7 @@ fn read<'a>(parameters: impl Iterator<Item = &'a str>) -> Result<Request, Refusa
     Ok(Request { id: None, op: Op::Subscribe { subjects, mode, snapshot, resume: None } })
 }
 
-/// A list may go on in a further parameter; what has one value may not be given two.
+/// Sets a parameter that may be given once; only a list may go on in a further parameter.
 fn once<T>(place: &mut Option<T>, name: &str, value: Result<T, String>) -> Result<(), String> {
     match place.replace(value?) {
         None => Ok(()),

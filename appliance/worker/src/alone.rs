@@ -1,8 +1,9 @@
-//! The fan-out to sessions with lists of their own: each frame goes to who has its subject, by name or by a pattern.
+//! The fan-out to sessions with lists of their own: each frame goes to the sessions that have its subject, by name or
+//! by a pattern.
 //!
-//! What `fanout` does with groups: frames are gathered for a pass (`arena`), each session is sent its own in one send,
-//! and only one that does not take it whole is looked at again. Such a session falls behind as any other does; it stays
-//! in the lists of its filters meanwhile, and what comes is counted where the fan-out meets it.
+//! It works as `fanout` does for groups: a pass gathers frames (`arena`), sends each session its own in one send, and
+//! looks again only at sessions that did not take all. Those fall behind as any other does; they stay in the lists of
+//! their filters meanwhile, and the fan-out counts there what they miss.
 
 use fanblade_net::Engine;
 use fanblade_ring::Descriptor;
@@ -25,8 +26,8 @@ impl Session {
 }
 
 impl Worker {
-    /// A frame was published: adds it to what sessions alone are owed. `true` when the pass has to end here, as one of
-    /// them is owed as much as one send takes, or all together as much as a pass holds.
+    /// Adds a published frame to what sessions alone are owed. `true`: the pass has to end here, because one of them is
+    /// owed as much as one send takes, or all together are owed as much as a pass holds.
     pub(crate) fn owe_alone(&mut self, frame: &Descriptor, moment: &Moment) -> bool {
         let Self { directory, sessions, arena, .. } = self;
         let Some(subject) = directory.subjects.get(frame.subject.index()) else { return false };
@@ -64,7 +65,7 @@ impl Worker {
     }
 
     /// Gathers the sessions whose turn it is. Returns the oldest frame that they are owed, and when the first of these
-    /// frames was published; `None` if it is nobody's turn.
+    /// frames was published; `None`: it is no session's turn.
     pub(crate) fn take_due_alone(&mut self, now_us: RunningUs, all: bool) -> Option<(u64, UnixNs)> {
         if !self.arena.is_waited_for() || (self.arena.due_us() > now_us && !all) {
             return None;
@@ -77,7 +78,7 @@ impl Worker {
             let Some((slot, load)) = self.arena.due_slot(place) else { continue };
             let Some(First { index, published_ns, .. }) = self.arena.first(slot) else { continue };
             if index < oldest {
-                // It has waited for too long.
+                // It has waited too long: the ring is about to overwrite the frame.
                 self.fall_behind_here(load.session);
                 self.make_ready(load.session);
                 continue;
@@ -102,7 +103,8 @@ impl Worker {
             let fits = owed.all(|it| push_frame(&mut self.slices, &self.reader, load.lane, it.position, it.length));
             drop(owed);
             if !fits {
-                // More than one send takes, which `PASS_FRAMES_MAX` rules out: nothing of it is sent, nothing is lost.
+                // `PASS_FRAMES_MAX` rules out that there is more than one send takes. If there were, nothing would be
+                // sent or lost.
                 self.fall_behind_here(load.session);
                 self.make_ready(load.session);
                 continue;
@@ -124,7 +126,7 @@ impl Worker {
         self.stats.batches_filled.add(filled);
     }
 
-    /// What was due has been sent, or has left: its sessions are owed nothing.
+    /// What was due has been sent, or is no longer owed: its sessions are owed nothing.
     pub(crate) fn settle_alone(&mut self) {
         self.arena.settle();
         self.note_idle();
@@ -141,7 +143,7 @@ impl Worker {
         }
     }
 
-    /// The publisher has overtaken this worker: all that are current go on from the ring's history.
+    /// The publisher has overtaken this worker: all sessions alone that are current go on from the ring's history.
     pub(crate) fn lapped_alone(&mut self) {
         if self.directory.own_lists().0 > 0 {
             for index in self.sessions.indices() {

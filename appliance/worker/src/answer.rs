@@ -1,7 +1,7 @@
-//! After a subscription: the reply, and each subject's newest frame or its history since a sequence number.
+//! The answer to a subscription: the reply, and each subject's newest frame or its history since a sequence number.
 //!
 //! The session counts as behind from the moment it subscribes, with live frames waiting for it in the ring, so that a
-//! subscription to forty thousand subjects is answered in steps as its socket takes them, and nobody waits for it.
+//! subscription to forty thousand subjects is answered in steps as its socket takes them, and no other session waits.
 
 mod replay;
 
@@ -44,7 +44,8 @@ impl Worker {
             match self.copy_history(&mut replay, lane, &mut out) {
                 Some(is_complete) => is_over = is_complete,
                 None => {
-                    // The close frame is to go now, while there is room for it: what was copied can be asked for again.
+                    // The Close frame goes now, while there is room for it: the client can ask again for what was
+                    // copied.
                     out.truncate(told_len);
                     is_outrun = true;
                 }
@@ -55,16 +56,17 @@ impl Worker {
             extra.replay = (!is_over && !is_outrun).then_some(replay);
         }
         if is_outrun {
-            // Slower than the ring turns: the client can resume from where it got to.
+            // The client is slower than the ring turns: it can resume from where it got to.
             self.stats.resumes_outrun.add(1);
             return self.begin_close(index, close::TOO_SLOW, OUTRUN);
         }
         self.make_ready(index);
     }
 
-    /// Which of `gained` can go on from `resume` without a loss, and where in the ring their history begins.
+    /// Finds the subjects of `gained` that can go on from `resume` without a loss, and where in the ring their history
+    /// begins.
     pub(crate) fn resume(&mut self, resume: &Resume, gained: &Selection, mode: Mode) -> Resumed {
-        // Below the floor, messages were lost upstream or came before this blade: nobody here knows what they changed.
+        // Messages below the floor were lost upstream or came before this blade: it does not know what they changed.
         if resume.epoch != self.epoch || resume.seq > self.cursor_seq || resume.seq < self.reader.floor() {
             return Resumed { seq: resume.seq, recovered: Selection::default(), next: self.cursor };
         }
@@ -94,7 +96,7 @@ impl Worker {
             match self.reader.descriptor(index) {
                 Err(_) => return false,
                 Ok(descriptor) if descriptor.origin < self.reader.epoch_start() => return true,
-                // A refreshed copy tells that its original has left the history; the copy itself is not in it.
+                // A refreshed copy shows that its original has left the history; the copy itself is not part of it.
                 Ok(descriptor) if descriptor.seq > seq && descriptor.is_refresh() => return false,
                 Ok(descriptor) if descriptor.seq <= seq || descriptor.prev <= seq => return true,
                 Ok(descriptor) => index = descriptor.prev_index,
@@ -144,7 +146,7 @@ impl Worker {
         frame::write_frame(out, Opcode::Text, text.as_bytes());
         self.text = text;
         for subject in newest {
-            // Looked up once more: the ring may have moved its bytes since.
+            // Look it up once more: the ring may have moved its bytes since.
             if let Last::Frame(descriptor) = self.last_before(subject, replay.until)
                 && self.reader.copy_frame(&descriptor, lane, out).is_ok()
             {
@@ -153,8 +155,8 @@ impl Worker {
         }
     }
 
-    /// Copies frames of the history, as many as one step takes. `Some(true)` when that was all; `None` when the history
-    /// has left the ring meanwhile.
+    /// Copies frames of the history, as many as one step takes. `Some(true)`: that was all. `None`: the history has
+    /// left the ring meanwhile.
     fn copy_history(&self, replay: &mut Replay, lane: Lane, out: &mut Vec<u8>) -> Option<bool> {
         let Some(resumed) = &mut replay.resumed else { return Some(true) };
         let start = out.len();
@@ -207,7 +209,7 @@ enum Last {
 }
 
 impl Last {
-    /// Its number in the numbering that begins at ring index `epoch_start`; 0 for none in it.
+    /// Its number in the numbering that begins at ring index `epoch_start`; 0 if it has none in it.
     fn seq(&self, epoch_start: u64) -> u64 {
         match self {
             Last::Frame(descriptor) if descriptor.origin >= epoch_start => descriptor.seq,
@@ -220,5 +222,5 @@ impl Last {
 const OUTRUN: &str = "the history left the ring before it was sent: resume after the last frame that came";
 /// Descriptors that one resume request may look at; a history that takes more to prove counts as lost.
 const RESUME_STEPS_MAX: u32 = 65_536;
-/// Frames of one subject walked back over.
+/// Frames of one subject that a look for an older one walks back over.
 const WALK_STEPS_MAX: usize = 4_096;

@@ -1,8 +1,8 @@
-//! What sessions with lists of their own are owed and have not been sent: in one place for all of them.
+//! What sessions with lists of their own are owed and have not been sent yet, in one place for all of them.
 //!
 //! A group has a list of its frames; a hundred thousand lists would be a hundred thousand allocations. Here a delivery
-//! is a node of eight bytes, linked to the next of its session; what is known of the frame itself is there once. A
-//! session has a slot while it is owed something, and finds it by `Session::member`.
+//! is a node of eight bytes, linked to the next of its session, and the frame itself is described once. A session has a
+//! slot while it is owed something, and finds it by `Session::member`.
 //!
 //! Slots whose frames may wait for more (`batching`) lie in sixteen turns, as groups do; the others are urgent.
 
@@ -19,11 +19,11 @@ use crate::session::IDLE;
 
 #[derive(Default)]
 pub(crate) struct Arena {
-    /// What nodes name, by number, from `frames_begin` on.
+    /// The frames that nodes refer to; the first has the number `frames_begin`.
     frames: VecDeque<Frame>,
     frames_begin: u64,
     nodes: Vec<Node>,
-    /// Nodes that are free, linked; [`NONE`] if none.
+    /// The first free node, linked to the next; [`NONE`] if there is none.
     nodes_free: u32,
     nodes_used: usize,
     slots: Vec<Slot>,
@@ -40,9 +40,9 @@ pub(crate) struct Arena {
 /// Slots that wait.
 struct Turn {
     slots: Vec<u32>,
-    /// None of them is due before.
+    /// The earliest time at which one of them is due.
     due_us: RunningUs,
-    /// None of them waits for a frame with a lower number.
+    /// The lowest number of a frame that one of them waits with.
     frames_begin: u64,
 }
 
@@ -130,12 +130,12 @@ impl Arena {
         self.turns.iter().map(|turn| turn.due_us).min().unwrap_or(RunningUs::NEVER)
     }
 
-    /// Is there as much as one pass holds? Then it reads no further, and everything is due.
+    /// Is there as much as one pass holds? Then the pass reads no further, and everything is due.
     pub(crate) fn is_full(&self) -> bool {
         self.nodes_used >= DELIVERIES_MAX || self.frames.len() >= DELIVERED_FRAMES_MAX
     }
 
-    /// A frame that somebody here is owed: its number.
+    /// Takes in a frame that some session here is owed. Returns its number.
     pub(crate) fn begin_frame(&mut self, frame: &Descriptor, before_seq: u64) -> u64 {
         let Descriptor { index, lanes, .. } = *frame;
         let published_ns = UnixNs(frame.ts_publish_ns);
@@ -143,8 +143,9 @@ impl Arena {
         self.frames_begin + self.frames.len() as u64 - 1
     }
 
-    /// A session is owed the frame that was begun last. A second time counts once, with the stronger mode. Returns its
-    /// `member` from now on, and whether it is owed as much as one send takes.
+    /// A session is owed the frame that was begun last. A second filter that leads to the frame adds nothing, but its
+    /// mode counts if it is the stronger. Returns the session's `member` from now on, and whether the session is owed
+    /// as much as one send takes.
     pub(crate) fn add(&mut self, member: u32, it: Delivery, window: Window, moment: &Moment) -> (u32, bool) {
         let number = if member == IDLE { self.begin_slot(it.session, it.lane) } else { member };
         let slot = &mut self.slots[number as usize];
@@ -256,7 +257,7 @@ impl Arena {
         self.due.len()
     }
 
-    /// The slot in this place of those that are being sent to; none if its session has left it.
+    /// The slot at this place among those that are being sent to; `None` if its session has left it.
     pub(crate) fn due_slot(&self, place: usize) -> Option<(u32, Load)> {
         let number = *self.due.get(place)?;
         let slot = &self.slots[number as usize];
@@ -285,7 +286,7 @@ impl Arena {
         Some(First { index, before_seq, published_ns })
     }
 
-    /// The session is not owed by its slot any more: it is behind, or has gone.
+    /// The session has fallen behind or gone: its slot is owed nothing.
     pub(crate) fn leave(&mut self, number: u32) {
         self.free_nodes(number);
         let slot = &mut self.slots[number as usize];
@@ -295,7 +296,7 @@ impl Arena {
         }
     }
 
-    /// Everything that was due has been sent, or left.
+    /// Everything that was due has been sent, or is no longer owed.
     pub(crate) fn settle(&mut self) {
         let mut due = std::mem::take(&mut self.due);
         let needed = due.len();
@@ -312,7 +313,7 @@ impl Arena {
             self.forget_frames();
             return;
         }
-        // Whoever is still owed something waits for a turn.
+        // Sessions that are still owed something wait for a turn.
         let begin = self.turns.iter().map(|turn| turn.frames_begin).min().unwrap_or(0);
         while self.frames_begin < begin && self.frames.pop_front().is_some() {
             self.frames_begin += 1;
@@ -345,7 +346,7 @@ impl Arena {
         }
     }
 
-    /// Nobody is owed anything here any more, and no session has a slot.
+    /// No session has a slot any more: forgets everything.
     pub(crate) fn clear(&mut self) {
         debug_assert!(self.slots.iter().all(|slot| slot.session == NOBODY), "a session is in a slot still");
         self.slots.clear();

@@ -1,6 +1,6 @@
 //! Windows: frames of some subjects may wait for more of their group, so that one send takes them all.
 //!
-//! A packet costs the same with one frame as with eight. Where subjects move fifty times a second and nobody looks that
+//! A packet costs the same with one frame as with eight. If subjects move fifty times a second and clients look less
 //! often, a window of 100 ms saves four sends of five.
 
 use crate::clock::RunningUs;
@@ -19,7 +19,7 @@ pub struct Batching {
 }
 
 impl Batching {
-    /// Where nothing else is said.
+    /// The default of `bytes_max`.
     pub const BYTES_MAX: u32 = 64 * 1024;
 }
 
@@ -31,14 +31,14 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// Of the first entry that selects the subject. None: its frames do not wait.
+    /// The window of the first entry that selects the subject; without one, its frames do not wait.
     pub(crate) fn of(batching: &[Batching], name: &str) -> Window {
         let found = batching.iter().find(|it| subject::matches(&it.subjects, name));
         found.map_or(Window::default(), |it| Window { ms_max: it.ms_max, bytes_max: it.bytes_max })
     }
 
-    /// Until when a frame may wait that has come now for this group. A group's windows follow each other. Those of all
-    /// groups end in turn, so that no burst of sends holds everything up, nor does each wake the worker by itself.
+    /// How long a frame that comes now for this group may wait. A group's windows follow each other. The windows of all
+    /// groups end in turns, so that no burst of sends holds everything up and no group wakes the worker by itself.
     /// Sessions with lists of their own are spread likewise, by their own numbers.
     pub(crate) fn end_us(self, now_us: RunningUs, group: u32) -> RunningUs {
         if !self.is_open() {

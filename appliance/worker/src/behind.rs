@@ -1,4 +1,4 @@
-//! Where a session stands that has not been given everything.
+//! Where a session stands that has not been given everything yet.
 
 use crate::catchup::Lost;
 use crate::clock::WorkerMs;
@@ -12,21 +12,22 @@ pub(crate) struct Behind {
     /// Conflatable frames of its set up to which it has been served; what came since is what it is owed. With a group:
     /// as `Group::frames_conflatable` counts them. With a list of its own: as `came` does.
     pub(crate) served: u64,
-    /// Conflatable frames that it was not given, by what the fan-out meets it with.
+    /// Conflatable frames that the fan-out had for it and did not give it.
     pub(crate) came: u64,
     /// Ring index after the last frame in `came`: two filters may lead to one frame.
     pub(crate) came_until: u64,
     /// Sequence number of the newest update that it was given before it fell behind: where a gap begins.
     pub(crate) after_seq: u64,
-    /// Stretches of the ring that it never got and that have left the ring's history.
+    /// Stretches of the ring that it did not get before they were overwritten.
     pub(crate) lost: Vec<Lost>,
-    /// Up to here the ring may hold what it has kept of them: copies of newest frames.
+    /// Up to this ring index there may be copies of newest frames that the ring has kept of them.
     pub(crate) kept_until: u64,
-    /// Frames that a newer one replaced, not told yet (sessions with both modes; the others count by `served`).
+    /// Frames that newer ones have replaced, and that the client has not been told of (sessions with both modes; the
+    /// others count by `served`).
     pub(crate) dropped: u64,
     /// The generation of the epoch that its client knows.
     pub(crate) generation: u32,
-    /// The kernel once did not take all that was offered.
+    /// At least once the kernel did not take all that was offered.
     pub(crate) is_slow: bool,
     /// When the kernel last took a byte.
     pub(crate) progress_ms: WorkerMs,
@@ -39,7 +40,7 @@ impl Behind {
         self.lost.capacity() * size_of::<Lost>() + settled
     }
 
-    /// The fan-out has met it with a frame that a newer one may replace.
+    /// Counts a frame that the fan-out has for the session, and that a newer one may replace.
     pub(crate) fn note_came(&mut self, index: u64) {
         if index >= self.came_until {
             self.came += 1;

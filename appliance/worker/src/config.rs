@@ -16,17 +16,17 @@ pub struct WorkerConfig {
     pub index: usize,
     /// The CPU to pin it to.
     pub cpu: Option<usize>,
-    /// What it and its sessions may use.
+    /// The limits of the worker and its sessions.
     pub limits: Limits,
     /// `Origin` values that are admitted, exactly as a browser sends them; empty: every origin.
     pub origins: Vec<String>,
-    /// Peers whose connections begin with a PROXY protocol header. There it must be; nobody else's is taken.
+    /// Peers whose connections begin with a PROXY protocol header. From them it is required; from others it is refused.
     pub proxy_protocol_from: Networks,
     /// Peers that are believed who their client is, by `client_header`.
     pub trusted_proxies: Networks,
-    /// The header in which they say it.
+    /// The header in which trusted proxies name the client.
     pub client_header: ClientHeader,
-    /// Set while a balancer should send nobody here: the answer to `/healthz`. Shared with who knows.
+    /// Set while a balancer should send no connections here: the answer to `/healthz`. The blade sets it.
     pub unready: Arc<AtomicBool>,
     /// Busy microseconds before it sleeps when there is nothing to do.
     pub spin_us: u32,
@@ -34,20 +34,20 @@ pub struct WorkerConfig {
     pub batching: Vec<Batching>,
     /// What the publisher's source is called, in notices.
     pub source: String,
-    /// The counters of the worker whose place it takes, to go on counting in; none for the first in a place.
+    /// The counters of the worker whose place it takes, and goes on with; `None` for the first in a place.
     pub predecessor: Option<Arc<WorkerStats>>,
 }
 
 /// What a worker can be told.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Answer 503 to who comes; flush what every session is owed, close each, and end.
+    /// Answer new connections with 503; send what every session is owed, close each, and end.
     Drain {
         /// 1001 (stop) or 1012 (restart).
         close_code: u16,
         /// With 1012: each session is told to reconnect after a random time up to this.
         reconnect_ms_max: u32,
-        /// After this the rest is closed without ceremony.
+        /// After this the remaining sessions are dropped.
         deadline_ms: u32,
     },
     /// Send this JSON text to every session that has subscriptions.

@@ -1,9 +1,10 @@
 //! Who wants what: subjects, filters, groups of sessions with equal subscriptions, and lists of sessions alone.
 //!
 //! Sessions with the same set of filters, mode for mode, share one [`Group`]: what a pass owes them is worked out once.
-//! A set that few sessions have is a list of each of them (`sets`), and each filter knows the sessions that have it so.
-//! A filter is a subject or a pattern; each distinct one is matched once against each subject, however many sessions
-//! use it. Subjects are never taken away (the ring numbers them for the epoch), so filters only ever gain matches.
+//! A set that few sessions have is a list of each of them (`sets`), and each filter knows the sessions that have it in
+//! such a list.
+//! A filter is a subject or a pattern; each distinct filter is matched once against each subject, however many sessions
+//! have it. Subjects are never taken away (the ring numbers them for the epoch), so filters only ever gain matches.
 
 mod filter;
 mod filters;
@@ -67,12 +68,12 @@ impl Directory {
         true
     }
 
-    /// How many of `filters` a set does not have.
+    /// How many of `filters` the set lacks.
     pub(crate) fn filters_missing(&self, set: Set, filters: &[String]) -> usize {
         filters.iter().filter(|text| !self.has_filter(set, text)).count()
     }
 
-    /// The first of `filters` that a set does not have.
+    /// The first of `filters` that the set lacks.
     pub(crate) fn first_unknown<'a>(&self, set: Set, filters: &'a [String]) -> Option<&'a str> {
         filters.iter().find(|text| !self.has_filter(set, text)).map(String::as_str)
     }
@@ -118,8 +119,8 @@ impl Directory {
         self.group_ids.len()
     }
 
-    /// A frame was published at `index`: adds it to what its subject's groups are owed. `touched` gathers groups that
-    /// were owed nothing before. `true` when a group is now owed as much as one pass can send.
+    /// Adds a frame published at `index` to what the groups of its subject are owed. `touched` gathers groups that were
+    /// owed nothing before. `true`: a group is now owed as much as one pass can send.
     pub(crate) fn owe(&mut self, index: u64, frame: &Descriptor, moment: &Moment, touched: &mut Vec<GroupId>) -> bool {
         let (lanes, published_ns) = (&frame.lanes, UnixNs(frame.ts_publish_ns));
         let mut full = false;
@@ -157,7 +158,7 @@ impl Directory {
         full
     }
 
-    /// Finds or makes the group of a set of filters with this hash; none if another set has the hash.
+    /// Finds or makes the group of a set of filters with this hash; `None` if another set has the hash.
     fn group(&mut self, wishes: Vec<Wish>, lane: Lane, hash: u32) -> Option<GroupId> {
         if let Some(id) = self.group_ids.get(&hash) {
             let group = &self.groups[id.index()];
@@ -184,7 +185,7 @@ impl Directory {
         };
         let id = match self.groups_free.pop() {
             Some(id) => {
-                // The worker's list may still name it, for the sake of those who had the number before.
+                // The worker's list may still name this number, on behalf of the group that had it before.
                 let is_touched = self.groups[id.index()].is_touched;
                 self.groups[id.index()] = Group { is_touched, ..group };
                 id
@@ -206,7 +207,7 @@ impl Directory {
         Some(id)
     }
 
-    /// `filter` selects the new subject `subject`: so do its groups, which are put into `listed`, each once.
+    /// `filter` selects the new subject `subject`, so its groups get the subject. Adds them to `listed`, each once.
     fn match_groups(&mut self, filter: FilterId, subject: SubjectId, listed: &mut Vec<GroupId>) {
         let Some(entry) = &self.filters[filter.index()] else { return };
         let wanted = Wish::new(filter, entry.is_pattern, Mode::Conflate).key();
@@ -225,8 +226,8 @@ impl Directory {
         }
     }
 
-    /// Takes dead groups out of the lists that they are in, and lets go of filters that no group has any more. Costs a
-    /// look at each of these lists, paid for by those who died.
+    /// Takes dead groups out of the lists that they are in, and frees filters that no session has any more. That costs
+    /// a look at each of these lists.
     fn sweep(&mut self) {
         let (mut subjects, mut filters) = (Vec::new(), Vec::new());
         for group in &self.groups_dead {

@@ -10,35 +10,35 @@ use crate::directory::Preparation;
 use crate::limits::EXTRA_BYTES_KEPT;
 use crate::protocol::Request;
 
-/// What a session owes or waits for. Boxed, pooled, and present only while needed.
+/// What a session is owed or waits for. Boxed, pooled, and present only while needed.
 #[derive(Default)]
 pub(crate) struct Extra {
     /// The PROXY header or the upgrade request so far.
     pub(crate) head: Vec<u8>,
-    /// Bytes of a PROXY header's end that have not come, and are not looked at.
+    /// Bytes at the end of a PROXY header that have not come; they are skipped.
     pub(crate) head_skip: usize,
-    /// Bytes of `head` that were searched for its end.
+    /// Bytes of `head` that have been searched for its end.
     pub(crate) head_scanned: usize,
-    /// The rest of a torn frame, replies, notices, replayed frames: owed before any frame of the ring.
+    /// The rest of a cut frame, replies, notices, replayed frames: owed before any frame of the ring.
     pub(crate) out: Vec<u8>,
     /// Bytes of `out` that the kernel has taken.
     pub(crate) out_sent: usize,
     pub(crate) behind: Option<Behind>,
     pub(crate) replay: Option<Box<Replay>>,
-    /// The first place in `out` that is known to be between two frames: behind the rest of a torn one, or a handshake's
-    /// answer.
+    /// The first place in `out` that is known to lie between two frames: behind the rest of a cut frame, or behind the
+    /// answer to a handshake.
     pub(crate) out_whole: usize,
     /// Requests that came while the session was behind, or that a pass has not done yet.
     pub(crate) deferred: VecDeque<Request>,
-    /// Memory of these.
+    /// Memory of the deferred requests, in bytes.
     pub(crate) deferred_bytes: usize,
-    /// What `Sessions::held` has of it.
+    /// Its part of `Sessions::held`, in bytes.
     pub(crate) counted: usize,
-    /// The work ahead of the first of them, while it is under way.
+    /// The preparation of the first deferred request, while it is under way.
     pub(crate) preparation: Option<Preparation>,
     /// It is in the worker's list of sessions whose requests wait for a later pass.
     pub(crate) is_waiting: bool,
-    /// Close with this once everything owed is out (graceful stop, or the client asks nothing more).
+    /// Close with this once everything owed has gone out (graceful stop, or the client has ended its side).
     pub(crate) close_when_current: Option<(u16, &'static str)>,
 }
 
@@ -70,33 +70,33 @@ impl Extra {
         sent.saturating_sub(owed)
     }
 
-    /// The rest of a frame that has begun to go, before anything else.
+    /// Adds the rest of a frame that has begun to go.
     pub(crate) fn owe_rest(&mut self, rest: &[u8]) {
         self.out.extend_from_slice(rest);
         self.out_whole = self.out.len();
     }
 
-    /// A request waits.
+    /// Adds a request that waits.
     pub(crate) fn defer(&mut self, request: Request) {
         self.deferred_bytes += request.bytes();
         self.deferred.push_back(request);
     }
 
-    /// The request that has waited longest.
+    /// Takes out the request that has waited longest.
     pub(crate) fn take_deferred(&mut self) -> Option<Request> {
         let request = self.deferred.pop_front()?;
         self.deferred_bytes -= request.bytes();
         Some(request)
     }
 
-    /// Nothing that was asked for is answered any more.
+    /// Drops what was asked for and is not answered.
     pub(crate) fn forget_requests(&mut self) {
         self.replay = None;
         self.deferred = VecDeque::new();
         self.deferred_bytes = 0;
     }
 
-    /// The next place from `out_sent` on that is between two frames.
+    /// The next place from `out_sent` on that lies between two frames.
     fn next_boundary(&self) -> usize {
         let mut place = self.out_whole;
         while place < self.out_sent {
@@ -105,13 +105,13 @@ impl Extra {
         place
     }
 
-    /// Of what is owed, only the rest of the frame that has begun to go: the peer is to find the next one.
+    /// Drops what is owed except the rest of the frame that has begun to go, so that the peer can read the next frame.
     pub(crate) fn forget_whole_frames(&mut self) {
         self.out.truncate(self.next_boundary());
         self.give_back();
     }
 
-    /// What the kernel has taken goes, once it is half of the buffer; so does memory that is not needed.
+    /// Frees what the kernel has taken, once that is half of the buffer, and memory that is not needed.
     pub(crate) fn give_back(&mut self) {
         if self.out_sent > self.out.len() / 2 {
             self.out_whole = self.next_boundary() - self.out_sent;
@@ -121,7 +121,7 @@ impl Extra {
         self.out.shrink_to((2 * self.out.len()).max(EXTRA_BYTES_KEPT));
     }
 
-    /// User memory that it is, in bytes.
+    /// Its user memory, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         let replay = self.replay.as_ref().map_or(0, |replay| replay.bytes());
         let lost = self.behind.as_ref().map_or(0, Behind::heap_bytes);

@@ -25,7 +25,7 @@ use crate::steps::Steps;
 use crate::worker::{Action, Worker};
 
 impl Worker {
-    /// Fans out what the ring holds beyond the cursor, as much as one pass takes, and what has waited long enough.
+    /// Sends what the ring holds beyond the cursor, as much as one pass takes, and what has waited long enough.
     pub(crate) fn fan_out(&mut self, engine: &mut dyn Engine) -> io::Result<()> {
         let tail = self.reader.tail();
         if tail != self.cursor {
@@ -36,19 +36,19 @@ impl Worker {
             let are_known = self.directory.learn(&self.reader, &mut steps);
             let (first, before_seq) = (self.cursor, self.cursor_seq);
             if self.drain(tail, are_known).is_none() {
-                // What was gathered of the pass is not sent: the sessions stand where they stood before it.
+                // Nothing of this pass is sent: the sessions stand where they stood before it.
                 self.forget_pass(first);
                 (self.cursor, self.cursor_seq) = (first, before_seq);
                 self.lapped();
                 return Ok(());
             }
         }
-        // Who is about to stop lets nothing wait.
+        // A worker that is about to stop lets nothing wait.
         self.send_due(engine, self.draining.is_some())
     }
 
-    /// Sends to the groups whose turn it is; with `all`, to all that are owed something. No member may owe bytes of its
-    /// own: `serve` comes first.
+    /// Sends to the groups and sessions whose turn it is; with `all`, to all that are owed something. No member may be
+    /// owed bytes of its own: `serve` comes first.
     pub(crate) fn send_due(&mut self, engine: &mut dyn Engine, all: bool) -> io::Result<()> {
         let now_us = self.now_us();
         let due = [self.take_due(now_us, all), self.take_due_alone(now_us, all)];
@@ -80,7 +80,7 @@ impl Worker {
     }
 
     /// Moves the groups whose turn it is from `touched` to `due_groups`. Returns the oldest frame that they are owed,
-    /// and when the first of these frames was published; `None` if it is nobody's turn.
+    /// and when the first of these frames was published; `None`: it is no group's turn.
     fn take_due(&mut self, now_us: RunningUs, all: bool) -> Option<(u64, UnixNs)> {
         if self.touched.is_empty() || (self.directory.due_us > now_us && !all) {
             return None;
@@ -100,7 +100,7 @@ impl Worker {
                 return true;
             }
             if owed.index < oldest {
-                // They have waited for too long.
+                // They have waited too long: the ring is about to overwrite the frame.
                 self.group_falls_behind(number);
                 return false;
             }
@@ -113,7 +113,7 @@ impl Worker {
         (!self.due_groups.is_empty()).then_some((first, published_ns))
     }
 
-    /// The group is owed nothing any more, and who waits for that may become a member.
+    /// The group is owed nothing any more, and sessions that wait for that may become members.
     fn settle_group(&mut self, number: GroupId) {
         let group = &mut self.directory.groups[number.index()];
         group.owed.clear();
@@ -123,8 +123,8 @@ impl Worker {
         }
     }
 
-    /// Moves the cursor towards `tail` and gathers what each group is owed; unless all subjects `are_known`, up to the
-    /// first that is not. `None` if the publisher has overtaken this worker.
+    /// Moves the cursor towards `tail` and gathers what each group is owed; up to the first unknown subject, unless all
+    /// `are_known`. `None`: the publisher has overtaken this worker.
     fn drain(&mut self, tail: u64, are_known: bool) -> Option<()> {
         if self.cursor < self.reader.oldest() {
             return None;
@@ -167,18 +167,18 @@ impl Worker {
         self.arena.forget_from(first);
     }
 
-    /// Where a new numbering begins, the sessions are told before they get its first frame: `true` when they have to be
-    /// served before the fan-out goes on.
+    /// Tells the sessions of a new numbering before they get its first frame. `true`: they have to be served before the
+    /// fan-out goes on.
     fn begins_epoch(&mut self, engine: &mut dyn Engine) -> io::Result<bool> {
         if self.reader.generation() == self.epoch_generation || self.cursor < self.reader.epoch_start() {
             return Ok(false);
         }
-        // What waits is of the old one.
+        // Frames that wait belong to the old numbering.
         self.send_due(engine, true)?;
         (self.epoch_generation, self.epoch) = self.reader.epoch();
         self.cursor_seq = 0;
         self.directory.subjects.iter_mut().for_each(|subject| subject.refused_told = 0);
-        // Those who are behind learn it where they get there.
+        // Sessions that are behind learn it where they get there.
         let mut text = std::mem::take(&mut self.text);
         protocol::write_epoch(&mut text, &self.epoch);
         let told = self.tell_all(engine, &text, false);
@@ -204,7 +204,8 @@ impl Worker {
             let fits =
                 group.owed.iter().all(|it| push_frame(&mut self.slices, &self.reader, lane, it.position, it.length));
             if !fits {
-                // More than one send takes, which `PASS_FRAMES_MAX` rules out: nothing of it is sent, nothing is lost.
+                // `PASS_FRAMES_MAX` rules out that there is more than one send takes. If there were, nothing would be
+                // sent or lost.
                 self.group_falls_behind(*number);
                 return false;
             }
@@ -228,8 +229,8 @@ impl Worker {
         self.stats.batches_filled.add(filled);
     }
 
-    /// A session's socket did not take the whole pass: what is left of the frame that was cut is copied, and the
-    /// session is behind from the frame after it.
+    /// A session's socket did not take the whole send: the rest of the frame that was cut is copied, and the session is
+    /// behind from the frame after it.
     fn fell_short(&mut self, unsent: Unsent) {
         let index = unsent.session;
         self.stats.unsent.add(1);
@@ -255,8 +256,8 @@ impl Worker {
             return self.drop_session(index);
         }
         session.blocked = true;
-        // The newest that it was given: of this send, else from before it. Too low a number would tell a gap that is
-        // none; too high a number would keep one quiet.
+        // The newest update that the session was given, by this send or before it. Too low a number would report a gap
+        // that is none; too high a number would hide one.
         let last = last.and_then(|last| self.reader.descriptor(last).ok());
         let after_seq = last.map_or(before_seq, |descriptor| descriptor.seq);
         let (served, came) = match self.frames_conflatable(index) {
@@ -280,8 +281,8 @@ impl Worker {
         }
     }
 
-    /// The publisher has overtaken this worker: its sessions go on from the ring's history as if they were slow, and
-    /// the worker itself from the ring's end.
+    /// The publisher has overtaken this worker: its sessions go on from the ring's history, as slow ones do, and the
+    /// worker itself from the ring's end.
     fn lapped(&mut self) {
         self.stats.lapped.add(1);
         for number in 0..self.directory.groups.len() {
@@ -302,7 +303,7 @@ impl Worker {
         self.settle_group(number);
     }
 
-    /// The count of the session's group, by which what it is owed is known; none if it has no group.
+    /// How many conflatable frames have come to the session's group; `None` if it has no group.
     fn frames_conflatable(&mut self, index: SessionId) -> Option<u64> {
         let set = self.sessions.find(index)?.set;
         Some(self.directory.group_of(set)?.frames_conflatable)
@@ -311,7 +312,7 @@ impl Worker {
     /// Sets the cursor to the ring's end and takes every subject's newest frame before it from the ring's own table.
     pub(crate) fn jump_to_tail(&mut self) {
         let tail = self.reader.tail();
-        // Rare, and nothing can be sent before it.
+        // This is rare, and nothing can be sent before it is done.
         let are_known = self.directory.learn(&self.reader, &mut Steps::unlimited());
         debug_assert!(are_known, "steps were limited");
         for number in 0..self.directory.subjects.len() {
@@ -319,7 +320,7 @@ impl Worker {
             let mut newest = self.reader.newest(id);
             let entry = &mut self.directory.subjects[number];
             (entry.newest, entry.origin) = (NO_FRAME, NO_FRAME);
-            // The table may be ahead of `tail`: walk back. Bounded by what the publisher has added since.
+            // The table may be ahead of `tail`: walk back, at most over what the publisher has added since.
             while let Some(index) = newest {
                 let Ok(descriptor) = self.reader.descriptor(index) else { break };
                 if index < tail {
@@ -351,14 +352,14 @@ impl Worker {
     }
 }
 
-/// What of a send was not taken.
+/// What the kernel did not take of a send.
 #[derive(Default)]
 struct Shortfall {
     /// The frame that was taken in part, and how much of it.
     cut: Option<(Owed, usize)>,
     /// Ring index of the last frame that went, whole or in part.
     last: Option<u64>,
-    /// That of the first of the others, and what they are.
+    /// That of the first frame that did not go, and what did not go.
     next: Option<u64>,
     frames: u64,
     bytes: u64,
@@ -366,7 +367,7 @@ struct Shortfall {
 }
 
 impl Shortfall {
-    /// Of `owed`, `sent` bytes went.
+    /// `sent` bytes of `owed` went.
     fn of(owed: impl Iterator<Item = Owed>, mut sent: usize) -> Self {
         let mut shortfall = Self::default();
         for it in owed {

@@ -15,8 +15,8 @@ use crate::networks::Networks;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClientHeader {
-    /// Whichever there is. Where both are and do not agree, neither counts: a proxy that writes one of them passes the
-    /// other on from the client.
+    /// Whichever is present. If both are and disagree, neither counts: a proxy that writes one of them passes on the
+    /// other from the client.
     #[default]
     Any,
     /// Only this.
@@ -30,7 +30,7 @@ pub enum ClientHeader {
 pub(crate) enum Said {
     /// This is the client; where the headers say nothing, or the peer is no trusted proxy, it is the peer.
     Client(SocketAddr),
-    /// They cannot be read, or contradict each other: it is not known who.
+    /// They cannot be read, or contradict each other: the client is unknown.
     Unclear,
 }
 

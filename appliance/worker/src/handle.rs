@@ -45,7 +45,7 @@ impl WorkerHandle {
         &self.waker
     }
 
-    /// Tells it something, and wakes it.
+    /// Sends it a command, and wakes it.
     pub fn send(&self, command: Command) {
         // A worker that has ended takes no commands, and needs none.
         if self.commands.send(command).is_ok() {
@@ -71,7 +71,7 @@ impl WorkerHandle {
             Some(WorkerEnd::Told) => Ok(()),
             Some(WorkerEnd::Failed(error)) => Err(io::Error::other(error.clone())),
             Some(WorkerEnd::Panicked(message)) => Err(io::Error::other(format!("panicked: {message}"))),
-            // What it did before or after its loop: no session has come to it.
+            // It failed before its loop: no session has come to it.
             None => Err(io::Error::other(joined.err().map_or_else(String::new, |panic| message(&*panic)))),
         }
     }
@@ -138,7 +138,7 @@ fn serve(
         }
     };
     let is_told = ended == WorkerEnd::Told;
-    // Before it is known that this one has ended: a successor counts in the same words.
+    // Before the end is known: a successor counts in the same words.
     stats.forget_levels();
     let _ = end.set(ended);
     if !is_told {

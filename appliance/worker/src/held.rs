@@ -1,8 +1,8 @@
-//! What hangs off sessions: how much it is, and who ends where it is too much.
+//! The memory that hangs off sessions, and which sessions end when there is too much of it.
 //!
-//! A session that reads holds next to nothing. What one holds that does not read has limits of its own, but a hundred
-//! thousand of them are memory all the same: so all together have a limit, too, and beyond it those end that have taken
-//! nothing for the longest. Who reads is among them only if nobody else holds anything.
+//! A session that reads holds next to nothing. One that does not read has limits of its own, but a hundred thousand of
+//! them still hold much. So all sessions together have a limit, and beyond it those end that have taken nothing for the
+//! longest. A session that reads is among them only if no other holds anything.
 
 use fanblade_wire::close;
 
@@ -12,10 +12,10 @@ use crate::limits::HELD_PART_AFTER;
 use crate::session::{Session, State};
 use crate::worker::Worker;
 
-/// A session that holds more than is free.
+/// A session that holds more than each may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Holder {
-    /// It has been told to go.
+    /// It has been told that it is closed.
     is_told: bool,
     /// Milliseconds for which it has taken nothing, or said nothing.
     stalled_ms: u64,
@@ -33,7 +33,7 @@ impl Worker {
             return;
         }
         for holder in self.worst_holders() {
-            // So much at once that looking at all of them is paid for by what it frees.
+            // To free much at once pays for looking at all sessions.
             if left <= held_max / HELD_PART_AFTER.1 * HELD_PART_AFTER.0 {
                 break;
             }
@@ -45,7 +45,7 @@ impl Worker {
 
     fn shed_one(&mut self, holder: &Holder) {
         if holder.is_told {
-            // It has not taken its close frame, and memory is short.
+            // It has not taken its Close frame, and memory is short.
             return self.drop_session(holder.index);
         }
         self.stats.held_evicted.add(1);
@@ -58,7 +58,7 @@ impl Worker {
         self.begin_close(holder.index, close::TOO_SLOW, TOO_MUCH_HELD);
     }
 
-    /// Who holds anything, the worst first.
+    /// The sessions that hold something, the worst first.
     fn worst_holders(&mut self) -> Vec<Holder> {
         let now_ms = self.now_ms;
         let mut holders = Vec::new();
@@ -75,7 +75,7 @@ impl Worker {
 }
 
 impl Session {
-    /// For how long it has taken nothing of what it is owed; where nothing is owed, for how long it has said nothing.
+    /// How long it has taken nothing of what it is owed; if it is owed nothing, how long it has said nothing.
     fn stalled_ms(&self, now_ms: WorkerMs) -> u64 {
         let behind = self.extra.as_ref().and_then(|extra| extra.behind.as_ref());
         let since_ms = match behind {

@@ -1,16 +1,17 @@
 //! The sessions that have one filter in a list of their own, in order of their numbers.
 //!
-//! A subject may have a hundred thousand of them, and each change of a list puts one in or takes one out: so they lie
-//! in sorted chunks, of which a change moves one. In order, since the fan-out goes from each to its place in the slab.
+//! A subject may have a hundred thousand of them, and each change of a list adds one or takes one out. So they lie in
+//! sorted chunks, and a change moves one chunk. They are sorted because the fan-out goes from each to its place in the
+//! slab.
 
 use crate::ids::SessionId;
 use crate::protocol::Mode;
 use crate::slim;
 
-/// Four bytes for each session, and little else.
+/// A sorted list that takes four bytes for each session, and little else.
 #[derive(Default)]
 pub(crate) struct Holders {
-    /// None is empty; sorted, and each before all of the next.
+    /// Sorted; each chunk holds at least one session, and only sessions before those of the next chunk.
     chunks: Vec<Chunk>,
 }
 
@@ -49,7 +50,7 @@ impl Holders {
         self.chunks.iter().flat_map(|chunk| &chunk.words).map(|holder| (holder.session(), holder.mode()))
     }
 
-    /// Puts a session in, or changes its mode.
+    /// Adds a session, or changes its mode.
     pub(crate) fn insert(&mut self, session: SessionId, mode: Mode) {
         let holder = Holder::new(session, mode);
         let (at, chunks_len) = (self.chunk_of(session), self.chunks.len());
@@ -67,7 +68,7 @@ impl Holders {
             return chunk.insert(place, holder);
         }
         if place == CHUNK_MAX && at + 1 == chunks_len {
-            // Sessions mostly come in order: full chunks behind each other.
+            // Sessions mostly come in order: the chunk before stays full.
             return self.begin_chunk(at + 1, vec![holder]);
         }
         let mut upper = chunk.words.split_off(CHUNK_MAX / 2);
@@ -113,7 +114,7 @@ impl Holders {
         slim::give_back(&mut self.chunks);
     }
 
-    /// Two neighbours of which little is left become one.
+    /// Merges two neighbours if little is left of them.
     fn merge_around(&mut self, at: usize) {
         if self.chunks[at].words.len() >= CHUNK_MIN {
             return;
@@ -152,7 +153,7 @@ pub(crate) const fn bytes_max(count: usize) -> usize {
         + (slim::capacity_max(count) + chunks * slim::SPARE) * size_of::<Holder>()
 }
 
-/// Words of a chunk: two kilobytes are moved in a tenth of a microsecond.
+/// Most words of a chunk: to move two kilobytes takes a tenth of a microsecond.
 const CHUNK_MAX: usize = 512;
 /// Chunks with fewer look for a neighbour to become one with, which then has room for more.
 const CHUNK_MIN: usize = CHUNK_MAX / 4;

@@ -1,8 +1,8 @@
-//! What a worker that has panicked still does: sessions that are between two frames are told to come again.
+//! What a worker still does after a panic: it tells sessions that are between two frames to come again.
 //!
-//! Nothing is believed of what the panic may have left half-done. A session is told only if it owes nothing (no
-//! [`Extra`](crate::session::Extra)), none of its sends is waiting to be seen to, and no sends are on their way. All
-//! others just end: a frame on the wire is whole, or the connection is closed (I4).
+//! It believes nothing that the panic may have left half-done. A session is told only if it is owed nothing (no
+//! [`Extra`](crate::extra::Extra)), none of its sends waits to be dealt with, and no sends are on their way. All others
+//! just end: a frame on the wire is whole, or the connection is closed (I4).
 
 use std::collections::HashSet;
 use std::io;
@@ -20,16 +20,17 @@ use crate::slices::begin_with;
 use crate::worker::Worker;
 
 impl Worker {
-    /// Says 1012 to whom it can be said, and waits a little for their ends. The counters are a successor's already.
+    /// Closes with 1012 the sessions that can be told, and waits a little for their ends. The counters are a
+    /// successor's.
     pub(crate) fn say_last_words(&mut self, engine: &mut dyn Engine) -> io::Result<()> {
         if self.is_sending {
-            // What is queued may point to memory that is gone: this engine is not to be flushed any more.
+            // What is queued may point to memory that is gone: this engine must not be flushed any more.
             return Ok(());
         }
         engine.pause_accepting();
         let told = self.between_frames();
         let farewells: Vec<Vec<u8>> = (0..LAST_WORDS_STEPS).map(farewell).collect();
-        // Borrowed by nothing that ends before the flush.
+        // What it borrows lives until the flush.
         let mut slices = IoSlices::new();
         for (session, farewell) in told.iter().zip(farewells.iter().cycle()) {
             begin_with(&mut slices, farewell);
@@ -55,7 +56,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Sessions of which nothing is on its way but what the kernel has taken whole.
+    /// Sessions whose frames the kernel has taken whole.
     fn between_frames(&mut self) -> Vec<SessionId> {
         let mut sessions = self.sessions.indices();
         sessions.retain(|&index| {
@@ -67,7 +68,7 @@ impl Worker {
     }
 }
 
-/// When to come again, and the close.
+/// The notice of when to come again, and the Close frame.
 fn farewell(step: u32) -> Vec<u8> {
     let (mut bytes, mut text) = (Vec::new(), String::new());
     protocol::write_restart(&mut text, LAST_WORDS_RECONNECT_MS_MAX / LAST_WORDS_STEPS * step);

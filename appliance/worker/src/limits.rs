@@ -61,8 +61,8 @@ pub struct Limits {
     /// notices that they are owed, requests that wait or are half here, answers under way. Beyond it those end that
     /// have taken nothing for the longest: 4008; `held_evicted`, `held_bytes`.
     pub held_bytes_max: usize,
-    /// So many sessions with one set of subscriptions share it from then on; before, each has a list of its own, which
-    /// costs memory by the subscription. Those who were before stay as they are until they change.
+    /// From this many sessions on, sessions with one set of subscriptions share it; before, each has a list of its own,
+    /// which costs memory for each subscription. Those before stay as they are until they change.
     pub sharing_sessions_min: u32,
 }
 
@@ -118,8 +118,8 @@ const SUBSCRIPTIONS_MAX: u32 = 1_000;
 const REQUEST_FRAME_LEN: u64 = 512;
 /// Quotes, comma and space around a subject, and some backslashes within.
 const SUBJECT_MARKS_LEN: u64 = 8;
-/// Bytes of a request that is too long, up to which it is dropped and told. A longer one is no mistake of somebody who
-/// subscribes to much, and closes the session with 1009.
+/// A request that is too long is dropped and refused up to this length, in bytes. A longer one is no mistake of a
+/// client that subscribes to much, and closes the session with 1009.
 pub const REQUEST_SKIPPED_LEN_MAX: u64 = 16 * 1024 * 1024;
 /// Bytes received that count as one piece. What is received costs by the piece, and so does what is shorter.
 pub const PIECE_LEN: usize = 2_048;
@@ -148,12 +148,12 @@ pub(crate) const DELIVERIES_MAX: usize = 1 << 21;
 pub(crate) const DELIVERED_FRAMES_MAX: usize = 4 * PASS_DESCRIPTORS_MAX;
 /// Deliveries for which memory is kept from one pass to the next, however few they are.
 pub(crate) const DELIVERIES_KEPT: usize = 1 << 16;
-/// Who names at least one in so many of its subscriptions in a request may come to share its set with others; who names
-/// less keeps a list of its own: to move between both costs as much as the whole list.
+/// A session that names at least one in this many of its subscriptions in a request may come to share its set; one that
+/// names fewer keeps a list of its own, since moving between the two costs as much as the whole list.
 pub(crate) const SHARING_PART: usize = 64;
 /// Sends after which a pass shows that the worker moves (`turns`): a pass over a million sessions takes seconds.
 pub(crate) const TURN_SENDS: usize = 4_096;
-/// Sessions that one pass helps to catch up, so that those who are not behind do not wait for them.
+/// Sessions that one pass helps to catch up, so that sessions which are current do not wait for them.
 pub(crate) const PASS_CATCHUPS_MAX: usize = 256;
 /// Descriptors that one catching-up session may look at in one pass.
 pub(crate) const CATCHUP_DESCRIPTORS_MAX: u64 = 4_096;
@@ -165,10 +165,10 @@ pub(crate) const LOOK_STEPS: u64 = 8;
 pub(crate) const SELECTED_STEPS: u64 = 2;
 /// Steps to take in a new subject, its filters apart.
 pub(crate) const SUBJECT_STEPS: u64 = 16;
-/// How often all subjects may be selected by the filters of one session: what a request, and a look at what the session
-/// lacks, costs at most. Refused with `too_many_subscriptions`; `requests_refused`.
+/// How many times over one session's filters may select all subjects: it bounds what a request, and a look at what the
+/// session lacks, may cost. Refused with `too_many_subscriptions`; `requests_refused`.
 pub(crate) const OVERLAP_MAX: usize = 16;
-/// So many subjects are counted where there are fewer.
+/// For that limit, at least this many subjects are counted.
 pub(crate) const OVERLAP_SUBJECTS_MIN: usize = 4_096;
 /// Subjects that one pass looks at for sessions that are behind; the others' turn comes in the next.
 pub(crate) const PASS_LOOKS_MAX: usize = 128 * 1024;
@@ -179,7 +179,7 @@ pub(crate) const REPLY_SUBJECTS_MAX: usize = 64;
 /// Bytes of frames that a replay copies out of the ring in one step, and one frame more: what a session holds that does
 /// not read its answer.
 pub(crate) const REPLAY_STEP_BYTES: usize = 16 * 1024;
-/// Boxes for sessions that owe something, kept for reuse so that going behind allocates nothing.
+/// Boxes for sessions that are owed something, kept for reuse so that falling behind allocates nothing.
 /// At most some 2 MiB in all, with what they keep.
 pub(crate) const EXTRAS_POOLED_MAX: usize = 1_024;
 /// Bytes of capacity that such a box keeps for what its session owes, and for its upgrade request: the rest of a torn
@@ -188,9 +188,9 @@ pub(crate) const EXTRA_BYTES_KEPT: usize = 1_024;
 /// What each session may hold without being counted: what one needs that is merely behind, its box, the rest of a torn
 /// frame and some notices. A million who are behind at once are no attack.
 pub(crate) const HELD_BYTES_FREE: usize = 2_048;
-/// Once there is too much, so many end that this part of what may be held is left.
+/// When too much is held, sessions end until this part of the limit is left.
 pub(crate) const HELD_PART_AFTER: (usize, usize) = (3, 4);
-/// Groups whose sessions have all gone, before they are swept out of the lists of subjects and filters that name them.
+/// Groups without sessions, before they are swept out of the lists of subjects and filters that name them.
 pub(crate) const GROUPS_DEAD_MAX: usize = 1_024;
 /// The same, in entries of such lists: what a sweep looks at is in proportion to it.
 pub(crate) const LISTED_DEAD_MAX: usize = 16_384;
@@ -202,6 +202,6 @@ pub(crate) const REFUSALS_TOLD_MAX: usize = 1_024;
 /// How long a worker that has panicked listens to the sessions that it has told, so that what they still send does not
 /// have their connections reset before they have read that. Its successor serves meanwhile.
 pub(crate) const LAST_WORDS_MS_MAX: u64 = 500;
-/// Over which time their clients spread their return, in this many steps.
+/// The time over which their clients spread their return, in this many steps.
 pub(crate) const LAST_WORDS_RECONNECT_MS_MAX: u32 = 1_000;
 pub(crate) const LAST_WORDS_STEPS: u32 = 64;

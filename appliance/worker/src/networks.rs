@@ -1,4 +1,4 @@
-//! Addresses that are told apart: whose PROXY header is taken, whose word of a client is believed.
+//! Sets of addresses: peers whose PROXY header is read, and peers that are believed who their client is.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Network(IpNet);
 
-/// Any of several networks; empty: nobody.
+/// Any of several networks; empty: no address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networks(Vec<Network>);
 

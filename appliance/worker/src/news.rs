@@ -1,8 +1,8 @@
-//! What the publisher says beside frames, passed on to sessions: whether its source is current, and which updates the
+//! What the publisher says beside frames, and sessions are told: whether its source is current, and which updates the
 //! ring has refused.
 //!
 //! Both are states in the ring. A worker compares them with what it has told, so nothing is lost on the way, and a
-//! worker that takes another's place knows as much. Sessions that come are told in their reply (`answer`).
+//! worker that takes another's place knows as much. New sessions are told in their reply (`answer`).
 
 mod told;
 
@@ -24,7 +24,7 @@ use crate::worker::Worker;
 pub(crate) use told::Told;
 
 impl Worker {
-    /// A new worker has nobody to tell: its sessions learn from their replies what is so now.
+    /// A new worker has no sessions to tell: they will learn the present state from their replies.
     pub(crate) fn take_news_for_told(&mut self) {
         self.news.seen = self.reader.news();
         self.news.currency = self.reader.currency();
@@ -56,7 +56,7 @@ impl Worker {
         Ok(())
     }
 
-    /// A change is told even if it has been taken back meanwhile; of several, two.
+    /// Tells a change even if it has been taken back meanwhile; of several changes, the last two.
     fn hear_currency(&mut self, engine: &mut dyn Engine) -> io::Result<()> {
         let now = self.reader.currency();
         let before = std::mem::replace(&mut self.news.currency, now);
@@ -78,12 +78,12 @@ impl Worker {
         told
     }
 
-    /// Which source's updates are not current, for replies.
+    /// The source, if its updates are not current; for replies.
     pub(crate) fn stale_source(&self) -> Option<&str> {
         self.news.currency.is_stale.then_some(self.config.source.as_str())
     }
 
-    /// The number of the subject's newest update, where that was refused and `seq` is its newest frame.
+    /// The number of the subject's newest update, if the ring refused it and `seq` is its newest frame.
     pub(crate) fn missing(&self, subject: SubjectId, seq: u64) -> Option<u64> {
         let is_of_this_epoch = self.reader.generation() == self.epoch_generation;
         Some(self.reader.refused(subject)).filter(|refused| is_of_this_epoch && *refused > seq)
@@ -104,7 +104,7 @@ impl Worker {
         told
     }
 
-    /// Tells of each subject whose newest update was refused those who want it, and nobody else.
+    /// For each subject whose newest update was refused, tells the sessions that want it and no others.
     fn tell_refused(&mut self, engine: &mut dyn Engine) -> io::Result<()> {
         let mut steps = Steps::new(self.config.limits.pass_steps_max);
         if !self.directory.learn(&self.reader, &mut steps) {
@@ -159,7 +159,7 @@ impl Worker {
         Ok(())
     }
 
-    /// The same, for those who have the subject in lists of their own: at once, so that no notice is kept for each.
+    /// The same, for sessions that have the subject in lists of their own; at once, so that no notice is kept for each.
     fn tell_alone(
         &mut self,
         engine: &mut dyn Engine,

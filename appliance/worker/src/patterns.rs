@@ -1,17 +1,17 @@
 //! Which patterns select a new subject, and which subjects a new pattern selects.
 //!
 //! Neither question tries everything against everything. For a subject, the patterns that could select it are written
-//! down and looked up: where stars may stand is known from the [`Shapes`] of the patterns that are held, a handful
-//! usually, and at most 511 for a subject of eight segments. For a pattern, [`Names`] has a sorted list of subjects
+//! down and looked up: the [`Shapes`] of the patterns that are held say where stars may stand. They are usually a
+//! handful, and at most 511 for a subject of eight segments. For a pattern, [`Names`] has a sorted list of subjects
 //! for each segment at each place; what the pattern selects is what its lists have in common, found by leaps from one
-//! list to the next. That can be left and gone on with at any subject number, which is what a budget needs.
+//! list to the next. The search can stop and go on at any subject number, which is what a budget needs.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::ids::SubjectId;
 use crate::subject::SUBJECT_LEN_MAX;
 
-/// Where the stars of the patterns stand that a worker holds.
+/// The shapes of the patterns that a worker holds.
 #[derive(Debug, Default)]
 pub(crate) struct Shapes {
     /// How many patterns have the shape.
@@ -44,19 +44,19 @@ impl Shape {
         shape
     }
 
-    /// Has a subject of so many segments the length for it?
+    /// Can a pattern of this shape select a subject of `len` segments?
     fn fits(self, len: usize) -> bool {
         if self.has_rest { usize::from(self.len) < len } else { usize::from(self.len) == len }
     }
 }
 
 impl Shapes {
-    /// One pattern more is held.
+    /// Adds a pattern that is held.
     pub(crate) fn add(&mut self, pattern: &str) {
         *self.held.entry(Shape::of(pattern)).or_insert(0) += 1;
     }
 
-    /// One pattern less.
+    /// Takes a pattern out.
     pub(crate) fn remove(&mut self, pattern: &str) {
         let shape = Shape::of(pattern);
         if let Some(count) = self.held.get_mut(&shape) {
@@ -67,7 +67,7 @@ impl Shapes {
         }
     }
 
-    /// Calls `each` with every text that a pattern which selects `subject` can have.
+    /// Calls `each` with the text of every pattern of a held shape that selects `subject`.
     pub(crate) fn selecting(&self, subject: &str, mut each: impl FnMut(&str)) {
         let mut places = [""; SEGMENTS_MAX];
         let mut len = 0;
@@ -95,7 +95,7 @@ impl Shapes {
 /// Subjects by their segments. Their numbers count up from 0.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
-    /// Segments of each subject.
+    /// How many segments each subject has.
     lens: Vec<u8>,
     /// For each place: the subjects that have this segment there, sorted.
     places: [HashMap<Box<str>, Vec<u32>>; SEGMENTS_MAX],
@@ -107,7 +107,7 @@ impl Names {
         u32::try_from(self.lens.len()).unwrap_or(u32::MAX)
     }
 
-    /// The next subject.
+    /// Adds the next subject.
     pub(crate) fn push(&mut self, subject: &str) {
         let number = self.len();
         let mut len = 0_u8;
@@ -123,8 +123,8 @@ impl Names {
         self.lens.push(len);
     }
 
-    /// Goes on to look for subjects that `pattern` selects, from number `from` on, and puts them into `found`, in their
-    /// order. Every look at a subject takes one of `steps`. `true` when all have been looked at; `from` is then the
+    /// Goes on with the search for subjects that `pattern` selects, from number `from` on, and adds them to `found` in
+    /// order. Every look at a subject takes one of `steps`. `true`: the search has seen all subjects, and `from` is the
     /// number that the next new subject will have.
     pub(crate) fn select(&self, pattern: &str, from: &mut u32, steps: &mut u64, found: &mut Vec<SubjectId>) -> bool {
         let mut lists: [&[u32]; SEGMENTS_MAX] = [&[]; SEGMENTS_MAX];
@@ -149,7 +149,7 @@ impl Names {
                 return false;
             }
             match leap(lists, number, steps) {
-                // No list has anything more for us.
+                // One of the lists has ended.
                 None => break,
                 Some(next) if next > number => number = next,
                 Some(_) => {
@@ -179,7 +179,7 @@ fn leap(lists: &mut [&[u32]], number: u32, steps: &mut u64) -> Option<u32> {
     Some(number)
 }
 
-/// The first place in a sorted list that is not below `number`; quick where that is near.
+/// The first place in a sorted list that is not below `number`; found fast if it is near.
 fn gallop(list: &[u32], number: u32) -> usize {
     let mut reach = 1;
     while list.get(reach - 1).is_some_and(|listed| *listed < number) {
@@ -194,7 +194,7 @@ fn segments(text: &str) -> impl Iterator<Item = &str> {
 }
 
 const REST: &str = "/**";
-/// As many as a subject may have.
+/// The most segments that a subject may have.
 const SEGMENTS_MAX: usize = 8;
 
 #[cfg(test)]

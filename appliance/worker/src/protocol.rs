@@ -12,9 +12,9 @@ use crate::subject::{self, SubjectError};
 /// How a subscription treats frames that its session could not take in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mode {
-    /// Only the newest frame of each subject.
+    /// The session gets only the newest frame of each subject.
     Conflate,
-    /// Every frame that the ring still holds, and a gap notice for those that it does not.
+    /// The session gets every frame that the ring still holds, and a gap notice for those that it does not.
     All,
 }
 
@@ -53,7 +53,7 @@ pub(crate) enum Op {
 }
 
 impl Op {
-    /// Those that it names.
+    /// The subjects that it names.
     pub(crate) fn subjects(&self) -> &[String] {
         match self {
             Op::Subscribe { subjects, .. } | Op::Unsubscribe { subjects } => subjects,
@@ -167,7 +167,7 @@ pub(crate) fn checked_subjects(
     if subjects.is_empty() {
         return Err(Refusal::new(id.clone(), "bad_request", "`subjects` is missing or empty".to_owned()));
     }
-    // Room for what is right, as it is found: a list of nothing but commas costs nothing.
+    // Memory only for subjects that are right: a list of nothing but commas costs nothing.
     let mut checked = Vec::new();
     for (position, text) in subjects.into_iter().enumerate() {
         subject::check(&text).map_err(|error: SubjectError| {
@@ -215,7 +215,7 @@ impl<'a> SubjectsReply<'a> {
     }
 
     /// Adds a subject that exists: its number in this epoch, its newest sequence number, and that of a newer value that
-    /// is not to be had.
+    /// the ring has refused.
     pub(crate) fn subject(
         &mut self,
         name: &str,
@@ -255,14 +255,14 @@ impl<'a> SubjectsReply<'a> {
         write_json_string(self.out, name);
     }
 
-    /// Ends it, and says that the source is not current.
+    /// Ends the reply, and says that the source is not current.
     pub(crate) fn end_stale(self, more: bool, source: &str) {
         self.out.push_str("],\"stale\":true,\"source\":");
         write_json_string(self.out, source);
         self.out.push_str(if more { ",\"more\":true}" } else { "}" });
     }
 
-    /// Ends it; `more` when a further reply to the same request follows.
+    /// Ends the reply; `more`: a further reply to the same request follows.
     pub(crate) fn end(self, more: bool) {
         self.out.push_str(if more { "],\"more\":true}" } else { "]}" });
     }
@@ -298,7 +298,7 @@ pub(crate) fn write_source_gap(out: &mut String, source: &str, from: u64, to: u6
     let _ = write!(out, ",\"from\":{from},\"to\":{to}}}");
 }
 
-/// What is served may not be the present; or it is again.
+/// The source is no longer current, or is so again.
 pub(crate) fn write_currency(out: &mut String, is_stale: bool, source: &str) {
     out.clear();
     let kind = if is_stale { "stale" } else { "live" };
@@ -347,7 +347,7 @@ fn checked_id(id: Option<&RawValue>) -> Result<Option<String>, Refusal> {
         let message = format!("`id` must be a JSON string or number of at most {ID_LEN_MAX} bytes");
         return Err(Refusal::new(None, "bad_request", message));
     }
-    // It goes back to the client, whose parser must be able to read it.
+    // It is sent back to the client, whose parser must be able to read it.
     check_fit(id).map_err(|unfit| Refusal::new(None, "bad_request", format!("`id`: {unfit}")))?;
     Ok(Some(id.to_owned()))
 }

@@ -65,7 +65,7 @@ impl Worker {
         let limits = self.inbound_limits;
         let mut inbound = self.sessions.take_inbound(index);
         let result = inbound.push(bytes, &limits, &mut |event| self.on_message(index, event));
-        // The session may have ended meanwhile; its slot is not used again before the engine has closed it.
+        // The session may have ended meanwhile; its index is not used again before the engine has closed it.
         self.sessions.put_inbound(index, inbound);
         let Some(session) = self.sessions.find(index) else { return };
         if let Err(error) = result {
@@ -93,7 +93,7 @@ impl Worker {
                     self.say(index, |out| frame::write_frame(out, Opcode::Pong, payload));
                 }
             }
-            // Nothing to answer, but not for nothing either.
+            // There is nothing to answer, but it counts against the rate.
             Event::Pong(_) => drop(self.temper(index)),
             Event::TooLong { is_text: true, len } => {
                 self.stats.requests.add(1);
@@ -173,14 +173,14 @@ impl Worker {
         self.serve_deferred(index);
     }
 
-    /// Begins a pass: goes on with the requests that wait, by turns, and with what nobody has any more.
+    /// Begins a pass: goes on with the requests that wait, in turns, and with filters that no session has any more.
     pub(crate) fn serve_waiting(&mut self) {
         let spent = self.steps.spent();
         if spent > self.stats.request_steps_max.value() {
             self.stats.request_steps_max.set(spent);
         }
         let steps_max = self.config.limits.pass_steps_max;
-        // As many as could be made meanwhile, so that they do not pile up.
+        // As many steps as for new filters, so that old ones do not pile up.
         self.directory.let_leave(&mut Steps::new(steps_max / 2));
         self.steps.begin(steps_max / 2);
         for _ in 0..self.waiting.len() {
@@ -202,7 +202,7 @@ impl Worker {
             if !self.prepare(index) {
                 return;
             }
-            // What is known now is known while the session is behind, too.
+            // Stepping out changes nothing of what was prepared.
             self.step_out_of_batch(index);
             let Some(session) = self.sessions.find(index) else { return };
             let Some(extra) = session.extra.as_deref_mut() else { return };
@@ -247,7 +247,7 @@ impl Worker {
         preparation.state() != Prepared::Partly || self.wait_for_steps(index)
     }
 
-    /// Its requests go on in the next pass.
+    /// Puts the session in the list of those whose requests go on in the next pass. `false`, for [`Self::prepare`].
     fn wait_for_steps(&mut self, index: SessionId) -> bool {
         if let Some(extra) = self.sessions.extra(index)
             && !std::mem::replace(&mut extra.is_waiting, true)
@@ -383,13 +383,13 @@ impl Worker {
     }
 }
 
-/// How often a session asks for something.
+/// How a session's requests relate to its rate.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Temper {
     /// Within its rate.
     Kept,
-    /// Beyond it.
+    /// Beyond it: the request is refused.
     Lost,
-    /// Beyond twice of it: the session ends.
+    /// Beyond twice the rate: the session ends.
     Ended,
 }

@@ -1,9 +1,9 @@
-//! The subjects that a request selects: a bit for each, so that an answer under way costs its session next to nothing,
-//! however many subjects there are and however it reads.
+//! The subjects that a request selects, a bit for each: an answer under way costs its session next to nothing, however
+//! many subjects there are and however slowly it reads.
 
 use crate::ids::SubjectId;
 
-/// Numbers of subjects, from the lowest to the highest. A bit each, in words; who selects one subject has one word.
+/// A set of subjects: a bit for each, in words, from the lowest to the highest. A single subject takes one word.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Selection {
     /// How many words of zeros are left out before the first.
@@ -49,7 +49,7 @@ impl Selection {
         std::iter::successors(self.next(0), |last| self.next(last.0.checked_add(1)?))
     }
 
-    /// Keeps those of which `is_kept` says so.
+    /// Keeps the subjects for which `is_kept` is true.
     pub(crate) fn retain(&mut self, mut is_kept: impl FnMut(SubjectId) -> bool) {
         let mut next = self.next(0);
         while let Some(subject) = next {

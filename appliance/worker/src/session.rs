@@ -1,7 +1,7 @@
 //! One subscriber's connection.
 //!
-//! What every session needs lies in [`Session`]; what only some need, for a while, hangs off it
-//! in an [`Extra`], so that a session that is subscribed and owes nothing costs [`bytes_per_idle_session`] and no more.
+//! What every session needs lies in [`Session`]; what some need for a while hangs off it in an [`Extra`]. So a session
+//! that is subscribed and owed nothing costs [`bytes_per_idle_session`] and no more.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -27,11 +27,11 @@ pub(crate) enum State {
     Open,
     /// Our last bytes (a Close frame, an HTTP error) are on their way; what comes in is ignored.
     Closing,
-    /// They have gone out; the peer's end is awaited.
+    /// Our last bytes have gone out; the peer's end is awaited.
     Lingering,
 }
 
-/// The part of a session that exists always.
+/// What every session has.
 pub(crate) struct Session {
     pub(crate) inbound: Inbound,
     pub(crate) extra: Option<Box<Extra>>,
@@ -43,7 +43,7 @@ pub(crate) struct Session {
     pub(crate) member: u32,
     /// When the last bytes came.
     pub(crate) received_ms: WorkerMs,
-    /// Second, of some eighteen hours, in which `requests` and `pieces` were counted.
+    /// The second in which `requests` and `pieces` were counted, modulo some eighteen hours.
     counted_second: u16,
     requests: u16,
     pub(crate) pieces: u16,
@@ -51,15 +51,15 @@ pub(crate) struct Session {
     peer_ip: [u8; 16],
     pub(crate) state: State,
     pub(crate) lane: Lane,
-    /// A ping is out and nothing came since.
+    /// A ping is out, and nothing has come since.
     pub(crate) pinged: bool,
-    /// It has subscribed to something at some time.
+    /// It has subscribed at least once.
     pub(crate) subscribed_once: bool,
-    /// The kernel would take nothing more; a `Writable` event is awaited.
+    /// Its socket is full; a `Writable` event is awaited.
     pub(crate) blocked: bool,
-    /// It is in the worker's list of sessions with control bytes to send.
+    /// It is in the worker's list of sessions to be served (`Worker::ready`).
     pub(crate) dirty: bool,
-    /// Its client has ended its own side: nothing more will be asked.
+    /// Its client has ended its own side: no request will follow.
     pub(crate) has_ended: bool,
 }
 
@@ -94,7 +94,7 @@ impl Session {
         SocketAddr::new(ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4), self.peer_port)
     }
 
-    /// It is known better now who the client is.
+    /// A header has said who the client is.
     pub(crate) fn set_peer(&mut self, peer: SocketAddr) {
         self.peer_ip = match peer.ip() {
             IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
@@ -108,26 +108,26 @@ impl Session {
         self.extra.as_ref().is_some_and(|extra| extra.behind.is_some())
     }
 
-    /// Is it current, with nothing on its way to it but what the kernel has?
+    /// Is it current, and owed no bytes of its own?
     pub(crate) fn owes_nothing(&self) -> bool {
         self.member != NOT_MEMBER && self.extra.is_none()
     }
 
-    /// Must its requests wait until it is current? It is not done with what it has asked for.
+    /// Must a new request wait? So it must while the session is not done with what it has asked for.
     pub(crate) fn must_defer(&self) -> bool {
         self.extra
             .as_ref()
             .is_some_and(|extra| extra.behind.is_some() || extra.replay.is_some() || !extra.deferred.is_empty())
     }
 
-    /// Counts a request, ping or pong; how many there were in this second.
+    /// Counts a request, ping or pong. Returns how many there were in this second.
     pub(crate) fn count_request(&mut self, now_ms: WorkerMs) -> u16 {
         self.begin_second(now_ms);
         self.requests = self.requests.saturating_add(1);
         self.requests
     }
 
-    /// Counts a receive; how many pieces there were in this second.
+    /// Counts the pieces of a receive. Returns how many there were in this second.
     pub(crate) fn count_pieces(&mut self, now_ms: WorkerMs, len: usize) -> u16 {
         self.begin_second(now_ms);
         let pieces = u16::try_from(len.div_ceil(PIECE_LEN)).unwrap_or(u16::MAX);
@@ -149,19 +149,19 @@ pub const fn bytes_per_idle_session() -> usize {
     bytes_in_slab() + bytes_in_group()
 }
 
-/// Its place in the slab.
+/// Its share of that in the slab.
 pub const fn bytes_in_slab() -> usize {
     size_of::<Session>()
 }
 
-/// Its place in its group, whose list may have grown to twice what it holds.
+/// Its share of that in its group, whose list may have grown to twice what it holds.
 pub const fn bytes_in_group() -> usize {
     2 * size_of::<u32>()
 }
 
-/// Not among its group's members.
+/// The session is no member: the fan-out skips it.
 pub(crate) const NOT_MEMBER: u32 = u32::MAX;
-/// Current, with a list of its own, and owed nothing.
+/// The session is current, has a list of its own, and is owed nothing.
 pub(crate) const IDLE: u32 = u32::MAX - 1;
 
 #[cfg(test)]

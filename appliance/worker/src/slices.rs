@@ -15,7 +15,7 @@ pub(crate) fn push_frame(slices: &mut IoSlices, reader: &Reader, lane: Lane, pos
     unsafe { slices.push(reader.frame_ptr(lane, position), length as usize) }
 }
 
-/// Begins a list anew with bytes that a session owes, or that go to many. They always fit.
+/// Begins a list anew with bytes that a session is owed, or that go to many. They always fit.
 ///
 /// The caller flushes before it changes or drops `bytes`, as for [`push_bytes`].
 pub(crate) fn begin_with(slices: &mut IoSlices, bytes: &[u8]) {

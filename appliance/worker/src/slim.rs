@@ -1,15 +1,15 @@
-//! Lists that keep little more memory than they need: they grow by a quarter, and give back what they have left.
+//! Lists that keep little more memory than they need: they grow by a quarter, and give back what they do not use.
 //!
 //! The standard library doubles a list and never shrinks it, which is right for one list and dear for a million.
 
-/// Room for one more.
+/// Makes room for one more item.
 pub(crate) fn make_room<T>(list: &mut Vec<T>) {
     if list.len() == list.capacity() {
         list.reserve_exact((list.len() / 4).max(1));
     }
 }
 
-/// After something was taken out: at most half as much room as there are items, and [`SPARE`], stays unused.
+/// After an item was taken out: leaves at most half as much unused room as there are items, and [`SPARE`].
 pub(crate) fn give_back<T>(list: &mut Vec<T>) {
     if list.capacity() > capacity_max(list.len()) {
         list.shrink_to(list.len() + list.len() / 8);
@@ -29,7 +29,7 @@ pub(crate) const fn capacity_max(len: usize) -> usize {
     len + len / 2 + SPARE
 }
 
-/// Room that is not worth an allocation.
+/// Room that is not worth giving back.
 pub(crate) const SPARE: usize = 1;
 /// What the library gives a list at first.
 const SMALL: usize = 4;

@@ -38,7 +38,7 @@ macro_rules! worker_stats {
                 $(each(stringify!($name), $help, Kind::$kind, self.$name.value());)*
             }
 
-            /// Levels are of a worker that has ended; counts are of its place, and stay.
+            /// Levels end with their worker; counts belong to its place, and stay.
             pub(crate) fn forget_levels(&self) {
                 $(if Kind::$kind == Kind::Gauge {
                     self.$name.set(0);

@@ -12,7 +12,7 @@ pub(crate) struct Steps {
 }
 
 impl Steps {
-    /// For who waits for the end of it anyway.
+    /// For work that must be done at once.
     pub(crate) fn unlimited() -> Self {
         Self { left: i64::MAX, spent: 0 }
     }
@@ -21,7 +21,7 @@ impl Steps {
         Self { left: 0, spent: 0 }
     }
 
-    /// So many.
+    /// `count` steps.
     pub(crate) fn new(count: u64) -> Self {
         Self { left: i64::try_from(count).unwrap_or(i64::MAX), spent: 0 }
     }
@@ -31,12 +31,12 @@ impl Steps {
         *self = Self::new(count).owing(self.left.min(0));
     }
 
-    /// So many more.
+    /// Adds `count` steps.
     pub(crate) fn give(&mut self, count: u64) {
         self.left = self.left.saturating_add_unsigned(count);
     }
 
-    /// So many were taken, also if there were not so many.
+    /// Takes `count` steps, even if fewer are left.
     pub(crate) fn take(&mut self, count: u64) {
         self.left = self.left.saturating_sub_unsigned(count);
         self.spent = self.spent.saturating_add(count);

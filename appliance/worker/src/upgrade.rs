@@ -24,7 +24,7 @@ impl Worker {
             Ok(None) => {}
             Ok(Some(header)) => {
                 let mut head = std::mem::take(&mut extra.head);
-                // Extensions may follow, which are dropped as they come.
+                // Extensions may follow; they are skipped as they come.
                 extra.head_skip = header.len.saturating_sub(head.len());
                 let Some(session) = self.sessions.find(index) else { return };
                 session.state = State::Handshake;
@@ -134,7 +134,7 @@ impl Worker {
         }
     }
 
-    /// No session will be of this connection.
+    /// Refuses the connection: it becomes no session.
     pub(crate) fn reject(&mut self, index: SessionId, rejection: &Rejection) {
         self.stats.handshake_rejected.add(1);
         if let Some(session) = self.sessions.find(index) {
@@ -149,7 +149,7 @@ impl Worker {
         self.end_with_bytes(index, &response);
     }
 
-    /// A balancer's question: should connections come here? As `/readyz` of the admin port says it.
+    /// Answers a balancer that asks whether connections should come here, as `/readyz` of the admin port does.
     fn health(&self, asked: Rejection) -> Rejection {
         self.stats.health_checks.add(1);
         if self.config.unready.load(Relaxed) || self.draining.is_some() {
@@ -209,7 +209,7 @@ pub(crate) const AT_CAPACITY: &str = "HTTP/1.1 503 Service Unavailable\r\nConten
 const NO_PROXY_HEADER: &str = "Connections from this address begin with a PROXY protocol header, version 1 or 2 \
     ([data] proxy_protocol_from), and this one does not.";
 const PATH: &str = "/v1/stream";
-/// By either name that balancers use; the admin port has both.
+/// The names that balancers use; the admin port has both.
 const HEALTH_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 const PROTOCOL_JSON: &str = "fanblade.v1.json";
 const PROTOCOL_BINARY: &str = "fanblade.v1.binary";

@@ -1,4 +1,4 @@
-//! The worker's loop: sockets, timers, those who are behind, then the ring.
+//! The worker's loop: sockets, commands, timers, sessions that are owed something of their own, then the ring.
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
@@ -23,7 +23,7 @@ use crate::stats::WorkerStats;
 use crate::steps::Steps;
 use crate::timers::{TICK_MS, Wheel};
 
-/// Everything a worker has but its engine, which is lent to the methods that need it.
+/// Everything a worker has except its engine, which is lent to the methods that need it.
 pub(crate) struct Worker {
     pub(crate) config: WorkerConfig,
     pub(crate) inbound_limits: InboundLimits,
@@ -47,33 +47,33 @@ pub(crate) struct Worker {
     /// The time of this pass.
     pub(crate) now_ms: WorkerMs,
     clock: Clock,
-    /// By the engine, as far as the worker's own counters have it.
+    /// The engine's counts that are in the worker's counters already.
     counted: Counters,
     /// Sessions that have something to be sent now, or that may catch up.
     pub(crate) ready: VecDeque<SessionId>,
-    /// Sessions whose requests wait for work that a later pass does.
+    /// Sessions whose requests go on in a later pass.
     pub(crate) waiting: VecDeque<SessionId>,
-    /// Work for requests that this pass may still do.
+    /// The work for requests that this pass may still do.
     pub(crate) steps: Steps,
     /// What to tell the engine once it has returned from `poll`.
     pub(crate) actions: Vec<Action>,
     pub(crate) draining: Option<Draining>,
     pub(crate) news: Told,
-    /// Sends are queued, or done and not looked at: nobody knows which sessions are between two frames.
+    /// Sends are queued, or done and not looked at: it is not known which sessions are between two frames.
     pub(crate) is_sending: bool,
-    /// Sends that were not taken whole, until they have been seen to. Between passes there are none.
+    /// Sends that the kernel did not take whole, until they are dealt with. Between passes there are none.
     pub(crate) unsent: Vec<Unsent>,
     // Scratch, kept so that no pass allocates.
     pub(crate) slices: IoSlices,
     /// Groups that are owed something.
     pub(crate) touched: Vec<GroupId>,
-    /// Those of them whose turn it is.
+    /// The groups whose turn it is.
     pub(crate) due_groups: Vec<GroupId>,
     pub(crate) plan: Plan,
     pub(crate) text: String,
     /// Sessions whose deadlines have passed.
     pub(crate) due: Vec<SessionId>,
-    /// Sessions to be pinged, of those that owe nothing.
+    /// Sessions to be pinged that are owed nothing.
     pub(crate) pinged: Vec<SessionId>,
 }
 
@@ -90,9 +90,9 @@ pub(crate) struct Draining {
     pub(crate) close_code: u16,
     pub(crate) reconnect_ms_max: u32,
     pub(crate) deadline_ms: WorkerMs,
-    /// Sessions have been told.
+    /// The sessions have been told.
     pub(crate) announced: bool,
-    /// Connections that came since, and are about to go. Nobody waits for them.
+    /// Connections that came since, and are refused. The stop does not wait for them.
     pub(crate) refused: HashSet<SessionId>,
 }
 
@@ -225,8 +225,8 @@ impl Worker {
         wait_max.map_or(tick, |wait_max| tick.min(wait_max))
     }
 
-    /// Adds what the engine has counted since the last call. Who takes another's place goes on in its counters, with an
-    /// engine that begins at 0.
+    /// Adds what the engine has counted since the last call. A worker that takes another's place goes on with its
+    /// counters, but its engine begins at 0.
     fn note(&mut self, counters: Counters) {
         let before = std::mem::replace(&mut self.counted, counters);
         let stats = &self.stats;
@@ -269,7 +269,8 @@ impl Worker {
                     self.tell_all(engine, &text, true)?;
                 }
                 Command::Drain { close_code, reconnect_ms_max, deadline_ms } => {
-                    // Who comes now is answered 503: a balancer that asks learns it at once, and asks elsewhere.
+                    // Connections that come now are answered 503, so that a balancer learns it at once and asks
+                    // elsewhere.
                     let deadline_ms = self.now_ms + u64::from(deadline_ms);
                     let refused = HashSet::new();
                     self.draining =
@@ -301,12 +302,12 @@ impl Worker {
         }
     }
 
-    /// A graceful stop is over when every session is, or its time is up.
+    /// A graceful stop is over when every session has ended, or its time is up.
     fn is_drained(&mut self) -> bool {
         let Some(draining) = &self.draining else { return false };
         let over = self.now_ms >= draining.deadline_ms;
         let refused = draining.refused.len();
-        // The fan-out lets nothing wait any more.
+        // From here on the fan-out lets nothing wait.
         if !draining.announced && (self.reader.tail() == self.cursor || over) {
             self.announce_drain();
         }

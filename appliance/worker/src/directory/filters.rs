@@ -1,7 +1,8 @@
 //! The distinct subjects and patterns that sessions have asked for, and what each selects.
 //!
-//! A new pattern is searched for in steps, and so is one that nobody has any more taken out of its subjects' lists: no
-//! request stands a worker still, however many subjects there are. While a request is prepared it holds its filters.
+//! The search for a new pattern's subjects goes in steps, and so does taking an unused pattern out of its subjects'
+//! lists: no request holds a worker up, however many subjects there are. While a request is prepared it holds its
+//! filters.
 
 use std::rc::Rc;
 
@@ -14,15 +15,15 @@ use crate::slim;
 use crate::steps::Steps;
 use crate::subject;
 
-/// A request's filters, made and searched for so far.
+/// The filters of a request, as far as they have been made and searched for.
 #[derive(Debug, Default)]
 pub(crate) struct Preparation {
-    /// Held for it, in the order of its subjects.
+    /// The filters that it holds, in the order of the request.
     filters: Vec<FilterId>,
     state: Prepared,
 }
 
-/// How far a preparation is.
+/// How far a preparation has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Prepared {
     /// It goes on in the next pass.
@@ -38,15 +39,15 @@ impl Preparation {
         self.state
     }
 
-    /// It is not needed: the request will be refused.
+    /// No preparation is needed: the request will be refused.
     pub(crate) fn none() -> Self {
         Self { filters: Vec::new(), state: Prepared::Wholly }
     }
 }
 
 impl Directory {
-    /// Goes on with the preparation of a request for `texts`. `filters_max` of patterns, and of subjects that are not
-    /// there, may exist.
+    /// Goes on with the preparation of a request for `texts`. There may be `filters_max` patterns and subjects that the
+    /// ring does not have.
     pub(crate) fn prepare(&mut self, texts: &[String], it: &mut Preparation, filters_max: usize, steps: &mut Steps) {
         loop {
             if let Some(last) = it.filters.last()
@@ -77,7 +78,7 @@ impl Directory {
         }
     }
 
-    /// May there be one filter more? Those of groups that are dead make room for it.
+    /// Is there room for one more filter? Sweeps dead groups if that may make room.
     #[must_use]
     fn has_room(&mut self, filters_max: usize) -> bool {
         if self.filters_counted >= filters_max && !self.groups_dead.is_empty() {
@@ -86,7 +87,7 @@ impl Directory {
         self.filters_counted < filters_max
     }
 
-    /// The request has been obeyed, refused, or given up.
+    /// Ends the preparation: the request has been obeyed, refused, or given up.
     pub(crate) fn end_preparation(&mut self, it: Preparation) {
         for id in it.filters {
             if let Some(filter) = &mut self.filters[id.index()] {
@@ -96,18 +97,18 @@ impl Directory {
         }
     }
 
-    /// How many entries the filters of a request select, each counted for itself.
+    /// How many subjects the filters of a request select; one that several filters select counts several times.
     pub(crate) fn selected(&self, it: &Preparation) -> usize {
         let filters = it.filters.iter().filter_map(|id| self.filters[id.index()].as_ref());
         filters.map(|filter| filter.subjects.len()).sum()
     }
 
-    /// Patterns, and subjects that are not there, that sessions have asked for.
+    /// How many patterns, and subjects that the ring does not have, sessions have asked for.
     pub(crate) fn filters_counted(&self) -> usize {
         self.filters_counted
     }
 
-    /// Finds or makes the filter `text`, and searches to the end.
+    /// Finds or makes the filter `text`, and searches for all its subjects.
     pub(super) fn filter(&mut self, text: &str) -> FilterId {
         let id = self.filter_ids.get(text).copied().unwrap_or_else(|| self.begin_filter(text));
         let mut steps = Steps::unlimited();
@@ -116,7 +117,7 @@ impl Directory {
         id
     }
 
-    /// Makes a filter that is not there.
+    /// Makes a new filter.
     fn begin_filter(&mut self, text: &str) -> FilterId {
         let text: Rc<str> = text.into();
         let is_pattern = subject::is_pattern(&text);
@@ -152,7 +153,7 @@ impl Directory {
         id
     }
 
-    /// Goes on to look for what a filter selects. `false`: the steps are used up.
+    /// Goes on with the search for the subjects of a filter. `false`: the steps are used up.
     #[must_use]
     fn search(&mut self, id: FilterId, steps: &mut Steps) -> bool {
         let Some(filter) = &mut self.filters[id.index()] else { return true };
@@ -172,7 +173,7 @@ impl Directory {
         is_searched
     }
 
-    /// The filters that select a new subject get it.
+    /// Adds a new subject to the filters that select it.
     pub(super) fn match_new(&mut self, subject: SubjectId, name: &str, steps: &mut Steps) {
         let mut selecting: Vec<FilterId> = self.filter_ids.get(name).copied().into_iter().collect();
         let mut looks = 1;
@@ -184,7 +185,7 @@ impl Directory {
         for id in selecting {
             let Some(filter) = &mut self.filters[id.index()] else { continue };
             if filter.next != SEARCHED {
-                // Its search is not there yet.
+                // Its search has not come to this subject yet.
                 continue;
             }
             self.filters_counted -= usize::from(!filter.is_pattern && filter.subjects.is_empty());
@@ -199,10 +200,10 @@ impl Directory {
         steps.take(looks * LOOK_STEPS + entries);
     }
 
-    /// Lets a filter go that is in no set any more, and that no request under way names.
+    /// Frees a filter that is in no set any more, and that no request under way names.
     pub(super) fn forget_unused(&mut self, id: FilterId) {
         let Some(Some(filter)) = self.filters.get_mut(id.index()) else { return };
-        // A filter that is leaving has lost its text's entry already.
+        // The text of a filter that is leaving has no entry any more.
         if filter.held > 0
             || !filter.groups.is_empty()
             || !filter.alone.is_empty()
@@ -214,7 +215,7 @@ impl Directory {
         self.filter_ids.remove(&filter.text);
         if filter.is_pattern {
             self.shapes.remove(&filter.text);
-            // The usual few are not worth a pass.
+            // The usual few subjects are not worth a pass.
             if filter.subjects.len() > LEAVING_NOW_MAX || !self.leave(id, &mut Steps::unlimited()) {
                 self.filters_leaving.push(id);
             }
@@ -226,7 +227,7 @@ impl Directory {
         }
     }
 
-    /// Goes on to take patterns that nobody has any more out of the lists of their subjects.
+    /// Goes on with taking unused patterns out of the lists of their subjects.
     pub(crate) fn let_leave(&mut self, steps: &mut Steps) {
         while let Some(id) = self.filters_leaving.last().copied()
             && self.leave(id, steps)
@@ -252,7 +253,7 @@ impl Directory {
         true
     }
 
-    /// Do patterns that nobody has any more take up work?
+    /// Are there unused patterns still to be taken out?
     #[must_use]
     pub(crate) fn is_leaving(&self) -> bool {
         !self.filters_leaving.is_empty()
@@ -262,13 +263,13 @@ impl Directory {
         self.filters[id.index()] = None;
         self.filters_free.push(id);
         if self.filters_free.len() == self.filters.len() {
-            // Nobody has anything: what many had is given back.
+            // No session has anything: give back the memory that many needed.
             (self.filters, self.filters_free, self.filter_ids) = Default::default();
         }
     }
 }
 
-/// A pattern of so many subjects is taken out of their lists at once.
+/// A pattern that selects no more subjects than this is taken out of their lists at once.
 const LEAVING_NOW_MAX: usize = 16;
 
 #[cfg(test)]

@@ -24,27 +24,27 @@ pub(crate) struct Group {
     /// The filters, sorted.
     pub(super) wishes: Box<[Wish]>,
     pub(super) lane: Lane,
-    /// Of both.
+    /// The hash of the set and the lane.
     pub(super) hash: u32,
-    /// Sorted by subject number; the stronger mode where several filters match.
+    /// The subjects of the set, sorted, each with the stronger mode if several filters select it.
     pub(crate) subjects: Vec<(SubjectId, Mode)>,
-    /// Sessions that are current: they get what the group is owed.
+    /// The sessions that are current: they get what the group is owed.
     pub(crate) members: Vec<SessionId>,
-    /// All its sessions, those behind included.
+    /// How many sessions it has, those behind included.
     pub(crate) sessions: u32,
     /// Conflatable frames that came to the group since it was made.
     pub(crate) frames_conflatable: u64,
     /// Frames before the worker's cursor that it has not been sent: those of this pass, and those that wait for more.
     pub(crate) owed: Vec<Owed>,
-    /// What they have in common; without meaning while there are none.
+    /// What these frames have in common; without meaning while there are none.
     pub(crate) batch: Batch,
     /// It is in the worker's list of groups that are owed something.
     pub(crate) is_touched: bool,
-    /// Sessions that have what waits, and become members once the others have it, too.
+    /// Sessions that already have the frames which wait; they become members once the others have them.
     pub(crate) joiners: Vec<SessionId>,
 }
 
-/// Of the frames that a group is owed.
+/// The frames that a group is owed, together.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Batch {
     /// When they are sent.

@@ -12,9 +12,9 @@ use crate::slim;
 pub(super) struct Own {
     /// Sorted.
     pub(super) wishes: Vec<Wish>,
-    /// Of the whole set: the sum of what each wish is mixed to, so that a change costs what changes.
+    /// The sum of the wishes' hashes, so that the cost of a change follows from what changes.
     pub(super) hash: u32,
-    /// Wishes in [`Mode::All`].
+    /// How many wishes are in [`Mode::All`].
     pub(super) alls: u32,
 }
 
@@ -24,7 +24,7 @@ pub(super) struct Lists {
     pub(super) free: Vec<ListId>,
     /// How many lists have each hash.
     pub(super) counts: HashMap<u32, u32>,
-    /// Nobody outside can choose sets whose hashes meet.
+    /// Random, so that no client can choose sets whose hashes collide.
     pub(super) seed: u64,
     /// Wishes in all lists.
     pub(super) wishes: u64,
@@ -99,7 +99,7 @@ impl Lists {
 }
 
 impl Own {
-    /// Puts a wish in, in place of one for the same filter. `true`: there was none.
+    /// Adds a wish, or replaces the one for the same filter. `true`: there was none.
     pub(super) fn put(&mut self, wish: Wish) -> bool {
         self.alls += u32::from(wish.mode() == Mode::All);
         match self.wishes.binary_search_by_key(&wish.key(), |it| it.key()) {
@@ -125,5 +125,5 @@ impl Own {
     }
 }
 
-/// Sets whose counts are not worth an allocation that fits them.
+/// Counts of this many sets keep their memory.
 const COUNTS_KEPT: usize = 64;

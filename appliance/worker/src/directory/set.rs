@@ -8,7 +8,7 @@ use crate::slim;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Set(u32);
 
-/// The same, to look at.
+/// A [`Set`], taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SetKind {
     None,
@@ -61,7 +61,7 @@ impl Wish {
         self.0 >> 31 == 1
     }
 
-    /// Two wishes of one filter differ by their modes only.
+    /// The same for two wishes of one filter, which differ in their modes only.
     pub(super) fn key(self) -> u32 {
         self.0 >> 1
     }
@@ -72,7 +72,7 @@ pub(super) fn find(wishes: &[Wish], wish: Wish) -> Option<Wish> {
     wishes.binary_search_by_key(&wish.key(), |it| it.key()).ok().map(|place| wishes[place])
 }
 
-/// Both in one, sorted; of a filter that is in both, `asked` counts.
+/// Both sets in one, sorted. For a filter that is in both, the mode in `asked` counts.
 pub(super) fn merge(had: &[Wish], asked: &[Wish]) -> Vec<Wish> {
     let mut merged = Vec::with_capacity(had.len() + asked.len());
     let mut asked = asked.iter().copied().peekable();

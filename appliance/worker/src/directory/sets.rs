@@ -1,9 +1,9 @@
 //! What a session has subscribed to: a list of its own, or a set that it shares with others.
 //!
-//! A list of its own costs four bytes in it and four in each filter's list of sessions, with little around them, and a
-//! change touches only the filters that change. Sessions that ask for the same set at once share a
-//! [`Group`] from the eighth on: then a set costs once what is worked out for it, however many have it.
-//! That a set is not new is known by its hash, which only nominates: equal is what compares equal.
+//! A list of its own costs four bytes for each filter in the list and four in the filter's list of sessions, with
+//! little around them, and a change touches only the filters that change. From the eighth session on, sessions that ask
+//! for the same set at once share a [`Group`]: what is worked out for a set is worked out once, however many have it. A
+//! set is found by its hash, which only nominates; then the filters are compared.
 
 use std::rc::Rc;
 
@@ -26,14 +26,14 @@ use crate::slim;
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) subjects: Rc<Selection>,
-    /// Those that the session did not have before.
+    /// The subjects that the session did not have before.
     pub(crate) gained: Rc<Selection>,
     /// Filters that select nothing yet.
     pub(crate) unmatched: Box<[FilterId]>,
 }
 
 impl Asked {
-    /// Memory behind it, in bytes; the subjects that it has in common with itself count once.
+    /// Memory behind it, in bytes; a selection that is both counts once.
     pub(crate) fn heap_bytes(&self) -> usize {
         let gained = if Rc::ptr_eq(&self.subjects, &self.gained) { 0 } else { self.gained.heap_bytes() };
         self.subjects.heap_bytes() + gained + size_of_val(&*self.unmatched)
@@ -41,8 +41,8 @@ impl Asked {
 }
 
 impl Directory {
-    /// Adds filters to a session's set; returns its set from now on, and what they select. The caller moves its session
-    /// there (`acquire`, `release`).
+    /// Adds filters to a session's set. Returns its set from now on, and what the filters select. The caller moves the
+    /// session to that set (`acquire`, `release`).
     pub(crate) fn with(
         &mut self,
         session: SessionId,
@@ -87,7 +87,7 @@ impl Directory {
         (self.begin_list(session, merged, hash), selected)
     }
 
-    /// Takes filters out of a session's set; returns its set from now on, as [`Self::with`] does.
+    /// Takes filters out of a session's set. Returns its set from now on, as [`Self::with`] does.
     pub(crate) fn without(&mut self, session: SessionId, set: Set, lane: Lane, filters: &[String]) -> Set {
         let had = self.wishes(set);
         let mut gone: Vec<Wish> = filters.iter().filter_map(|text| find(had, self.known_wish(text)?)).collect();
@@ -125,7 +125,7 @@ impl Directory {
         }
     }
 
-    /// `session` has this set no longer. A group that nobody holds is dead, and swept once there are many.
+    /// `session` no longer has this set. A group without sessions is dead, and swept once there are many.
     pub(crate) fn release(&mut self, session: SessionId, set: Set) {
         match set.kind() {
             SetKind::None => {}
@@ -145,7 +145,7 @@ impl Directory {
         ((self.lists.slots.len() - self.lists.free.len()) as u64, self.lists.wishes)
     }
 
-    /// What they take at most.
+    /// The most memory that these lists take, in bytes.
     pub(crate) fn own_lists_bytes(&self) -> usize {
         let (lists, subscriptions) = self.own_lists();
         let count = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
@@ -158,7 +158,7 @@ impl Directory {
         self.groups.get(number.index())
     }
 
-    /// Who has a subject, by its name or by a pattern, in a list alone. A session may be there several times.
+    /// The sessions alone that have a subject, by its name or by a pattern. A session may come several times.
     pub(crate) fn holders_of(&self, subject: &Subject) -> impl Iterator<Item = &Holders> {
         let filters = std::iter::once(&subject.exact).chain(&subject.patterns);
         filters.filter_map(|filter| Some(&self.filters.get(filter.index())?.as_ref()?.alone))
@@ -188,7 +188,7 @@ impl Directory {
         self.filter_count(set) + self.subject_count(set)
     }
 
-    /// How a set has a subject, if it has it: the stronger mode where several filters match.
+    /// The mode in which a set has a subject, if it has it; the stronger one if several filters select it.
     pub(crate) fn mode_in(&self, set: Set, subject: SubjectId) -> Option<Mode> {
         if let Some(group) = self.group_of(set) {
             let place = group.subjects.binary_search_by_key(&subject, |(subject, _)| *subject).ok()?;
@@ -199,7 +199,8 @@ impl Directory {
         let (exact, patterns) = wishes.split_at(wishes.partition_point(|wish| !wish.is_pattern()));
         let by_name = find(exact, Wish::new(FilterId(entry.exact.0 & FILTER_MASK), false, Mode::Conflate));
         let by_name = by_name.filter(|_| entry.exact != NO_FILTER).map(Wish::mode);
-        // What the list has among those that match, or what matches among those that the list has.
+        // Look up the shorter in the longer: the subject's patterns in the list, or the list's patterns in the
+        // subject's.
         let by_pattern = if patterns.len() <= entry.patterns.len() {
             let matching = |wish: &&Wish| {
                 let filter = self.filters[wish.filter().index()].as_ref();
@@ -213,7 +214,7 @@ impl Directory {
         by_name.max(by_pattern)
     }
 
-    /// Wants this set the newest of each subject only?
+    /// Does this set want only the newest frame of each subject?
     pub(crate) fn is_conflating(&self, set: Set) -> bool {
         match set.kind() {
             SetKind::Own(list) => self.lists.slots[list.index()].alls == 0,
@@ -235,8 +236,8 @@ impl Directory {
         self.known_wish(text).is_some_and(|wish| find(self.wishes(set), wish).is_some())
     }
 
-    /// Is a set of this hash and length to be shared by a session that has named so much of it in one request? Who
-    /// names little moves between lists and groups for much more than its change: it keeps its own list.
+    /// May a session share a set of this hash and length, if it has `named` so many of its filters in one request? To
+    /// move between list and group costs as much as the whole set, so a session that names few keeps its own list.
     fn is_nominated(&self, hash: u32, len: usize, named: usize) -> bool {
         let alone = self.lists.counts.get(&hash).copied().unwrap_or(0);
         named.saturating_mul(SHARING_PART) >= len
@@ -245,14 +246,14 @@ impl Directory {
 
     fn hash(&self, set: Set, lane: Lane) -> u32 {
         match set.kind() {
-            // No wish is the same word: there are not so many filters.
+            // No wish is the same word: there are fewer filters than that.
             SetKind::None => self.lists.mix(u32::MAX - lane as u32),
             SetKind::Group(group) => self.groups[group.index()].hash,
             SetKind::Own(list) => self.lists.slots[list.index()].hash,
         }
     }
 
-    /// What `asked` selects, beside what a set has already.
+    /// What `asked` selects, and what of it the set does not have yet.
     fn asked(&self, set: Set, asked: &[Wish]) -> Asked {
         let had = self.wishes(set);
         let selects = |wish: &Wish| self.filters[wish.filter().index()].as_ref().map(|filter| &filter.subjects[..]);
@@ -278,7 +279,7 @@ impl Directory {
         Wish::new(filter, self.filters[filter.index()].as_ref().is_some_and(|filter| filter.is_pattern), mode)
     }
 
-    /// The filter `text` if anybody has it, in some mode.
+    /// The filter `text` if some session has it, in whichever mode.
     fn known_wish(&self, text: &str) -> Option<Wish> {
         let filter = *self.filter_ids.get(text)?;
         let is_pattern = self.filters[filter.index()].as_ref()?.is_pattern;

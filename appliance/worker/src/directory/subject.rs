@@ -14,9 +14,9 @@ pub(crate) struct Subject {
     /// The number of its newest update that was refused, as sessions have been told.
     pub(crate) refused_told: u64,
     pub(super) window: Window,
-    /// Groups that want it. May name dead groups until they are swept.
+    /// Groups that want it, dead ones included until they are swept.
     pub(super) groups: Vec<(GroupId, Mode)>,
-    /// The filter of its name, while there is one; else [`NO_FILTER`].
+    /// The filter that is its name; [`NO_FILTER`] if there is none.
     pub(super) exact: FilterId,
     /// Patterns that select it. Sorted.
     pub(super) patterns: Vec<FilterId>,

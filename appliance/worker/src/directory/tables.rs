@@ -22,25 +22,25 @@ pub(crate) struct Directory {
     pub(super) by_name: HashMap<Rc<str>, SubjectId>,
     pub(super) filters: Vec<Option<Filter>>,
     pub(super) filters_free: Vec<FilterId>,
-    /// Patterns that nobody has any more, and that are still in the lists of their subjects.
+    /// Patterns that no session has any more, still in the lists of their subjects.
     pub(super) filters_leaving: Vec<FilterId>,
-    /// Patterns, and subjects that are not there.
+    /// How many filters are patterns, or subjects that the ring does not have.
     pub(super) filters_counted: usize,
-    /// A tree: it grows and shrinks by pieces, where a table would stand still to be made anew.
+    /// A tree grows and shrinks by pieces; a table would be copied as a whole.
     pub(super) filter_ids: BTreeMap<Rc<str>, FilterId>,
-    /// Of the filters that are patterns.
+    /// The shapes of the filters that are patterns.
     pub(super) shapes: Shapes,
-    /// The subjects once more, as patterns look for them.
+    /// The subjects by their segments, as patterns look for them.
     pub(super) names: Names,
     pub(crate) groups: Vec<Group>,
     pub(super) groups_free: Vec<GroupId>,
     pub(super) groups_dead: Vec<GroupId>,
-    /// In how many lists of subjects and filters those are.
+    /// In how many lists of subjects and filters the dead groups are.
     pub(super) listed_dead: usize,
-    /// By hash. A set whose hash another group has is not shared.
+    /// Groups by their hashes. A set whose hash another group has is not shared.
     pub(super) group_ids: HashMap<u32, GroupId>,
     pub(super) lists: Lists,
-    /// So many sessions of one set share it.
+    /// From this many sessions on, a set is shared.
     pub(super) sharing_sessions_min: u32,
 }
 

@@ -12,7 +12,7 @@ impl Word {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
     }
 
-    /// Sets it: a level that somebody else knows.
+    /// Sets it: a level that is known elsewhere.
     pub(crate) fn set(&self, n: u64) {
         self.0.store(n, Relaxed);
     }
