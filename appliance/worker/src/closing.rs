@@ -17,7 +17,7 @@ impl Worker {
         let has_ended = self.sessions.find(index).is_some_and(|session| session.has_ended);
         if !has_ended {
             self.stats.closed_by_server.add(1);
-            self.stats.closes.count_ours(code);
+            self.stats.closes.count_ours(code, 1);
         }
         let mut frame = Vec::new();
         frame::write_close(&mut frame, code, reason);
@@ -52,7 +52,7 @@ impl Worker {
     pub(crate) fn drop_session(&mut self, index: SessionId) {
         let Some(session) = self.sessions.find(index) else { return };
         if session.state == State::Open && !session.has_ended {
-            self.stats.closes.count_ours(NO_FRAME);
+            self.stats.closes.count_ours(NO_FRAME, 1);
         }
         self.leave_group(index);
         self.wheel.disarm(&mut self.sessions, index);

@@ -140,6 +140,9 @@ fn serve(
     let is_told = ended == WorkerEnd::Told;
     // Before the end is known: a successor counts in the same words.
     stats.forget_levels();
+    if !is_told {
+        let _ = catch_unwind(AssertUnwindSafe(|| worker.count_last_words()));
+    }
     let _ = end.set(ended);
     if !is_told {
         // A second panic, or an engine that fails, costs the goodbyes.

@@ -15,11 +15,24 @@ use fanblade_wire::frame::{self, Opcode};
 use crate::ids::SessionId;
 use crate::limits::{LAST_WORDS_MS_MAX, LAST_WORDS_RECONNECT_MS_MAX, LAST_WORDS_STEPS};
 use crate::protocol;
-use crate::session::State;
+use crate::session::{Session, State};
 use crate::slices::begin_with;
+use crate::stats::NO_FRAME;
 use crate::worker::Worker;
 
 impl Worker {
+    /// Counts how the open sessions end: who is between two frames is told 1012, the others hear nothing. It comes
+    /// before the worker's end is known, since a successor then counts in the same words.
+    pub(crate) fn count_last_words(&mut self) {
+        let told = if self.is_sending { 0 } else { self.between_frames().len() };
+        let is_open = |session: &Session| session.state == State::Open && !session.has_ended;
+        let indices = self.sessions.indices();
+        let open = indices.into_iter().filter(|&index| self.sessions.find(index).is_some_and(|it| is_open(it))).count();
+        self.stats.closed_by_server.add(told as u64);
+        self.stats.closes.count_ours(close::RESTART, told as u64);
+        self.stats.closes.count_ours(NO_FRAME, open.saturating_sub(told) as u64);
+    }
+
     /// Closes with 1012 the sessions that can be told, and waits a little for their ends. The counters are a
     /// successor's.
     pub(crate) fn say_last_words(&mut self, engine: &mut dyn Engine) -> io::Result<()> {

@@ -148,6 +148,18 @@ fn whoever_is_between_frames_is_told_and_the_next_worker_finds_those_who_wait() 
         let (frames, close, _) = to_the_end(&mut stuck);
         assert!(close.is_none() && frames > 0 && frames < published, "{engine}: {frames} {close:?}");
 
+        let closes = |stats: &WorkerStats, code: &str| {
+            let mut found = None;
+            stats.closes.for_each(&mut |by, name, count| {
+                if (by, name) == ("us", code) {
+                    found = Some(count);
+                }
+            });
+            found
+        };
+        let counted = ["1012", "1006"].map(|code| closes(place.worker.stats(), code));
+        assert_eq!(counted, [Some(1), Some(1)], "{engine}: each session has ended once, told or not");
+
         // It comes while nobody serves, and waits at the listener.
         let mut early = connect_small(place.address());
         let (mut request, host) = (Vec::new(), place.address().to_string());

@@ -13,8 +13,8 @@ pub struct Closes {
 }
 
 impl Closes {
-    pub(crate) fn count_ours(&self, code: u16) {
-        self.by_us[place(code)].add(1);
+    pub(crate) fn count_ours(&self, code: u16, count: u64) {
+        self.by_us[place(code)].add(count);
     }
 
     pub(crate) fn count_peers(&self, code: u16) {
@@ -72,7 +72,7 @@ mod tests {
         for code in [1000, 1006, 4029, 3000, 4999, 1000] {
             closes.count_peers(code);
         }
-        closes.count_ours(1012);
+        closes.count_ours(1012, 1);
         let mut counted = Vec::new();
         closes.for_each(&mut |by, code, count| {
             if count > 0 {
