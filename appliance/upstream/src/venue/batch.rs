@@ -68,12 +68,20 @@ impl Batch {
         self.items.push(Item::Update { subject, ts_ns, data, seq });
     }
 
+    /// Where `from..to` is empty, nothing is missing: a venue whose numbers stay 0 seems to begin anew again and again.
     pub(super) fn subject_gap(&mut self, subject: &str, from: u64, to: u64) {
+        if from >= to {
+            return;
+        }
         let subject = self.append(subject);
         self.items.push(Item::SubjectGap { subject, from, to });
     }
 
+    /// As [`subject_gap`](Self::subject_gap), of the connection.
     pub(super) fn gap(&mut self, from: u64, to: u64) {
+        if from >= to {
+            return;
+        }
         self.items.push(Item::Gap { from, to });
     }
 

@@ -123,6 +123,17 @@ fn numbers_that_are_a_venue_s_outlive_a_connection_others_do_not() {
 }
 
 #[test]
+fn of_numbers_that_stay_0_none_is_missing() {
+    for settings in [format!("{PLAIN}sequence = \"/id\"\n"), format!("sequence = \"/id\"\n{PLAIN}")] {
+        let mut mapper = mapper(&settings);
+        let message = r#"{"type":"t","s":"a","id":0}"#;
+        let told: Vec<String> = (0..2 * OLD_MESSAGES_MAX).flat_map(|_| steps(&mut mapper, message)).collect();
+        assert!(told.iter().any(|step| step.starts_with("sequence_restart: ")), "{told:?}");
+        assert!(told.iter().all(|step| !step.contains("Gap")), "{told:?}");
+    }
+}
+
+#[test]
 fn the_venue_s_numbers_can_be_ours() {
     let keys = "seq = \"/q\"\nsequence = \"/q\"\nis_venue_wide = true\n";
     let mut mapper = mapper(&format!("{keys}{PLAIN}"));
