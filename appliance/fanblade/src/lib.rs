@@ -30,6 +30,7 @@ mod vitals;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use nix::sys::signal::{SigSet, Signal};
 
 use commands::replay;
 
@@ -66,6 +67,11 @@ enum Command {
 /// Runs the command that the arguments name.
 #[must_use]
 pub fn main() -> ExitCode {
+    // A file that may not grow (`ulimit -f`) is an error of its write, and does not end the process: here and in all
+    // threads, which inherit this.
+    let mut file_size = SigSet::empty();
+    file_size.add(Signal::SIGXFSZ);
+    let _ = file_size.thread_block();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return out::usage(&error),

@@ -63,9 +63,27 @@ pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
     if error.chain().any(is_reader_gone) {
         return ExitCode::SUCCESS;
     }
-    // `{:#}` joins the causes: what failed, because of what, because of what.
-    tell(format_args!("fanblade: {error:#}"));
+    tell(format_args!("fanblade: {}", in_one_line(error)));
     ExitCode::FAILURE
+}
+
+/// What failed, because of what, because of what. A cause is not told again where the error before it has its words:
+/// many errors end with their cause, since logs show them without the rest of the chain.
+pub(crate) fn in_one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    let mut before = String::new();
+    for cause in error.chain() {
+        let words = cause.to_string();
+        if !line.is_empty() && before.contains(&words) {
+            continue;
+        }
+        if !line.is_empty() {
+            line += ": ";
+        }
+        line += &words;
+        before = words;
+    }
+    line
 }
 
 /// Help, the version, or what is wrong with the arguments.
@@ -81,5 +99,25 @@ fn of(what: &str, error: &io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::BrokenPipe => io::Error::new(io::ErrorKind::BrokenPipe, ReaderGone),
         kind => io::Error::new(kind, format!("{what} cannot be written: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot open the file: {source}")]
+        struct Unopened {
+            source: io::Error,
+        }
+        let missing = || io::Error::from(io::ErrorKind::NotFound);
+        let error = anyhow::Error::from(Unopened { source: missing() }).context("no feed");
+        assert_eq!(in_one_line(&error), "no feed: cannot open the file: entity not found");
+        // Words that only repeat by chance, further up, are told.
+        let error = anyhow::Error::from(missing()).context("the second try").context("entity not found");
+        assert_eq!(in_one_line(&error), "entity not found: the second try: entity not found");
     }
 }

@@ -87,7 +87,7 @@ pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
     let ended = serve(&config, &log);
     if let Err(error) = &ended {
         // By the same thread: standard error may be stuck.
-        log.add(format!("fanblade: {error:#}\n").as_bytes());
+        log.add(format!("fanblade: {}\n", crate::out::in_one_line(error)).as_bytes());
     }
     log.finish();
     Ok(if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -191,3 +191,24 @@ fn flows_without_a_blade_say_so() {
     let directory = tempfile::tempdir().unwrap();
     fails(&["flows", "--pin-dir", directory.path().to_str().unwrap()], &["no maps of a running blade in"]);
 }
+
+#[test]
+fn what_is_missing_is_told_once() {
+    for args in [
+        &["run", "--no-ebpf", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--feed", "file:/test/nothing"][..],
+        &["replay", "/test/nothing", "--to", "239.1.2.3:4000@lo"],
+    ] {
+        let (code, _, stderr) = fanblade(args);
+        assert_eq!((code, stderr.matches("No such file").count()), (1, 1), "{stderr}");
+    }
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_told() {
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "ulimit -f 1; exec \"$0\" run --no-ebpf --listen 127.0.0.1:0 --admin 127.0.0.1:0"]);
+    let output = command.arg(common::FANBLADE).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{} {stderr}", output.status);
+    assert!(stderr.contains("may not be that large (`ulimit -f`, LimitFSIZE=)"), "{stderr}");
+}

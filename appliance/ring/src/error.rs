@@ -16,6 +16,12 @@ pub enum RingError {
         /// `MemAvailable` of /proc/meminfo.
         available: u64,
     },
+    /// The process may not make files of this size (RLIMIT_FSIZE), which counts for memory files, too.
+    #[error("the ring takes {need} bytes, and files of this process may not be that large (`ulimit -f`, LimitFSIZE=)")]
+    FileSize {
+        /// Bytes that the configuration needs.
+        need: u64,
+    },
     /// A system call failed.
     #[error("{call}: {source}")]
     System {

@@ -66,8 +66,11 @@ pub(crate) fn create_memfd(layout: &Layout) -> Result<OwnedFd, RingError> {
     }
     .map_err(RingError::system("memfd_create"))?;
     let len = i64::try_from(layout.file_len()).map_err(|_| RingError::Config("the ring is too large for a file"))?;
-    posix_fallocate(&memfd, 0, len).map_err(RingError::system("fallocate"))?;
-    Ok(memfd)
+    match posix_fallocate(&memfd, 0, len) {
+        Ok(()) => Ok(memfd),
+        Err(Errno::EFBIG) => Err(RingError::FileSize { need }),
+        Err(errno) => Err(RingError::system("fallocate")(errno)),
+    }
 }
 
 /// Seals the file, once the writer has mapped it: nobody can resize it (a reader would die of SIGBUS) or map it

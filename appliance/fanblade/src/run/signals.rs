@@ -11,7 +11,7 @@
 //! | SIGHUP | started from a terminal, it has gone: stop. Else told in the log: there is nothing to be read again |
 //! | SIGUSR1 | told in the log: no file is to be opened again |
 //! | SIGPIPE | ignored, as Rust leaves it: every write looks at its error |
-//! | SIGXFSZ | taken and let be: a file that may not grow (`ulimit -f`) is an error of its write |
+//! | SIGXFSZ | blocked by `main`: a file that may not grow (`ulimit -f`) is an error of its write |
 //! | SIGQUIT | the kernel's: ends at once, with a core |
 
 use std::fs::File;
@@ -75,8 +75,6 @@ struct Watched {
 
 impl Watched {
     fn new() -> io::Result<Watched> {
-        // Whoever has asked for it once is not ended by it any more; a log that may not grow would end the blade.
-        let _ = signal(SignalKind::from_raw(libc::SIGXFSZ))?;
         let hangup = if is_hangup_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
         Ok(Watched {
             terminate: signal(SignalKind::terminate())?,

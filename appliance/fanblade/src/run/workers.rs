@@ -113,7 +113,8 @@ impl Workers {
                         tracing::info!("worker {index}: a new one serves in its place");
                     }
                     Err(error) => {
-                        tracing::error!("worker {index}: no new one can be started: {error:#}");
+                        let error = crate::out::in_one_line(&error);
+                        tracing::error!("worker {index}: no new one can be started: {error}");
                         given_up = place.note_end(index).or(given_up);
                     }
                 }
