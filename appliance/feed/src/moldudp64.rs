@@ -31,6 +31,7 @@ mod suspects;
 mod window;
 
 pub use arrived::{Arrived, Origin};
+pub use clock::Running;
 pub use feed::{Moldudp64Config, Moldudp64Feed, SnapshotServer};
 pub use in_order::{InOrder, Start};
 pub use packet::{Kind, Messages, Packet, PacketBuilder, PacketError, PacketFault};

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use fanblade_feed::limits::{JUMP_MESSAGES_MAX, PROOF_NS};
 use fanblade_feed::moldudp64::{
-    Arrived, HEADER_LEN, Origin, Packet, PacketBuilder, Receiver, ReceiverConfig, Request, SnapshotUse, Start,
+    Arrived, HEADER_LEN, Origin, Packet, PacketBuilder, Receiver, ReceiverConfig, Request, Running, SnapshotUse, Start,
 };
 use fanblade_feed::{Condition, Event, FeedCounters, Session, Stale};
 use proptest::prelude::*;
@@ -99,16 +99,16 @@ impl Output {
 struct Bench {
     receiver: Receiver,
     output: Output,
-    now_ns: u64,
+    now_ns: Running,
 }
 
 impl Bench {
     fn new(config: ReceiverConfig) -> Bench {
-        Bench { receiver: Receiver::new(config), output: Output::default(), now_ns: 1_000 * MS }
+        Bench { receiver: Receiver::new(config), output: Output::default(), now_ns: Running(1_000 * MS) }
     }
 
     fn accept(&mut self, origin: Origin, bytes: &[u8]) {
-        let arrived = Arrived { origin, source: server(99), bytes, received_ns: self.now_ns };
+        let arrived = Arrived { origin, source: server(99), bytes, received_ns: self.now_ns.0 };
         self.receiver.accept(&arrived, self.now_ns, &mut |event| self.output.take(event));
     }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use fanblade_feed::limits::{JUMP_MESSAGES_MAX, PROOF_NS};
 use fanblade_feed::moldudp64::{
-    Arrived, HEADER_LEN, Origin, PacketBuilder, Receiver, ReceiverConfig, Request, SnapshotUse, Start,
+    Arrived, HEADER_LEN, Origin, PacketBuilder, Receiver, ReceiverConfig, Request, Running, SnapshotUse, Start,
 };
 use fanblade_feed::{Condition, Event, Session, Stale};
 use proptest::prelude::*;
@@ -60,16 +60,23 @@ struct Bench {
     gaps: Vec<(u64, u64)>,
     ends: u64,
     troubles: Vec<String>,
-    now_ns: u64,
+    now_ns: Running,
 }
 
 impl Bench {
     fn new(config: ReceiverConfig) -> Bench {
         let receiver = Receiver::new(config);
-        Bench { receiver, sessions: Vec::new(), gaps: Vec::new(), ends: 0, troubles: Vec::new(), now_ns: 1_000 * MS }
+        Bench {
+            receiver,
+            sessions: Vec::new(),
+            gaps: Vec::new(),
+            ends: 0,
+            troubles: Vec::new(),
+            now_ns: Running(1_000 * MS),
+        }
     }
 
-    fn run(&mut self, work: impl FnOnce(&mut Receiver, u64, &mut dyn FnMut(Event<'_>))) {
+    fn run(&mut self, work: impl FnOnce(&mut Receiver, Running, &mut dyn FnMut(Event<'_>))) {
         let Bench { receiver, sessions, gaps, ends, troubles, now_ns } = self;
         work(receiver, *now_ns, &mut |event| match event {
             Event::SessionStart { session } => sessions.push((session, Vec::new())),
@@ -89,7 +96,7 @@ impl Bench {
     fn accept(&mut self, origin: Origin, bytes: &[u8]) {
         let source = if matches!(origin, Origin::Line(_)) { SocketAddr::from(([10, 0, 0, 1], 9)) } else { server() };
         self.run(|receiver, now_ns, sink| {
-            receiver.accept(&Arrived { origin, source, bytes, received_ns: now_ns }, now_ns, sink);
+            receiver.accept(&Arrived { origin, source, bytes, received_ns: now_ns.0 }, now_ns, sink);
         });
     }
 
@@ -99,7 +106,7 @@ impl Bench {
 
     /// A packet on all lines.
     fn all(&mut self, session: &Session, sequence: u64, count: u64) {
-        for line in 0..self.receiver.lines(0).len() {
+        for line in 0..self.receiver.lines(Running::ZERO).len() {
             self.line(line, session, sequence, count);
         }
     }

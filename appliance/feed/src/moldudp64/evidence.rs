@@ -6,6 +6,7 @@
 //! Each such claim stands or falls by itself, and none is evidence against another. What is known to exist is what is
 //! vouched for, and what those claim that still stand.
 
+use super::clock::Running;
 use crate::limits::{LONE_NS_MIN, LONES_MAX, PROOF_PACKETS};
 
 /// Claims of numbers ahead that are not proven yet.
@@ -23,7 +24,7 @@ struct Lone {
     at: u64,
     end: u64,
     line: usize,
-    found_ns: u64,
+    found_ns: Running,
     /// Packets that confirm it, itself among them, and those since that went on below it.
     proofs: u32,
     against: u32,
@@ -45,7 +46,13 @@ impl Evidence {
 
     /// A packet has come by a line, with the numbers `from..to`; those before `known` were known, and those before
     /// `expected` have been passed on.
-    pub(super) fn weigh(&mut self, (from, to): (u64, u64), line: usize, (known, expected): (u64, u64), now_ns: u64) {
+    pub(super) fn weigh(
+        &mut self,
+        (from, to): (u64, u64),
+        line: usize,
+        (known, expected): (u64, u64),
+        now_ns: Running,
+    ) {
         if self.lones.is_empty() {
             if from <= known {
                 return;
@@ -89,19 +96,19 @@ impl Evidence {
     }
 
     /// A known sender names numbers up to `to`.
-    pub(super) fn vouch(&mut self, to: u64, now_ns: u64) {
+    pub(super) fn vouch(&mut self, to: u64, now_ns: Running) {
         self.vouched = self.vouched.max(to);
         self.settle(now_ns);
     }
 
     /// A server has answered with the numbers before `to`, which it has from the exchange.
-    pub(super) fn answered(&mut self, to: u64, now_ns: u64) {
+    pub(super) fn answered(&mut self, to: u64, now_ns: Running) {
         self.lones.iter_mut().filter(|lone| to >= lone.at).for_each(|lone| lone.is_proven = true);
         self.settle(now_ns);
     }
 
     /// Forgets claims that have been proven.
-    pub(super) fn settle(&mut self, now_ns: u64) {
+    pub(super) fn settle(&mut self, now_ns: Running) {
         let proof_ns = self.proof_ns;
         while let Some(at) = self
             .lones
@@ -124,7 +131,7 @@ impl Evidence {
     }
 
     /// A claim that is contradicted, and stands no longer: the first number that it named, and the last.
-    pub(super) fn take_refuted(&mut self, now_ns: u64) -> Option<(u64, u64)> {
+    pub(super) fn take_refuted(&mut self, now_ns: Running) -> Option<(u64, u64)> {
         let proof_ns = self.proof_ns;
         let refuted = self.lones.iter().enumerate().filter(|(_, lone)| lone.is_refuted(proof_ns, now_ns));
         let (at, _) = refuted.min_by_key(|(_, lone)| lone.at)?;
@@ -136,14 +143,14 @@ impl Evidence {
 impl Lone {
     /// Whether more than one has said so; or it is the last thing that was said, for as long as anything would have
     /// contradicted it; or more has confirmed it than gone on below it, which a packet that was overtaken does.
-    fn is_proven(&self, proof_ns: u64, now_ns: u64) -> bool {
-        let age_ns = now_ns.saturating_sub(self.found_ns);
+    fn is_proven(&self, proof_ns: u64, now_ns: Running) -> bool {
+        let age_ns = now_ns.since(self.found_ns);
         let is_repeated = self.proofs >= PROOF_PACKETS && age_ns >= LONE_NS_MIN;
         let is_upheld = self.proofs >= PROOF_PACKETS && self.proofs > self.against && age_ns > proof_ns;
         self.is_proven || is_upheld || self.against == 0 && (is_repeated || age_ns > proof_ns)
     }
     /// Has the feed gone on below it?
-    fn is_refuted(&self, proof_ns: u64, now_ns: u64) -> bool {
-        self.against >= PROOF_PACKETS && now_ns.saturating_sub(self.found_ns) > proof_ns
+    fn is_refuted(&self, proof_ns: u64, now_ns: Running) -> bool {
+        self.against >= PROOF_PACKETS && now_ns.since(self.found_ns) > proof_ns
     }
 }

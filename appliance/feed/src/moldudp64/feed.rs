@@ -8,7 +8,7 @@ use fanblade_net::datagram::{self, Batch, DatagramError, DatagramOptions, Datagr
 use fanblade_net::limits::DATAGRAM_BATCH_LEN;
 use nix::poll::PollFlags;
 
-use super::clock::Clock;
+use super::clock::{Clock, Running};
 use super::snapshots::Snapshots;
 use super::{Arrived, Origin, Receiver, ReceiverConfig};
 use crate::glimpse::SnapshotConfig;
@@ -115,7 +115,7 @@ impl Moldudp64Feed {
     }
 
     /// Takes what has come by the lines and from the servers: true if there may be more.
-    fn receive(&mut self, unix_ns: u64, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) -> bool {
+    fn receive(&mut self, unix_ns: u64, now: Running, sink: &mut dyn FnMut(Event<'_>)) -> bool {
         let Self { receiver, lines, requests, servers, batch, .. } = self;
         let mut has_more = false;
         for (index, line) in lines.iter_mut().enumerate() {
@@ -123,7 +123,7 @@ impl Moldudp64Feed {
                 let received_ns = packet.received_ns.unwrap_or(unix_ns);
                 let origin = Origin::Line(index);
                 let arrived = Arrived { origin, source: packet.source, bytes: packet.bytes, received_ns };
-                receiver.accept(&arrived, now_ns, sink);
+                receiver.accept(&arrived, now, sink);
             });
             receiver.set_kernel_drops(index, line.drops_told);
         }
@@ -137,15 +137,15 @@ impl Moldudp64Feed {
                 let received_ns = packet.received_ns.unwrap_or(unix_ns);
                 let origin = Origin::Server(server);
                 let arrived = Arrived { origin, source: packet.source, bytes: packet.bytes, received_ns };
-                receiver.accept(&arrived, now_ns, sink);
+                receiver.accept(&arrived, now, sink);
             });
         }
         has_more
     }
 
     /// Sends the requests that are due.
-    fn request(&mut self, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) {
-        while let Some((server, request)) = self.receiver.request(now_ns) {
+    fn request(&mut self, now: Running, sink: &mut dyn FnMut(Event<'_>)) {
+        while let Some((server, request)) = self.receiver.request(now) {
             let Some(socket) =
                 self.requests.iter().find(|socket| socket.socket.local_addr().is_ipv4() == server.is_ipv4())
             else {
@@ -197,30 +197,30 @@ impl Feed for Moldudp64Feed {
         "moldudp64"
     }
 
-    fn poll(&mut self, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) -> Result<Poll, FeedError> {
-        let now = Instant::now();
-        let (running_ns, step_ms) = self.clock.read(now, now_ns);
+    fn poll(&mut self, unix_ns: u64, sink: &mut dyn FnMut(Event<'_>)) -> Result<Poll, FeedError> {
+        let instant = Instant::now();
+        let (now, step_ms) = self.clock.read(instant, unix_ns);
         if let Some(by_ms) = step_ms {
             sink(Event::Trouble(Trouble::ClockStepped { by_ms }));
         }
         if !std::mem::replace(&mut self.is_announced, true) {
             self.announce(sink);
         }
-        let mut has_more = self.receive(now_ns, running_ns, sink);
-        self.receiver.tick(running_ns, sink);
+        let mut has_more = self.receive(unix_ns, now, sink);
+        self.receiver.tick(now, sink);
         if let Some(snapshots) = &mut self.snapshots {
-            has_more |= snapshots.work(&mut self.receiver, now, (now_ns, running_ns), sink);
+            has_more |= snapshots.work(&mut self.receiver, instant, (unix_ns, now), sink);
         }
-        self.request(running_ns, sink);
-        self.condition = self.receiver.condition(running_ns);
+        self.request(now, sink);
+        self.condition = self.receiver.condition(now);
         if has_more || self.is_busy || self.receiver.is_backlogged() {
             return Ok(Poll::Busy);
         }
-        let pause_ns = self.receiver.due_ns().map_or(IDLE_NS_MAX, |due_ns| due_ns.saturating_sub(running_ns));
+        let pause_ns = self.receiver.due_ns().map_or(IDLE_NS_MAX, |due_ns| due_ns.since(now));
         let snapshots = self.snapshots.as_ref().filter(|_| self.receiver.wants_snapshot());
-        let pause = snapshots.and_then(Snapshots::due).map(|due| due.saturating_duration_since(now));
+        let pause = snapshots.and_then(Snapshots::due).map(|due| due.saturating_duration_since(instant));
         let snapshot_ns = pause.map_or(IDLE_NS_MAX, |pause| u64::try_from(pause.as_nanos()).unwrap_or(IDLE_NS_MAX));
-        Ok(Poll::IdleUntil(now_ns.saturating_add(pause_ns.min(snapshot_ns).min(IDLE_NS_MAX))))
+        Ok(Poll::IdleUntil(unix_ns.saturating_add(pause_ns.min(snapshot_ns).min(IDLE_NS_MAX))))
     }
 
     fn counters(&self) -> FeedCounters {
@@ -244,7 +244,7 @@ impl Feed for Moldudp64Feed {
     }
 
     fn lines(&self) -> Vec<Line> {
-        self.receiver.lines(self.clock.now_ns())
+        self.receiver.lines(self.clock.now())
     }
 }
 

@@ -1,5 +1,6 @@
 //! What came by which line.
 
+use super::clock::Running;
 use crate::limits::ARRIVALS_LEN;
 use crate::{Event, Line, Trouble};
 
@@ -18,10 +19,10 @@ struct State {
     line: Line,
     /// The number after the highest that came by it in this session, and when it did; 0 before the first.
     next: u64,
-    next_ns: u64,
-    last_ns: Option<u64>,
+    next_ns: Running,
+    last_ns: Option<Running>,
     /// Holes that may close yet: the newest, the oldest first.
-    holes: [Option<(u64, u64, u64)>; HOLES_LEN],
+    holes: [Option<(u64, u64, Running)>; HOLES_LEN],
     lead_ns_sum: u64,
     leads: u64,
     is_silent: bool,
@@ -51,7 +52,7 @@ impl Lines {
                 silent_ns: None,
             },
             next: 0,
-            next_ns: 0,
+            next_ns: Running::ZERO,
             last_ns: None,
             holes: [None; HOLES_LEN],
             lead_ns_sum: 0,
@@ -64,7 +65,7 @@ impl Lines {
     }
 
     /// A packet has come, of whatever kind.
-    pub(super) fn packet(&mut self, line: usize, len: usize, now_ns: u64) {
+    pub(super) fn packet(&mut self, line: usize, len: usize, now_ns: Running) {
         if let Some(state) = self.lines.get_mut(line) {
             state.line.packets += 1;
             state.line.bytes += len as u64;
@@ -79,11 +80,11 @@ impl Lines {
         line: usize,
         (from, to): (u64, u64),
         (expected, is_sure): (u64, bool),
-        now_ns: u64,
+        now_ns: Running,
         sink: &mut dyn FnMut(Event<'_>),
     ) {
         let Some(state) = self.lines.get_mut(line) else { return };
-        state.count_holes(now_ns.saturating_sub(self.reorder_ns));
+        state.count_holes(now_ns - self.reorder_ns);
         if state.next != 0 && from > state.next {
             state.note_hole(state.next, from, now_ns);
         } else if from < state.next {
@@ -91,7 +92,7 @@ impl Lines {
         }
         if to > state.next || state.next == 0 {
             (state.next, state.next_ns, state.is_back) = (to, now_ns, false);
-        } else if to < state.next && now_ns.saturating_sub(state.next_ns) > BACK_NS_MIN && !state.is_back && is_sure {
+        } else if to < state.next && now_ns.since(state.next_ns) > BACK_NS_MIN && !state.is_back && is_sure {
             state.is_back = true;
             let (line, from_sequence) = (state.line.name.as_str(), state.next);
             sink(Event::Trouble(Trouble::LineWentBack { line, from_sequence, sequence: to, expected }));
@@ -140,22 +141,21 @@ impl Lines {
     /// Numbers begin anew.
     pub(super) fn reset(&mut self) {
         for state in &mut self.lines {
-            state.count_holes(u64::MAX);
+            state.count_holes(Running(u64::MAX));
             (state.next, state.is_back) = (0, false);
         }
     }
 
     /// Takes note of lines that say nothing while others do.
-    pub(super) fn check(&mut self, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) {
+    pub(super) fn check(&mut self, now_ns: Running, sink: &mut dyn FnMut(Event<'_>)) {
         let newest_ns = self.lines.iter().filter_map(|state| state.last_ns).max();
         for state in &mut self.lines {
-            state.count_holes(now_ns.saturating_sub(self.reorder_ns));
+            state.count_holes(now_ns - self.reorder_ns);
             // One that has never said anything is measured by the one that said something first.
             let Some(newest_ns) = newest_ns else { continue };
             let last_ns = *state.last_ns.get_or_insert(newest_ns);
-            let silent_ns = now_ns.saturating_sub(last_ns);
-            let is_silent =
-                silent_ns > self.silent_ns_max && newest_ns.saturating_sub(last_ns) > self.silent_ns_max / 2;
+            let silent_ns = now_ns.since(last_ns);
+            let is_silent = silent_ns > self.silent_ns_max && newest_ns.since(last_ns) > self.silent_ns_max / 2;
             let line = state.line.name.as_str();
             if is_silent && !state.is_silent {
                 state.is_silent = true;
@@ -167,13 +167,10 @@ impl Lines {
         }
     }
 
-    pub(super) fn report(&self, now_ns: u64) -> Vec<Line> {
+    pub(super) fn report(&self, now_ns: Running) -> Vec<Line> {
         let report = |state: &State| Line {
             lead_ns_mean: state.lead_ns_sum.checked_div(state.leads).unwrap_or(0),
-            silent_ns: (state.line.packets > 0)
-                .then_some(state.last_ns)
-                .flatten()
-                .map(|last_ns| now_ns.saturating_sub(last_ns)),
+            silent_ns: (state.line.packets > 0).then_some(state.last_ns).flatten().map(|last_ns| now_ns.since(last_ns)),
             ..state.line.clone()
         };
         self.lines.iter().map(report).collect()
@@ -182,7 +179,7 @@ impl Lines {
 
 impl State {
     /// Holes found before this time will not close any more.
-    fn count_holes(&mut self, before_ns: u64) {
+    fn count_holes(&mut self, before_ns: Running) {
         for hole in &mut self.holes {
             if hole.is_some_and(|(_, _, found_ns)| found_ns <= before_ns) {
                 *hole = None;
@@ -191,7 +188,7 @@ impl State {
         }
     }
 
-    fn note_hole(&mut self, from: u64, to: u64, now_ns: u64) {
+    fn note_hole(&mut self, from: u64, to: u64, now_ns: Running) {
         self.holes.rotate_right(1);
         if let Some(first) = self.holes.first_mut()
             && first.replace((from, to, now_ns)).is_some()

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::clock::Running;
 use crate::limits::HOLES_MAX;
 
 /// Holes in ascending order, none empty, none touching another's numbers. All numbers from the one that comes next up
@@ -23,7 +24,7 @@ pub(super) struct Hole {
     /// Numbers of the hole before this have been asked for.
     asked_to: u64,
     /// When it was found.
-    pub(super) found_ns: u64,
+    pub(super) found_ns: Running,
 }
 
 impl Missing {
@@ -53,7 +54,7 @@ impl Missing {
     }
 
     /// The numbers before `to` exist.
-    pub(super) fn reveal(&mut self, to: u64, now_ns: u64) {
+    pub(super) fn reveal(&mut self, to: u64, now_ns: Running) {
         if to <= self.end {
             return;
         }
@@ -147,7 +148,7 @@ impl Missing {
     }
 
     /// The numbers `from..to` were held, and are missing again.
-    pub(super) fn add(&mut self, from: u64, to: u64, now_ns: u64) {
+    pub(super) fn add(&mut self, from: u64, to: u64, now_ns: Running) {
         let at = self.holes.partition_point(|hole| hole.to <= from);
         if let Some(before) = at.checked_sub(1).and_then(|before| self.holes.get_mut(before))
             && before.to == from
@@ -220,7 +221,7 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Reveal(to) => {
-                        missing.reveal(to, 0);
+                        missing.reveal(to, Running(0));
                         model.extend(end..to);
                         end = end.max(to);
                     }
@@ -278,10 +279,10 @@ mod tests {
     fn what_is_missing_again_joins_the_hole_before_it() {
         let mut missing = Missing::new(0);
         missing.reset(1);
-        missing.reveal(5, 0);
+        missing.reveal(5, Running(0));
         missing.fill(5, 9);
-        missing.add(7, 9, 1);
-        missing.add(5, 7, 2);
+        missing.add(7, 9, Running(1));
+        missing.add(5, 7, Running(2));
         let holes: Vec<(u64, u64)> = missing.holes.iter().map(|hole| (hole.from, hole.to)).collect();
         assert_eq!(holes, [(1, 7), (7, 9)]);
         assert_eq!((missing.hull(1, 9), missing.end()), (Some((1, 9)), 9));

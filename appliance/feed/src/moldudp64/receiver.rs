@@ -17,6 +17,7 @@ mod proof;
 
 use std::net::SocketAddr;
 
+use super::clock::Running;
 use super::evidence::Evidence;
 use super::lines::Lines;
 use super::missing::Missing;
@@ -88,15 +89,15 @@ pub struct Receiver {
     /// The number after the highest that is known to exist; beyond [`Missing::end`] only while that has no room.
     seen: u64,
     /// When the next number last came, and not because those before it were given up.
-    progress_ns: u64,
+    progress_ns: Running,
     /// When the session began. What was missing then must be caught up with.
-    begun_ns: u64,
+    begun_ns: Running,
     /// Messages that may be released in this turn.
     release_left: usize,
     /// The last packet of any line; none before the first.
-    packet_ns: Option<u64>,
+    packet_ns: Option<Running>,
     /// The last one that said something of the numbering under way that is not in the past.
-    current_ns: Option<u64>,
+    current_ns: Option<Running>,
     /// More than one packet has spoken for the numbering under way.
     is_confirmed: bool,
     /// That has been so for one of the numberings.
@@ -107,7 +108,7 @@ pub struct Receiver {
     /// What was proven, and is being passed on.
     proven: Option<Claim>,
     recovered: Recovered,
-    started_ns: Option<u64>,
+    started_ns: Option<Running>,
     /// All that was known to exist has been passed on, once in this session.
     is_current: bool,
     /// Messages of this session were given up, or those before it was joined are not known.
@@ -138,8 +139,8 @@ impl Receiver {
             lines: Lines::new(&config.lines, config.reorder_ns, config.stale_ns_max),
             end: None,
             seen: 0,
-            progress_ns: 0,
-            begun_ns: 0,
+            progress_ns: Running::ZERO,
+            begun_ns: Running::ZERO,
             release_left: RELEASE_MESSAGES_MAX,
             packet_ns: None,
             current_ns: None,
@@ -166,7 +167,7 @@ impl Receiver {
     }
 
     /// Takes a packet.
-    pub fn accept(&mut self, arrived: &Arrived<'_>, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) {
+    pub fn accept(&mut self, arrived: &Arrived<'_>, now_ns: Running, sink: &mut dyn FnMut(Event<'_>)) {
         let Arrived { origin, source, bytes, .. } = *arrived;
         self.counters.packets += 1;
         self.counters.bytes += bytes.len() as u64;
@@ -203,7 +204,7 @@ impl Receiver {
     }
 
     /// Takes a packet that is believed.
-    fn admit(&mut self, arrived: &Arrived<'_>, packet: &Packet<'_>, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) {
+    fn admit(&mut self, arrived: &Arrived<'_>, packet: &Packet<'_>, now_ns: Running, sink: &mut dyn FnMut(Event<'_>)) {
         if self.in_order.would_begin(packet) {
             self.finish_session(sink);
         }
@@ -231,7 +232,7 @@ impl Receiver {
 
     /// What time brings: holes that are given up, lines and servers that are silent. To be called once a turn, after
     /// the turn's packets; it also releases more of what is held.
-    pub fn tick(&mut self, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) {
+    pub fn tick(&mut self, now_ns: Running, sink: &mut dyn FnMut(Event<'_>)) {
         self.started_ns.get_or_insert(now_ns);
         self.release_left = RELEASE_MESSAGES_MAX;
         self.counters.stale += self.suspects.expire(now_ns);
@@ -251,20 +252,20 @@ impl Receiver {
         }
         self.lines.check(now_ns, sink);
         self.requester.check(now_ns, sink);
-        let is_young = |found_ns| now_ns.saturating_sub(found_ns) < EDGE_NS;
+        let is_young = |found_ns: Running| now_ns.since(found_ns) < EDGE_NS;
         let at_edge = self.missing.first().is_none_or(|hole| hole.found_ns > self.begun_ns && is_young(hole.found_ns));
         self.is_current |= at_edge && self.expected().is_some() && !self.is_held && !self.is_backlogged();
     }
 
     /// The next request to send, and to whom.
-    pub fn request(&mut self, now_ns: u64) -> Option<(SocketAddr, Request)> {
+    pub fn request(&mut self, now_ns: Running) -> Option<(SocketAddr, Request)> {
         // What is held may have what is missing.
         let session = self.in_order.session().filter(|_| self.proven.is_none())?;
         self.requester.next(&mut self.missing, session, now_ns)
     }
 
     /// When to come back at the latest if no packet comes.
-    pub fn due_ns(&self) -> Option<u64> {
+    pub fn due_ns(&self) -> Option<Running> {
         let hole = self.missing.first().filter(|hole| !self.is_held && !self.evidence.protects(hole.to));
         let hole = hole.map(|hole| self.give_up_ns(hole.found_ns));
         hole.into_iter().chain(self.requester.due_ns(&self.missing)).min()
@@ -315,7 +316,7 @@ impl Receiver {
     }
 
     /// Goes on from message `sequence`: those before it are in the snapshot that has been passed on.
-    pub fn resume(&mut self, sequence: u64, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) {
+    pub fn resume(&mut self, sequence: u64, now_ns: Running, sink: &mut dyn FnMut(Event<'_>)) {
         let expected = self.expected().unwrap_or(sequence);
         self.in_order.rebase(sequence);
         if sequence < expected {
@@ -338,12 +339,11 @@ impl Receiver {
     }
 
     /// Is what is passed on the present?
-    pub fn condition(&self, now_ns: u64) -> Condition {
-        let is_silent = |spoke_ns: Option<u64>| {
-            now_ns.saturating_sub(spoke_ns.or(self.started_ns).unwrap_or(now_ns)) > self.config.stale_ns_max
+    pub fn condition(&self, now_ns: Running) -> Condition {
+        let is_silent = |spoke_ns: Option<Running>| {
+            now_ns.since(spoke_ns.or(self.started_ns).unwrap_or(now_ns)) > self.config.stale_ns_max
         };
-        let is_doubtful =
-            self.current_ns.is_some_and(|current_ns| now_ns.saturating_sub(current_ns) > self.config.proof_ns);
+        let is_doubtful = self.current_ns.is_some_and(|current_ns| now_ns.since(current_ns) > self.config.proof_ns);
         if is_silent(self.packet_ns) {
             Condition::Stale(Stale::Silent)
         } else if is_silent(self.current_ns) || !self.suspects.is_empty() && is_doubtful {
@@ -377,7 +377,7 @@ impl Receiver {
     }
 
     /// The lines.
-    pub fn lines(&self, now_ns: u64) -> Vec<Line> {
+    pub fn lines(&self, now_ns: Running) -> Vec<Line> {
         self.lines.report(now_ns)
     }
 
@@ -402,7 +402,7 @@ impl Receiver {
         self.release_left = RELEASE_MESSAGES_MAX;
     }
 
-    fn begin_session(&mut self, session: Session, now_ns: u64) {
+    fn begin_session(&mut self, session: Session, now_ns: Running) {
         let expected = self.in_order.expected().unwrap_or(1);
         self.counters.stale += self.suspects.renew(session);
         self.recovered.clear();
@@ -424,7 +424,7 @@ impl Receiver {
     }
 
     /// A packet of the session under way.
-    fn take(&mut self, arrived: &Arrived<'_>, packet: &Packet<'_>, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) {
+    fn take(&mut self, arrived: &Arrived<'_>, packet: &Packet<'_>, now_ns: Running, sink: &mut dyn FnMut(Event<'_>)) {
         let Arrived { origin, bytes, received_ns, .. } = *arrived;
         let expected = self.in_order.expected().unwrap_or(1);
         let (from, to) = (packet.sequence(), packet.sequence() + count(packet));
@@ -460,7 +460,7 @@ impl Receiver {
         &mut self,
         arrived: &Arrived<'_>,
         packet: &Packet<'_>,
-        now_ns: u64,
+        now_ns: Running,
         sink: &mut dyn FnMut(Event<'_>),
     ) -> u64 {
         let Arrived { bytes, received_ns, .. } = *arrived;
@@ -539,11 +539,11 @@ impl Receiver {
     }
 
     /// When a hole that was found then is given up.
-    fn give_up_ns(&self, found_ns: u64) -> u64 {
+    fn give_up_ns(&self, found_ns: Running) -> Running {
         if self.requester.has_servers() {
-            found_ns.max(self.progress_ns).saturating_add(self.config.recovery_ns_max)
+            found_ns.max(self.progress_ns) + self.config.recovery_ns_max
         } else {
-            found_ns.saturating_add(self.config.reorder_ns)
+            found_ns + self.config.reorder_ns
         }
     }
 

@@ -8,6 +8,7 @@
 use std::net::SocketAddr;
 
 use super::Request;
+use super::clock::Running;
 use super::missing::Missing;
 use crate::limits::{REQUEST_MESSAGES_MAX, REQUESTS_UNDER_WAY_MAX};
 use crate::{Event, Session, Trouble};
@@ -36,14 +37,14 @@ pub(super) struct Requester {
     /// How many messages a reply is expected to hold, in sixteenths.
     reply_len_16: u64,
     /// When the next request would be due if all were spread evenly.
-    paced_ns: u64,
+    paced_ns: Running,
 }
 
 #[derive(Debug)]
 struct Server {
     address: SocketAddr,
     /// The time since which it owes a reply.
-    asked_ns: Option<u64>,
+    asked_ns: Option<Running>,
     /// The usual time to a reply; none before the first.
     reply_ns: Option<u64>,
     is_silent: bool,
@@ -57,9 +58,9 @@ struct Asked {
     server: usize,
     /// Which of all requests it was.
     number: u64,
-    sent_ns: u64,
+    sent_ns: Running,
     /// When to ask again.
-    again_ns: u64,
+    again_ns: Running,
     attempts: u32,
     /// Requests to the same server that were sent later and have been answered.
     overtaken: u32,
@@ -76,7 +77,7 @@ impl Requester {
             asked: Vec::with_capacity(REQUESTS_UNDER_WAY_MAX),
             sent: 0,
             reply_len_16: REPLY_LEN_FIRST * 16,
-            paced_ns: 0,
+            paced_ns: Running::ZERO,
         }
     }
 
@@ -99,7 +100,7 @@ impl Requester {
         &mut self,
         missing: &mut Missing,
         session: Session,
-        now_ns: u64,
+        now_ns: Running,
     ) -> Option<(SocketAddr, Request)> {
         if self.servers.is_empty() || self.pace_due_ns() > now_ns {
             return None;
@@ -139,7 +140,7 @@ impl Requester {
     }
 
     /// Begins with a part of a hole that has not been asked for, if there is one and not too much is under way.
-    fn begin(&mut self, missing: &mut Missing, now_ns: u64) -> Option<usize> {
+    fn begin(&mut self, missing: &mut Missing, now_ns: Running) -> Option<usize> {
         let at = self.asked.len();
         let hole = missing.unasked().filter(|_| at < REQUESTS_UNDER_WAY_MAX)?;
         if hole.found_ns + self.manners.reorder_ns > now_ns {
@@ -149,7 +150,16 @@ impl Requester {
         let (from, to) = (hole.from, hole.to.min(hole.from + messages_max));
         missing.mark_asked(to);
         let server = self.preferred;
-        self.asked.push(Asked { from, to, server, number: 0, sent_ns: 0, again_ns: 0, attempts: 0, overtaken: 0 });
+        self.asked.push(Asked {
+            from,
+            to,
+            server,
+            number: 0,
+            sent_ns: Running::ZERO,
+            again_ns: Running::ZERO,
+            attempts: 0,
+            overtaken: 0,
+        });
         Some(at)
     }
 
@@ -175,7 +185,14 @@ impl Requester {
     }
 
     /// A server has sent the messages `from..to`, or none.
-    pub(super) fn reply(&mut self, server: usize, from: u64, to: u64, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) {
+    pub(super) fn reply(
+        &mut self,
+        server: usize,
+        from: u64,
+        to: u64,
+        now_ns: Running,
+        sink: &mut dyn FnMut(Event<'_>),
+    ) {
         self.heard(server, sink);
         let Some(sender) = self.servers.get_mut(server) else { return };
         let is_answered = |asked: &&mut Asked| from <= asked.from && to > asked.from;
@@ -185,7 +202,7 @@ impl Requester {
         // for at once.
         (asked.again_ns, asked.attempts) = (now_ns, 0);
         if answered.attempts == 1 {
-            let took_ns = now_ns.saturating_sub(answered.sent_ns);
+            let took_ns = now_ns.since(answered.sent_ns);
             sender.reply_ns = Some(sender.reply_ns.map_or(took_ns, |usual_ns| (7 * usual_ns + took_ns) / 8));
         }
         let wanted = answered.to - answered.from;
@@ -205,11 +222,11 @@ impl Requester {
     }
 
     /// Takes note of servers that say nothing.
-    pub(super) fn check(&mut self, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) {
+    pub(super) fn check(&mut self, now_ns: Running, sink: &mut dyn FnMut(Event<'_>)) {
         for at in 0..self.servers.len() {
             let Some(server) = self.servers.get_mut(at) else { return };
             let Some(asked_ns) = server.asked_ns else { continue };
-            let silent_ns = now_ns.saturating_sub(asked_ns);
+            let silent_ns = now_ns.since(asked_ns);
             if silent_ns < self.manners.timeout_ns {
                 continue;
             }
@@ -229,7 +246,7 @@ impl Requester {
     }
 
     /// When there may be something to do.
-    pub(super) fn due_ns(&self, missing: &Missing) -> Option<u64> {
+    pub(super) fn due_ns(&self, missing: &Missing) -> Option<Running> {
         if self.servers.is_empty() {
             return None;
         }
@@ -242,9 +259,9 @@ impl Requester {
     }
 
     /// From when on another request keeps the rate. After a pause some may go at once.
-    fn pace_due_ns(&self) -> u64 {
+    fn pace_due_ns(&self) -> Running {
         let burst = u64::from(self.manners.requests_per_s_max / 100).clamp(1, REQUESTS_UNDER_WAY_MAX as u64);
-        self.paced_ns.saturating_sub((burst - 1) * self.interval_ns())
+        self.paced_ns - (burst - 1) * self.interval_ns()
     }
 
     fn interval_ns(&self) -> u64 {

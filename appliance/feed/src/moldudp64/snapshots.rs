@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use nix::poll::PollFlags;
 
 use super::Receiver;
+use super::clock::Running;
 use crate::glimpse::{Progress, Snapshot, SnapshotConfig};
 use crate::limits::{RELEASE_MESSAGES_MAX, SNAPSHOT_AHEAD_MESSAGES_MAX, SNAPSHOT_BYTES_MAX};
 use crate::soupbintcp::Retry;
@@ -56,7 +57,7 @@ impl Snapshots {
         &mut self,
         receiver: &mut Receiver,
         now: Instant,
-        (unix_ns, running_ns): (u64, u64),
+        (unix_ns, running): (u64, Running),
         sink: &mut dyn FnMut(Event<'_>),
     ) -> bool {
         if !receiver.wants_snapshot() {
@@ -113,7 +114,7 @@ impl Snapshots {
                 for _ in 0..RELEASE_MESSAGES_MAX {
                     let Some((bytes, offset, next)) = content.message(*at) else {
                         sink(Event::SnapshotEnd { seq: *next_seq });
-                        receiver.resume(*next_seq, running_ns, sink);
+                        receiver.resume(*next_seq, running, sink);
                         self.state = State::Waiting { until: now };
                         self.failures = 0;
                         return true;

@@ -11,6 +11,7 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
 
+use super::clock::Running;
 use super::{Arrived, Origin, Packet};
 use crate::Session;
 use crate::limits::{CLAIM_AGE_NS_MIN, CLAIM_CELLS_LEN, CLAIMS_MAX, PROOF_MESSAGES_MAX, PROOF_PACKETS};
@@ -55,8 +56,8 @@ pub(super) struct Claim {
     proofs_ended: u32,
     /// Messages in them.
     messages: u64,
-    begun_ns: u64,
-    newest_ns: u64,
+    begun_ns: Running,
+    newest_ns: Running,
     held: Vec<Held>,
     bytes: Vec<u8>,
     /// How many of these prove it. The others came while they were passed on.
@@ -91,7 +92,7 @@ pub(super) struct Suspects {
     bytes: usize,
     /// How often each has come that found no place, by its hash, since then.
     cells: Box<[u8]>,
-    cells_ns: u64,
+    cells_ns: Running,
     bytes_max: usize,
     jump_max: u64,
     proof_ns: u64,
@@ -105,7 +106,7 @@ impl Suspects {
             claims: Vec::with_capacity(CLAIMS_MAX),
             bytes: 0,
             cells,
-            cells_ns: 0,
+            cells_ns: Running::ZERO,
             bytes_max,
             jump_max,
             proof_ns,
@@ -121,7 +122,7 @@ impl Suspects {
         messages: u64,
         arrived: &Arrived<'_>,
         is_ended: bool,
-        now_ns: u64,
+        now_ns: Running,
     ) -> (Holding, u64) {
         let (session, from) = (packet.session(), packet.sequence());
         let jump_max = self.jump_max;
@@ -133,8 +134,7 @@ impl Suspects {
                 if self.claims.len() == CLAIMS_MAX {
                     // One that nobody has repeated gives way: who floods us with names has each of them once.
                     let age_ns_min = if self.is_repeated(kind, packet, now_ns) { 0 } else { CLAIM_AGE_NS_MIN };
-                    let is_alone =
-                        |claim: &Claim| claim.packets == 1 && now_ns.saturating_sub(claim.begun_ns) >= age_ns_min;
+                    let is_alone = |claim: &Claim| claim.packets == 1 && now_ns.since(claim.begun_ns) >= age_ns_min;
                     let Some(at) = self.claims.iter().position(is_alone) else { return (Holding::Dropped, 0) };
                     forgotten = self.take(at).messages;
                 }
@@ -181,10 +181,10 @@ impl Suspects {
     }
 
     /// Forgets what has not been said again for long. Returns how many messages that were.
-    pub(super) fn expire(&mut self, now_ns: u64) -> u64 {
+    pub(super) fn expire(&mut self, now_ns: Running) -> u64 {
         let age_ns_max = self.proof_ns.max(self.stale_ns_max).saturating_mul(2);
         let mut messages = 0;
-        while let Some(at) = self.claims.iter().position(|claim| now_ns.saturating_sub(claim.newest_ns) > age_ns_max) {
+        while let Some(at) = self.claims.iter().position(|claim| now_ns.since(claim.newest_ns) > age_ns_max) {
             messages += self.take(at).messages;
         }
         messages
@@ -203,8 +203,8 @@ impl Suspects {
     }
 
     /// Has a packet that finds no place come several times lately?
-    fn is_repeated(&mut self, kind: Kind, packet: &Packet<'_>, now_ns: u64) -> bool {
-        if now_ns.saturating_sub(self.cells_ns) >= CLAIM_AGE_NS_MIN {
+    fn is_repeated(&mut self, kind: Kind, packet: &Packet<'_>, now_ns: Running) -> bool {
+        if now_ns.since(self.cells_ns) >= CLAIM_AGE_NS_MIN {
             self.cells_ns = now_ns;
             self.cells.fill(0);
         }
@@ -229,7 +229,7 @@ impl Suspects {
 }
 
 impl Claim {
-    fn new(kind: Kind, session: Session, first: u64, now_ns: u64) -> Self {
+    fn new(kind: Kind, session: Session, first: u64, now_ns: Running) -> Self {
         Self {
             kind,
             session,
@@ -256,7 +256,7 @@ impl Claim {
         from.saturating_add(messages_max) >= self.first && from <= self.next.saturating_add(messages_max)
     }
 
-    fn note(&mut self, arrived: &Arrived<'_>, from: u64, messages: u64, is_ended: bool, now_ns: u64) {
+    fn note(&mut self, arrived: &Arrived<'_>, from: u64, messages: u64, is_ended: bool, now_ns: Running) {
         let Origin::Line(line) = arrived.origin else { return };
         let to = from + messages;
         if !self.is_near(from, PROOF_MESSAGES_MAX) {

@@ -4,11 +4,12 @@ use super::super::suspects::{Current, Holding, Kind as Doubt};
 use super::super::{Arrived, Kind, Origin, Packet};
 use super::{Receiver, SnapshotUse, count};
 use crate::limits::SEQUENCE_JUMP_MAX;
+use crate::moldudp64::clock::Running;
 use crate::{Event, Trouble};
 
 impl Receiver {
     /// Why a packet of a line is not believed at once, if it is not.
-    pub(super) fn doubt(&self, packet: &Packet<'_>, line: usize, now_ns: u64) -> Option<Doubt> {
+    pub(super) fn doubt(&self, packet: &Packet<'_>, line: usize, now_ns: Running) -> Option<Doubt> {
         // The first of all begins: there is nothing that it contradicts.
         let (session, expected) = (self.in_order.session()?, self.in_order.expected()?);
         let is_known = self.config.has_known_sender.get(line) == Some(&true);
@@ -24,7 +25,7 @@ impl Receiver {
         // What is in order, or ahead, is not looked at more closely.
         let to = if from < expected { from + count(packet) } else { from };
         let is_far = !self.is_confirmed && expected.saturating_sub(to) > self.config.jump_messages_max;
-        let is_late = self.current_ns.is_some_and(|current_ns| now_ns.saturating_sub(current_ns) > BACK_NS_MIN);
+        let is_late = self.current_ns.is_some_and(|current_ns| now_ns.since(current_ns) > BACK_NS_MIN);
         (to < expected && (is_far || is_late)).then_some(Doubt::Back)
     }
 
@@ -34,7 +35,7 @@ impl Receiver {
         doubt: Doubt,
         arrived: &Arrived<'_>,
         packet: &Packet<'_>,
-        now_ns: u64,
+        now_ns: Running,
         sink: &mut dyn FnMut(Event<'_>),
     ) {
         let messages = count(packet);
@@ -61,14 +62,14 @@ impl Receiver {
     }
 
     /// Goes over to what is proven by now, if something is.
-    pub(super) fn prove(&mut self, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) {
+    pub(super) fn prove(&mut self, now_ns: Running, sink: &mut dyn FnMut(Event<'_>)) {
         if self.suspects.is_empty() || self.proven.is_some() {
             return;
         }
         let current = Current {
             is_confirmed: self.is_confirmed,
             is_ended: self.in_order.is_ended(),
-            silent_ns: self.current_ns.map_or(0, |current_ns| now_ns.saturating_sub(current_ns)),
+            silent_ns: self.current_ns.map_or(0, |current_ns| now_ns.since(current_ns)),
         };
         let Some(claim) = self.suspects.proven(current) else { return };
         // Nobody has ever confirmed the numbering under way: what is proven is the first.
@@ -87,7 +88,7 @@ impl Receiver {
     }
 
     /// Passes on what was proven, as far as this turn permits.
-    pub(super) fn pass_on(&mut self, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) {
+    pub(super) fn pass_on(&mut self, now_ns: Running, sink: &mut dyn FnMut(Event<'_>)) {
         let Some(mut proven) = self.proven.take() else { return };
         while self.release_left > 0 {
             let Some((arrived, is_proven)) = proven.next() else { return };
@@ -103,7 +104,7 @@ impl Receiver {
     }
 
     /// What a packet of a line says of the numbers: whether it confirms those ahead of it.
-    pub(super) fn weigh(&mut self, packet: &Packet<'_>, line: usize, is_new: bool, now_ns: u64) {
+    pub(super) fn weigh(&mut self, packet: &Packet<'_>, line: usize, is_new: bool, now_ns: Running) {
         let (from, expected) = (packet.sequence(), self.in_order.expected().unwrap_or(1));
         if from == expected && self.evidence.is_empty() && self.is_confirmed {
             // It is in order, as nearly all are.
@@ -125,7 +126,7 @@ impl Receiver {
     }
 
     /// Takes back what one packet alone said, and the feed has contradicted since.
-    pub(super) fn take_back(&mut self, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) {
+    pub(super) fn take_back(&mut self, now_ns: Running, sink: &mut dyn FnMut(Event<'_>)) {
         self.evidence.settle(now_ns);
         while let Some((at, last)) = self.evidence.take_refuted(now_ns) {
             // It ends nothing, even where others still claim what is beyond it.
@@ -150,7 +151,7 @@ impl Receiver {
         arrived: &Arrived<'_>,
         packet: &Packet<'_>,
         server: usize,
-        now_ns: u64,
+        now_ns: Running,
         sink: &mut dyn FnMut(Event<'_>),
     ) {
         let (from, messages) = (packet.sequence(), count(packet));
