@@ -1,4 +1,5 @@
 //! `cargo xtask`: everything that is done with this repository, and with `--help` its manual.
+#![warn(clippy::cast_possible_truncation)]
 
 use std::any::Any;
 use std::io::{Write as _, stderr};

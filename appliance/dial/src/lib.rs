@@ -1,6 +1,7 @@
 //! Connections that we open, to venues and to blades. A name is looked up within a deadline and never on a thread of
 //! data, then all of its addresses have their turn ([`fanblade_net::dial`]); a WebSocket is opened over what answers,
 //! with TLS where the address says so.
+#![warn(clippy::cast_possible_truncation)]
 
 mod address;
 mod dialer;
