@@ -158,13 +158,18 @@ mod tests {
         let (_directory, mut results) = results();
         let more = json!({
             "subjects": 8_000, "watchlists": {"subjects_per_session": 50}, "changes": {"made": 12_345, "reply_us": {"p50": 800.0}},
-            "bytes_per_subscription": {"measured": 9.25, "measured_after_messages": 9.5, "predicted": 8},
-            "beside_bare": {"one": {"cpu_us": 5.5, "bare_cpu_us": 5.0, "ratio": 1.1}, "change": {"cpu_us": 33.3}},
+            "bytes_per_subscription": {"measured": 9.25, "measured_after_messages": 9.5, "predicted": 12.25},
+            "beside_bare": {
+                "one": {"cpu_us": 5.5, "bare_cpu_us": 5.0, "ratio": 1.1}, "bytes_per_session_left": 7.0,
+                "change": {"subjects_per_session": 50, "cpu_us": 33.3},
+                "change_of_a_long_list": {"subjects_per_session": 200, "cpu_us": 34.4},
+            },
         });
         let result = results[0].result.as_object_mut().unwrap();
         result.extend(more.as_object().unwrap().clone());
         let markdown = tables::markdown(&results[..1]);
-        let row = "| **blade** | 50,000 | 50 of 8,000 | 9.2 / 9.5 / 8 | 5.50 : 5.00 = 1.100 | – : – = – | 33.3 | 12,345 | 0.80 / – |";
+        let row = "| **blade** | 50,000 | 50 of 8,000 | 9.2 / 9.5 / 12.2 | 7 | 5.50 : 5.00 = 1.100 | – : – = – \
+                   | 33.3 of 50, 34.4 of 200 | 12,345 | 0.80 / – |";
         assert!(markdown.contains(row), "{markdown}");
     }
 

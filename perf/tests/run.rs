@@ -57,11 +57,18 @@ fn watchlists_are_measured(server: &str) {
     assert!(number("/delivered") >= number("/expected") && number("/expected") > 100.0, "{result}");
     assert_eq!((number("/unasked"), number("/missing"), number("/reached_nobody")), (0.0, 0.0, 0.0));
     assert!(number("/changes/made") >= 1.0 && number("/changes/reply_us/p50") > 0.0, "{}", result["changes"]);
-    for figure in ["one/bare_cpu_us", "one/cpu_us", "one/ratio", "backlog_8/ratio", "change/cpu_us"] {
+    let costs = ["one/bare_cpu_us", "one/cpu_us", "one/ratio", "backlog_8/ratio", "change/cpu_us"];
+    for figure in costs.into_iter().chain(["change_of_a_long_list/cpu_us"]) {
         assert!(number(&format!("/beside_bare/{figure}")) > 0.0, "{figure}: {}", result["beside_bare"]);
     }
     assert!(number("/bytes_per_subscription/with_its_share_of_the_session") > 0.0, "{result}");
     assert_eq!(number("/watchlists/subjects_per_session"), 50.0);
+    assert_eq!(number("/beside_bare/change_of_a_long_list/subjects_per_session"), 200.0);
+    assert!(number("/beside_bare/bytes_per_session_left") >= 0.0, "{}", result["beside_bare"]);
+    if server == "datapath" {
+        // Few sessions of as many filters: most of it is the tables of these.
+        assert!(number("/bytes_per_subscription/predicted") > number("/bytes_per_subscription/measured"), "{result}");
+    }
     assert!(result.get("subjects_seen").is_none());
 }
 

@@ -114,9 +114,9 @@ fn watchlists(results: &[ResultFile]) -> String {
         return String::new();
     }
     let mut table = String::from(
-        "\n| system | subscribers | subjects each | bytes a subscription, idle / after messages / predicted | CPU µs a message beside the bare \
-         loop, one at a time | backlog of 8 | CPU µs a change of a list | changes made | replied after ms, p50 / p99 \
-         |\n|---|---|---|---|---|---|---|---|---|\n",
+        "\n| system | subscribers | subjects each | bytes a subscription, idle / after messages / predicted | bytes a session left \
+         once all have gone | CPU µs a message beside the bare loop, one at a time | backlog of 8 | CPU µs a change of a list \
+         | changes made | replied after ms, p50 / p99 |\n|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for it in with_lists {
         let beside = |mode: &str| {
@@ -125,19 +125,26 @@ fn watchlists(results: &[ResultFile]) -> String {
             format!("{} : {} = {ratio}", figure("cpu_us"), figure("bare_cpu_us"))
         };
         let ms = |name: &str| decimal(it.number(&format!("/changes/reply_us/{name}")).map(|us| us / 1e3), 2);
+        let change = |name: &str| {
+            let figure = |figure: &str| it.number(&format!("/beside_bare/{name}/{figure}"));
+            let len = figure("subjects_per_session")?;
+            Some(format!("{} of {}", decimal(figure("cpu_us"), 1), whole(Some(len))))
+        };
+        let changes: Vec<String> = ["change", "change_of_a_long_list"].into_iter().filter_map(change).collect();
         let _ = writeln!(
             table,
-            "| **{}** | {} | {} of {} | {} / {} / {} | {} | {} | {} | {} | {} / {} |",
+            "| **{}** | {} | {} of {} | {} / {} / {} | {} | {} | {} | {} | {} | {} / {} |",
             it.text("server"),
             whole(it.number("/subscribers")),
             whole(it.number("/watchlists/subjects_per_session")),
             whole(it.number("/subjects")),
             decimal(it.number("/bytes_per_subscription/measured"), 1),
             decimal(it.number("/bytes_per_subscription/measured_after_messages"), 1),
-            whole(it.number("/bytes_per_subscription/predicted")),
+            decimal(it.number("/bytes_per_subscription/predicted"), 1),
+            whole(it.number("/beside_bare/bytes_per_session_left")),
             beside("one"),
             beside("backlog_8"),
-            decimal(it.number("/beside_bare/change/cpu_us"), 1),
+            changes.join(", "),
             whole(it.number("/changes/made")),
             ms("p50"),
             ms("p99"),

@@ -95,6 +95,20 @@ impl Player {
         self.crowd.finish().with_context(|| self.name)
     }
 
+    /// The same; then all subscribers go. Returns what is left of the user memory that they took, for each of them.
+    pub(crate) fn finish_and_settle(self) -> anyhow::Result<f64> {
+        self.crowd.finish().with_context(|| self.name)?;
+        let mut left = user_bytes(self.server.as_ref())?;
+        for _ in 0..LEAVING_LOOKS_MAX {
+            std::thread::sleep(LEAVING);
+            let now = user_bytes(self.server.as_ref())?;
+            if now == std::mem::replace(&mut left, now) {
+                break;
+            }
+        }
+        Ok(left.saturating_sub(self.before) as f64 / f64::from(self.subscribers))
+    }
+
     /// How many messages were delivered.
     fn round(&mut self, rounds: &Rounds, payload: &mut Vec<u8>) -> anyhow::Result<u64> {
         let mut delivered = 0;
@@ -143,3 +157,6 @@ fn user_bytes(server: &dyn Server) -> anyhow::Result<u64> {
 
 /// What a server does after its start is not the sessions'.
 const SETTLING: Duration = Duration::from_millis(300);
+/// A server that frees nothing for so long has done so.
+const LEAVING: Duration = Duration::from_secs(2);
+const LEAVING_LOOKS_MAX: u32 = 20;

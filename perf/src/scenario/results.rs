@@ -110,12 +110,13 @@ fn lists_summary(figures: &Value) -> String {
         return String::new();
     }
     format!(
-        "; {} changes of lists; alone: {} times the bare loop, {} with a backlog of 8, {} µs a change; {} bytes a subscription, {} after \
-         messages",
+        "; {} changes of lists; alone: {} times the bare loop, {} with a backlog of 8, {} µs a change, {} with long lists; {} bytes a subscription, \
+         {} after messages",
         figures["changes"]["made"],
         beside["one"]["ratio"],
         beside["backlog_8"]["ratio"],
         beside["change"]["cpu_us"],
+        beside["change_of_a_long_list"]["cpu_us"],
         figures["bytes_per_subscription"]["measured"],
         figures["bytes_per_subscription"]["measured_after_messages"],
     )
@@ -255,11 +256,13 @@ const LISTS_METHOD: &str = "beside_bare: the server's CPU per delivered message 
     loop's with the same lists in the same run; both are there at once and take turns, a round each: messages of one \
     subject after the other (backlog_8: of eight subjects with one write) until every subscriber has had one on average; \
     the next is published when everybody who wants the last has it. change: CPU per unsubscribe and subscribe, with the \
-    snapshot, sixteen at a time and nothing published. bytes_per_subscription: user bytes per session less the predicted \
-    ones of the session itself, divided by its subjects. cpu_us_per_message, of the window, holds the changes, too";
+    snapshot, sixteen at a time and nothing published; change_of_a_long_list: the same of fewer sessions with longer \
+    lists. bytes_per_session_left: what the server has not given back once all sessions have ended. \
+    bytes_per_subscription: user bytes per session less the predicted ones of the session itself, divided by its \
+    subjects. cpu_us_per_message, of the window, holds the changes, too";
 /// Left to the single runs.
 const PER_RUN: [&str; 2] = ["verdict", "connections"];
-const SPREAD: [&str; 16] = [
+const SPREAD: [&str; 18] = [
     "/cpu_us_per_message",
     "/delivered_per_s",
     "/latency_us/p50",
@@ -276,4 +279,6 @@ const SPREAD: [&str; 16] = [
     "/beside_bare/one/ratio",
     "/beside_bare/backlog_8/ratio",
     "/beside_bare/change/cpu_us",
+    "/beside_bare/change_of_a_long_list/cpu_us",
+    "/beside_bare/bytes_per_session_left",
 ];

@@ -18,7 +18,6 @@ use anyhow::{Context as _, ensure};
 use clap::ValueEnum;
 use nix::time::clock_getcpuclockid;
 use nix::unistd::Pid;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::definition::Scenario;
@@ -52,12 +51,20 @@ pub(crate) trait Server {
 }
 
 /// User memory that a server's own code predicts.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Predicted {
     /// Of a session without its subscriptions.
     pub(crate) session: usize,
     /// Of a subscription in a list that no other session has.
-    pub(crate) subscription: Option<usize>,
+    pub(crate) subscription: Option<f64>,
+}
+
+/// The same for the lists of a scenario, by the worker's own function.
+fn subscription_predicted(scenario: &Scenario) -> Option<f64> {
+    let each = scenario.watchlists?.subjects_per_session as usize;
+    let (sessions, filters) = (scenario.subscribers as usize, scenario.subjects as usize);
+    let bytes = fanblade_worker::bytes_of_own_lists(sessions, sessions * each, filters);
+    Some(bytes as f64 / (sessions * each) as f64)
 }
 
 /// How subscribers talk to a server.

@@ -24,8 +24,8 @@ pub(super) fn beside_bare(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) ->
 }
 
 fn measure(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow::Result<Value> {
-    let start = |kind: ServerKind| Player::start(kind, scenario, &cpus.server, SETTLING);
-    let mut players = vec![start(ServerKind::Bare)?, start(kind)?];
+    let start = |kind: ServerKind, scenario: &Scenario| Player::start(kind, scenario, &cpus.server, SETTLING);
+    let mut players = vec![start(ServerKind::Bare, scenario)?, start(kind, scenario)?];
     let mut figures = json!({});
     for backlog in [1, 8] {
         let payload_bytes = u16::try_from(scenario.payload_bytes).unwrap_or(u16::MAX);
@@ -39,14 +39,46 @@ fn measure(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow::Result
             "ratio": rounded(server / bare, 3),
         });
     }
-    if let Some(server) = players.get_mut(1).filter(|player| player.changes_lists()) {
-        let changes = u64::from(scenario.subscribers).clamp(CHANGES_MIN, CHANGES_MAX);
-        let cpu_us = server.change(changes)?;
-        eprintln!("  {changes} changes of lists: {cpu_us:.1} µs each");
-        figures["change"] = json!({"changes": changes, "cpu_us": rounded(cpu_us, 2)});
-    }
+    let Some(mut server) = players.pop() else { anyhow::bail!("no player") };
     players.into_iter().try_for_each(Player::finish)?;
+    let changes_lists = server.changes_lists();
+    if changes_lists {
+        figures["change"] = change(&mut server, scenario)?;
+    }
+    let left = server.finish_and_settle()?;
+    eprintln!("  {left:.0} bytes a session are left once all have gone");
+    figures["bytes_per_session_left"] = rounded(left, 1);
+    if changes_lists {
+        let scenario = with_long_lists(scenario);
+        let mut server = start(kind, &scenario)?;
+        figures["change_of_a_long_list"] = change(&mut server, &scenario)?;
+        server.finish()?;
+    }
     Ok(figures)
+}
+
+/// CPU per change of a list, with nothing published.
+fn change(server: &mut Player, scenario: &Scenario) -> anyhow::Result<Value> {
+    let changes = u64::from(scenario.subscribers).clamp(CHANGES_MIN, CHANGES_MAX);
+    let cpu_us = server.change(changes)?;
+    let len = scenario.subjects_per_session();
+    eprintln!("  {changes} changes of lists of {len}: {cpu_us:.1} µs each");
+    Ok(json!({
+        "subjects_per_session": len,
+        "subscribers": scenario.subscribers,
+        "changes": changes,
+        "cpu_us": rounded(cpu_us, 2),
+    }))
+}
+
+/// Fewer sessions with longer lists: what a change costs must not grow with the list.
+fn with_long_lists(scenario: &Scenario) -> Scenario {
+    let mut scenario = scenario.clone();
+    scenario.subscribers = scenario.subscribers.min(LONG_LIST_SUBSCRIBERS_MAX);
+    if let Some(watchlists) = &mut scenario.watchlists {
+        watchlists.subjects_per_session = LONG_LIST.min(scenario.subjects - 1);
+    }
+    scenario
 }
 
 /// What a subscription takes of user memory: what the server's process has grown by for a session, less what the code
@@ -62,7 +94,7 @@ pub(super) fn bytes_per_subscription(
     json!({
         "measured": without(per_session),
         "measured_after_messages": without(after_messages),
-        "predicted": predicted.and_then(|it| it.subscription),
+        "predicted": predicted.and_then(|it| it.subscription).map(|bytes| rounded(bytes, 1)),
         "with_its_share_of_the_session": rounded(per_session / each, 1),
         "session_predicted": predicted.map(|it| it.session),
     })
@@ -72,5 +104,7 @@ const ROUNDS: u32 = 10;
 const WARMUP_ROUNDS: u32 = 2;
 const CHANGES_MIN: u64 = 1_000;
 const CHANGES_MAX: u64 = 20_000;
+const LONG_LIST: u32 = 200;
+const LONG_LIST_SUBSCRIBERS_MAX: u32 = 5_000;
 /// From the last subscription to the first message.
 const SETTLING: Duration = Duration::from_secs(1);

@@ -59,7 +59,7 @@ pub(crate) fn run(args: &DatapathArgs) -> anyhow::Result<()> {
         Ok(engine)
     })?;
     let session = fanblade_worker::bytes_in_slab() + prediction.recv().context("the worker has ended")?;
-    say(&json!({"addr": addr.to_string(), "predicted": Predicted { session, subscription: None }}))?;
+    say(&json!({"addr": addr.to_string(), "session_predicted": session}))?;
     let mut stdin = std::io::stdin().lock();
     let mut bytes = Vec::new();
     let mut numbers = vec![0u64; subjects.len()];
@@ -155,7 +155,9 @@ impl Datapath {
         let greeting = it.line()?;
         let SocketAddr::V4(addr) = greeting["addr"].as_str().unwrap_or_default().parse()? else { bail!("no IPv4") };
         it.addr = addr;
-        it.predicted = serde_json::from_value(greeting["predicted"].clone()).ok();
+        let session = greeting["session_predicted"].as_u64().and_then(|bytes| usize::try_from(bytes).ok());
+        let subscription = super::subscription_predicted(scenario);
+        it.predicted = session.map(|session| Predicted { session, subscription });
         Ok(it)
     }
 
