@@ -397,6 +397,8 @@ fn deferred_requests(aim: &Aim, _: usize) {
     let request = masked(&format!(r#"{{"op":"subscribe","subjects":["/NASDAQ/AAPL/bbo"],{resume}}}"#));
     let each = |stream: &mut TcpStream| {
         stream.write_all(&request).ok()?;
+        // Ten a second and session: it is what waits that attacks, not how much comes.
+        std::thread::sleep(Duration::from_millis(1));
         Some(1)
     };
     keep(aim, 100, || silent(aim), each);
