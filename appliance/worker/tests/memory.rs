@@ -224,8 +224,18 @@ fn beyond_the_budget_those_end_that_take_nothing_and_nobody_who_reads() {
             assert!(held < 6 << 20, "{engine}: {held} bytes, of two million at most");
         }
         println!("{engine}: {} sessions, {} ended", silent.len(), blade.stat("held_evicted"));
-        // The first of them, if it reads now, finds whole frames and why it ended.
-        assert_eq!(silent[0].close_code(), 4008, "{engine}");
+        // The first of them, if it reads now, finds whole frames and why it ended; the next one, where so much of a long
+        // frame was left that the worker has let the first go without.
+        let code = silent.iter_mut().take(50).find_map(|client| {
+            loop {
+                match client.receive() {
+                    Received::Close(code, _) => break Some(code),
+                    Received::End => break None,
+                    _ => {}
+                }
+            }
+        });
+        assert_eq!(code, Some(4008), "{engine}");
         over.store(1, Relaxed);
         assert!(honest.join().unwrap() > 0, "{engine}");
         drop(silent);
