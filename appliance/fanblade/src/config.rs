@@ -4,6 +4,7 @@
 mod fault;
 mod moldudp64;
 mod publisher;
+mod settings;
 mod soupbintcp;
 mod units;
 mod websocket;
@@ -12,6 +13,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use fanblade_abi::limits::WORKERS_MAX;
 use fanblade_feed::limits::{SIMULATOR_MESSAGES_PER_S_MAX, SIMULATOR_SYMBOLS_MAX};
 use fanblade_worker::{ClientHeader, Limits, Network};
 use serde::{Deserialize, Deserializer};
@@ -265,7 +267,7 @@ impl Config {
             );
         }
         if let Some(workers) = &self.data.workers {
-            in_range(&map(workers, |count| *count as u64), 1, 512, "workers")?;
+            in_range(&map(workers, |count| *count as u64), 1, WORKERS_MAX.into(), "workers")?;
             let cpus = self.data.cpus.get_ref().len();
             if cpus != 0 && cpus != workers.get_ref() + 1 {
                 let hint =

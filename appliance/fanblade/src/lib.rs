@@ -2,37 +2,22 @@
 //! reached from outside of it (`fuzzing`).
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
-mod admin;
-mod blade;
-mod calendar;
-mod check;
 mod commands;
 mod config;
-mod doctor;
-mod figures;
-mod flows;
+mod feeds;
 #[doc(hidden)]
 pub mod fuzzing;
-mod interrupt;
 #[cfg(test)]
 mod manual;
-mod metrics;
-mod out;
-mod publish;
-mod run;
-mod sequencer;
-mod subscribe;
-mod tap;
-mod tls;
-mod top;
-mod vitals;
+mod terminal;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use nix::sys::signal::{SigSet, Signal};
 
-use commands::replay;
+use commands::{check, doctor, flows, publish, replay, run, subscribe, tap, top};
+use terminal::out;
 
 /// One feed in, millions of WebSocket subscribers out.
 #[derive(Debug, Parser)]

@@ -14,6 +14,7 @@
 //! - `connect`, `connection`, `backoff`, `periodic`, `fetch`: the socket, what we say, and books by HTTP;
 //!   `numbering`: who counts; `feed`: the sequencer's end
 
+mod arrival;
 mod backoff;
 mod batch;
 mod book;

@@ -1,5 +1,7 @@
 //! Crates depend only in the direction of the data path; versions and lints stand once, in the workspace.
 
+use std::collections::BTreeMap;
+
 use toml::{Table, Value};
 
 use super::finding::Finding;
@@ -22,12 +24,39 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("fanblade-dial", &["fanblade-net"]),
     ("fanblade-upstream", &["fanblade-dial", "fanblade-feed", "fanblade-net", "fanblade-ring", "fanblade-wire"]),
     ("fanblade-client", &["fanblade-dial", "fanblade-feed"]),
+    (
+        "fanblade-blade",
+        &[
+            "fanblade-abi",
+            "fanblade-feed",
+            "fanblade-market",
+            "fanblade-net",
+            "fanblade-ring",
+            "fanblade-steer",
+            "fanblade-wire",
+            "fanblade-worker",
+        ],
+    ),
+    (
+        "fanblade-admin",
+        &[
+            "fanblade-abi",
+            "fanblade-blade",
+            "fanblade-feed",
+            "fanblade-market",
+            "fanblade-ring",
+            "fanblade-upstream",
+            "fanblade-worker",
+        ],
+    ),
     ("fanblade-exchange", &["fanblade-feed", "fanblade-net"]),
     (
         "fanblade",
         &[
             "fanblade-abi",
             "fanblade-wire",
+            "fanblade-admin",
+            "fanblade-blade",
             "fanblade-client",
             "fanblade-dial",
             "fanblade-exchange",
@@ -63,8 +92,68 @@ const DIRECTION: &[(&str, &[&str])] = &[
 /// What tests share: every crate's tests may use it, and nothing that is shipped.
 const TESTKIT: &str = "fanblade-testkit";
 
+/// The serving core: all that a blade is made of, apart from its command line.
+const CORE: &[&str] = &[
+    "fanblade-abi",
+    "fanblade-admin",
+    "fanblade-blade",
+    "fanblade-dial",
+    "fanblade-feed",
+    "fanblade-market",
+    "fanblade-net",
+    "fanblade-ring",
+    "fanblade-steer",
+    "fanblade-upstream",
+    "fanblade-wire",
+    "fanblade-worker",
+];
+
+/// Libraries for terminals and command lines.
+const TERMINAL: &[&str] = &["clap", "crossterm", "ratatui", "vt100"];
+
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
-    tree.texts(&["Cargo.toml"]).flat_map(|(path, text)| check_manifest(path, text)).collect()
+    let manifests: Vec<(&str, &str)> = tree.texts(&["Cargo.toml"]).collect();
+    let mut findings: Vec<Finding> = manifests.iter().flat_map(|(path, text)| check_manifest(path, text)).collect();
+    findings.extend(check_core(CORE, &manifests));
+    findings
+}
+
+/// The core links no terminal library, by itself or by another of our crates.
+fn check_core(core: &[&str], manifests: &[(&str, &str)]) -> Vec<Finding> {
+    let crates: BTreeMap<String, (&str, Vec<String>)> =
+        manifests.iter().filter_map(|(path, text)| linked(text).map(|(name, to)| (name, (*path, to)))).collect();
+    let mut findings = Vec::new();
+    for name in core {
+        let Some((path, _)) = crates.get(*name) else {
+            findings.push(Finding::new("xtask/src/tidy/manifests.rs", 0, format!("{name} is no crate")));
+            continue;
+        };
+        // Grows while it is gone through.
+        let mut reached = vec![(*name).to_owned()];
+        let mut at = 0;
+        while let Some(of) = reached.get(at).cloned() {
+            at += 1;
+            for dependency in crates.get(&of).map_or(&[][..], |(_, dependencies)| dependencies) {
+                if TERMINAL.contains(&dependency.as_str()) {
+                    let message = format!("{name} is of the serving core: {of} must not bring {dependency} into it");
+                    findings.push(Finding::new(path, 0, message));
+                } else if !reached.contains(dependency) {
+                    reached.push(dependency.clone());
+                }
+            }
+        }
+    }
+    findings
+}
+
+/// A crate's name, and what it links.
+fn linked(manifest: &str) -> Option<(String, Vec<String>)> {
+    let manifest: Table = manifest.parse().ok()?;
+    let name = manifest.get("package")?.get("name")?.as_str()?.to_owned();
+    let linked = dependencies(&manifest).into_iter().filter(|(kind, _, _)| *kind == "dependencies");
+    let original =
+        |name: String, value: &Value| value.get("package").and_then(Value::as_str).map_or(name, str::to_owned);
+    Some((name, linked.map(|(_, name, value)| original(name, &value)).collect()))
 }
 
 fn check_manifest(path: &str, text: &str) -> Vec<Finding> {
@@ -154,6 +243,26 @@ mod tests {
             let found = messages(&manifest(kind));
             assert!(found[0].starts_with("fanblade-wire must not depend on fanblade-testkit "), "{kind}: {found:?}");
         }
+    }
+
+    #[test]
+    fn the_core_links_no_terminal_library_not_even_by_another_crate() {
+        let manifest = |name: &str, more: &str| format!("[package]\nname = \"{name}\"\n{more}");
+        let found = |ring: &str, wire: &str| {
+            let (ring, wire) = (manifest("fanblade-ring", ring), manifest("fanblade-wire", wire));
+            let findings = check_core(&["fanblade-ring"], &[("ring", &ring), ("wire", &wire)]);
+            findings.into_iter().map(|finding| finding.message).collect::<Vec<_>>()
+        };
+        let needs = |what: &str| format!("[dependencies]\n{what}.workspace = true\n");
+        assert_eq!(found(&needs("fanblade-wire"), &needs("serde")), [""; 0]);
+        assert_eq!(found("[dev-dependencies]\nclap.workspace = true\n", &needs("clap")), [""; 0], "not linked");
+        let told = "fanblade-ring is of the serving core: fanblade-ring must not bring clap into it";
+        assert_eq!(found(&needs("clap"), ""), [told]);
+        let renamed = "[target.'cfg(unix)'.dependencies]\nx = { package = \"clap\", workspace = true }\n";
+        assert_eq!(found(renamed, ""), [told]);
+        let told = "fanblade-ring is of the serving core: fanblade-wire must not bring ratatui into it";
+        assert_eq!(found(&needs("fanblade-wire"), &needs("ratatui")), [told]);
+        assert_eq!(check_core(&["fanblade-lost"], &[])[0].message, "fanblade-lost is no crate");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use fanblade_feed::{Session, pace};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Millis, Pace};
-use crate::out;
+use crate::terminal::out;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -241,7 +241,7 @@ fn the_example_lists_every_key_with_its_default() {
     assert_eq!(full.batching.len(), 1);
     assert!(full.limits.lag_ms_max.is_some() && full.feed.date.is_some() && full.ebpf.interface.is_some());
     let defaults = fanblade_worker::Limits::default();
-    assert_eq!(super::super::run::limits(&full.limits), defaults, "the limits shown are the defaults");
+    assert_eq!(settings::limits(&full.limits), defaults, "the limits shown are the defaults");
 }
 
 #[test]

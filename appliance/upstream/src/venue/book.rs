@@ -3,6 +3,7 @@
 
 mod change;
 mod checksum;
+mod level;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,6 +15,7 @@ pub(super) use change::{Change, Kind, Message, binance_snapshot};
 
 use change::{Link, Side};
 use checksum::Best;
+use level::Level;
 
 /// One book.
 #[derive(Debug, Default)]
@@ -57,13 +59,6 @@ pub(super) enum BookFault {
     TooLong,
     #[error("its changes {from} to {} are missing", to.saturating_sub(1))]
     Missing { from: u64, to: u64 },
-}
-
-/// As the venue writes them.
-#[derive(Debug)]
-struct Level {
-    price: Box<str>,
-    quantity: Box<str>,
 }
 
 /// How long a book may be.

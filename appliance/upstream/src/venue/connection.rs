@@ -9,6 +9,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::{self, Message};
 
+use super::arrival::Arrival;
 use super::backoff::Backoff;
 use super::batch::{Batch, Step};
 use super::connect::{Socket, Target, explain, explain_close};
@@ -19,7 +20,6 @@ use super::mapper::Mapper;
 use super::numbering::Numbering;
 use super::periodic::Periodic;
 use super::settings::{PeriodicText, Settings};
-use super::subjects::Arrival;
 
 /// A connection that is made again and again, until the feed is dropped.
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::arrival::{Arrival, Counts};
 use super::batch::Batch;
 use super::book::{Book, BookFault, BookFormat, Bounds, Change, Kind, Message, binance_snapshot};
 use super::limits::{
@@ -12,7 +13,6 @@ use super::limits::{
 };
 use super::rule::{BookRule, Element, Rule};
 use super::settings::OnGap;
-use super::subjects::{Arrival, Counts};
 use super::value::excerpt;
 
 /// A book, and what it takes to keep it.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::arrival::{Arrival, Counts};
 use super::batch::Batch;
 use super::channels::Channels;
 use super::extract::Slot;
@@ -10,7 +11,7 @@ use super::rule::{Answer, Element, Matcher, Plans, Rule};
 use super::sequence::{Numbers, Tracker, Verdict};
 use super::settings::{OnGap, Rules};
 use super::silence::Silence;
-use super::subjects::{Arrival, Counts, Subjects};
+use super::subjects::Subjects;
 use super::value;
 
 /// Takes one message after the other, and says what is to be done.

@@ -1,10 +1,10 @@
 //! What has to be remembered of each subject: how far its numbers have got, and its book.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Instant;
 
 use fanblade_ring::subject::SubjectError;
 
+use super::arrival::{Arrival, Counts};
 use super::batch::Batch;
 use super::keeper::{Asking, Keeper, Sizes, Turn};
 use super::limits::{REFUSED_NAME_LEN_MAX, REFUSED_NAMES_MAX, SUBJECTS_MAX, TEXT_LEN_MAX};
@@ -24,24 +24,6 @@ pub(super) struct Subjects {
     /// Those that make no subject, as far as they were told.
     refused: HashSet<Box<str>>,
     pub(super) counts: Counts,
-}
-
-/// What became of elements that were not passed on, in totals.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Counts {
-    /// Their numbers had been there.
-    pub(super) duplicates: u64,
-    /// Changes of a book whose whole is not known.
-    pub(super) without_book: u64,
-    /// Their names make no subject.
-    pub(super) bad_names: u64,
-}
-
-/// When a message came.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Arrival {
-    pub(super) unix_ns: u64,
-    pub(super) at: Instant,
 }
 
 #[derive(Debug, Default)]

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use fanblade_wire::decimal::Decimal;
 
-use super::Level;
 use super::change::BookFormat;
+use super::level::Level;
 
 /// A book's levels.
 pub(super) struct Best<'b> {

@@ -1,0 +1,146 @@
+//! The exchange's day: the midnight that its timestamps count from, and what a numbering is called.
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+/// Days and epochs of a feed.
+#[derive(Debug, Clone)]
+pub enum Calendar {
+    /// A recording is of one day, and has the same numbers each time that it is played.
+    Recorded(Day),
+    /// Every session of a live feed begins on the day that it is then, and is told from all others by its name.
+    Live,
+    /// The same, but of this day whenever it is played.
+    LiveOf(Day),
+    /// Numberings belong to no day: a session's name is all.
+    Named,
+    /// There is one numbering only, and it is known by this name.
+    Fixed(String),
+}
+
+/// A trading day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Day {
+    date: Date,
+    /// Its beginning, Unix nanoseconds.
+    pub midnight_ns: u64,
+}
+
+/// A day that no time can be counted from.
+#[derive(Debug, thiserror::Error)]
+pub enum DayError {
+    /// It is beyond all clocks.
+    #[error("{date} has no midnight: {error}")]
+    NoMidnight {
+        /// The day.
+        date: Date,
+        /// Why.
+        error: jiff::Error,
+    },
+    /// Unix time begins later.
+    #[error("{date} is before 1970")]
+    BeforeTime {
+        /// The day.
+        date: Date,
+    },
+}
+
+impl Calendar {
+    /// The day on which a session that begins at `now_ns` counts its time from.
+    #[must_use]
+    pub fn day(&self, now_ns: u64) -> Day {
+        match self {
+            Calendar::Recorded(day) | Calendar::LiveOf(day) => *day,
+            Calendar::Live | Calendar::Named | Calendar::Fixed(_) => Day::at(now_ns),
+        }
+    }
+
+    /// Whether sessions are known by their own names, of which upstream may use one again.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        matches!(self, Calendar::Live | Calendar::LiveOf(_))
+    }
+
+    /// The epoch of the `number`-th session (from 1; 0: before any).
+    #[must_use]
+    pub fn epoch(&self, now_ns: u64, number: u32, session: &str) -> String {
+        let date = self.day(now_ns).date;
+        let (year, month, day) = (date.year(), date.month(), date.day());
+        match self {
+            Calendar::Fixed(name) => name.clone(),
+            Calendar::Live | Calendar::LiveOf(_) if number > 0 => format!("{year:04}{month:02}{day:02}-{session}"),
+            Calendar::Named if number > 0 => session.to_owned(),
+            Calendar::Live | Calendar::LiveOf(_) | Calendar::Named => format!("{year:04}{month:02}{day:02}-0"),
+            // Known before the first session begins, so that who subscribes early sees no change.
+            Calendar::Recorded(_) => format!("{year:04}{month:02}{day:02}-{}", number.max(1)),
+        }
+    }
+}
+
+impl Day {
+    /// A calendar day.
+    ///
+    /// # Errors
+    /// No time can be counted from it.
+    pub fn new(date: Date) -> Result<Day, DayError> {
+        let midnight = date.to_zoned(new_york()).map_err(|error| DayError::NoMidnight { date, error })?;
+        let midnight_ns =
+            u64::try_from(midnight.timestamp().as_nanosecond()).map_err(|_| DayError::BeforeTime { date })?;
+        Ok(Day { date, midnight_ns })
+    }
+
+    /// The day in New York at a time.
+    #[must_use]
+    pub fn at(now_ns: u64) -> Day {
+        let now = Timestamp::from_nanosecond(now_ns.into()).unwrap_or(Timestamp::UNIX_EPOCH);
+        let date = now.to_zoned(new_york()).date();
+        // There are only days before 1970 to refuse, and `now_ns` cannot name one.
+        Day::new(date).unwrap_or(Day { date, midnight_ns: now_ns })
+    }
+
+    /// Today in New York.
+    #[must_use]
+    pub fn today() -> Day {
+        Day::at(u64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(0))
+    }
+}
+
+impl std::fmt::Display for Day {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.date.fmt(f)
+    }
+}
+
+/// New York's clock, by the rule that has held since 2007, so that it needs no time zone database.
+fn new_york() -> TimeZone {
+    TimeZone::posix("EST5EDT,M3.2.0,M11.1.0").unwrap_or(TimeZone::UTC)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_begin_at_midnight_in_new_york() {
+        let winter = Day::new(Date::constant(2019, 12, 30)).unwrap();
+        assert_eq!(winter.midnight_ns, 1_577_682_000_000_000_000, "05:00 UTC");
+        let summer = Day::new(Date::constant(2020, 7, 1)).unwrap();
+        assert_eq!(summer.midnight_ns % 86_400_000_000_000, 4 * 3_600_000_000_000, "04:00 UTC");
+        assert_eq!(Day::at(winter.midnight_ns), winter);
+        assert_eq!(Day::at(winter.midnight_ns - 1).to_string(), "2019-12-29");
+        assert!(Day::new(Date::constant(1950, 1, 1)).is_err());
+    }
+
+    #[test]
+    fn epochs_tell_numberings_apart() {
+        let recorded = Calendar::Recorded(Day::new(Date::constant(2019, 12, 30)).unwrap());
+        assert_eq!(recorded.epoch(0, 0, ""), "20191230-1");
+        assert_eq!(recorded.epoch(0, 1, "12302019"), "20191230-1");
+        assert_eq!(recorded.epoch(0, 2, "x"), "20191230-2");
+        let noon = 1_577_682_000_000_000_000 + 12 * 3_600_000_000_000;
+        assert_eq!(Calendar::Live.epoch(noon, 0, ""), "20191230-0");
+        assert_eq!(Calendar::Live.epoch(noon, 1, "0L8XQ3Z1AB"), "20191230-0L8XQ3Z1AB");
+        assert_eq!(Calendar::Named.epoch(noon, 1, "main"), "main");
+    }
+}

@@ -1,0 +1,37 @@
+//! The serving core of a blade: it takes a feed and settings, starts the sequencer, the workers and the kernel's
+//! programs, looks after them, and ends them. It has no command line, and reads no configuration.
+//!
+//! ```text
+//! settings, feed ─▶ Prepared ──start──▶ Running ──serve──▶ the end
+//!                                          │
+//!                                          └─ view: what all threads tell, for whoever looks (the admin port)
+//! ```
+
+mod calendar;
+mod control;
+mod drain;
+mod error;
+mod kernel;
+mod log;
+mod panics;
+mod parked;
+mod run;
+mod sequencer;
+mod settings;
+mod signals;
+mod threads;
+mod view;
+mod vitals;
+mod watch;
+mod workers;
+
+pub use calendar::{Calendar, Day, DayError};
+pub use error::{EndError, StartError};
+pub use log::{Format as LogFormat, Log};
+pub use panics::log_them as log_panics;
+pub use run::{Prepared, Running};
+pub use settings::{Data, Ebpf, Engine, OpenFeed, Settings};
+pub use signals::is_hangup_ignored;
+pub use view::{Blade, FeedState, KernelView, Recent, SequencerReport, SequencerShared, WorkerView};
+pub use vitals::{Thread, Vital};
+pub use watch::Watch;

@@ -1,0 +1,169 @@
+//! Signals: what each asks for, and the deadline that stands behind every stop.
+//!
+//! A thread of its own takes them, so that they count also while the control thread waits for something. It passes
+//! stops on; should what they ask for not be done in time, it ends the process itself. Several within a moment are one
+//! order: `timeout` and service managers signal a process and then its whole group.
+//!
+//! | signal | |
+//! |---|---|
+//! | SIGTERM, SIGINT | stop: subscribers are told 1001 |
+//! | SIGUSR2 | stop because a successor comes: 1012, and when to return |
+//! | SIGHUP | started from a terminal, it has gone: stop. Else told in the log: there is nothing to be read again |
+//! | SIGUSR1 | told in the log: no file is to be opened again |
+//! | SIGPIPE | ignored, as Rust leaves it: every write looks at its error |
+//! | SIGXFSZ | blocked by `main`: a file that may not grow (`ulimit -f`) is an error of its write |
+//! | SIGQUIT | the kernel's: ends at once, with a core |
+
+use std::fs::File;
+use std::io;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use crate::log::Log;
+
+/// How to end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Stop {
+    /// For good, as far as clients are concerned: 1001.
+    Down,
+    /// A successor is coming: 1012, and each client is told when to return.
+    Restart,
+}
+
+/// The orders to stop, as they come.
+pub(crate) struct Signals(mpsc::Receiver<Stop>);
+
+impl Signals {
+    /// `delay`: how long the first one leaves everything as it is.
+    pub(crate) fn watch(log: Log, delay: Duration) -> io::Result<Signals> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (stops, orders) = mpsc::channel(STOPS_MAX);
+        let watched = {
+            let _context = runtime.enter();
+            Watched::new()?
+        };
+        std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || runtime.block_on(watched.run(&stops, &log, delay)))?;
+        Ok(Signals(orders))
+    }
+
+    /// The next one.
+    pub(crate) async fn next(&mut self) -> Stop {
+        match self.0.recv().await {
+            Some(stop) => stop,
+            // The thread ends with the process only.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+struct Watched {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    restart: tokio::signal::unix::Signal,
+    user: tokio::signal::unix::Signal,
+    /// None: whoever started us wants it to be ignored, as nohup does.
+    hangup: Option<tokio::signal::unix::Signal>,
+    /// When it has gone, nobody can ask any more.
+    has_terminal: bool,
+}
+
+impl Watched {
+    fn new() -> io::Result<Watched> {
+        let hangup = if is_hangup_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
+        Ok(Watched {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            restart: signal(SignalKind::user_defined2())?,
+            user: signal(SignalKind::user_defined1())?,
+            hangup,
+            has_terminal: File::open("/dev/tty").is_ok(),
+        })
+    }
+
+    async fn run(mut self, stops: &mpsc::Sender<Stop>, log: &Log, delay: Duration) {
+        let mut deadline: Option<Instant> = None;
+        let mut count = 0;
+        let mut ordered: Option<Instant> = None;
+        loop {
+            let stop = tokio::select! {
+                stop = self.next() => stop,
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    tracing::error!("the end takes too long: the process ends now, whatever is left");
+                    log.finish();
+                    std::process::exit(1);
+                }
+            };
+            let now = Instant::now();
+            if ordered.is_some_and(|before| now < before + MOMENT) {
+                continue;
+            }
+            ordered = Some(now);
+            let by = now + allowed(count, delay);
+            deadline = Some(deadline.map_or(by, |before| before.min(by)));
+            count += 1;
+            // More than the control thread has taken: it will find out about the first ones.
+            let _ = stops.try_send(stop);
+        }
+    }
+
+    /// The next order to stop.
+    async fn next(&mut self) -> Stop {
+        loop {
+            let hangup = async {
+                match &mut self.hangup {
+                    Some(hangup) => hangup.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = self.terminate.recv() => return Stop::Down,
+                _ = self.interrupt.recv() => return Stop::Down,
+                _ = self.restart.recv() => return Stop::Restart,
+                _ = self.user.recv() => tracing::warn!("SIGUSR1 changes nothing: no file is open that could be rotated"),
+                _ = hangup => {
+                    if self.has_terminal {
+                        tracing::info!("the terminal has gone");
+                        return Stop::Down;
+                    }
+                    tracing::warn!("{HANGUP}");
+                }
+            }
+        }
+    }
+}
+
+/// How long the end may take after so many orders to stop before this one.
+fn allowed(before: usize, delay: Duration) -> Duration {
+    match before {
+        0 => delay + END_MAX,
+        // It ends the delay.
+        1 if !delay.is_zero() => END_MAX,
+        _ => AT_ONCE_MAX,
+    }
+}
+
+/// Whoever started us (nohup) wants SIGHUP to be ignored. Watching it would undo that.
+#[must_use]
+pub fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    // Bit n - 1 is signal n.
+    mask.is_some_and(|mask| mask & 1 << (libc::SIGHUP - 1) != 0)
+}
+
+const HANGUP: &str =
+    "SIGHUP changes nothing: the configuration is read at the start; for a new one send SIGUSR2 and start again";
+
+/// Within it all orders are one.
+const MOMENT: Duration = Duration::from_millis(50);
+/// Orders that wait for the control thread.
+const STOPS_MAX: usize = 8;
+/// The end as a whole: a little more than all that is waited for in it (`drain.rs`).
+const END_MAX: Duration = Duration::from_secs(20);
+/// The same, once it is to end at once.
+const AT_ONCE_MAX: Duration = Duration::from_secs(3);

@@ -1,0 +1,250 @@
+//! What the threads of a running blade tell whoever looks: the admin port. Everyone writes their own part; who
+//! looks only reads.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use fanblade_feed::{Condition, Pulse};
+use fanblade_market::Counters as MarketCounters;
+use fanblade_worker::{LatencyHistogram, LatencySnapshot, WorkerStats};
+
+use crate::log::Log;
+use crate::vitals::Vital;
+
+/// A running blade, as seen from outside.
+#[derive(Debug)]
+pub struct Blade {
+    /// When it did.
+    pub started: Instant,
+    /// Where subscribers connect.
+    pub data: SocketAddr,
+    /// The workers' socket engine.
+    pub engine: &'static str,
+    /// The feed, in words.
+    pub feed: String,
+    /// First segment of the subjects.
+    pub venue: String,
+    /// Written by the sequencer.
+    pub sequencer: Arc<SequencerShared>,
+    /// In the order of their numbers.
+    pub workers: Vec<WorkerView>,
+    /// Written by the control thread.
+    pub kernel: ArcSwap<KernelView>,
+    /// Latencies of the last seconds, written by the control thread.
+    pub recent: ArcSwap<Recent>,
+    /// Set once a stop has begun.
+    pub stopping: AtomicBool,
+    /// Set, with what to say, when a thread has ended that nobody takes the place of.
+    pub broken: OnceLock<String>,
+    /// For its counts.
+    pub log: Log,
+    /// Every thread that the others count on.
+    pub vitals: Vec<Vital>,
+}
+
+/// One worker.
+#[derive(Debug)]
+pub struct WorkerView {
+    /// Where it is pinned to.
+    pub cpu: Option<usize>,
+    /// Written by the worker.
+    pub stats: Arc<WorkerStats>,
+}
+
+/// What the sequencer tells.
+#[derive(Debug, Default)]
+pub struct SequencerShared {
+    /// Counts its turns.
+    pub pulse: Pulse,
+    /// From the poll that took a message in to the publication of a frame of it, nanoseconds.
+    pub latency: LatencyHistogram,
+    /// The counts, copied here now and then. Neither side ever waits for the other, which may stand still anywhere.
+    pub report: ArcSwap<SequencerReport>,
+}
+
+/// A copy of everything that the sequencer counts.
+#[derive(Debug, Default, Clone)]
+pub struct SequencerReport {
+    /// How the feed is doing.
+    pub state: FeedState,
+    /// The numbering under way.
+    pub epoch: String,
+    /// What the feed counts.
+    pub feed: fanblade_feed::FeedCounters,
+    /// What the market counts.
+    pub market: MarketCounters,
+    /// What the ring's writer counts.
+    pub ring: fanblade_ring::WriterStats,
+    /// Open ones.
+    pub orders: u64,
+    /// Known ones.
+    pub instruments: u64,
+    /// In the ring.
+    pub subjects: u64,
+    /// Notices to subscribers that found the control thread's queue full.
+    pub notices_lost: u64,
+    /// The ways by which packets come.
+    pub lines: Vec<fanblade_feed::Line>,
+    /// What went wrong upstream, by kind.
+    pub troubles: Vec<(&'static str, u64)>,
+    /// Runs of missing values of single subjects.
+    pub subject_gaps: u64,
+}
+
+/// How the feed is doing.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum FeedState {
+    /// Waits for its subscribers (`wait_for`).
+    #[default]
+    Waiting,
+    /// Replays what it missed; the blade is not ready.
+    CatchingUp,
+    /// Messages come, or are due later.
+    Live,
+    /// What is served may not be current.
+    Stale,
+    /// Has said everything; the last values are still served.
+    Finished,
+    /// Broke off.
+    Failed,
+}
+
+impl FeedState {
+    /// All of them, for metrics.
+    pub const ALL: [FeedState; 6] = [
+        FeedState::Waiting,
+        FeedState::CatchingUp,
+        FeedState::Live,
+        FeedState::Stale,
+        FeedState::Finished,
+        FeedState::Failed,
+    ];
+
+    /// As metrics and status call it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            FeedState::Waiting => "waiting",
+            FeedState::CatchingUp => "catching_up",
+            FeedState::Live => "live",
+            FeedState::Stale => "stale",
+            FeedState::Finished => "finished",
+            FeedState::Failed => "failed",
+        }
+    }
+}
+
+impl From<Condition> for FeedState {
+    fn from(condition: Condition) -> FeedState {
+        match condition {
+            Condition::CatchingUp => FeedState::CatchingUp,
+            Condition::Live => FeedState::Live,
+            Condition::Stale(_) => FeedState::Stale,
+        }
+    }
+}
+
+/// What the eBPF programs do and count.
+#[derive(Debug, Default, Clone)]
+pub struct KernelView {
+    /// New connections are steered by load.
+    pub steering: bool,
+    /// Interfaces whose incoming packets are counted, with the way the program is attached.
+    pub ingress: Vec<(String, &'static str)>,
+    /// Interfaces whose outgoing packets are counted.
+    pub egress: Vec<String>,
+    /// What is not at work, and why.
+    pub lacking: Vec<String>,
+    /// Packets by what was decided.
+    pub verdicts: Vec<(&'static str, u64)>,
+    /// Connections that the program gave to each worker.
+    pub steered: Vec<u64>,
+}
+
+impl KernelView {
+    /// Is any program at work?
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.steering || !self.ingress.is_empty() || !self.egress.is_empty()
+    }
+
+    /// Why something is not at work, in a line. The verifier's reasons can be pages long; those are in the log at level
+    /// debug.
+    pub(crate) fn reason(error: &fanblade_steer::SteerError) -> String {
+        let text = error.to_string();
+        tracing::debug!("eBPF: {text}");
+        let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        if let Some((cut, _)) = line.char_indices().nth(REASON_CHARS_MAX) {
+            line.truncate(cut);
+            line.push_str(" …");
+        }
+        line
+    }
+
+    /// In one or two words.
+    #[must_use]
+    pub fn mode(&self) -> &'static str {
+        match self.ingress.first() {
+            Some((_, mode)) => mode,
+            None if self.is_active() => "steering only",
+            None => "none",
+        }
+    }
+}
+
+/// Latencies over the last seconds.
+#[derive(Debug, Default, Clone)]
+pub struct Recent {
+    /// From the poll that took a message in, nanoseconds.
+    pub feed_to_publish: LatencySnapshot,
+    /// Of each worker, nanoseconds.
+    pub publish_to_send: Vec<LatencySnapshot>,
+}
+
+impl Blade {
+    /// Listening, all threads alive, not on the way out, and not replaying what it missed.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.unready().is_none()
+    }
+
+    /// Why nobody should be sent here, in words.
+    #[must_use]
+    pub fn unready(&self) -> Option<String> {
+        if self.stopping.load(Relaxed) {
+            return Some("the blade stops".to_owned());
+        }
+        self.ailment().or_else(|| match self.sequencer.report.load().state {
+            FeedState::CatchingUp => Some("the feed catches up with what was missed".to_owned()),
+            FeedState::Failed => Some("the feed has failed; the log says why".to_owned()),
+            FeedState::Waiting | FeedState::Live | FeedState::Stale | FeedState::Finished => None,
+        })
+    }
+
+    /// What is wrong with a thread, in words.
+    #[must_use]
+    pub fn ailment(&self) -> Option<String> {
+        if let Some(broken) = self.broken.get() {
+            return Some(broken.clone());
+        }
+        let still: Vec<String> = self
+            .vitals
+            .iter()
+            .map(Vital::seen)
+            .filter(|thread| thread.stalled)
+            .map(|thread| format!("the thread {} has not moved for {} ms", thread.name, thread.heartbeat_age_ms))
+            .collect();
+        (!still.is_empty()).then(|| still.join("; "))
+    }
+
+    /// The sequencer's counts.
+    #[must_use]
+    pub fn report(&self) -> Arc<SequencerReport> {
+        self.sequencer.report.load_full()
+    }
+}
+
+const REASON_CHARS_MAX: usize = 300;

@@ -1,0 +1,242 @@
+//! The workers: started, looked after, and replaced where one has panicked or failed.
+//!
+//! A worker that ends by itself costs its own sessions and nobody else's. Its listener is held here, so that
+//! connections that wait there are not lost: the next worker in its place finds them. Meanwhile the kernel's program
+//! gives it no new ones. The ring's writer notices nothing, since the next worker sleeps by the same bell.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use fanblade_feed::injected;
+use fanblade_net::{EngineConfig, Listener};
+use fanblade_ring::{Reader, Sleeper, Waker, Writer};
+use fanblade_worker::{Command, WorkerConfig, WorkerEnd, WorkerHandle, WorkerStats};
+
+use crate::error::{StartError, WorkerError};
+use crate::kernel::Kernel;
+use crate::settings::{Engine, Settings};
+use crate::threads::Plan;
+
+/// All of them, and what it takes to make one.
+pub(crate) struct Workers {
+    places: Vec<Place>,
+    engine: Engine,
+    /// The ring.
+    ring: OwnedFd,
+}
+
+/// One worker's place, whoever fills it.
+struct Place {
+    config: WorkerConfig,
+    listener: Listener,
+    handle: WorkerHandle,
+    since: Instant,
+    /// Ends by itself, one soon after the other.
+    ends_in_a_row: u32,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Serving,
+    /// It has ended; another takes its place then.
+    Vacant(Instant),
+    GivenUp,
+}
+
+impl Workers {
+    pub(crate) fn start(
+        settings: &Settings,
+        plan: &Plan,
+        engine: Engine,
+        listeners: Vec<Listener>,
+        writer: &mut Writer,
+        unready: &Arc<AtomicBool>,
+        source: &str,
+    ) -> Result<Workers, StartError> {
+        let mut limits = settings.limits.clone();
+        // Each its part: who attacks one worker has nobody of another closed.
+        limits.held_bytes_max /= listeners.len().max(1);
+        let ring = writer.fd().try_clone_to_owned().map_err(StartError::RingDescriptor)?;
+        let mut places = Vec::with_capacity(listeners.len());
+        for (index, (listener, cpu)) in listeners.into_iter().zip(&plan.workers).enumerate() {
+            let (waker, sleeper) = fanblade_ring::pair().map_err(StartError::Waker)?;
+            writer.add_waker(waker.clone());
+            let config = WorkerConfig {
+                index,
+                cpu: *cpu,
+                limits: limits.clone(),
+                origins: settings.data.allowed_origins.clone(),
+                proxy_protocol_from: settings.data.proxy_protocol_from.clone(),
+                trusted_proxies: settings.data.trusted_proxies.clone(),
+                client_header: settings.data.client_header,
+                unready: Arc::clone(unready),
+                // A thread that shares its CPU must not burn it.
+                spin_us: cpu.map_or(0, |_| settings.data.spin_us),
+                batching: settings.batching.clone(),
+                source: source.to_owned(),
+                predecessor: None,
+            };
+            let handle = spawn(config.clone(), engine, &ring, &listener, sleeper, waker)
+                .map_err(|error| StartError::Worker { index, error })?;
+            let (since, ends_in_a_row, state) = (Instant::now(), 0, State::Serving);
+            places.push(Place { config, listener, handle, since, ends_in_a_row, state });
+        }
+        Ok(Workers { places, engine, ring })
+    }
+
+    pub(crate) fn stats(&self) -> impl Iterator<Item = &Arc<WorkerStats>> {
+        self.places.iter().map(|place| place.handle.stats())
+    }
+
+    /// Replaces those that have ended by themselves. Returns what has to be said of one that is given up.
+    #[must_use]
+    pub(crate) fn look_after(&mut self, kernel: &Kernel) -> Option<String> {
+        let mut given_up = None;
+        for (index, place) in self.places.iter_mut().enumerate() {
+            if injected::is_asked(&format!("worker-{index}")) {
+                #[cfg(debug_assertions)]
+                place.handle.send(Command::Panic);
+            }
+            if place.state == State::Serving && place.handle.is_finished() {
+                kernel.retire(index);
+                given_up = place.note_end(index).or(given_up);
+            }
+            if let State::Vacant(due) = place.state
+                && Instant::now() >= due
+            {
+                match place.fill(self.engine, &self.ring) {
+                    Ok(()) => {
+                        kernel.reinstate(index);
+                        tracing::info!("worker {index}: a new one serves in its place");
+                    }
+                    Err(error) => {
+                        tracing::error!("worker {index}: no new one can be started: {error}");
+                        given_up = place.note_end(index).or(given_up);
+                    }
+                }
+            }
+        }
+        given_up
+    }
+
+    pub(crate) fn tell_all(&self, command: &Command) {
+        for place in &self.places {
+            place.handle.send(command.clone());
+        }
+    }
+
+    pub(crate) fn are_finished(&self) -> bool {
+        self.places.iter().all(|place| place.handle.is_finished())
+    }
+
+    /// Takes note of their ends. False: one has not ended, and goes with the process.
+    #[must_use]
+    pub(crate) fn join(self) -> bool {
+        let mut is_whole = true;
+        for (index, place) in self.places.into_iter().enumerate() {
+            if !place.handle.is_finished() {
+                let sessions = place.handle.stats().sessions.value();
+                tracing::error!("worker {index} has not ended; its {sessions} sessions end with the process");
+                is_whole = false;
+            } else if let Err(error) = place.handle.join() {
+                tracing::error!("worker {index}: {error}");
+            }
+        }
+        is_whole
+    }
+}
+
+impl Place {
+    /// Takes note that nobody serves here, and decides what follows.
+    fn note_end(&mut self, index: usize) -> Option<String> {
+        if self.since.elapsed() >= FORGIVEN_AFTER {
+            self.ends_in_a_row = 0;
+        }
+        self.ends_in_a_row += 1;
+        let why = match self.handle.end() {
+            Some(WorkerEnd::Panicked(message)) => format!("has panicked: {message}"),
+            Some(WorkerEnd::Failed(error)) => format!("has failed: {error}"),
+            Some(WorkerEnd::Told) | None => "has ended".to_owned(),
+        };
+        if self.ends_in_a_row > RESTARTS_IN_A_ROW_MAX {
+            self.state = State::GivenUp;
+            let text =
+                format!("worker {index} {why}; after {RESTARTS_IN_A_ROW_MAX} new ones in a row its place is given up");
+            tracing::error!("{text}");
+            return Some(text);
+        }
+        let pause = pause(self.ends_in_a_row);
+        self.state = State::Vacant(Instant::now() + pause);
+        tracing::error!("worker {index} {why}; its sessions have ended; a new one in {} ms", pause.as_millis());
+        None
+    }
+
+    fn fill(&mut self, engine: Engine, ring: &OwnedFd) -> Result<(), WorkerError> {
+        let waker = self.handle.waker().clone();
+        let predecessor = Some(Arc::clone(self.handle.stats()));
+        let config = WorkerConfig { predecessor, ..self.config.clone() };
+        self.handle = spawn(config, engine, ring, &self.listener, waker.successor(), waker)?;
+        (self.since, self.state) = (Instant::now(), State::Serving);
+        Ok(())
+    }
+}
+
+/// None before the first in a row, then twice as long each time.
+fn pause(ends_in_a_row: u32) -> Duration {
+    match ends_in_a_row.checked_sub(2) {
+        None => Duration::ZERO,
+        Some(doublings) => PAUSE_FIRST.saturating_mul(2_u32.saturating_pow(doublings)).min(PAUSE_MAX),
+    }
+}
+
+fn spawn(
+    config: WorkerConfig,
+    engine: Engine,
+    ring: &OwnedFd,
+    listener: &Listener,
+    sleeper: Sleeper,
+    waker: Waker,
+) -> Result<WorkerHandle, WorkerError> {
+    let sessions_max = config.limits.sessions_max as usize;
+    let reader = Reader::open(ring.as_fd()).map_err(WorkerError::Map)?;
+    let listener = listener.try_clone().map_err(WorkerError::Listener)?;
+    let handle = fanblade_worker::spawn(config, reader, sleeper, waker, move |sleeper| {
+        let engine_config = EngineConfig { sessions_max, waker: Some(sleeper.fd()) };
+        make_engine(engine, listener, &engine_config).map_err(std::io::Error::other)
+    });
+    Ok(handle?)
+}
+
+fn make_engine(
+    kind: Engine,
+    listener: Listener,
+    config: &EngineConfig<'_>,
+) -> Result<Box<dyn fanblade_net::Engine>, fanblade_net::NetError> {
+    match kind {
+        Engine::Uring => fanblade_net::uring(listener, config),
+        Engine::Epoll => fanblade_net::epoll(listener, config),
+    }
+}
+
+/// So many new workers may end in the same place, one soon after the other. Then it is given up: `healthz` says so, and
+/// `fanblade_worker_panics_total` has counted them.
+const RESTARTS_IN_A_ROW_MAX: u32 = 6;
+/// Who has served for so long begins a new row.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+const PAUSE_FIRST: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_is_replaced_at_once_and_those_after_it_ever_later() {
+        let pauses: Vec<_> = (1..=8).map(|ends| pause(ends).as_millis()).collect();
+        assert_eq!(pauses, [0, 200, 400, 800, 1_600, 3_200, 5_000, 5_000]);
+        assert_eq!(pause(u32::MAX), PAUSE_MAX);
+    }
+}

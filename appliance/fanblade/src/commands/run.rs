@@ -1,0 +1,181 @@
+//! `fanblade run`: from the command line and the configuration to a blade that serves.
+
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use fanblade_abi::limits::WORKERS_MAX;
+use fanblade_admin::AdminThread;
+use fanblade_blade::{Blade, Log, LogFormat as Format, Prepared};
+use fanblade_net::ports;
+
+use crate::config::{self, Config, EngineKind, FeedSource, LogFormat, Pace};
+use crate::feeds;
+use crate::terminal::out;
+
+/// Options given here go before those of the configuration file.
+#[derive(Debug, clap::Args)]
+#[command(after_help = SIGNALS)]
+pub(crate) struct Args {
+    /// Configuration file (TOML); every key has a default
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// sim: a simulated market; file:PATH: a BinaryFILE of ITCH 5.0 or a packet capture, plain or .gz;
+    /// soupbintcp:HOST:PORT: a SoupBinTCP server; moldudp64:GROUP:PORT@IF,GROUP:PORT@IF: multicast lines A and B
+    /// [default: sim]
+    #[arg(long)]
+    feed: Option<FeedSource>,
+    /// Where subscribers connect [default: 127.0.0.1:7400]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    listen: Option<SocketAddr>,
+    /// Metrics, health and the live page [default: 127.0.0.1:7401]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    admin: Option<SocketAddr>,
+    /// How the workers talk to sockets [default: uring]
+    #[arg(long, value_enum)]
+    engine: Option<EngineKind>,
+    /// Number of worker threads [default: one for each CPU but two]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(WORKERS_MAX)))]
+    workers: Option<u16>,
+    /// max, realtime, or a factor such as 10 [default: realtime for sim, max for a file]
+    #[arg(long)]
+    pace: Option<Pace>,
+    /// Start playing once N sessions have subscribed
+    #[arg(long, value_name = "N")]
+    wait_for: Option<u64>,
+    /// Do without steering and flow counters
+    #[arg(long)]
+    no_ebpf: bool,
+    /// Count the packets of this interface [default: the one that owns the data address]
+    #[arg(long, value_name = "IF")]
+    interface: Option<String>,
+}
+
+pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
+    let config = args.into_config()?;
+    let format = match config.log.format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    let log = Log::start(config.log.level.directive(), format).context("the log's thread")?;
+    fanblade_blade::log_panics();
+    let ended = serve(&config, &log);
+    if let Err(error) = &ended {
+        // By the same thread: standard error may be stuck.
+        log.add(format!("fanblade: {}\n", out::in_one_line(error)).as_bytes());
+    }
+    log.finish();
+    Ok(if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn serve(config: &Config, log: &Log) -> anyhow::Result<()> {
+    let descriptors = fanblade_net::rlimit::raise_descriptors().context("RLIMIT_NOFILE")?;
+    tracing::debug!("{descriptors} descriptors");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(run(config, log));
+    // A look-up of a name may take long, and nobody waits for it any more.
+    runtime.shutdown_background();
+    ended
+}
+
+impl Args {
+    fn into_config(self) -> anyhow::Result<Config> {
+        let mut config = match &self.config {
+            Some(file) => Config::load(file)?,
+            None => Config::default(),
+        };
+        if let Some(source) = self.feed {
+            config.feed.source = source;
+        }
+        config.feed.pace = self.pace.or(config.feed.pace);
+        config.feed.wait_for = self.wait_for.unwrap_or(config.feed.wait_for);
+        config.data.listen = self.listen.unwrap_or(config.data.listen);
+        config.data.engine = self.engine.unwrap_or(config.data.engine);
+        if let Some(workers) = self.workers {
+            config.data.workers = Some(config::unplaced(workers.into()));
+        }
+        if let Some(admin) = self.admin {
+            config.admin.listen = config::unplaced(admin);
+        }
+        config.ebpf.enabled &= !self.no_ebpf;
+        if self.interface.is_some() {
+            config.ebpf.interface = self.interface;
+        }
+        Ok(config)
+    }
+}
+
+async fn run(config: &Config, log: &Log) -> anyhow::Result<()> {
+    // What can be wrong about the request is found out before anything is started.
+    let (settings, admin_settings) = (config.settings(), config.admin_settings());
+    let feed = feeds::open(config)?;
+    let prepared = Prepared::new(&settings, feed)?;
+    let listener = bind_admin(admin_settings.listen).await?;
+    let running = prepared.start(log)?;
+    let mut admin = AdminThread::start(listener, running.blade(), admin_settings).context("the admin port's thread")?;
+    banner(running.blade(), admin.address())?;
+    let ended = running
+        .serve(async {
+            admin.until_ended().await;
+            "the admin port's thread has ended"
+        })
+        .await;
+    admin.stop().await;
+    tracing::info!("stopped");
+    Ok(ended?)
+}
+
+/// What `--listen` and `--admin` are.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("invalid socket address; write {}", config::ADDRESS_HINT))
+}
+
+async fn bind_admin(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let bound = tokio::net::TcpListener::bind(address).await;
+    Ok(bound.map_err(|error| ports::refused(address, &error, "--admin"))?.into_std()?)
+}
+
+/// Where to connect, and what to try. Nobody may be reading, and a pipe may be full: so a thread of its own writes it.
+fn banner(blade: &Blade, admin: SocketAddr) -> std::io::Result<()> {
+    let reachable = |address: SocketAddr| match address.ip().is_unspecified() {
+        true => format!("localhost:{}", address.port()),
+        false => address.to_string(),
+    };
+    let (data, admin) = (reachable(blade.data), reachable(admin));
+    // Some shells take brackets for a pattern.
+    let quoted = if data.contains('[') { format!("'{data}'") } else { data.clone() };
+    // As it was called itself, so that the line can be copied.
+    let program =
+        std::env::args_os().next().map_or("fanblade".into(), |program| program.to_string_lossy().into_owned());
+    let text = format!(
+        "fanblade {} serves {}, {} workers ({})\n  subscribers  ws://{data}/v1/stream\n  live page    http://{admin}/\n  \
+         metrics      http://{admin}/metrics\n  try          {program} subscribe {quoted} '/{}/*/trade'\n",
+        env!("CARGO_PKG_VERSION"),
+        blade.feed,
+        blade.workers.len(),
+        blade.engine,
+        blade.venue,
+    );
+    std::thread::Builder::new().name("banner".to_owned()).spawn(move || {
+        let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    })?;
+    Ok(())
+}
+
+const SIGNALS: &str = "Signals:
+  SIGTERM, SIGINT  stop: subscribers get what they are owed, then close code 1001; once more: at once
+  SIGUSR2          stop because a successor is started: code 1012, and when to come back
+  SIGHUP           started from a terminal: stop, for it has gone; else nothing but a line of the log";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_address_is_told_with_the_right_form() {
+        let wrong = address("::1:7400").unwrap_err();
+        assert!(wrong.contains("[::1]:7400 for IPv6"), "{wrong}");
+    }
+}

@@ -1,0 +1,101 @@
+//! `fanblade top`: a running blade at a glance, in a terminal.
+//!
+//! `collect` asks (the admin port, the ring, the pinned maps), `state` remembers what it was told and what was pressed,
+//! `view` draws that. Only `screen` knows a real terminal.
+
+mod collect;
+mod flows;
+mod http;
+mod rates;
+mod screen;
+mod state;
+mod target;
+mod view;
+
+use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::crossterm::event::{self, Event};
+
+use crate::terminal::interrupt::Interrupt;
+use crate::terminal::out;
+use collect::{News, Plan};
+use screen::Screen;
+use state::{Reaction, State};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The blade's admin port
+    #[arg(value_name = "ADDR", default_value = "127.0.0.1:7401", value_parser = http::address)]
+    address: String,
+    /// Print one picture as text, a second's rates in it
+    #[arg(long)]
+    once: bool,
+    /// Where the maps are pinned
+    #[arg(long, value_name = "DIR", default_value = fanblade_steer::DEFAULT_PIN_DIR)]
+    pin_dir: PathBuf,
+}
+
+pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
+    let state = State::new(&args.address);
+    let is_once = args.once;
+    if !is_once && !io::stdout().is_terminal() {
+        bail!("standard output is no terminal; `fanblade top --once` prints one picture as text");
+    }
+    let news = collect::start(Plan { address: args.address, pin_dir: args.pin_dir }).context("threads")?;
+    if is_once { once(state, &news) } else { watch(state, &news) }
+}
+
+fn watch(mut state: State, news: &Receiver<News>) -> anyhow::Result<ExitCode> {
+    let interrupt = Interrupt::watch().context("signals")?;
+    screen::end_with_terminal().context("threads")?;
+    let mut screen = Screen::open().context("the terminal")?;
+    loop {
+        news.try_iter().for_each(|news| state.take(news));
+        screen.draw(|frame| view::draw(frame, &state, Instant::now())).context("the terminal")?;
+        if interrupt.has_come() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mut wait = REDRAW_INTERVAL;
+        // Everything that has been pressed meanwhile, and then one picture.
+        while event::poll(wait).context("the terminal")? {
+            wait = Duration::ZERO;
+            if let Event::Key(key) = event::read().context("the terminal")?
+                && state.press(key) == Reaction::Quit
+            {
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+    }
+}
+
+fn once(mut state: State, news: &Receiver<News>) -> anyhow::Result<ExitCode> {
+    let deadline = Instant::now() + ONCE_MAX;
+    while !state.is_complete() {
+        match news.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(News::Status(Err(error))) => bail!("{error}"),
+            Ok(news) => state.take(news),
+            // What has come by then is shown; the rest says that it is being waited for.
+            Err(RecvTimeoutError::Timeout) if state.status.is_some() => break,
+            Err(_) => bail!("no answer from {} within {} s", state.address, ONCE_MAX.as_secs()),
+        }
+    }
+    let (width, height) = ONCE_SIZE;
+    let mut terminal = Terminal::new(TestBackend::new(width, height))?;
+    terminal.draw(|frame| view::draw(frame, &state, Instant::now()))?;
+    let text = view::text(terminal.backend().buffer());
+    out::print(text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Time passes on the screen, too.
+const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
+/// Two answers a second apart, and some patience.
+const ONCE_MAX: Duration = Duration::from_secs(6);
+const ONCE_SIZE: (u16, u16) = (120, 40);

@@ -1,0 +1,5 @@
+//! What commands have in common at the terminal: what they print, how figures look, and what ends them.
+
+pub(crate) mod figures;
+pub(crate) mod interrupt;
+pub(crate) mod out;
