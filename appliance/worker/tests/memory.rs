@@ -224,8 +224,8 @@ fn beyond_the_budget_those_end_that_take_nothing_and_nobody_who_reads() {
             assert!(held < 6 << 20, "{engine}: {held} bytes, of two million at most");
         }
         println!("{engine}: {} sessions, {} ended", silent.len(), blade.stat("held_evicted"));
-        // The first of them, if it reads now, finds whole frames and why it ended; the next one, where so much of a long
-        // frame was left that the worker has let the first go without.
+        // The first of them, if it reads now, finds whole frames and why it ended; or the next one, where so much of a
+        // long frame was left that the worker has let the first go without.
         let code = silent.iter_mut().take(50).find_map(|client| {
             loop {
                 match client.receive() {
