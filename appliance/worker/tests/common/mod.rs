@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use fanblade_net::{Engine, EngineConfig, ListenOptions, listen};
@@ -11,7 +12,7 @@ use fanblade_ring::{LANES, NewFrame, RingConfig, SubjectId, Writer};
 pub(crate) use fanblade_testkit::PATIENCE;
 use fanblade_wire::client::{self, ServerFrames, UpgradeRequest};
 use fanblade_wire::frame::Opcode;
-use fanblade_worker::{Batching, Limits, WorkerConfig, WorkerHandle, spawn};
+use fanblade_worker::{Batching, Command, Limits, WorkerConfig, WorkerHandle, spawn};
 use serde_json::Value;
 
 /// Each engine twice: with a list of its own for each session, and with a set that even one alone shares.
@@ -20,7 +21,7 @@ pub(crate) const ENGINES: [&str; 4] = ["epoll", "uring", "epoll, shared sets", "
 /// A worker, and the publisher that feeds it.
 pub(crate) struct Blade {
     pub(crate) writer: Writer,
-    pub(crate) worker: WorkerHandle,
+    pub(crate) worker: Running,
     pub(crate) address: SocketAddr,
     subjects: HashMap<String, SubjectId>,
     pub(crate) seq: u64,
@@ -92,7 +93,7 @@ impl Blade {
             engine.map(wrap).map_err(std::io::Error::other)
         })
         .unwrap();
-        Self { writer, worker, address, subjects: HashMap::new(), seq: 0 }
+        Self { writer, worker: Running(Some(worker)), address, subjects: HashMap::new(), seq: 0 }
     }
 
     /// Publishes one update of `subject` under the next sequence number.
@@ -164,6 +165,32 @@ impl Blade {
         let reply = client.message();
         assert_eq!(reply["op"], "subscribed", "{reply}");
         client
+    }
+}
+
+/// A worker that ends with its test: its ring's memory is taken from the start, and a process has many tests.
+pub(crate) struct Running(Option<WorkerHandle>);
+
+impl Running {
+    /// Waits for its end.
+    pub(crate) fn join(mut self) -> std::io::Result<()> {
+        self.0.take().expect("nobody has taken it").join()
+    }
+}
+
+impl Deref for Running {
+    type Target = WorkerHandle;
+
+    fn deref(&self) -> &WorkerHandle {
+        self.0.as_ref().expect("it goes when this goes")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(worker) = self.0.take() {
+            worker.send(Command::Stop);
+        }
     }
 }
 
