@@ -18,7 +18,7 @@
 //! - The end of the [`QueueFeed`] is [`Refused::Closed`] for all senders; the end of the last sender is no end of the
 //!   feed, which then has nothing to say.
 //!
-//! Nothing here knows an executor: the futures are woken by their [`Waker`]s, the polling thread by `unpark`. The lock
+//! Nothing here knows an executor: the futures are woken by their `Waker`s, the polling thread by `unpark`. The lock
 //! is held for one copy or one swap, never while the sink runs, and both batches keep their memory, so that after the
 //! first rounds nothing is allocated.
 

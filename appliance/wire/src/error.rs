@@ -41,10 +41,10 @@ pub enum InboundError {
     /// A text message that is not UTF-8 (section 8.1).
     #[error("the text message is not UTF-8")]
     InvalidUtf8,
-    /// A message longer than [`InboundLimits::skipped_len_max`].
+    /// A message longer than [`crate::InboundLimits::skipped_len_max`].
     #[error("the message is longer than this server takes, even to refuse it")]
     TooBig,
-    /// A message in more frames than [`InboundLimits::fragments_max`].
+    /// A message in more frames than [`crate::InboundLimits::fragments_max`].
     #[error("the message has too many fragments")]
     TooManyFragments,
 }
