@@ -67,6 +67,7 @@ struct Guest {
 impl Door {
     pub(crate) fn new(
         listener: TcpListener,
+        reserve: Reserve,
         router: Router,
         stats: Arc<AdminStats>,
         connections_max: u64,
@@ -82,7 +83,7 @@ impl Door {
             tasks: JoinSet::new(),
             guests: HashMap::new(),
             order: VecDeque::new(),
-            reserve: Arc::new(Reserve::new()?),
+            reserve: Arc::new(reserve),
         })
     }
 
@@ -228,7 +229,8 @@ mod tests {
             sleep(Duration::from_millis(100)).await;
             "the answer"
         });
-        let mut door = Door::new(listener, Router::new().route("/", answer), Arc::default(), 10).unwrap();
+        let mut door =
+            Door::new(listener, Reserve::new().unwrap(), Router::new().route("/", answer), Arc::default(), 10).unwrap();
         door.duration_max = Duration::from_secs(20);
         let serving = tokio::spawn(door.serve(std::future::pending()));
         for _ in 0..5 {
@@ -249,7 +251,7 @@ mod tests {
         // More than the buffers between here and there.
         let router = Router::new().route("/", axum::routing::get(|| async { vec![b'x'; PAGE_LEN] }));
         let stats = Arc::new(AdminStats::default());
-        let mut door = Door::new(listener, router, Arc::clone(&stats), 10).unwrap();
+        let mut door = Door::new(listener, Reserve::new().unwrap(), router, Arc::clone(&stats), 10).unwrap();
         door.duration_max = Duration::from_millis(500);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let serving = tokio::spawn(door.serve(async move {

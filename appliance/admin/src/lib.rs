@@ -16,4 +16,4 @@ pub mod status;
 mod thread;
 
 pub use settings::{Page, Settings};
-pub use thread::AdminThread;
+pub use thread::{AdminPort, AdminThread};

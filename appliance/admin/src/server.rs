@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use crate::door::{AdminStats, Door};
 use crate::hosts::{self, Guard};
 use crate::metrics::{self, Format};
+use crate::reserve::Reserve;
 use crate::settings::{Page, Settings};
 use crate::status::Status;
 
@@ -25,18 +26,17 @@ struct Admin {
     page: Arc<Page>,
 }
 
-/// Serves until `stopped` resolves.
-pub(crate) async fn serve(
+/// The door, and what is answered behind it.
+pub(crate) fn door(
     listener: tokio::net::TcpListener,
+    reserve: Reserve,
     blade: Arc<Blade>,
     settings: Settings,
-    stopped: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
+) -> std::io::Result<Door> {
     let stats = Arc::<AdminStats>::default();
     let connections_max = settings.connections_max;
     let router = router(blade, Arc::clone(&stats), settings);
-    Door::new(listener, router, stats, connections_max)?.serve(stopped).await;
-    Ok(())
+    Door::new(listener, reserve, router, stats, connections_max)
 }
 
 fn router(blade: Arc<Blade>, stats: Arc<AdminStats>, settings: Settings) -> Router {

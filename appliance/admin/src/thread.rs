@@ -6,11 +6,78 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fanblade_blade::{Blade, Watch};
+use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::reserve::Reserve;
 use crate::server;
 use crate::settings::Settings;
+
+/// The admin port before anybody is served: it has all the descriptors that it needs. A blade opens it before its data
+/// port, whose clients may take whatever descriptors there are.
+pub struct AdminPort {
+    address: SocketAddr,
+    runtime: Own,
+    listener: tokio::net::TcpListener,
+    reserve: Reserve,
+}
+
+impl AdminPort {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// The listener is none, or there are not enough descriptors.
+    pub fn open(listener: TcpListener) -> io::Result<AdminPort> {
+        let address = listener.local_addr()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let listener = {
+            let _context = runtime.enter();
+            tokio::net::TcpListener::from_std(listener)?
+        };
+        Ok(AdminPort { address, runtime: Own(Some(runtime)), listener, reserve: Reserve::new()? })
+    }
+
+    /// Starts its thread.
+    ///
+    /// # Errors
+    /// There is no thread.
+    pub fn serve(self, blade: &Arc<Blade>, settings: Settings) -> io::Result<AdminThread> {
+        let AdminPort { address, mut runtime, listener, reserve } = self;
+        let watch = Watch::new(Arc::clone(blade), settings.stalled);
+        let door = server::door(listener, reserve, Arc::clone(blade), settings)?;
+        let runtime = runtime.0.take().ok_or_else(|| io::Error::other("the admin port has no runtime"))?;
+        let (stop, stopped) = oneshot::channel();
+        let (done, ended) = oneshot::channel();
+        std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
+            let watch = runtime.spawn(watch.run());
+            let stopped = async {
+                let _ = stopped.await;
+            };
+            runtime.block_on(async {
+                tokio::select! {
+                    () = door.serve(stopped) => {}
+                    // It has panicked: without a watch this thread is of no use.
+                    _ = watch => {}
+                }
+            });
+            runtime.shutdown_background();
+            let _ = done.send(());
+        })?;
+        Ok(AdminThread { address, stop, ended, has_ended: false })
+    }
+}
+
+/// A runtime that may go within another: if the blade cannot start, nothing is left to wait for.
+struct Own(Option<Runtime>);
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
 
 /// The thread that serves the admin port.
 pub struct AdminThread {
@@ -21,40 +88,6 @@ pub struct AdminThread {
 }
 
 impl AdminThread {
-    /// Starts it.
-    ///
-    /// # Errors
-    /// There is no thread, or the listener is none.
-    pub fn start(listener: TcpListener, blade: &Arc<Blade>, settings: Settings) -> io::Result<AdminThread> {
-        let (blade, stalled) = (Arc::clone(blade), settings.stalled);
-        let address = listener.local_addr()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let listener = {
-            let _context = runtime.enter();
-            tokio::net::TcpListener::from_std(listener)?
-        };
-        let (stop, stopped) = oneshot::channel();
-        let (done, ended) = oneshot::channel();
-        std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
-            let watch = runtime.spawn(Watch::new(Arc::clone(&blade), stalled).run());
-            let stopped = async {
-                let _ = stopped.await;
-            };
-            runtime.block_on(async {
-                tokio::select! {
-                    served = server::serve(listener, blade, settings, stopped) => if let Err(error) = served {
-                        tracing::error!("the admin port has ended: {error}");
-                    },
-                    // It has panicked: without a watch this thread is of no use.
-                    _ = watch => {}
-                }
-            });
-            runtime.shutdown_background();
-            let _ = done.send(());
-        })?;
-        Ok(AdminThread { address, stop, ended, has_ended: false })
-    }
-
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {

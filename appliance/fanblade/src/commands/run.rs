@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use fanblade_abi::limits::WORKERS_MAX;
-use fanblade_admin::AdminThread;
+use fanblade_admin::AdminPort;
 use fanblade_blade::{Blade, Log, LogFormat as Format, Prepared};
 use fanblade_net::ports;
 
@@ -112,9 +112,10 @@ async fn run(config: &Config, log: &Log) -> anyhow::Result<()> {
     let (settings, admin_settings) = (config.settings(), config.admin_settings());
     let feed = feeds::open(config)?;
     let prepared = Prepared::new(&settings, feed)?;
-    let listener = bind_admin(admin_settings.listen).await?;
+    // Before the data port, whose clients may take every descriptor there is.
+    let admin = AdminPort::open(bind_admin(admin_settings.listen).await?).context("the admin port")?;
     let running = prepared.start(log)?;
-    let mut admin = AdminThread::start(listener, running.blade(), admin_settings).context("the admin port's thread")?;
+    let mut admin = admin.serve(running.blade(), admin_settings).context("the admin port's thread")?;
     banner(running.blade(), admin.address())?;
     let ended = running
         .serve(async {
