@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{self, Command, ExitStatus, Output};
 
 use nix::sys::prctl;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::Pid;
 
 use crate::wait::until;
@@ -32,8 +32,15 @@ impl Child {
 
     /// Starts it, where it may be missing on this machine.
     pub fn try_spawn(command: &mut Command) -> io::Result<Child> {
-        // SAFETY: between fork and exec only one system call is made; nothing is allocated, no lock is taken.
-        unsafe { command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGKILL)?)) };
+        let before_exec = || {
+            prctl::set_pdeathsig(Signal::SIGKILL)?;
+            // Whoever started the tests may ignore it (`nohup`), and the child would inherit that.
+            // SAFETY: there is no handler that could be called.
+            unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl)? };
+            Ok(())
+        };
+        // SAFETY: between fork and exec only two system calls are made; nothing is allocated, no lock is taken.
+        unsafe { command.pre_exec(before_exec) };
         Ok(Child { process: Some(command.spawn()?) })
     }
 
