@@ -3,7 +3,7 @@
 use std::fmt;
 
 use fanblade_worker::LatencySnapshot;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 pub(super) struct Out<'a>(pub(super) DescriptorEncoder<'a>);
 
 impl Out<'_> {
-    pub(super) fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+    pub(super) fn counter(&mut self, name: &str, help: &str, value: impl EncodeCounterValue) -> fmt::Result {
         let counter = ConstCounter::new(value);
         counter.encode(self.0.encode_descriptor(name, help, None, counter.metric_type())?)
     }
@@ -24,16 +24,7 @@ impl Out<'_> {
         label: &'static str,
         values: &[(impl AsRef<str>, u64)],
     ) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (text, value) in values {
-            ConstCounter::new(*value).encode(family.encode_family(&[(label, text.as_ref())])?)?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn counter_f64(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
-        let counter = ConstCounter::new(value);
-        counter.encode(self.0.encode_descriptor(name, help, None, counter.metric_type())?)
+        self.family(MetricType::Counter, name, help, label, values, ConstCounter::new)
     }
 
     pub(super) fn gauge_f64(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
@@ -47,11 +38,7 @@ impl Out<'_> {
         label: &'static str,
         values: &[(&str, f64)],
     ) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (text, value) in values {
-            ConstGauge::new(*value).encode(family.encode_family(&[(label, *text)])?)?;
-        }
-        Ok(())
+        self.family(MetricType::Gauge, name, help, label, values, ConstGauge::new)
     }
 
     pub(super) fn gauge(&mut self, name: &str, help: &str, labels: &[(&'static str, &str)], value: u64) -> fmt::Result {
@@ -69,9 +56,22 @@ impl Out<'_> {
         label: &'static str,
         values: &[(impl AsRef<str>, u64)],
     ) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        self.family(MetricType::Gauge, name, help, label, values, |value| ConstGauge::new(signed(value)))
+    }
+
+    /// One metric for each text of `label`.
+    fn family<V: Copy, M: EncodeMetric>(
+        &mut self,
+        kind: MetricType,
+        name: &str,
+        help: &str,
+        label: &'static str,
+        values: &[(impl AsRef<str>, V)],
+        metric: impl Fn(V) -> M,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
         for (text, value) in values {
-            ConstGauge::new(signed(*value)).encode(family.encode_family(&[(label, text.as_ref())])?)?;
+            metric(*value).encode(family.encode_family(&[(label, text.as_ref())])?)?;
         }
         Ok(())
     }

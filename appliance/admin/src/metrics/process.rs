@@ -21,7 +21,7 @@ impl Collector for Process {
         // Where /proc is not mounted there is nothing to say.
         if let Some(figures) = figures() {
             let Figures { cpu_seconds, start_seconds, virtual_bytes, resident_bytes } = figures;
-            out.counter_f64("process_cpu_seconds", "CPU time, user and system, of all threads.", cpu_seconds)?;
+            out.counter("process_cpu_seconds", "CPU time, user and system, of all threads.", cpu_seconds)?;
             out.gauge_f64("process_start_time_seconds", "Start, since the Unix epoch.", start_seconds)?;
             out.gauge("process_virtual_memory_bytes", "Address space in use.", &[], virtual_bytes)?;
             out.gauge("process_resident_memory_bytes", "Memory in use.", &[], resident_bytes)?;
