@@ -2,14 +2,14 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use fanblade_blade::{Blade, Watch};
-use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::door::Door;
 use crate::reserve::Reserve;
 use crate::server;
 use crate::settings::Settings;
@@ -17,39 +17,31 @@ use crate::settings::Settings;
 /// The admin port before anybody is served: it has all the descriptors that it needs. A blade opens it before its data
 /// port, whose clients may take whatever descriptors there are.
 pub struct AdminPort {
-    address: SocketAddr,
-    runtime: Own,
+    thread: AdminThread,
     listener: tokio::net::TcpListener,
     reserve: Reserve,
+    /// The thread waits for what it is to serve, and ends if that does not come.
+    begin: mpsc::Sender<(Door, Watch)>,
 }
 
 impl AdminPort {
     /// Opens it.
     ///
     /// # Errors
-    /// The listener is none, or there are not enough descriptors.
+    /// The listener is none, there is no thread, or there are not enough descriptors.
     pub fn open(listener: TcpListener) -> io::Result<AdminPort> {
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let listener = {
-            let _context = runtime.enter();
-            tokio::net::TcpListener::from_std(listener)?
-        };
-        Ok(AdminPort { address, runtime: Own(Some(runtime)), listener, reserve: Reserve::new()? })
-    }
-
-    /// Starts its thread.
-    ///
-    /// # Errors
-    /// There is no thread.
-    pub fn serve(self, blade: &Arc<Blade>, settings: Settings) -> io::Result<AdminThread> {
-        let AdminPort { address, mut runtime, listener, reserve } = self;
-        let watch = Watch::new(Arc::clone(blade), settings.stalled);
-        let door = server::door(listener, reserve, Arc::clone(blade), settings)?;
-        let runtime = runtime.0.take().ok_or_else(|| io::Error::other("the admin port has no runtime"))?;
         let (stop, stopped) = oneshot::channel();
         let (done, ended) = oneshot::channel();
+        let (begin, begun) = mpsc::channel::<(Door, Watch)>();
+        let registered = {
+            let _context = runtime.enter();
+            tokio::net::TcpListener::from_std(listener)
+        };
+        // The thread has the runtime from here on: one must not be dropped within another, where this is called.
         std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
+            let Ok((door, watch)) = begun.recv() else { return };
             let watch = runtime.spawn(watch.run());
             let stopped = async {
                 let _ = stopped.await;
@@ -64,18 +56,20 @@ impl AdminPort {
             runtime.shutdown_background();
             let _ = done.send(());
         })?;
-        Ok(AdminThread { address, stop, ended, has_ended: false })
+        let thread = AdminThread { address, stop, ended, has_ended: false };
+        Ok(AdminPort { thread, listener: registered?, reserve: Reserve::new()?, begin })
     }
-}
 
-/// A runtime that may go within another: if the blade cannot start, nothing is left to wait for.
-struct Own(Option<Runtime>);
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
+    /// Begins to serve.
+    ///
+    /// # Errors
+    /// The limit of descriptors cannot be read.
+    pub fn serve(self, blade: &Arc<Blade>, settings: Settings) -> io::Result<AdminThread> {
+        let watch = Watch::new(Arc::clone(blade), settings.stalled);
+        let door = server::door(self.listener, self.reserve, Arc::clone(blade), settings)?;
+        // A thread that has gone is noticed by `AdminThread::until_ended`.
+        let _ = self.begin.send((door, watch));
+        Ok(self.thread)
     }
 }
 
