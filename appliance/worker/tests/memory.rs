@@ -3,13 +3,11 @@
 
 mod common;
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use common::{Blade, BladeConfig, Client, ENGINES, PATIENCE, Received};
-use fanblade_net::{Counters, Engine, Event, FlushStats, IoSlices, SessionId, Unsent};
+use common::{Blade, BladeConfig, Client, ENGINES, Observed, PATIENCE, Received, Step};
 use fanblade_testkit::allocations::{self, Counting};
 
 #[global_allocator]
@@ -22,7 +20,13 @@ struct Scale(Arc<AtomicI64>);
 impl Scale {
     fn blade(&self, engine: &str, mut config: BladeConfig) -> Blade {
         let scale = self.clone();
-        config.wrap = Box::new(|engine| Box::new(Weighed { engine, scale }));
+        config.wrap = Box::new(|engine| {
+            Observed::new(engine, move |step| {
+                if step == Step::Poll {
+                    scale.0.store(allocations::bytes_held(), Relaxed);
+                }
+            })
+        });
         Blade::start_with(engine, config)
     }
 
@@ -44,61 +48,6 @@ impl Scale {
             assert!(begun.elapsed() < PATIENCE, "{what}: {} bytes stay, of {bytes} at most", self.bytes());
             std::thread::sleep(Duration::from_millis(2));
         }
-    }
-}
-
-/// An engine that says at each look at the sockets what its thread holds.
-struct Weighed {
-    engine: Box<dyn Engine>,
-    scale: Scale,
-}
-
-impl Engine for Weighed {
-    fn name(&self) -> &'static str {
-        self.engine.name()
-    }
-    fn poll(&mut self, timeout: Option<Duration>, sink: &mut dyn FnMut(Event<'_>)) -> io::Result<()> {
-        self.scale.0.store(allocations::bytes_held(), Relaxed);
-        self.engine.poll(timeout, sink)
-    }
-    fn send(&mut self, session: SessionId, slices: &IoSlices) {
-        self.engine.send(session, slices);
-    }
-    fn flush(&mut self, sink: &mut dyn FnMut(Unsent)) -> io::Result<FlushStats> {
-        self.engine.flush(sink)
-    }
-    fn want_writable(&mut self, session: SessionId) {
-        self.engine.want_writable(session);
-    }
-    fn pause_reading(&mut self, session: SessionId) {
-        self.engine.pause_reading(session);
-    }
-    fn resume_reading(&mut self, session: SessionId) {
-        self.engine.resume_reading(session);
-    }
-    fn shutdown_write(&mut self, session: SessionId) {
-        self.engine.shutdown_write(session);
-    }
-    fn close(&mut self, session: SessionId) {
-        self.engine.close(session);
-    }
-    fn pause_accepting(&mut self) {
-        self.engine.pause_accepting();
-    }
-    fn resume_accepting(&mut self) {
-        self.engine.resume_accepting();
-    }
-    fn capacity(&self) -> usize {
-        self.engine.capacity()
-    }
-    fn sessions(&self) -> usize {
-        self.engine.sessions()
-    }
-    fn bytes_per_session(&self) -> usize {
-        self.engine.bytes_per_session()
-    }
-    fn counters(&self) -> Counters {
-        self.engine.counters()
     }
 }
 

@@ -8,10 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
 
-use common::{Client, ENGINES, PATIENCE, Received, connect_small};
-use fanblade_net::{
-    Counters, Engine, EngineConfig, Event, FlushStats, IoSlices, ListenOptions, Listener, SessionId, Unsent, listen,
-};
+use common::{Client, ENGINES, Observed, PATIENCE, Received, Step, connect_small};
+use fanblade_net::{EngineConfig, ListenOptions, Listener, listen};
 use fanblade_ring::{NewFrame, RingConfig, Sleeper, SubjectId, Waker, Writer};
 use fanblade_wire::client::UpgradeRequest;
 use fanblade_worker::{WorkerConfig, WorkerEnd, WorkerHandle, WorkerStats, spawn};
@@ -63,14 +61,14 @@ impl Place {
     }
 
     /// The next panic is where the fault says; returns once the worker has ended.
-    fn break_at(&mut self, fault: u8, client: &mut Client) {
-        self.fault.store(fault, Relaxed);
+    fn break_at(&mut self, fault: Step, client: &mut Client) {
+        self.fault.store(fault as u8, Relaxed);
         // Something for the engine to do, whichever call it is.
         client.send(r#"{"op":"ping"}"#);
         self.publish("1");
         self.until_ended();
         let end = self.worker.end().cloned();
-        assert_eq!(end, Some(WorkerEnd::Panicked(format!("fault {fault}"))), "{}", self.engine);
+        assert_eq!(end, Some(WorkerEnd::Panicked(format!("fault at {fault:?}"))), "{}", self.engine);
         assert_eq!(self.worker.stats().sessions.value(), 0, "{}: nobody is served here", self.engine);
     }
 
@@ -106,7 +104,11 @@ fn start(
         let config = EngineConfig { sessions_max: 1_000, waker: Some(sleeper.fd()) };
         let inner =
             if is_uring { fanblade_net::uring(listener, &config) } else { fanblade_net::epoll(listener, &config) };
-        Ok(Box::new(Frail { inner: inner.map_err(std::io::Error::other)?, fault }))
+        Ok(Observed::new(inner.map_err(std::io::Error::other)?, move |step| {
+            if fault.compare_exchange(step as u8, NONE, Relaxed, Relaxed).is_ok() {
+                panic!("fault at {step:?}");
+            }
+        }))
     })
     .unwrap()
 }
@@ -140,7 +142,7 @@ fn whoever_is_between_frames_is_told_and_the_next_worker_finds_those_who_wait() 
             assert!(published < 4_000, "{engine}: nobody falls behind");
             let Received::Text(_) = current.receive() else { panic!("{engine}") };
         }
-        place.break_at(EVENT, &mut current);
+        place.break_at(Step::Received, &mut current);
         // What was published last may have come before.
         let (frames, close, has_notice) = to_the_end(&mut current);
         assert!(frames <= 1 && close == Some(1012) && has_notice, "{engine}: {frames} {close:?} {has_notice}");
@@ -190,19 +192,19 @@ fn whoever_is_between_frames_is_told_and_the_next_worker_finds_those_who_wait() 
 fn wherever_it_panics_frames_are_whole_and_the_next_one_serves() {
     for engine in ENGINES {
         let mut place = Place::new(engine);
-        for fault in [EVENT, POLL, SEND, FLUSH, UNSENT, CLOSE] {
+        for fault in [Step::Received, Step::Polled, Step::Sent, Step::Flush, Step::Unsent, Step::Close] {
             let mut clients: Vec<Client> = (0..8).map(|_| place.subscriber()).collect();
             let mut first = clients.remove(0);
-            if fault == UNSENT {
+            if fault == Step::Unsent {
                 // Somebody whose sends are not taken whole.
                 let data = format!("\"{}\"", "x".repeat(100_000));
-                place.fault.store(fault, Relaxed);
+                place.fault.store(fault as u8, Relaxed);
                 while !place.worker.is_finished() {
                     place.publish(&data);
                     std::thread::sleep(Duration::from_millis(2));
                 }
-            } else if fault == CLOSE {
-                place.fault.store(fault, Relaxed);
+            } else if fault == Step::Close {
+                place.fault.store(fault as u8, Relaxed);
                 drop(first.stream.shutdown(std::net::Shutdown::Both));
                 place.until_ended();
             } else {
@@ -212,10 +214,13 @@ fn wherever_it_panics_frames_are_whole_and_the_next_one_serves() {
                 // The frames' reader panics at anything that is none.
                 let (_, close, has_notice) = to_the_end(client);
                 let is_told = close.is_some();
-                assert_eq!((close.unwrap_or(1012), has_notice), (1012, is_told), "{engine}, fault {fault}");
+                assert_eq!((close.unwrap_or(1012), has_notice), (1012, is_told), "{engine}, fault at {fault:?}");
                 // While sends are on their way nobody knows where a word would stand.
-                assert!(!is_told || !matches!(fault, SEND | FLUSH), "{engine}, fault {fault}");
-                assert!(is_told || matches!(fault, SEND | FLUSH | UNSENT), "{engine}, fault {fault}");
+                assert!(!is_told || !matches!(fault, Step::Sent | Step::Flush), "{engine}, fault at {fault:?}");
+                assert!(
+                    is_told || matches!(fault, Step::Sent | Step::Flush | Step::Unsent),
+                    "{engine}, fault at {fault:?}"
+                );
             }
             place.replace();
         }
@@ -234,7 +239,7 @@ fn a_hundred_panics_leave_nothing_behind() {
         let mut before = 0;
         for round in 0..100 {
             let mut client = place.subscriber();
-            place.break_at(EVENT, &mut client);
+            place.break_at(Step::Received, &mut client);
             assert_eq!(to_the_end(&mut client).1, Some(1012), "{engine}, {round}");
             place.replace();
             if round == 20 {
@@ -253,108 +258,5 @@ fn a_hundred_panics_leave_nothing_behind() {
     }
 }
 
+/// No [`Step`].
 const NONE: u8 = 0;
-/// Before the worker hears of an event.
-const EVENT: u8 = 1;
-/// When all events of a poll have been told.
-const POLL: u8 = 2;
-const SEND: u8 = 3;
-const FLUSH: u8 = 4;
-/// Within the flush, when it tells of a send that was not taken whole.
-const UNSENT: u8 = 5;
-const CLOSE: u8 = 6;
-
-/// A real engine with one fault.
-struct Frail {
-    inner: Box<dyn Engine>,
-    fault: Arc<AtomicU8>,
-}
-
-impl Frail {
-    fn meet(fault: &AtomicU8, here: u8) {
-        if fault.compare_exchange(here, NONE, Relaxed, Relaxed).is_ok() {
-            panic!("fault {here}");
-        }
-    }
-}
-
-impl Engine for Frail {
-    fn name(&self) -> &'static str {
-        self.inner.name()
-    }
-
-    fn poll(&mut self, timeout: Option<Duration>, sink: &mut dyn FnMut(Event<'_>)) -> std::io::Result<()> {
-        let (fault, mut has_received) = (&self.fault, false);
-        self.inner.poll(timeout, &mut |event| {
-            let is_news = matches!(event, Event::Received { .. });
-            has_received |= is_news;
-            if is_news {
-                Self::meet(fault, EVENT);
-            }
-            sink(event);
-        })?;
-        if has_received {
-            Self::meet(&self.fault, POLL);
-        }
-        Ok(())
-    }
-
-    fn send(&mut self, session: SessionId, slices: &IoSlices) {
-        self.inner.send(session, slices);
-        Self::meet(&self.fault, SEND);
-    }
-
-    fn flush(&mut self, sink: &mut dyn FnMut(Unsent)) -> std::io::Result<FlushStats> {
-        Self::meet(&self.fault, FLUSH);
-        let fault = &self.fault;
-        self.inner.flush(&mut |unsent| {
-            sink(unsent);
-            Self::meet(fault, UNSENT);
-        })
-    }
-
-    fn want_writable(&mut self, session: SessionId) {
-        self.inner.want_writable(session);
-    }
-
-    fn pause_reading(&mut self, session: SessionId) {
-        self.inner.pause_reading(session);
-    }
-
-    fn resume_reading(&mut self, session: SessionId) {
-        self.inner.resume_reading(session);
-    }
-
-    fn shutdown_write(&mut self, session: SessionId) {
-        self.inner.shutdown_write(session);
-    }
-
-    fn close(&mut self, session: SessionId) {
-        Self::meet(&self.fault, CLOSE);
-        self.inner.close(session);
-    }
-
-    fn pause_accepting(&mut self) {
-        self.inner.pause_accepting();
-    }
-
-    fn resume_accepting(&mut self) {
-        self.inner.resume_accepting();
-    }
-
-    fn capacity(&self) -> usize {
-        self.inner.capacity()
-    }
-
-    fn sessions(&self) -> usize {
-        self.inner.sessions()
-    }
-
-    fn bytes_per_session(&self) -> usize {
-        self.inner.bytes_per_session()
-    }
-
-    fn counters(&self) -> Counters {
-        self.inner.counters()
-    }
-}

@@ -1,6 +1,8 @@
 //! A worker with its ring, in this process, and subscribers over real sockets.
 #![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses its part of it")]
 
+mod observed;
+
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,6 +15,8 @@ pub(crate) use fanblade_testkit::PATIENCE;
 use fanblade_wire::client::{self, ServerFrames, UpgradeRequest};
 use fanblade_wire::frame::Opcode;
 use fanblade_worker::{Batching, Command, Limits, WorkerConfig, WorkerHandle, spawn};
+#[allow(unused_imports, reason = "each test binary uses its part of it")]
+pub(crate) use observed::{Hold, Observed, Step};
 use serde_json::Value;
 
 /// Each engine twice: with a list of its own for each session, and with a set that even one alone shares.
