@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::crowd::Crowd;
 use crate::memory::UserMemory;
 use crate::scenario::publisher::Outlet;
-use crate::scenario::server::{Server, cpu_time};
+use crate::scenario::server::{Server, cpu_time_at_rest};
 use crate::scenario::{Scenario, ServerKind, message};
 use crate::swarm::sockets::now_ns;
 
@@ -84,9 +84,9 @@ impl Player {
 
     /// CPU time per change of a list, in microseconds, with nothing published meanwhile.
     pub(crate) fn change(&mut self, count: u64) -> anyhow::Result<f64> {
-        let before = cpu_time(&self.server.pids())?;
+        let before = cpu_time_at_rest(&self.server.pids())?;
         self.crowd.change(count)?;
-        let cpu = cpu_time(&self.server.pids())? - before;
+        let cpu = cpu_time_at_rest(&self.server.pids())? - before;
         Ok(cpu.as_secs_f64() * 1e6 / count as f64)
     }
 
@@ -142,9 +142,9 @@ pub(crate) fn play(players: &mut [Player], rounds: &Rounds) -> anyhow::Result<Ve
     let mut cost = vec![(Duration::ZERO, 0); players.len()];
     for _ in 0..rounds.rounds {
         for (player, (cpu, messages)) in players.iter_mut().zip(&mut cost) {
-            let before = cpu_time(&player.server.pids())?;
+            let before = cpu_time_at_rest(&player.server.pids())?;
             *messages += player.round(rounds, &mut payload).with_context(|| player.name)?;
-            *cpu += cpu_time(&player.server.pids())? - before;
+            *cpu += cpu_time_at_rest(&player.server.pids())? - before;
         }
     }
     Ok(cost.iter().map(|(cpu, messages)| cpu.as_secs_f64() * 1e6 / *messages as f64).collect())

@@ -12,7 +12,7 @@ mod process;
 pub(crate) mod tungstenite;
 
 use std::net::SocketAddrV4;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use clap::ValueEnum;
@@ -185,6 +185,32 @@ pub(crate) fn cpu_time(pids: &[u32]) -> anyhow::Result<Duration> {
     pids.iter().map(of).sum::<anyhow::Result<Duration>>()
 }
 
+/// The same, once none of their threads runs. Of a thread that runs, the kernel has counted nothing since its last tick
+/// (`thread_group_cputime`), and a client may have the last message before the call that sent it returns.
+pub(crate) fn cpu_time_at_rest(pids: &[u32]) -> anyhow::Result<Duration> {
+    let started = Instant::now();
+    while started.elapsed() < TICK_MAX && any_runs(pids)? {
+        std::thread::sleep(REST_LOOKS);
+    }
+    cpu_time(pids)
+}
+
+fn any_runs(pids: &[u32]) -> anyhow::Result<bool> {
+    for pid in pids {
+        for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+            // A thread that has ended meanwhile does not run. `PID (NAME) STATE …` (proc(5)); the name may have any byte.
+            let stat = std::fs::read_to_string(task?.path().join("stat")).unwrap_or_default();
+            if stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('R')) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// By then a thread that goes on running has had a tick (`CONFIG_HZ` is 100 at least).
+const TICK_MAX: Duration = Duration::from_millis(20);
+const REST_LOOKS: Duration = Duration::from_micros(100);
 /// A reply of the blade's names so many at most.
 const SUBJECTS_PER_REPLY: u32 = 64;
 const PEER_PATH_MISSING: &str =
