@@ -50,22 +50,19 @@ pub(crate) struct CampaignArgs {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let with_blade = args.args.first().is_some_and(|name| ["run", "multicast", "campaign"].contains(&name.as_str()));
     let help = ["--help".to_owned()];
-    perf(with_blade, if args.args.is_empty() { &help } else { &args.args })
+    perf(if args.args.is_empty() { &help } else { &args.args })
 }
 
 pub(crate) fn campaign(args: &CampaignArgs) -> anyhow::Result<ExitCode> {
-    perf(true, &[&["campaign".to_owned()], &args.args[..]].concat())
+    perf(&[&["campaign".to_owned()], &args.args[..]].concat())
 }
 
-fn perf(with_blade: bool, args: &[String]) -> anyhow::Result<ExitCode> {
+/// Both programs always: alone, each has its dependencies built with other features.
+fn perf(args: &[String]) -> anyhow::Result<ExitCode> {
     let root = repository::root()?;
     let mut build = repository::cargo(&root);
-    build.args(["build", "--release", "--package", "fanblade-perf", "--bins"]);
-    if with_blade {
-        build.args(["--package", "fanblade"]);
-    }
+    build.args(["build", "--release", "--bins", "--package", "fanblade-perf", "--package", "fanblade"]);
     child::succeed(&mut build)?;
     let program = repository::build_dir(&root).join("release/fanblade-perf");
     Err(Command::new(&program).current_dir(&root).args(args).exec())

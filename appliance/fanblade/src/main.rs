@@ -1,28 +1,11 @@
 //! `fanblade`: the program.
-#![expect(unsafe_code, reason = "an option of the allocator, which is written in C")]
 
-use std::ffi::{c_int, c_long};
+use fanblade_worker::allocator::{self, Allocator};
 
-/// Its threads share no lock: glibc's arenas have one each, and a thread that stands still with it (a debugger, a page
-/// that does not come, a scheduler that has no time for it) would stop every other that allocates or frees there.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> std::process::ExitCode {
-    give_back_at_once();
+    allocator::give_back_at_once();
     fanblade::main()
 }
-
-/// What a burst took goes back to the machine as it is freed. By default the allocator keeps it for a second, and then
-/// until the thread asks for memory again, which a worker that only fans out does not do.
-fn give_back_at_once() {
-    // SAFETY: "this function is not thread safe" (mimalloc.h), and there is no other thread yet.
-    unsafe { mi_option_set(PURGE_DELAY, 0) };
-}
-
-unsafe extern "C" {
-    fn mi_option_set(option: c_int, value: c_long);
-}
-
-/// `mi_option_purge_delay`, in milliseconds (mimalloc.h, versions 2 and 3).
-const PURGE_DELAY: c_int = 15;

@@ -16,10 +16,11 @@
 //!   subscription, of the subjects of a `selection`), `saying` (notices), `news` (of the publisher);
 //! - what clients ask: `upgrade` and `address` (opening handshake), `forwarded` and `networks` (behind proxies),
 //!   `requests` (worked for in `steps`), `protocol` (their JSON);
-//! - `stats` and `limits`.
+//! - `stats`, `limits`, and the `allocator` of programs that serve.
 #![warn(clippy::cast_possible_truncation)]
 
 mod address;
+pub mod allocator;
 mod alone;
 mod answer;
 mod arena;
