@@ -17,8 +17,8 @@ mod source;
 mod state;
 mod store;
 mod target;
+mod tell;
 
-use std::fmt::Arguments;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
@@ -32,15 +32,13 @@ pub use publisher::Orders;
 pub use report::Report;
 pub use settings::{Login, Origin, Settings};
 pub use target::Target;
+pub use tell::Tell;
 
 use line::Line;
 use publisher::{Plan, Publisher};
 use servers::Servers;
 use source::Source;
 use store::Store;
-
-/// Where to say what happens by the way: a line, without its end.
-pub type Tell = fn(Arguments<'_>);
 
 /// An exchange that is ready to publish: its lines are open and its servers listen.
 #[derive(Debug)]

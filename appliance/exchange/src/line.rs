@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::faults::{Fate, Faults};
 use super::limits::SEND_ERRORS_SHOWN_MAX;
 use super::target::Target;
-use crate::Tell;
+use super::tell::Tell;
 
 /// A multicast group, and what goes wrong on the way to it.
 #[derive(Debug)]

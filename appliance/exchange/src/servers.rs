@@ -14,7 +14,7 @@ use super::settings::Settings;
 use super::soup::{Counters, Gate, Service, SoupCounts, SoupServer};
 use super::state::State;
 use super::store::Store;
-use crate::Tell;
+use super::tell::Tell;
 
 /// The servers that were asked for.
 #[derive(Debug)]

@@ -7,7 +7,6 @@ use std::time::Duration;
 use fanblade_feed::Session;
 use fanblade_feed::simulator::SimulatorConfig;
 
-use super::Tell;
 use super::faults::{Faults, Odds, Percent};
 use super::line::Line;
 use super::pace::{Pace, Rate};
@@ -15,6 +14,7 @@ use super::publisher::Plan;
 use super::source::Source;
 use super::store::Store;
 use super::target::Target;
+use super::tell::Tell;
 
 /// Plain settings; whoever reads them from somewhere has checked them.
 #[derive(Debug, Clone)]

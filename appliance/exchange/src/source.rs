@@ -12,7 +12,7 @@ use fanblade_feed::{CaptureFeed, Event, Feed as _, Poll, Session, itch, recordin
 use zerocopy::FromBytes as _;
 
 use super::store::{self, Store, frame};
-use crate::Tell;
+use super::tell::Tell;
 
 /// A source of messages, and one look ahead.
 #[derive(Debug)]

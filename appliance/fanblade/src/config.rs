@@ -1,9 +1,11 @@
 //! The configuration file: TOML, every key with a default, nothing unknown accepted. What may stand in it, with its
 //! defaults, is docs/fanblade.example.toml, which a test reads.
 
+mod checks;
 mod fault;
 mod moldudp64;
 mod publisher;
+mod ring;
 mod settings;
 mod soupbintcp;
 mod units;
@@ -19,9 +21,12 @@ use fanblade_worker::{ClientHeader, Limits, Network};
 use serde::{Deserialize, Deserializer};
 use serde_spanned::Spanned;
 
+pub(crate) use checks::{ADDRESS_HINT, unplaced};
+use checks::{Fault, ORIGIN_HINT, fault, from_text, in_range, is_origin, map};
 pub(crate) use fault::ConfigError;
 pub(crate) use moldudp64::{Join, LineAddress, Moldudp64Config, of_anybody as lines_of_anybody};
 pub(crate) use publisher::{PublisherConfig, read_token};
+pub(crate) use ring::RingConfig;
 pub(crate) use soupbintcp::{Secret, SoupbintcpConfig, SoupbintcpStart};
 pub(crate) use units::{Bytes, Millis};
 pub(crate) use websocket::WebsocketConfig;
@@ -106,16 +111,6 @@ pub(crate) struct AdminConfig {
     pub(crate) connections_max: Spanned<u64>,
     /// Where the live page finds the data port. Empty: at the page's own host.
     pub(crate) stream_url: Spanned<String>,
-}
-
-/// `[ring]`: the history that all sessions share.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct RingConfig {
-    pub(crate) updates: Spanned<u64>,
-    pub(crate) json: Spanned<Bytes>,
-    pub(crate) binary: Spanned<Bytes>,
-    pub(crate) subjects_max: Spanned<u64>,
 }
 
 /// `[ebpf]`.
@@ -341,27 +336,6 @@ fn is_place(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"',;*".contains(&byte))
 }
 
-impl RingConfig {
-    fn validate(&self) -> Result<(), Fault> {
-        use fanblade_ring::limits::{INDEX_LEN_MAX, LANE_LEN_MAX};
-        power_of_two(&self.updates, 1 << 10, INDEX_LEN_MAX as u64, |n| n.to_string())?;
-        for lane in [&self.json, &self.binary] {
-            power_of_two(&map(lane, |bytes| bytes.0), 1 << 16, LANE_LEN_MAX as u64, |n| Bytes(n).to_string())?;
-        }
-        let subjects_max = *self.updates.get_ref() / 2;
-        if *self.subjects_max.get_ref() > subjects_max {
-            let message =
-                format!("{} subjects in a ring of {} updates", self.subjects_max.get_ref(), self.updates.get_ref());
-            return fault(
-                &self.subjects_max,
-                message,
-                format!("at most half as many: {subjects_max}; or raise `updates`"),
-            );
-        }
-        in_range(&self.subjects_max, 1, u64::from(u32::MAX), "subjects")
-    }
-}
-
 impl LimitsConfig {
     fn validate(&self) -> Result<(), Fault> {
         let millis = |value: &Option<Spanned<Millis>>, min| match value {
@@ -427,57 +401,8 @@ impl BatchingConfig {
     }
 }
 
-/// What [`Config::validate`] found, and where.
-pub(crate) struct Fault {
-    span: std::ops::Range<usize>,
-    message: String,
-    hint: Option<String>,
-}
-
-fn fault<T>(value: &Spanned<T>, message: String, hint: impl Into<String>) -> Result<(), Fault> {
-    Err(Fault { span: value.span(), message, hint: Some(hint.into()) })
-}
-
-fn map<T, U>(value: &Spanned<T>, to: impl FnOnce(&T) -> U) -> Spanned<U> {
-    Spanned::new(value.span(), to(value.get_ref()))
-}
-
-fn is_origin(text: &str) -> bool {
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    rest.is_some_and(|host| !host.is_empty() && !host.contains('/'))
-}
-
-/// How addresses are written.
-pub(crate) const ADDRESS_HINT: &str = "127.0.0.1:7400, or [::1]:7400 for IPv6; [::]:7400 is everywhere";
 /// Addresses and networks in one list.
 const NETWORKS_MAX: usize = 256;
-
-const ORIGIN_HINT: &str =
-    "an origin is scheme and host, with the port if it is not the usual one: \"https://example.com:8443\"";
-
-fn in_range(value: &Spanned<u64>, min: u64, max: u64, what: &str) -> Result<(), Fault> {
-    match *value.get_ref() {
-        given if given < min || given > max => fault(value, format!("{given} {what}"), format!("from {min} to {max}")),
-        _ => Ok(()),
-    }
-}
-
-fn power_of_two(value: &Spanned<u64>, min: u64, max: u64, show: impl Fn(u64) -> String) -> Result<(), Fault> {
-    let given = *value.get_ref();
-    if given < min || given > max {
-        return fault(
-            value,
-            format!("{} is out of range", show(given)),
-            format!("from {} to {}", show(min), show(max)),
-        );
-    }
-    if !given.is_power_of_two() {
-        let above = given.next_power_of_two();
-        let hint = format!("the nearest are {} and {}", show(above / 2), show(above));
-        return fault(value, format!("{} is not a power of two", show(given)), hint);
-    }
-    Ok(())
-}
 
 impl FromStr for FeedSource {
     type Err = String;
@@ -589,14 +514,6 @@ impl<'de> Deserialize<'de> for Pace {
     }
 }
 
-fn from_text<'de, T: FromStr<Err = String>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
-    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-}
-
-pub(crate) fn unplaced<T>(value: T) -> Spanned<T> {
-    Spanned::new(0..0, value)
-}
-
 impl Default for FeedConfig {
     fn default() -> Self {
         Self {
@@ -647,17 +564,6 @@ impl Default for AdminConfig {
             allowed_hosts: unplaced(Vec::new()),
             connections_max: unplaced(256),
             stream_url: unplaced(String::new()),
-        }
-    }
-}
-
-impl Default for RingConfig {
-    fn default() -> Self {
-        Self {
-            updates: unplaced(1 << 17),
-            json: unplaced(Bytes(64 << 20)),
-            binary: unplaced(Bytes(64 << 20)),
-            subjects_max: unplaced(1 << 16),
         }
     }
 }

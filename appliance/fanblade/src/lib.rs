@@ -1,5 +1,6 @@
 //! The blade: one binary, one file per command. The program is a library with a `main`, so that its parsers can be
 //! reached from outside of it (`fuzzing`).
+#![warn(clippy::cast_possible_truncation)]
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 mod commands;

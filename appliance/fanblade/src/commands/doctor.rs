@@ -1,12 +1,14 @@
 //! `fanblade doctor`: what this machine lacks for serving well, what that costs, and the command that mends it.
 
 mod features;
+mod finding;
 mod kernel_limits;
 
 use std::fmt;
 use std::process::ExitCode;
 
 use crate::terminal::out;
+use finding::{Finding, State};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -16,55 +18,6 @@ pub(crate) struct Args {
     /// Print the findings as JSON
     #[arg(long)]
     json: bool,
-}
-
-/// How a check came out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum State {
-    /// As it should be.
-    Ok,
-    /// The blade serves, less well.
-    Warn,
-    /// A feature cannot be used.
-    Missing,
-}
-
-/// One line of the table.
-#[derive(Debug, serde::Serialize)]
-pub(crate) struct Finding {
-    pub(crate) state: State,
-    pub(crate) check: String,
-    pub(crate) found: String,
-    pub(crate) wanted: String,
-    /// What goes wrong, and the command against it; empty when all is well.
-    pub(crate) cost: String,
-    pub(crate) fix: String,
-}
-
-impl Finding {
-    pub(crate) fn ok(check: impl Into<String>, found: impl Into<String>) -> Self {
-        let (cost, fix) = (String::new(), String::new());
-        Finding { state: State::Ok, check: check.into(), found: found.into(), wanted: String::new(), cost, fix }
-    }
-
-    pub(crate) fn not_ok(
-        state: State,
-        check: impl Into<String>,
-        found: impl Into<String>,
-        wanted: impl Into<String>,
-        cost: impl Into<String>,
-        fix: impl Into<String>,
-    ) -> Self {
-        Finding {
-            state,
-            check: check.into(),
-            found: found.into(),
-            wanted: wanted.into(),
-            cost: cost.into(),
-            fix: fix.into(),
-        }
-    }
 }
 
 pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {

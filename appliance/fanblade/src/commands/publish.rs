@@ -148,7 +148,10 @@ async fn send(args: &Args, source: &mut Source, writing: &mut Writing, sent: &Ce
         while done < chunk.len() {
             let left = args.count.map_or(u64::MAX, |count| count.saturating_sub(sent.get()));
             let due = match args.rate {
-                Some(rate) => ((started.elapsed().as_secs_f64() * rate as f64) as u64 + 1).saturating_sub(sent.get()),
+                Some(rate) => {
+                    let due = started.elapsed().as_nanos() * u128::from(rate) / 1_000_000_000 + 1;
+                    u64::try_from(due).unwrap_or(u64::MAX).saturating_sub(sent.get())
+                }
                 None => u64::MAX,
             };
             if left == 0 {

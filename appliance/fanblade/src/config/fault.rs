@@ -131,7 +131,7 @@ fn floor(source: &str, at: usize) -> usize {
 /// From "unknown field `lisen`, expected one of `listen`, `workers`" to "did you mean `listen`?".
 fn suggestion(message: &str) -> Option<String> {
     if message == "invalid socket address syntax" {
-        return Some(format!("write {}", super::ADDRESS_HINT));
+        return Some(format!("write {}", super::checks::ADDRESS_HINT));
     }
     let mut names = message.split('`').skip(1).step_by(2);
     if !message.starts_with("unknown ") {

@@ -10,8 +10,10 @@ use fanblade_feed::soupbintcp::padded;
 use serde::{Deserialize, Deserializer};
 use serde_spanned::Spanned;
 
+use super::checks::{Fault, fault, from_text, in_range, map, unplaced};
+use super::soupbintcp;
 use super::soupbintcp::Secret;
-use super::{Bytes, Fault, Millis, fault, from_text, in_range, map, soupbintcp, unplaced};
+use super::units::{Bytes, Millis};
 
 /// `[feed.moldudp64]`.
 #[derive(Debug, Clone, Deserialize)]

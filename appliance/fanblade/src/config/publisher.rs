@@ -9,8 +9,10 @@ use fanblade_upstream::publisher::Settings;
 use serde::Deserialize;
 use serde_spanned::Spanned;
 
+use super::checks::{Fault, ORIGIN_HINT, fault, in_range, is_origin, map, unplaced};
+use super::ring::RingConfig;
 use super::soupbintcp::Secret;
-use super::{Bytes, Fault, Millis, RingConfig, fault, in_range, map, unplaced};
+use super::units::{Bytes, Millis};
 
 /// `[feed.publisher]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -59,8 +61,8 @@ impl PublisherConfig {
             return fault(&self.token, "the token cannot be shown".to_owned(), TOKEN_RULE);
         }
         for origin in self.allowed_origins.get_ref() {
-            if !super::is_origin(origin) {
-                return fault(&self.allowed_origins, format!("`{origin}` is not an origin"), super::ORIGIN_HINT);
+            if !is_origin(origin) {
+                return fault(&self.allowed_origins, format!("`{origin}` is not an origin"), ORIGIN_HINT);
             }
         }
         in_range(&self.publishers_max, 1, 10_000, "publishers")?;

@@ -7,7 +7,8 @@ use fanblade_feed::soupbintcp::{HEARTBEAT_INTERVAL_MS, SILENCE_MS_MAX, padded};
 use serde::Deserialize;
 use serde_spanned::Spanned;
 
-use super::{Fault, Millis, fault, in_range, map, unplaced};
+use super::checks::{Fault, fault, in_range, map, unplaced};
+use super::units::Millis;
 
 /// `[feed.soupbintcp]`.
 #[derive(Debug, Clone, Deserialize)]

@@ -109,8 +109,10 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
         return whole.checked_mul(factor);
     }
     let value = number.parse::<f64>().ok()? * factor as f64;
+    #[expect(clippy::cast_possible_truncation, reason = "whole, and below 2^53")]
+    let whole = |value: f64| value.round() as u64;
     // A quantity with a fraction beyond 2^53 is a mistake rather than a configuration.
-    (value.is_finite() && value < (1u64 << 53) as f64).then_some(value.round() as u64)
+    (value.is_finite() && value < (1u64 << 53) as f64).then(|| whole(value))
 }
 
 const BYTE_UNITS: &[(&str, u64)] = &[

@@ -12,7 +12,8 @@ use serde::Deserialize;
 use serde_spanned::Spanned;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, Uri};
 
-use super::{Bytes, Fault, Millis, fault, in_range, map, unplaced};
+use super::checks::{Fault, fault, in_range, map, unplaced};
+use super::units::{Bytes, Millis};
 
 /// `[feed.websocket]`.
 #[derive(Debug, Clone, Deserialize)]

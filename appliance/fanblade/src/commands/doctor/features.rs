@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{Finding, State};
+use super::finding::{Finding, State};
 
 pub(super) fn findings() -> Vec<Finding> {
     let mut findings = vec![kernel(), cpus()];

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use serde::Deserialize;
 
-use super::{Finding, State};
+use super::finding::{Finding, State};
 
 /// The file's shape; its head describes the fields.
 #[derive(Debug, Deserialize)]

@@ -8,7 +8,7 @@ use ratatui::crossterm::terminal;
 
 use super::find::Tapped;
 use super::meter::{Meter, Rates};
-use super::{ended, print_json};
+use super::shared::{ended, print_json};
 use crate::terminal::{figures, out};
 
 #[derive(Debug, Default, PartialEq, Eq, clap::Args)]

@@ -11,8 +11,8 @@ use fanblade_ring::{Descriptor, Lane, Reader, SubjectId};
 use fanblade_wire::client::ServerFrames;
 
 use super::find::Tapped;
+use super::shared::{ended, pattern};
 use super::walk::Walk;
-use super::{ended, pattern};
 use crate::terminal::interrupt::Interrupt;
 use crate::terminal::out;
 

@@ -7,7 +7,8 @@ use fanblade_ring::{Descriptor, LANES, Lane, Reader, SubjectId};
 use serde::Serialize;
 
 use super::find::Tapped;
-use super::{age_ns, print_json, subjects};
+use super::shared::{age_ns, print_json};
+use super::subjects;
 use crate::terminal::{figures, out};
 
 #[derive(Debug, clap::Args)]

@@ -6,7 +6,7 @@ use std::time::Instant;
 use fanblade_ring::{Lane, Reader, SubjectId};
 use serde::Serialize;
 
-use super::age_ns;
+use super::shared::age_ns;
 use super::walk::Walk;
 
 /// Counts what is published.

@@ -7,7 +7,7 @@ use fanblade_ring::{Descriptor, Reader, SubjectId};
 use serde::Serialize;
 
 use super::find::Tapped;
-use super::{age_ns, pattern, print_json};
+use super::shared::{age_ns, pattern, print_json};
 use crate::terminal::{figures, out};
 
 #[derive(Debug, clap::Args)]

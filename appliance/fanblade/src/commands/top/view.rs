@@ -4,6 +4,7 @@ mod feed;
 mod flows;
 mod grid;
 mod latency;
+mod style;
 mod subjects;
 mod workers;
 
@@ -12,12 +13,13 @@ use std::time::{Duration, Instant};
 use ratatui::Frame;
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::style::{Color, Modifier, Style, Stylize as _};
+use ratatui::style::{Modifier, Stylize as _};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph, Tabs};
 
 use super::state::{Pane, State};
 use crate::terminal::figures;
+use style::{ALARM, FOCUS, QUIET, WELL, per_second};
 
 /// Draws everything that fits: all panes where there is room, else the one that is looked at.
 pub(super) fn draw(frame: &mut Frame<'_>, state: &State, now: Instant) {
@@ -141,17 +143,6 @@ fn help(frame: &mut Frame<'_>, area: Rect) {
     frame.render_widget(Paragraph::new(lines).block(block), place);
 }
 
-/// A rate that may not be known yet.
-fn per_second(rate: Option<f64>) -> String {
-    rate.map_or_else(|| "-".to_owned(), figures::count)
-}
-
-/// In place of a table that cannot be shown.
-fn reason(frame: &mut Frame<'_>, area: Rect, block: Block<'_>, text: &str) {
-    let paragraph = Paragraph::new(text.to_owned()).wrap(ratatui::widgets::Wrap { trim: true }).style(QUIET);
-    frame.render_widget(paragraph.block(block), area);
-}
-
 const HELP: &str = "\
 q, Ctrl-C            quit
 Tab, ← →             the next or previous pane
@@ -165,11 +156,6 @@ last ten. \"behind\": sessions that are owed frames.
 Subjects come from the ring and flows from the
 kernel, both only on the blade's own machine.";
 const HELP_WIDTH: u16 = 54;
-
-const FOCUS: Style = Style::new().fg(Color::Yellow);
-const QUIET: Style = Style::new().fg(Color::DarkGray);
-const WELL: Style = Style::new().fg(Color::Green);
-const ALARM: Style = Style::new().fg(Color::Red);
 
 /// Columns and rows: below that nothing can be read.
 const MINIMUM: (u16, u16) = (40, 8);

@@ -8,7 +8,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Paragraph};
 
 use super::grid::{Column, Grid, column};
-use super::{ALARM, QUIET, WELL, per_second, reason};
+use super::style::{ALARM, QUIET, WELL, per_second, reason};
 use crate::commands::top::state::{Pane, State};
 use crate::terminal::figures;
 

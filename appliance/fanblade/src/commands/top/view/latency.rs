@@ -9,7 +9,7 @@ use ratatui::style::{Color, Style};
 use ratatui::text::{Line, Text};
 use ratatui::widgets::{Block, Paragraph, RenderDirection, Sparkline};
 
-use super::{QUIET, reason};
+use super::style::{QUIET, reason};
 use crate::commands::top::rates::quantiles;
 use crate::commands::top::state::{Moment, State};
 use crate::commands::top::target::INTERVAL;

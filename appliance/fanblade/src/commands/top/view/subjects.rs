@@ -7,7 +7,7 @@ use ratatui::text::Line;
 use ratatui::widgets::Block;
 
 use super::grid::{Column, Grid, column};
-use super::{ALARM, reason};
+use super::style::{ALARM, reason};
 use crate::commands::top::state::{Pane, State};
 use crate::terminal::figures;
 

@@ -6,7 +6,7 @@ use ratatui::style::Style;
 use ratatui::widgets::Block;
 
 use super::grid::{Column, Grid, column};
-use super::{ALARM, per_second};
+use super::style::{ALARM, per_second};
 use crate::commands::top::state::{Pane, State};
 use crate::terminal::figures;
 
