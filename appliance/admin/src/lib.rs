@@ -4,6 +4,7 @@
 //! - `door`: who gets in; `reserve`: descriptors for who comes when there are none; `hosts`: by which names
 //! - `server`: what is answered; `metrics`, `status`, and the page in `console/`
 //! - `thread`: the thread of its own, which waits for no other, and watches them all
+#![warn(clippy::cast_possible_truncation)]
 
 mod door;
 mod hosts;

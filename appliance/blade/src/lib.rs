@@ -6,6 +6,7 @@
 //!                                          │
 //!                                          └─ view: what all threads tell, for whoever looks (the admin port)
 //! ```
+#![warn(clippy::cast_possible_truncation)]
 
 mod calendar;
 mod control;

@@ -4,6 +4,7 @@
 //! A target panics where something does not hold. The oracles are cheap ones: a stream that is cut elsewhere says the
 //! same, what was written is read again, what a request's parser takes is JSON to `serde_json`, too, and each refusal
 //! says something.
+#![warn(clippy::cast_possible_truncation)]
 
 mod streams;
 mod targets;

@@ -33,7 +33,7 @@ impl Desk {
         let payloads: Payloads<'_> = [&self.json, &self.binary, &[], &[]];
         let frame = fanblade_ring::NewFrame {
             subject: id,
-            channel: CHANNEL,
+            channel: CHANNEL.into(),
             seq: update.seq,
             ts_feed_ns: update.ts_ns,
             ts_publish_ns: now_ns,
@@ -73,7 +73,7 @@ fn binary(out: &mut Vec<u8>, update: &Update<'_>, sid: u32, prev: u64) {
     };
     let head = Head {
         version: VERSION,
-        channel: CHANNEL as u8,
+        channel: CHANNEL,
         flags: U16::new(flags),
         sid: U32::new(sid),
         seq: U64::new(update.seq),
@@ -90,7 +90,7 @@ pub(super) fn quoted(subject: &str) -> String {
     serde_json::Value::from(subject).to_string()
 }
 
-const CHANNEL: u16 = 0;
+const CHANNEL: u8 = 0;
 const FLAG_JSON: u16 = 2;
 
 #[cfg(test)]
