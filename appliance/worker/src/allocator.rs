@@ -12,8 +12,8 @@ pub use mimalloc::MiMalloc as Allocator;
 /// What a burst took goes back to the machine as it is freed. By default the allocator keeps it for a second, and then
 /// until the thread asks for memory again, which a worker that only fans out does not do. First of all in `main`.
 pub fn give_back_at_once() {
-    // SAFETY: it stores a number in a table of options. "This function is not thread safe" (mimalloc.h): before there is
-    // another thread nobody else reads it.
+    // SAFETY: it stores a number in a table of options. "This function is not thread safe" (mimalloc.h): before there
+    // is another thread nobody else reads it.
     unsafe { mi_option_set(PURGE_DELAY, 0) };
 }
 

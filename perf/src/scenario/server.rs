@@ -198,7 +198,7 @@ pub(crate) fn cpu_time_at_rest(pids: &[u32]) -> anyhow::Result<Duration> {
 fn any_runs(pids: &[u32]) -> anyhow::Result<bool> {
     for pid in pids {
         for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-            // A thread that has ended meanwhile does not run. `PID (NAME) STATE …` (proc(5)); the name may have any byte.
+            // `PID (NAME) STATE …` (proc(5)); a thread that has ended meanwhile has none, and does not run.
             let stat = std::fs::read_to_string(task?.path().join("stat")).unwrap_or_default();
             if stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('R')) {
                 return Ok(true);

@@ -158,6 +158,7 @@ impl Mapper {
             Ok(found) => found,
             Err(error) => return faults.add(format!("not JSON: {error}")),
         };
+        // The numbers of the connection, by which it may have been here before.
         let number = |slot: Slot| found.value(slot).map(|value| value::number(value).ok_or(value));
         match self.sequence.and_then(number) {
             None => {}
@@ -165,6 +166,7 @@ impl Mapper {
             Some(Ok(number)) if self.follow(number, arrival, out) => {}
             Some(Ok(_)) => return,
         }
+        // What is said to us and to no subscriber: replies, heartbeats, channels, errors.
         let message = Element { outer: &found, inner: &found, channel: None, text };
         if self.reply_patterns.iter().any(|reply| reply.matches(message)) {
             self.totals.heartbeats += 1;
@@ -187,10 +189,12 @@ impl Mapper {
             let words = value::text(words).unwrap_or_else(|| words.into());
             return out.trouble("refused", &format!("the server says: {}", value::excerpt(&words, TEXT_LEN_MAX)));
         }
+        // The rule for it.
         let Some(rule) = self.rules.iter().find(|rule| rule.matches(message)) else {
             self.totals.unmatched += 1;
             return;
         };
+        // The venue's numbers of all that it publishes.
         let seq = match self.seq.map(|slot| found.value(slot).and_then(value::number).unwrap_or(0)) {
             None => None,
             Some(0) => return faults.add("there is no number where `seq` says".to_owned()),
@@ -207,6 +211,7 @@ impl Mapper {
                 Some(seq)
             }
         };
+        // Its elements, each to its subject.
         let subjects = &mut self.subjects;
         let before = out.updates();
         rule.elements(message, &mut |element| subjects.take(rule, element, seq, arrival, out), &mut |fault| {

@@ -105,16 +105,19 @@ impl Subjects {
         out: &mut Batch,
     ) -> Result<(), String> {
         let Self { known, sizes, name, refused, counts } = self;
+        // Whose news it is.
         rule.subject(element, name)?;
         if let Err(error) = fanblade_ring::subject::check(name) {
             counts.bad_names += 1;
             tell_once(refused, name, error, out);
             return Ok(());
         }
+        // A subject without numbers and without a book has nothing that we keep.
         let numbers = rule.numbers(element)?;
         if numbers.is_none() && rule.book.is_none() {
             return publish(rule, element, name, rule.data(element)?, seq, arrival, out);
         }
+        // What we keep of it begins with its first message.
         if !known.contains_key(name.as_str()) {
             if known.len() >= SUBJECTS_MAX {
                 out.trouble(
@@ -126,6 +129,7 @@ impl Subjects {
             known.insert(name.as_str().into(), Subject { scope: rule.scope, ..Subject::default() });
         }
         let Some(subject) = known.get_mut(name.as_str()) else { return Ok(()) };
+        // Its numbers: what is old goes, what is missing is told.
         let Subject { numbers: tracker, asking, book, .. } = subject;
         let mut is_missing = false;
         if let Some(numbers) = numbers {
@@ -151,6 +155,7 @@ impl Subjects {
                 }
             }
         }
+        // What is published: the message's own data, or the book as it is now.
         match &rule.book {
             None => {
                 if let (true, Some(keeper)) = (is_missing, book) {
