@@ -1,6 +1,6 @@
-// The live page. Of a market, trades and states of all symbols come by pattern; quotes only of the symbols shown, so that
-// the page costs the same whether the blade carries fifty symbols or thousands. Of any other feed everything comes, and
-// is shown as it is.
+// The live page. For a market it subscribes to trades and states of all symbols by pattern, but to quotes only of the
+// symbols shown, so that the page costs the same whether the blade carries fifty symbols or thousands. For any other
+// feed it subscribes to everything, and shows it as it is.
 
 import { Stream } from "/console/stream.js";
 import { Values } from "/console/values.js";
@@ -11,7 +11,7 @@ const TRADES_PER_PAINT = 6;
 const RANK_MS = 3_000;
 const STATUS_MS = 1_000;
 const SPARK_POINTS = 60;
-/** What a second of silence leaves of a symbol's activity. */
+/** The factor by which a symbol's activity falls in a second of silence. */
 const DECAY = 0.93;
 
 const $ = (id) => document.getElementById(id);
@@ -76,7 +76,7 @@ const values = new Values();
 let view = null; // "market" or "values", once the blade has said which
 
 const isLevel = (side) => side === null || (Array.isArray(side) && Number.isFinite(side[0]) && Number.isFinite(side[1]));
-/** What a channel of a market looks like; anything else is not for the tables of a market. */
+/** The shape of each market channel; frames of any other shape are kept out of the market's tables. */
 const SHAPES = {
   bbo: (d) => isLevel(d.bid) && isLevel(d.ask),
   trade: (d) => Number.isFinite(d.px) && Number.isFinite(d.sz),
@@ -101,7 +101,7 @@ function onMarket({ s, t, d }) {
     if (d.kind === "broken") return;
     tradesSeen += 1;
     if (entry.last !== null && d.px !== entry.last) entry.direction = d.px > entry.last ? "up" : "down";
-    // The first one may be old: the snapshot.
+    // The first one may be old, since it is the snapshot.
     if (entry.last !== null) entry.activity += 1;
     entry.first ??= d.px;
     entry.last = d.px;
@@ -120,7 +120,7 @@ function onControl(message) {
     $("epoch").textContent = message.epoch;
     rank();
   } else if (message.op === "notice" && (message.kind === "stale" || message.kind === "live") && message.source !== undefined) {
-    // Sooner than the next figures.
+    // Update the display now, before the next figures come.
     condition.feed = message.kind;
     judge();
   } else if (message.op === "notice" && message.kind === "restart") {
@@ -130,7 +130,7 @@ function onControl(message) {
   }
 }
 
-// ---------------------------------------------------------------- how it is
+// ---------------------------------------------------------------- the condition
 
 /** What is known of the stream, of the feed and of the blade. */
 const condition = { stream: "wait", detail: "", feed: null, ailment: "", stopping: false, answers: true };
@@ -143,7 +143,7 @@ const FEED_STATES = {
   failed: ["lost", "failed", "It has broken off; the last values are shown. The log says why."],
 };
 
-/** One word for all of it: green only if values come, and are of now. */
+/** Sums the condition up in one word: green only if values come and are current. */
 function judge() {
   const [feedState, feedWord, feedText] = FEED_STATES[condition.feed] ?? ["wait", condition.feed ?? dash, ""];
   $("feed-state").dataset.state = feedState;
@@ -165,7 +165,7 @@ function judge() {
   $("alert").hidden = words.length === 0;
 }
 
-/** Why nothing comes, though the blade answers here. */
+/** Explains why no values come although the admin port answers. */
 function unreached() {
   const mixed = location.protocol === "https:" && endpoint?.startsWith("ws:");
   const why = mixed ? "A page that came by https: may only connect to wss:." : "";
@@ -178,7 +178,7 @@ const stream = new Stream(() => endpoint, {
   data: onData,
   control: onControl,
   state(state, detail) {
-    // While it tries again the loss stays said.
+    // While it tries to reconnect, the loss stays on display.
     if (state === "wait" && condition.stream === "lost") return;
     Object.assign(condition, { stream: state, detail });
     judge();
@@ -205,7 +205,8 @@ function rank() {
   const filter = $("filter").value.trim().toUpperCase();
   const matching = [...symbols.values()].filter((entry) => (filter ? entry.name.includes(filter) : entry.activity > 0 || entry.last !== null));
   const byName = (a, b) => (a.name < b.name ? -1 : 1);
-  // What begins with the filter first; then the most active. A shown symbol must be clearly overtaken to leave.
+  // Symbols that begin with the filter come first, then the most active. A shown symbol must be clearly overtaken to
+  // leave.
   const weight = (entry) => entry.activity * (rows.has(entry.key) ? 1.25 : 1) + (filter && entry.name.startsWith(filter) ? 1e9 : 0);
   matching.sort((a, b) => weight(b) - weight(a) || byName(a, b));
   const shown = matching.slice(0, ROWS_MAX);
@@ -274,7 +275,7 @@ function paintRow(entry, row) {
   row.halt.hidden = tag === "";
 }
 
-/** "up" or "down" when the value has moved since it was painted last. */
+/** "up" or "down" if the value has moved since it was last painted. */
 function flash(seen, name, value) {
   const before = seen[name];
   seen[name] = value;

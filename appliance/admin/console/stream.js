@@ -18,7 +18,7 @@ export class Stream {
     this.connect();
   }
 
-  /** Replaces the subscriptions of one purpose by those in `subjects`: only the difference is sent. */
+  /** Replaces the subscriptions `current` by those in `subjects`; sends only the difference. */
   want(current, subjects, mode) {
     const next = new Set(subjects);
     const gone = [...current].filter((subject) => !next.has(subject));
@@ -43,7 +43,7 @@ export class Stream {
     try {
       socket = new WebSocket(url, "fanblade.v1.json");
     } catch (error) {
-      // Such as ws: from a page that came by https:.
+      // Such as ws: on a page that came by https:.
       this.on.state("lost", error.message);
       setTimeout(() => this.connect(), RETRY_MS_MAX);
       return;
@@ -63,7 +63,7 @@ export class Stream {
     socket.onclose = (event) => {
       const reason = event.reason || (event.code === 1006 ? "no answer" : `closed, ${event.code}`);
       this.on.state("lost", reason);
-      // Spread over the interval: a blade that restarts is not to meet all its readers in one instant.
+      // Spread over the interval, so that the clients of a restarted blade do not all return at once.
       const wait = Math.max(this.retryMs * (0.5 + Math.random() / 2), this.reconnectInMs ?? 0);
       this.reconnectInMs = undefined;
       this.retryMs = Math.min(this.retryMs * 2, RETRY_MS_MAX);

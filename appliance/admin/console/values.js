@@ -1,12 +1,12 @@
-// Any feed as a table: subjects with their newest values, whatever those look like. Everything that a feed sends is put
-// on the page as text.
+// Shows any feed as a table: subjects with their newest values, whatever those look like. All values from a feed are
+// put on the page as text.
 
 const ROWS_MAX = 100;
 const SUBJECTS_MAX = 20_000;
 const FIELDS_MAX = 12;
 const TEXT_MAX = 300;
 const TITLE_MAX = 2_000;
-/** What a second leaves of a subject's activity. */
+/** The factor by which a subject's activity falls in a second. */
 const DECAY = 0.93;
 
 const $ = (id) => document.getElementById(id);
@@ -15,16 +15,16 @@ const utc = new Intl.DateTimeFormat("en-GB", {
   timeZone: "UTC", hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3,
 });
 
-/** A number as it was sent: 1e-7 and twenty digits are not to become others. */
+/** A number as it was sent, so that 1e-7 or twenty digits are shown unchanged. */
 class Raw {
   constructor(text) {
     this.text = text;
   }
 }
 
-/** The value in a data frame, numbers as they stand there. */
+/** The value in a data frame; numbers keep their text. */
 function valueOf(text) {
-  // Nothing before it is nested, and a quotation mark within a string is escaped: so this is the field.
+  // Nothing before it is nested, and quotation marks within strings are escaped, so this is the field.
   const at = text.indexOf(',"d":');
   const raw = text.slice(at + 5, -1);
   try {
@@ -61,7 +61,7 @@ export class Values {
     $("values-filter").addEventListener("input", () => this.rank());
   }
 
-  /** A data frame: parsed, and as it came. */
+  /** Takes a data frame, parsed and as text. */
   take({ s, t }, text) {
     let entry = this.subjects.get(s);
     if (!entry) {
@@ -79,7 +79,7 @@ export class Values {
     this.dirty.add(entry);
   }
 
-  /** Chooses what is shown: all that match, or the most active of them, in the order of their names. */
+  /** Chooses the rows: all matching subjects, or the most active of them, in the order of their names. */
   rank() {
     const filter = $("values-filter").value.trim().toLowerCase();
     const matching = [...this.subjects.values()].filter((entry) => entry.subject.toLowerCase().includes(filter));
@@ -158,7 +158,7 @@ function paintRow(entry, row) {
     row.value.append(cut(plain(value), TEXT_MAX));
   }
   row.value.title = cut(plain(value), TITLE_MAX);
-  // A venue's book that is in doubt says so, or is nothing.
+  // A venue's book that may be wrong is marked incomplete, or is null.
   const isIncomplete = isObject ? value.incomplete === true : value === null && entry.subject.endsWith("/book");
   row.tag.textContent = isIncomplete ? "incomplete" : "";
   row.tag.hidden = !isIncomplete;

@@ -1,9 +1,10 @@
-//! Who gets into the admin port: connections are few and short, and those that say nothing make room.
+//! Admits connections to the admin port: they are few and short, and silent ones make room for others.
 //!
-//! A connection carries one request. Until its head has come it is *waiting*, then it is *answered*; the whole of it
-//! has a deadline. Beyond `connections_max` the connection that has waited longest is closed, or, where none is
-//! waiting, the one that has been answered longest. Where the process is out of descriptors, a few that were kept back
-//! serve; then half of those that wait are closed. So a probe gets through behind any number of silent connections.
+//! A connection carries one request. Until the head of its request has come it is *waiting*, then it is *answered*; the
+//! whole connection has a deadline. Beyond `connections_max` the connection that has waited longest is closed, or, if
+//! none is waiting, the one that has been answered longest. If the process runs out of descriptors, the port uses the
+//! few that were kept back, and then closes half of the waiting connections. So a probe gets through behind any number
+//! of silent connections.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -29,38 +30,38 @@ use crate::reserve::{Held, Reserve};
 /// What the admin port counts.
 #[derive(Debug, Default)]
 pub(crate) struct AdminStats {
-    /// Connections now.
+    /// Open connections.
     pub(crate) connections: AtomicU64,
     pub(crate) accepted: AtomicU64,
-    /// Closed to make room.
+    /// Connections closed to make room.
     pub(crate) shed: AtomicU64,
-    /// Closed for taking too long.
+    /// Connections closed for taking too long.
     pub(crate) timeouts: AtomicU64,
-    /// Requests that called this port by a name that it does not have.
+    /// Requests whose host name is not allowed.
     pub(crate) host_refused: AtomicU64,
-    /// Times that the kernel gave no connection: mostly for want of descriptors.
+    /// Failed accepts, mostly for lack of descriptors.
     pub(crate) accept_failures: AtomicU64,
 }
 
-/// The listener, and everybody who has come in.
+/// The listener, and all open connections.
 pub(crate) struct Door {
     listener: TcpListener,
     router: Router,
     stats: Arc<AdminStats>,
     connections_max: usize,
-    /// Of a whole connection.
+    /// Limit of a whole connection.
     duration_max: Duration,
     tasks: JoinSet<()>,
-    /// By task.
+    /// Connections by task.
     guests: HashMap<Id, Guest>,
-    /// Oldest first; some have left.
+    /// Tasks, oldest first; some have ended.
     order: VecDeque<Id>,
     reserve: Arc<Reserve>,
 }
 
 struct Guest {
     task: AbortHandle,
-    /// Its request has come.
+    /// Its request head has come.
     is_answered: Arc<AtomicBool>,
 }
 
@@ -87,7 +88,7 @@ impl Door {
         })
     }
 
-    /// Serves until `stopped` resolves, and then those whose requests have come.
+    /// Serves until `stopped` resolves; then finishes the requests that have come.
     pub(crate) async fn serve(mut self, stopped: impl Future<Output = ()>) {
         tokio::pin!(stopped);
         loop {
@@ -96,7 +97,7 @@ impl Door {
                 Some(ended) = self.tasks.join_next_with_id() => self.forget(ended.map_or_else(|error| error.id(), |(id, ())| id)),
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) => {
-                        // An answer that is written at once waits for no acknowledgement.
+                        // Otherwise Nagle's algorithm could delay the end of an answer until an acknowledgement.
                         let _ = stream.set_nodelay(true);
                         self.admit(stream);
                     }
@@ -122,9 +123,9 @@ impl Door {
         self.stats.connections.store(self.guests.len() as u64, Relaxed);
     }
 
-    /// There is somebody at the door, and no descriptor for them; or the kernel has another reason.
+    /// Handles a failed accept: usually a client waits, and there is no descriptor for it.
     async fn make_room(&mut self, error: &io::Error) {
-        // Some connections end before they are accepted: nobody's fault, and the next is waiting.
+        // Some connections end before they are accepted. That is no fault, and the next one is waiting.
         if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) {
             return;
         }
@@ -141,13 +142,13 @@ impl Door {
             return;
         }
         sleep(Duration::from_millis(SHORTAGE_MS)).await;
-        // What the sockets had to say by now has been heard behind these.
+        // Let the tasks read what has arrived by now, so that connections with a request do not count as silent.
         for _ in 0..YIELDS {
             tokio::task::yield_now().await;
         }
         let waiting = self.guests.values().filter(|guest| !guest.is_answered.load(Relaxed)).count();
         if is_short && self.shed(waiting.div_ceil(2)) > 0 {
-            // Its descriptor is in the reserve once its task has ended.
+            // The closed connection's descriptor is in the reserve once its task has ended.
             if let Some(ended) = self.tasks.join_next_with_id().await {
                 self.forget(ended.map_or_else(|error| error.id(), |(id, ())| id));
             }
@@ -156,7 +157,7 @@ impl Door {
         }
     }
 
-    /// Closes so many connections: those that wait first, the oldest of them first. Says how many there were.
+    /// Closes `count` connections: waiting ones first, the oldest of them first. Returns how many were closed.
     fn shed(&mut self, count: usize) -> usize {
         self.order.retain(|id| self.guests.contains_key(id));
         let is_waiting = |id: &&Id| self.guests.get(id).is_some_and(|guest| !guest.is_answered.load(Relaxed));
@@ -177,7 +178,7 @@ impl Door {
     }
 }
 
-/// One connection, from its request to its end.
+/// Serves one connection, from its request to its end.
 async fn attend(
     stream: Held,
     router: Router,
@@ -196,7 +197,7 @@ async fn attend(
         .max_buf_size(HEAD_LEN_MAX)
         .max_headers(HEADERS_MAX)
         .keep_alive(false)
-        // Who asks and ends its own side (`nc -N`) wants the answer still.
+        // A client may send its request and shut down its side (`nc -N`), and still expects the answer.
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     match timeout(duration_max, connection).await {
@@ -211,7 +212,7 @@ async fn attend(
     }
 }
 
-/// Turns of the runtime: one hears of the sockets, one lets the tasks read, one is to spare.
+/// Turns of the runtime: one polls the sockets, one lets the tasks read, one is to spare.
 const YIELDS: usize = 3;
 
 #[cfg(test)]
@@ -224,7 +225,7 @@ mod tests {
     async fn who_asks_and_ends_its_side_is_answered() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        // The end has come long before the answer is made.
+        // The client shuts down its side long before the answer is made.
         let answer = axum::routing::get(async || {
             sleep(Duration::from_millis(100)).await;
             "the answer"
@@ -248,7 +249,7 @@ mod tests {
     async fn who_does_not_take_a_long_page_is_let_go() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        // More than the buffers between here and there.
+        // Longer than all buffers between the two ends.
         let router = Router::new().route("/", axum::routing::get(|| async { vec![b'x'; PAGE_LEN] }));
         let stats = Arc::new(AdminStats::default());
         let mut door = Door::new(listener, Reserve::new().unwrap(), router, Arc::clone(&stats), 10).unwrap();

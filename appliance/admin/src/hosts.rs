@@ -1,5 +1,6 @@
-//! By which names the admin port may be called. A page of a stranger can give a name of its own the address of this
-//! port (DNS rebinding), and would then read everything here with the visitor's browser; but the browser says the name.
+//! The host names that requests may use for the admin port. A stranger's page can point a name of its own at the
+//! address of this port (DNS rebinding), and would then read everything here with the visitor's browser; but the
+//! browser sends that name in the Host header.
 
 use std::net::IpAddr;
 use std::str::FromStr as _;
@@ -15,7 +16,7 @@ use axum::response::{IntoResponse as _, Response};
 use crate::door::AdminStats;
 use crate::limits::HOST_LEN_SHOWN_MAX;
 
-/// The names that are allowed besides addresses and `localhost`, in small letters.
+/// The names that are allowed besides addresses and `localhost`, in lower case.
 #[derive(Debug)]
 struct Hosts(Vec<String>);
 
@@ -24,10 +25,10 @@ impl Hosts {
         Hosts(names.iter().map(|name| plain(name)).collect())
     }
 
-    /// Is `authority` (a host, perhaps with a port) one of ours?
+    /// Whether `authority` (a host, perhaps with a port) is allowed.
     fn allows(&self, authority: &str) -> bool {
         let Ok(parsed) = Authority::from_str(authority) else { return false };
-        // What stands before an @ is no part of a host, and has no place in a request.
+        // The text before an @ is no part of a host, and is not allowed in a request.
         if authority.contains('@') {
             return false;
         }
@@ -36,12 +37,12 @@ impl Hosts {
     }
 }
 
-/// Names are the same in capitals, and with the dot of the root.
+/// Normalises a name: case and the final dot of the root make no difference.
 fn plain(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
-/// Looks at every request.
+/// State of the check that every request passes.
 #[derive(Debug, Clone)]
 pub(crate) struct Guard {
     hosts: Arc<Hosts>,
@@ -54,7 +55,7 @@ impl Guard {
     }
 }
 
-/// Refuses a request that calls us by another name. One without a host is none of a browser's.
+/// Refuses a request for another host name. A request without a host does not come from a browser.
 pub(crate) async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let stranger = {
         let named = request.headers().get_all(header::HOST).iter().map(|value| value.to_str().unwrap_or("?"));
@@ -70,7 +71,7 @@ pub(crate) async fn check(State(guard): State<Guard>, request: Request, next: Ne
     (StatusCode::MISDIRECTED_REQUEST, text).into_response()
 }
 
-/// What a stranger says, fit for a log.
+/// The host that a client sent, cut and escaped for the log.
 fn shown(host: &str) -> String {
     host.chars().take(HOST_LEN_SHOWN_MAX).flat_map(char::escape_default).collect()
 }

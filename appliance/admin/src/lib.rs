@@ -1,9 +1,9 @@
-//! The admin port: metrics, health, status, and the live page. It has no password and changes nothing: it reads
-//! what the threads of a blade tell.
+//! The admin port: metrics, health, status, and the live page. It has no password and changes nothing: it only reads
+//! what the threads of a blade report.
 //!
-//! - `door`: who gets in; `reserve`: descriptors for who comes when there are none; `hosts`: by which names
-//! - `server`: what is answered; `metrics`, `status`, and the page in `console/`
-//! - `thread`: the thread of its own, which waits for no other, and watches them all
+//! - `door`: admits connections; `reserve`: descriptors for connections when no others are left; `hosts`: allowed names
+//! - `server`: the routes; `metrics`, `status`, and the page in `console/`
+//! - `thread`: the port's own thread, which waits for no other, and watches them all
 #![warn(clippy::cast_possible_truncation)]
 
 mod door;

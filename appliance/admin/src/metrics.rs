@@ -1,5 +1,5 @@
-//! `/metrics`: everything that a blade counts, read when it is asked for. Names follow the rules of Prometheus: base
-//! units, `_total` behind counters, every set of labels there from the start.
+//! `/metrics`: everything that a blade counts, read at each scrape. Names follow the rules of Prometheus: base units,
+//! `_total` after counters, every set of labels present from the start.
 
 mod out;
 mod process;
@@ -31,7 +31,7 @@ pub(crate) use text::Format;
 /// The registry behind `/metrics`.
 pub(crate) fn registry(blade: Arc<Blade>, admin: Arc<AdminStats>) -> Registry {
     let mut registry = Registry::default();
-    // Its names are the same for whatever is watched, and have no prefix.
+    // The process metrics have no prefix: their names are the same for every program.
     registry.register_collector(Box::new(process::Process));
     registry.sub_registry_with_prefix("fanblade").register_collector(Box::new(Everything { blade, admin }));
     registry
@@ -75,6 +75,7 @@ impl Everything {
 
     fn feed(&self, out: &mut Out<'_>) -> fmt::Result {
         let report = self.blade.report();
+        // The feed, and the counters that the market and the ring keep beside it.
         let states = FeedState::ALL.map(|state| (state.name(), u64::from(state == report.state)));
         out.gauges("feed_state", "1 at the state that the feed is in.", "state", &states)?;
         let feed = &report.feed;
@@ -111,6 +112,7 @@ impl Everything {
             out.counter(name, help, value)?;
         }
         self.lines(out, &report)?;
+        // The market, by kinds of messages and channels.
         let kinds: Vec<(String, u64)> =
             ITCH_TYPES.iter().map(|kind| (char::from(*kind).to_string(), report.market.messages(*kind))).collect();
         out.counters("market_messages", "Messages applied, by type.", "type", &kinds)?;
@@ -120,6 +122,7 @@ impl Everything {
         out.counters("market_updates", "Images published.", "channel", &updates)?;
         let events = SYSTEM_EVENTS.map(|event| (char::from(event).to_string(), report.market.system_events(event)));
         out.counters("market_system_events", "System event messages.", "event", &events)?;
+        // Sizes now, of the market and of the ring.
         out.gauge("market_orders", "Live orders.", &[], report.orders)?;
         out.gauge("market_instruments", "Instruments with a symbol.", &[], report.instruments)?;
         out.gauge("ring_subjects", "Subjects.", &[], report.subjects)?;
@@ -209,7 +212,7 @@ impl Everything {
 
     fn kernel(&self, out: &mut Out<'_>) -> fmt::Result {
         let mut kernel = KernelView::clone(&self.blade.kernel.load());
-        // Without the programs nothing is counted, but an alert on it need not know that.
+        // Without the programs nothing is counted, but the series must exist for alerts.
         if kernel.verdicts.is_empty() {
             kernel.verdicts = Verdict::ALL.map(|verdict| (verdict.name(), 0)).to_vec();
         }
@@ -260,12 +263,12 @@ impl Everything {
     }
 }
 
-/// A figure of all workers.
+/// A metric with a value for each worker.
 struct Figure {
     name: &'static str,
     help: &'static str,
     kind: Kind,
-    /// By worker.
+    /// Values by worker.
     values: Vec<(String, u64)>,
 }
 
@@ -273,13 +276,13 @@ fn lead_seconds(line: &Line) -> Option<f64> {
     Some(line.lead_ns_mean as f64 / 1e9)
 }
 
-/// None: it has had no packet yet.
+/// None: the line has had no packet yet.
 fn silent_seconds(line: &Line) -> Option<f64> {
     Some(line.silent_ns? as f64 / 1e9)
 }
 
-/// The types of messages that ITCH 5.0 has.
+/// The message types of ITCH 5.0.
 const ITCH_TYPES: &[u8] = b"SRHYLVWKJhAFECXDUPQBINO";
 
-/// Those that the sequencer writes.
+/// The lanes that the sequencer writes.
 const LANES: [Lane; 2] = [Lane::Json, Lane::Binary];

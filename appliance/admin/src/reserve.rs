@@ -1,5 +1,6 @@
-//! Descriptors that are kept back for the admin port. Other threads wait for descriptors, too, and take what is free
-//! for a moment; so the descriptor of a connection that ends comes to the reserve without ever being free.
+//! Descriptors that are kept back for the admin port. Other threads wait for descriptors, too, and take one that is
+//! free only for a moment. So the descriptor of a connection that ends passes to the reserve without being free in
+//! between.
 
 use std::fs::File;
 use std::io;
@@ -14,7 +15,7 @@ use tokio::net::TcpStream;
 
 use crate::limits::DESCRIPTORS_RESERVED;
 
-/// Descriptors of nothing, and the pattern that they are made by.
+/// The spare descriptors, and the open file that they duplicate.
 #[derive(Debug)]
 pub(crate) struct Reserve {
     nothing: File,
@@ -22,7 +23,7 @@ pub(crate) struct Reserve {
 }
 
 impl Reserve {
-    /// The whole of it: a blade begins with descriptors.
+    /// A full reserve: a blade starts with descriptors to spare.
     pub(crate) fn new() -> io::Result<Reserve> {
         let nothing = File::open("/dev/null")?;
         let kept =
@@ -30,13 +31,13 @@ impl Reserve {
         Ok(Reserve { nothing, kept: Mutex::new(kept) })
     }
 
-    /// Lets go of one: there is room for one connection. False: there was none.
+    /// Closes one spare descriptor, which makes room for one connection. False: there was none.
     #[must_use]
     pub(crate) fn spend(&self) -> bool {
         self.kept.lock().pop().is_some()
     }
 
-    /// Takes over the descriptor of a connection, if one is missing; else it is closed.
+    /// Moves the connection's descriptor to the reserve if the reserve lacks one; else closes it.
     fn take_over(&self, stream: TcpStream) {
         let mut kept = self.kept.lock();
         if kept.len() >= DESCRIPTORS_RESERVED {
@@ -50,9 +51,9 @@ impl Reserve {
     }
 }
 
-/// A connection. Its descriptor belongs to the reserve when it ends, as far as the reserve lacks one.
+/// A connection whose descriptor passes to the reserve at its end, if the reserve lacks one.
 pub(crate) struct Held {
-    /// None only while it is dropped.
+    /// None only during the drop.
     stream: Option<TcpStream>,
     reserve: Arc<Reserve>,
 }

@@ -18,7 +18,7 @@ use crate::reserve::Reserve;
 use crate::settings::{Page, Settings};
 use crate::status::Status;
 
-/// What the handlers share.
+/// State shared by the handlers.
 #[derive(Clone)]
 struct Admin {
     blade: Arc<Blade>,
@@ -26,7 +26,7 @@ struct Admin {
     page: Arc<Page>,
 }
 
-/// The door, and what is answered behind it.
+/// The door, with the routes behind it.
 pub(crate) fn door(
     listener: tokio::net::TcpListener,
     reserve: Reserve,
@@ -98,9 +98,9 @@ async fn unknown() -> Response {
 fn asset(admin: &Admin, content_type: &'static str, body: &'static str) -> Response {
     let mut response = ([(header::CONTENT_TYPE, content_type)], body).into_response();
     let headers = response.headers_mut();
-    // The page may load what this port serves, and connect to the data port, wherever that is reached; nothing else.
+    // The page may load what this port serves, and connect to the data port under any host name; nothing else.
     let port = admin.blade.data.port();
-    // Scheme, host and port. That it cannot say more than that was checked when it was read.
+    // Only scheme, host and port. The URL was checked for other characters when the configuration was read.
     let stream = match admin.page.stream_url.splitn(4, '/').collect::<Vec<_>>()[..] {
         [scheme, "", host, ..] => format!(" {scheme}//{host}"),
         _ => String::new(),

@@ -1,4 +1,4 @@
-//! What there is to say about the admin port. Whoever makes these has checked the ranges.
+//! The settings of the admin port. The caller has checked their ranges.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,15 +6,15 @@ use std::time::Duration;
 /// The admin port.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Port 0: any.
+    /// Port 0: any free port.
     pub listen: SocketAddr,
-    /// How long a thread may stand still before `/healthz` says so.
+    /// A thread that stands still for this long is reported by `/healthz`.
     pub stalled: Duration,
-    /// Names, besides addresses and `localhost`, by which requests may call this port.
+    /// Host names, besides addresses and `localhost`, that requests may use for this port.
     pub allowed_hosts: Vec<String>,
-    /// Connections at once.
+    /// Connections at the same time.
     pub connections_max: u64,
-    /// What the live page has to know.
+    /// Settings of the live page.
     pub page: Page,
 }
 
@@ -25,6 +25,6 @@ pub struct Page {
     pub shape: &'static str,
     /// Where the data port is reached; empty: at the page's own host.
     pub stream_url: String,
-    /// Of pages that may connect to the data port; empty: any.
+    /// Origins of pages that may connect to the data port; empty: any.
     pub allowed_origins: Vec<String>,
 }

@@ -1,6 +1,6 @@
 //! `/v1/status`: the figures of the live page and of `fanblade top`, as JSON. docs/PROTOCOL.md describes the fields.
 //!
-//! `fanblade top` reads the same structs. It may be older or newer than the blade, so fields may be missing or more.
+//! `fanblade top` reads the same structs. It may be older or newer than the blade, so fields may be missing or unknown.
 #![expect(missing_docs, reason = "docs/PROTOCOL.md describes each field")]
 
 use std::borrow::Cow;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::settings::Page;
 
-/// What is a constant here, and text at the other end.
+/// A constant in the blade, an owned string in a program that has parsed the answer.
 pub type Text = Cow<'static, str>;
 
 /// The whole answer. Counts are since the start, latencies over the last ten seconds.
@@ -22,14 +22,14 @@ pub type Text = Cow<'static, str>;
 #[serde(default)]
 pub struct Status {
     pub version: Text,
-    /// Of the process, for who looks into its ring.
+    /// The process number, for a reader of its ring.
     pub pid: u32,
     pub uptime_ms: u64,
     pub ready: bool,
-    /// What `/healthz` says is wrong; empty: nothing.
+    /// The reason if `/healthz` reports a fault; empty: all is well.
     pub ailment: String,
     pub stopping: bool,
-    /// Lines of the log.
+    /// Log lines that were lost.
     pub log_lost: u64,
     pub epoch: String,
     pub data: Data,
@@ -49,9 +49,9 @@ pub struct Data {
     pub host: String,
     pub port: u16,
     pub engine: Text,
-    /// Where browsers reach it, if it is said.
+    /// The configured URL at which browsers reach the data port, if any.
     pub stream_url: String,
-    /// Empty: any.
+    /// Origins that may connect; empty: any.
     pub allowed_origins: Vec<String>,
 }
 
@@ -76,11 +76,11 @@ pub struct Feed {
     pub requests: u64,
     pub subject_gaps: u64,
     pub lines: Vec<Line>,
-    /// By kind.
+    /// Counts by kind.
     pub troubles: BTreeMap<Text, u64>,
 }
 
-/// One way by which packets come.
+/// One line or connection by which packets come.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Line {
@@ -112,15 +112,17 @@ pub struct Totals {
     pub sessions: u64,
     pub sessions_subscribed: u64,
     pub sessions_behind: u64,
-    /// Sessions with a list of subscriptions of their own, the subscriptions in them, and what they take at most.
+    /// Sessions with a list of subscriptions of their own, the subscriptions in them, and the most memory that these
+    /// take.
     pub own_lists: u64,
     pub own_subscriptions: u64,
     pub own_lists_bytes: u64,
-    /// What hangs off sessions that are owed something or ask, and how many were ended because it was too much.
+    /// Memory held by sessions that are owed something or ask, and how many sessions were ended because it was too
+    /// much.
     pub held_bytes: u64,
     pub held_evicted: u64,
-    /// Distinct patterns and subjects that are not there (`filters_max`), requests refused for them, and requests that
-    /// waited for a later pass.
+    /// Distinct patterns and missing subjects that are asked for (`filters_max`), requests refused for them, and
+    /// requests that waited for a later pass.
     pub filters: u64,
     pub filters_refused: u64,
     pub requests_waited: u64,
@@ -156,9 +158,9 @@ pub struct Worker {
     pub frames_delivered: u64,
     pub bytes_delivered: u64,
     pub sends: u64,
-    /// It cannot accept connections now, for want of descriptors or socket memory.
+    /// Whether it cannot accept connections now, for lack of descriptors or socket memory.
     pub parked: bool,
-    /// How often a new one took its place.
+    /// How often a new worker took its place.
     pub restarts: u64,
     pub latency_ns: Quantiles,
 }
@@ -187,6 +189,7 @@ impl Status {
         let report = SequencerReport::clone(&blade.report());
         let kernel = KernelView::clone(&blade.kernel.load());
         let recent = blade.recent.load_full();
+        // Each worker counts for itself: one pass gives the sums and the list.
         let mut totals = Totals::default();
         let mut all = LatencySnapshot::default();
         let mut workers = Vec::with_capacity(blade.workers.len());
@@ -221,6 +224,7 @@ impl Status {
                 latency_ns: Quantiles::of(&latency),
             });
         }
+        // As in a URL, for the page.
         let host = match blade.data {
             std::net::SocketAddr::V4(address) => address.ip().to_string(),
             std::net::SocketAddr::V6(address) => format!("[{}]", address.ip()),

@@ -1,4 +1,4 @@
-//! The admin port's thread. It waits for no other thread, so that it can tell which of them stands still.
+//! The admin port's thread. It waits for no other thread, so that it can tell which of them is stalled.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -14,21 +14,21 @@ use crate::reserve::Reserve;
 use crate::server;
 use crate::settings::Settings;
 
-/// The admin port before anybody is served: it has all the descriptors that it needs. A blade opens it before its data
-/// port, whose clients may take whatever descriptors there are.
+/// The admin port before it serves: it has all the descriptors that it needs. A blade opens it before its data port,
+/// whose clients may take whatever descriptors there are.
 pub struct AdminPort {
     thread: AdminThread,
     listener: tokio::net::TcpListener,
     reserve: Reserve,
-    /// The thread waits for what it is to serve, and ends if that does not come.
+    /// The thread waits for the door and the watch, and ends if they do not come.
     begin: mpsc::Sender<(Door, Watch)>,
 }
 
 impl AdminPort {
-    /// Opens it.
+    /// Opens the admin port.
     ///
     /// # Errors
-    /// The listener is none, there is no thread, or there are not enough descriptors.
+    /// The listener is unusable, the thread cannot be started, or there are not enough descriptors.
     pub fn open(listener: TcpListener) -> io::Result<AdminPort> {
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -39,7 +39,8 @@ impl AdminPort {
             let _context = runtime.enter();
             tokio::net::TcpListener::from_std(listener)
         };
-        // The thread has the runtime from here on: one must not be dropped within another, where this is called.
+        // From here on the thread owns the runtime, since a runtime must not be dropped within another one, as this
+        // function's caller is.
         std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
             let Ok((door, watch)) = begun.recv() else { return };
             let watch = runtime.spawn(watch.run());
@@ -49,7 +50,7 @@ impl AdminPort {
             runtime.block_on(async {
                 tokio::select! {
                     () = door.serve(stopped) => {}
-                    // It has panicked: without a watch this thread is of no use.
+                    // The watch has panicked: without it this thread is of no use.
                     _ = watch => {}
                 }
             });
@@ -67,7 +68,7 @@ impl AdminPort {
     pub fn serve(self, blade: &Arc<Blade>, settings: Settings) -> io::Result<AdminThread> {
         let watch = Watch::new(Arc::clone(blade), settings.stalled);
         let door = server::door(self.listener, self.reserve, Arc::clone(blade), settings)?;
-        // A thread that has gone is noticed by `AdminThread::until_ended`.
+        // If the thread has gone, `AdminThread::until_ended` notices.
         let _ = self.begin.send((door, watch));
         Ok(self.thread)
     }
@@ -82,19 +83,20 @@ pub struct AdminThread {
 }
 
 impl AdminThread {
-    /// Where it listens.
+    /// The address on which it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Waits for its end, which comes unasked only if it fails.
+    /// Waits for the thread's end. It ends by itself only if it fails.
     pub async fn until_ended(&mut self) {
         let _ = (&mut self.ended).await;
         self.has_ended = true;
     }
 
-    /// Lets it answer what it has been asked, for a while. Readers see the end as the end of their connection.
+    /// Stops the thread, which first answers pending requests for a limited time. Clients see the end of their
+    /// connection.
     pub async fn stop(self) {
         let _ = self.stop.send(());
         if !self.has_ended {

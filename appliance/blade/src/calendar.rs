@@ -1,4 +1,4 @@
-//! The exchange's day: the midnight that its timestamps count from, and what a numbering is called.
+//! The exchange's day: the midnight that its timestamps count from, and the names of its epochs.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -7,15 +7,15 @@ use jiff::tz::TimeZone;
 /// Days and epochs of a feed.
 #[derive(Debug, Clone)]
 pub enum Calendar {
-    /// A recording is of one day, and has the same numbers each time that it is played.
+    /// A recording belongs to one day, and has the same epochs each time that it is played.
     Recorded(Day),
-    /// Every session of a live feed begins on the day that it is then, and is told from all others by its name.
+    /// A session of a live feed belongs to the day on which it begins, and its name tells it from all others.
     Live,
-    /// The same, but of this day whenever it is played.
+    /// The same, but on this day whenever the feed is played.
     LiveOf(Day),
-    /// Numberings belong to no day: a session's name is all.
+    /// Numberings belong to no day: the epoch is the session's name.
     Named,
-    /// There is one numbering only, and it is known by this name.
+    /// There is only one numbering, with this name.
     Fixed(String),
 }
 
@@ -23,14 +23,14 @@ pub enum Calendar {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Day {
     date: Date,
-    /// Its beginning, Unix nanoseconds.
+    /// Its midnight, Unix nanoseconds.
     pub midnight_ns: u64,
 }
 
-/// A day that no time can be counted from.
+/// Why a day cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DayError {
-    /// It is beyond all clocks.
+    /// No clock reaches it.
     #[error("{date} has no midnight: {error}")]
     NoMidnight {
         /// The day.
@@ -38,7 +38,7 @@ pub enum DayError {
         /// Why.
         error: jiff::Error,
     },
-    /// Unix time begins later.
+    /// It is before the Unix epoch.
     #[error("{date} is before 1970")]
     BeforeTime {
         /// The day.
@@ -47,7 +47,7 @@ pub enum DayError {
 }
 
 impl Calendar {
-    /// The day on which a session that begins at `now_ns` counts its time from.
+    /// The day whose midnight the timestamps of a session that begins at `now_ns` count from.
     #[must_use]
     pub fn day(&self, now_ns: u64) -> Day {
         match self {
@@ -56,7 +56,7 @@ impl Calendar {
         }
     }
 
-    /// Whether sessions are known by their own names, of which upstream may use one again.
+    /// Whether sessions are known by their own names, which upstream may use again.
     #[must_use]
     pub fn is_live(&self) -> bool {
         matches!(self, Calendar::Live | Calendar::LiveOf(_))
@@ -72,7 +72,7 @@ impl Calendar {
             Calendar::Live | Calendar::LiveOf(_) if number > 0 => format!("{year:04}{month:02}{day:02}-{session}"),
             Calendar::Named if number > 0 => session.to_owned(),
             Calendar::Live | Calendar::LiveOf(_) | Calendar::Named => format!("{year:04}{month:02}{day:02}-0"),
-            // Known before the first session begins, so that who subscribes early sees no change.
+            // Known before the first session begins, so that early subscribers see no change.
             Calendar::Recorded(_) => format!("{year:04}{month:02}{day:02}-{}", number.max(1)),
         }
     }
@@ -82,7 +82,7 @@ impl Day {
     /// A calendar day.
     ///
     /// # Errors
-    /// No time can be counted from it.
+    /// Timestamps cannot count from that day.
     pub fn new(date: Date) -> Result<Day, DayError> {
         let midnight = date.to_zoned(new_york()).map_err(|error| DayError::NoMidnight { date, error })?;
         let midnight_ns =
@@ -90,12 +90,12 @@ impl Day {
         Ok(Day { date, midnight_ns })
     }
 
-    /// The day in New York at a time.
+    /// The day in New York at `now_ns`.
     #[must_use]
     pub fn at(now_ns: u64) -> Day {
         let now = Timestamp::from_nanosecond(now_ns.into()).unwrap_or(Timestamp::UNIX_EPOCH);
         let date = now.to_zoned(new_york()).date();
-        // There are only days before 1970 to refuse, and `now_ns` cannot name one.
+        // Only days before 1970 are refused, and `now_ns` cannot name one.
         Day::new(date).unwrap_or(Day { date, midnight_ns: now_ns })
     }
 
@@ -112,7 +112,7 @@ impl std::fmt::Display for Day {
     }
 }
 
-/// New York's clock, by the rule that has held since 2007, so that it needs no time zone database.
+/// New York's time zone, by the rule that has held since 2007, so that no time zone database is needed.
 fn new_york() -> TimeZone {
     TimeZone::posix("EST5EDT,M3.2.0,M11.1.0").unwrap_or(TimeZone::UTC)
 }

@@ -1,4 +1,4 @@
-//! The control thread's part: it looks after all other threads.
+//! The control thread, which looks after all other threads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -12,7 +12,7 @@ use crate::sequencer::SequencerHandle;
 use crate::view::{Blade, Recent};
 use crate::workers::Workers;
 
-/// Everything that runs, in the hands of the control thread.
+/// Everything that runs, owned by the control thread.
 pub(crate) struct Control {
     pub(crate) blade: Arc<Blade>,
     pub(crate) kernel: Kernel,
@@ -21,14 +21,14 @@ pub(crate) struct Control {
     /// Cumulative latencies, one entry a second, the oldest first.
     pub(crate) history: Vec<(Instant, Recent)>,
     pub(crate) pulse: Pulse,
-    /// Of each worker.
+    /// Latencies of each worker.
     pub(crate) parked: Vec<Parked>,
-    /// What the workers answer to balancers.
+    /// What the workers answer to a balancer's check.
     pub(crate) unready: Arc<AtomicBool>,
 }
 
 impl Control {
-    /// Looks after the other threads. The error says what the blade cannot do without.
+    /// Looks after the other threads. The error names what the blade cannot do without.
     pub(crate) fn tick(&mut self) -> Result<(), &'static str> {
         self.pulse.beat();
         injected::panic_if_asked("control");
@@ -68,7 +68,8 @@ impl Control {
         }
     }
 
-    /// Serves on, but is not ready any more, so that a balancer sends nobody else; returns when that is over.
+    /// Begins to stop: the blade serves on, but is not ready, so that a balancer sends no new clients. Returns when the
+    /// delay is over.
     pub(crate) fn begin_end(&self, delay: Duration) -> Instant {
         self.blade.stopping.store(true, Relaxed);
         self.unready.store(true, Relaxed);

@@ -1,4 +1,4 @@
-//! The end of a blade. Whatever is waited for has a deadline, and a further signal ends the waiting.
+//! The end of a blade. Every wait has a deadline, and a further signal cuts it short.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -10,8 +10,8 @@ use crate::control::Control;
 use crate::signals::{Signals, Stop};
 
 impl Control {
-    /// Publishes no more, lets every worker send what it owes and say goodbye, and waits for all of it. False: somebody
-    /// has not ended, and goes with the process.
+    /// Stops publishing, lets every worker send what it owes and close its sessions, and waits for all threads. False:
+    /// a thread has not ended, and ends with the process.
     #[must_use]
     pub(crate) async fn stop(mut self, stop: Stop, signals: &mut Signals) -> bool {
         self.blade.stopping.store(true, Relaxed);
@@ -28,7 +28,7 @@ impl Control {
         self.end_workers(signals).await && is_published
     }
 
-    /// Whether it has ended, and whether it is to go on at once.
+    /// Returns whether the sequencer has ended, and whether to hurry because of a further signal.
     async fn end_sequencer(&mut self, signals: &mut Signals) -> (bool, bool) {
         let Some(sequencer) = self.sequencer.take() else { return (true, false) };
         sequencer.stop();
@@ -67,14 +67,14 @@ impl Control {
     }
 }
 
-/// How long the sequencer may take, with its feed: publishers are told, and where their numbering stops is written.
+/// Limit for the sequencer and its feed to end: the feed tells publishers, and writes where their numbering stops.
 const SEQUENCER_END_MAX: Duration = Duration::from_secs(5);
-/// How long sessions may take to be told and to take what they are owed.
+/// Limit for sessions to be told and to take what they are owed.
 const DRAIN_MS_MAX: u32 = 10_000;
-/// A worker counts that time by itself, and not its stalls.
+/// A worker measures that time by itself, without its stalls; this is added for them.
 const DRAIN_GRACE: Duration = Duration::from_secs(2);
-/// How long workers may take that are told to end at once.
+/// Limit for workers that are told to end at once.
 const AT_ONCE_MAX: Duration = Duration::from_secs(1);
 const STEP: Duration = Duration::from_millis(5);
-/// Over which time clients spread their return after a restart.
+/// The time over which clients spread their return after a restart.
 const RECONNECT_MS_MAX: u32 = 5_000;

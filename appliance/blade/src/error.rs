@@ -1,4 +1,4 @@
-//! Why a blade does not start, and what was not well at its end. Each says all of it: there is no cause behind.
+//! Why a blade does not start, or did not end well. Each message is complete: the errors have no source.
 
 use std::io;
 
@@ -16,29 +16,29 @@ pub enum StartError {
     /// The kernel does not say which CPUs there are.
     #[error("the CPUs of this process: {0}")]
     Cpus(io::Error),
-    /// A CPU that was asked for.
+    /// A configured CPU is not available to this process.
     #[error(
         "CPU {cpu} is not for this process, which may use {allowed:?}; see `cpus` in the configuration and taskset(1)"
     )]
     Cpu {
-        /// The one.
+        /// The configured CPU.
         cpu: usize,
-        /// Those that there are.
+        /// The CPUs that are available.
         allowed: Vec<usize>,
     },
-    /// The data port cannot be had.
+    /// The data port cannot be opened.
     #[error(transparent)]
     Port(#[from] PortError),
-    /// The same, found out later.
+    /// The data port cannot be opened: its socket fails later.
     #[error(transparent)]
     Listen(#[from] NetError),
-    /// There is to be no worker.
+    /// The number of workers is zero.
     #[error("no worker")]
     NoWorker,
     /// A thread cannot be started.
     #[error("{what}: {error}")]
     Thread {
-        /// Which one.
+        /// Which thread.
         what: &'static str,
         /// Why.
         error: io::Error,
@@ -46,16 +46,16 @@ pub enum StartError {
     /// There is no memory for the ring, or its settings do not fit together.
     #[error("cannot make the ring: {0}")]
     Ring(RingError),
-    /// Its descriptor cannot be passed on.
+    /// The ring's descriptor cannot be duplicated.
     #[error("the ring's descriptor: {0}")]
     RingDescriptor(io::Error),
-    /// A worker would not be woken.
+    /// A worker's waker cannot be made.
     #[error("cannot make a waker: {0}")]
     Waker(RingError),
     /// A worker does not start.
     #[error("cannot start worker {index}: {error}")]
     Worker {
-        /// From 0.
+        /// The worker's index, from 0.
         index: usize,
         /// Why.
         error: WorkerError,
@@ -68,18 +68,18 @@ pub enum WorkerError {
     /// The ring cannot be read.
     #[error("cannot map the ring: {0}")]
     Map(RingError),
-    /// Its listener cannot be passed on.
+    /// Its listener cannot be duplicated.
     #[error("the listener's descriptor: {0}")]
     Listener(io::Error),
-    /// Its thread, or its engine.
+    /// Its thread, or its engine, cannot be started.
     #[error(transparent)]
     Spawn(#[from] io::Error),
 }
 
-/// What was not well at the end.
+/// What went wrong at the end.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 pub enum EndError {
-    /// A thread has not ended, and goes with the process.
+    /// A thread has not ended, and ends with the process.
     #[error("stopped, but not everything has ended; the log says what")]
     Unfinished,
     /// The blade could not go on.

@@ -1,4 +1,5 @@
-//! The eBPF programs, as far as they can be had: whatever fails is said once, and the blade serves without it.
+//! The eBPF programs, as far as they are available: each failure is logged once, and the blade serves without that
+//! program.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,18 +11,18 @@ use nix::net::if_::if_nametoindex;
 use crate::settings::Ebpf;
 use crate::view::{Blade, KernelView};
 
-/// The programs at work.
+/// The active programs.
 pub(crate) struct Kernel {
     steer: Option<Steer>,
-    /// All but the counts.
+    /// The view without the counts.
     view: KernelView,
     counted: Vec<Counted>,
-    /// What is not at work, whatever becomes of the interfaces.
+    /// What is not active, apart from the interfaces.
     lacking: Vec<String>,
 }
 
 impl Kernel {
-    /// Loads and attaches. Within the runtime: the programs' log is read by a task.
+    /// Loads and attaches the programs. Call it within a runtime, since a task reads the programs' log.
     pub(crate) fn start(settings: &Ebpf, data: SocketAddr, listeners: &[Listener]) -> Kernel {
         let mut kernel = Kernel { steer: None, view: KernelView::default(), counted: Vec::new(), lacking: Vec::new() };
         if !settings.enabled {
@@ -66,7 +67,7 @@ impl Kernel {
         self.steer = Some(steer);
     }
 
-    /// Finds out which interfaces have gone, and which are there again.
+    /// Checks which interfaces have gone, and which have come back.
     fn look_at_interfaces(&mut self) {
         let Some(steer) = &mut self.steer else { return };
         let mut is_changed = false;
@@ -78,7 +79,7 @@ impl Kernel {
         }
     }
 
-    /// Puts together what is at work and what is not.
+    /// Collects what is active and what is not.
     fn gather(&mut self) {
         let Self { view, counted, lacking, .. } = self;
         let of = |counted: &Counted| counted.ingress.map(|mode| (counted.name.clone(), mode));
@@ -92,17 +93,17 @@ impl Kernel {
         let Some(steer) = &self.steer else { return };
         for (index, worker) in (0..).zip(&blade.workers) {
             let connections = u32::try_from(worker.stats.sessions.value()).unwrap_or(u32::MAX);
-            // It fails only for a number that attaching would have refused.
+            // Fails only for an index that attaching would have refused.
             let _ = steer.publish_load(index, connections);
         }
     }
 
-    /// A worker has ended: no connection is given to it any more. Those that wait at its listener stay there.
+    /// Sends no more connections to a worker that has ended. Those that wait at its listener stay there.
     pub(crate) fn retire(&self, worker: usize) {
         self.weigh(worker, 0);
     }
 
-    /// Another serves in its place, at the same listener, which never left its place in the kernel's map.
+    /// Sends connections to the worker's replacement, whose listener is the same and never left the kernel's map.
     pub(crate) fn reinstate(&self, worker: usize) {
         self.weigh(worker, Steer::WEIGHT_INITIAL);
     }
@@ -130,14 +131,14 @@ impl Kernel {
     }
 }
 
-/// An interface whose packets are counted, as long as it is there.
+/// An interface whose packets are counted while it exists.
 struct Counted {
     name: String,
-    /// The kernel's number of the one that was last seen by that name; none while there is none.
+    /// The index of the interface that last had this name; none while there is none.
     index: Option<u32>,
     ingress: Option<&'static str>,
     egress: bool,
-    /// What is not at work here, and why.
+    /// What is not active here, and why.
     lacking: Vec<String>,
 }
 
@@ -158,7 +159,8 @@ impl Counted {
         }
     }
 
-    /// Whether something has changed: it has gone, it is there again, or there is another one by its name.
+    /// Follows the interface: it may have gone, come back, or been replaced by another of the same name. True:
+    /// something changed.
     fn look(&mut self, steer: &mut Steer) -> bool {
         let index = if_nametoindex(self.name.as_str()).ok();
         if index == self.index {

@@ -1,10 +1,10 @@
-//! The serving core of a blade: it takes a feed and settings, starts the sequencer, the workers and the kernel's
-//! programs, looks after them, and ends them. It has no command line, and reads no configuration.
+//! The serving core of a blade: it takes a feed and settings, starts the sequencer, the workers and the eBPF programs,
+//! looks after them, and ends them. It has no command line, and reads no configuration.
 //!
 //! ```text
 //! settings, feed ─▶ Prepared ──start──▶ Running ──serve──▶ the end
 //!                                          │
-//!                                          └─ view: what all threads tell, for whoever looks (the admin port)
+//!                                          └─ view: what all threads report, for readers such as the admin port
 //! ```
 #![warn(clippy::cast_possible_truncation)]
 

@@ -3,11 +3,11 @@
 //! ```text
 //! any thread ──add──▶ queue (LINES_MAX, QUEUE_BYTES_MAX) ──▶ thread "log" ──write──▶ standard error
 //! ```
-//! Logging is best effort: no thread ever waits for who reads the log, or for another that logs, and none dies of it.
-//! A line that finds the queue full (the reader stands still), or that cannot be written (it has gone, the disk is
-//! full), is lost and counted, and how many there were is said once lines can be written again. `tracing-appender`
-//! would do the first half; but it neither counts what cannot be written, nor does its guard end without printing to
-//! the pipe that is stuck.
+//! Logging is best effort: no thread ever waits for the log's reader, or for another thread that logs, and none dies of
+//! it. A line that finds the queue full (the reader stands still), or that cannot be written (the reader has gone, or
+//! the disk is full), is lost and counted, and the log reports the number once lines can be written again.
+//! `tracing-appender` offers the queue; but it does not count lines that cannot be written, and its guard prints to the
+//! blocked pipe when it ends.
 
 mod queue;
 
@@ -23,7 +23,7 @@ use tracing_subscriber::EnvFilter;
 
 use queue::Queue;
 
-/// The way to the log's thread.
+/// A handle to the log's thread.
 #[derive(Debug, Clone)]
 pub struct Log {
     queue: Arc<Queue>,
@@ -31,7 +31,7 @@ pub struct Log {
     thread: Thread,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// For people.
@@ -40,25 +40,25 @@ pub enum Format {
     Json,
 }
 
-/// Any thread writes them; each is right by itself.
+/// Counts that any thread writes; each is right by itself, but they are not consistent with each other.
 #[derive(Debug, Default)]
 struct Counts {
-    /// Lines that threads have had.
+    /// Lines that threads have logged.
     lines: AtomicU64,
     /// Lines that were written or lost.
     done: AtomicU64,
     lost: AtomicU64,
     /// Bytes of the lines that wait.
     waiting_bytes: AtomicUsize,
-    /// Where lines go to could be written last time.
+    /// Whether the last write succeeded.
     works: AtomicBool,
 }
 
 impl Log {
-    /// Starts logging, to standard error. RUST_LOG goes before `directive`.
+    /// Starts logging, to standard error. RUST_LOG overrides `directive`.
     ///
     /// # Errors
-    /// There is no thread for it.
+    /// The thread cannot be started.
     pub fn start(directive: &str, format: Format) -> io::Result<Log> {
         let log = Log::to(io::stderr())?;
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(directive));
@@ -72,7 +72,7 @@ impl Log {
         Ok(log)
     }
 
-    /// One whose lines go there.
+    /// A log that writes to this place.
     fn to(place: impl AsFd + Send + 'static) -> io::Result<Log> {
         let (queue, counts) = (Arc::new(Queue::new()), Arc::<Counts>::default());
         let mut outlet = Outlet { place, is_torn: false };
@@ -83,7 +83,7 @@ impl Log {
         Ok(Log { queue, counts, thread: thread.thread().clone() })
     }
 
-    /// Adds this text, as it is. It never waits.
+    /// Adds this text unchanged. It never waits.
     pub fn add(&self, text: &[u8]) {
         let Counts { lines, done, lost, waiting_bytes, .. } = &*self.counts;
         lines.fetch_add(1, Relaxed);
@@ -97,13 +97,14 @@ impl Log {
         }
     }
 
-    /// Lines so far, and how many of them were lost.
+    /// Lines logged so far, and how many of them were lost.
     #[must_use]
     pub fn counts(&self) -> (u64, u64) {
         (self.counts.lines.load(Relaxed), self.counts.lost.load(Relaxed))
     }
 
-    /// Waits until what was added so far has been written, for a while. What then still waits goes with the process.
+    /// Waits, up to a limit, until everything added so far has been written. Lines that still wait are lost with the
+    /// process.
     pub fn finish(&self) {
         let deadline = Instant::now() + FINISH_MAX;
         let lines = self.counts.lines.load(Relaxed);
@@ -125,10 +126,11 @@ impl Write for Log {
     }
 }
 
-/// Where lines go to. Written past the lock of `std::io::stderr`, so that a write that is stuck holds up nobody else.
+/// The destination of lines. It bypasses the lock of `std::io::stderr`, so that a blocked write holds up no other
+/// thread.
 struct Outlet<T> {
     place: T,
-    /// The last line was cut.
+    /// The last line was written only in part.
     is_torn: bool,
 }
 
@@ -152,7 +154,8 @@ impl<T: AsFd> Outlet<T> {
             let lost = counts.lost.load(Relaxed);
             let is_due = told_at.is_none_or(|told_at| told_at.elapsed() >= TELL_INTERVAL);
             if lost > told && is_due && counts.works.load(Relaxed) {
-                // By the queue, so that it looks like every other line. If it is lost, the next one says so, too.
+                // Reported through the queue, so that the line looks like every other. If it is lost, the next report
+                // includes it.
                 tracing::error!(
                     "{} lines of the log were lost: whoever reads it had stopped or gone, or its disk was full",
                     lost - told
@@ -162,7 +165,7 @@ impl<T: AsFd> Outlet<T> {
         }
     }
 
-    /// The whole line, or an error.
+    /// Writes the whole line, or returns an error.
     fn write(&mut self, line: &[u8]) -> Result<(), Errno> {
         if self.is_torn {
             self.write_all(b"\n")?;
@@ -180,7 +183,7 @@ impl<T: AsFd> Outlet<T> {
                     self.is_torn = !rest.is_empty();
                 }
                 Err(Errno::EINTR) => {}
-                // Somebody who shares the pipe has made it so that it does not block.
+                // Another process that shares the pipe has made it non-blocking.
                 Err(Errno::EAGAIN) => std::thread::sleep(RETRY_INTERVAL),
                 Err(errno) => return Err(errno),
             }
@@ -189,9 +192,9 @@ impl<T: AsFd> Outlet<T> {
     }
 }
 
-/// Bytes of the lines that wait. A line that would make it more is lost; `fanblade_log_lost_total`.
+/// Bytes of the lines that wait. A line beyond it is lost; `fanblade_log_lost_total`.
 const QUEUE_BYTES_MAX: usize = 4 << 20;
-/// Between two lines that say how many were lost.
+/// Interval between two lines that report lost lines.
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
 const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 /// How long the end waits for the log's thread.
@@ -205,7 +208,7 @@ mod tests {
 
     use super::*;
 
-    /// Waits until the log's thread has dealt with everything.
+    /// Waits until the log's thread has handled all lines.
     fn settle(log: &Log) {
         let deadline = Instant::now() + Duration::from_secs(60);
         while log.counts.done.load(Relaxed) < log.counts.lines.load(Relaxed) {
@@ -226,7 +229,7 @@ mod tests {
         assert!(begun.elapsed() < Duration::from_secs(30), "nobody waited");
         let (lines, lost) = log.counts();
         assert!(lines == added && lost > 0 && lost < added, "{lost} of {lines}");
-        // Those that are not lost come whole when it reads again.
+        // The lines that were not lost arrive whole once the reader reads again.
         let mut lines = io::BufReader::new(reader);
         let mut text = vec![0; (added - lost) as usize * line.len()];
         lines.read_exact(&mut text).unwrap();

@@ -1,9 +1,9 @@
-//! What is said of a panic: one line in the log, with the thread, the place and the message.
+//! Reports a panic as one line in the log, with the thread, the place and the message.
 
 use std::panic::{self, PanicHookInfo};
 
-/// From here on panics are lines of the log. What follows from one is its thread's business: docs/ARCHITECTURE.md,
-/// "When something breaks".
+/// From here on panics are lines of the log. The thread decides what follows: docs/ARCHITECTURE.md, "When something
+/// breaks".
 pub fn log_them() {
     panic::set_hook(Box::new(|info| tracing::error!("{}", describe(info))));
 }
@@ -13,7 +13,7 @@ fn describe(info: &PanicHookInfo<'_>) -> String {
     let name = thread.name().unwrap_or("without a name");
     let place = info.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
     let message = info.payload_as_str().unwrap_or("no message");
-    // A line is a line, whatever the message holds.
+    // Line breaks in the message would split the log line.
     let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
     format!("thread {name} has panicked at {place}: {message}")
 }

@@ -1,5 +1,5 @@
-//! Says when a worker cannot accept connections for want of descriptors or memory, and when it can again: once each,
-//! however often it tries meanwhile.
+//! Logs when a worker cannot accept connections for lack of descriptors or memory, and when it can again: once each,
+//! however often the worker tries meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -8,14 +8,14 @@ use fanblade_worker::WorkerStats;
 /// What is known of one worker.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Parked {
-    /// Attempts that were seen.
+    /// Failed attempts seen so far.
     count: u64,
-    /// The first and the newest of those that were told as one.
+    /// The first and the newest failed attempt of the trouble under way.
     since: Option<(Instant, Instant)>,
 }
 
 impl Parked {
-    /// Looks at worker number `index`, and tells what is new.
+    /// Looks at the worker with this index, and logs changes.
     pub(crate) fn look(&mut self, index: usize, stats: &WorkerStats) {
         let count = stats.accept_parked.value();
         let news = count.saturating_sub(self.count);
@@ -40,5 +40,5 @@ impl Parked {
     }
 }
 
-/// So long without a failed attempt, and the trouble is over. While it lasts, one is made every 100 ms.
+/// The trouble is over after this long without a failed attempt. While it lasts, the worker tries every 100 ms.
 const CALM: Duration = Duration::from_secs(1);

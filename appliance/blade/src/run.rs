@@ -1,4 +1,4 @@
-//! The life of a blade: what it needs is looked for, then everything is started, serves, and is ended.
+//! The life of a blade: it checks what it needs, starts everything, serves, and ends.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::AtomicBool;
@@ -27,7 +27,7 @@ use crate::view::{Blade, SequencerShared, WorkerView};
 use crate::vitals::{Turns, Vital};
 use crate::workers::Workers;
 
-/// What can be wrong about the settings has been found out, and nothing is started.
+/// A blade whose settings were checked; no thread runs yet.
 pub struct Prepared<'s> {
     settings: &'s Settings,
     feed: OpenFeed,
@@ -40,16 +40,16 @@ pub struct Prepared<'s> {
 pub struct Running {
     control: Control,
     signals: Signals,
-    /// Notices of the feed, for all subscribers.
+    /// The feed's notices for all subscribers.
     noticed: mpsc::Receiver<String>,
     drain_delay: Duration,
 }
 
 impl Prepared<'_> {
-    /// Finds out whether everything is there, and takes the data port.
+    /// Checks that everything needed exists, and opens the data port.
     ///
     /// # Errors
-    /// What is not there.
+    /// What is missing.
     pub fn new(settings: &Settings, feed: OpenFeed) -> Result<Prepared<'_>, StartError> {
         if let Some(interface) = settings.ebpf.interface.as_deref().filter(|_| settings.ebpf.enabled) {
             interfaces::require(interface)?;
@@ -60,17 +60,18 @@ impl Prepared<'_> {
         Ok(Prepared { settings, feed, plan, engine, listeners })
     }
 
-    /// Starts all threads. To be called within a runtime, that of the control thread.
+    /// Starts all threads. Call it within a runtime, that of the control thread.
     ///
     /// # Errors
-    /// What does not start.
+    /// What cannot be started.
     pub fn start(self, log: &Log) -> Result<Running, StartError> {
         let Prepared { settings, feed, plan, engine, listeners } = self;
         let thread = |what| move |error| StartError::Thread { what, error };
         let data = listeners.first().ok_or(StartError::NoWorker)?.local_addr();
-        // From here on there may be somebody who has to be told.
+        // Watch signals before anything starts that must be told about a stop.
         let drain_delay = settings.data.drain_delay;
         let signals = Signals::watch(log.clone(), drain_delay).map_err(thread("the signals' thread"))?;
+        // The ring comes first, since workers read it; the kernel's programs attach to the listeners.
         let epoch = feed.calendar.epoch(unix_ns(), 0, "");
         let mut writer = Writer::create(&settings.ring, &epoch).map_err(StartError::Ring)?;
         let mut kernel = Kernel::start(&settings.ebpf, data, &listeners);
@@ -96,6 +97,7 @@ impl Prepared<'_> {
             vitals,
         });
         kernel.refresh(&blade);
+        // The sequencer comes last: whatever it publishes finds workers that serve it.
         let (notices, noticed) = mpsc::channel(NOTICES_MAX);
         let config = SequencerConfig {
             cpu: plan.sequencer,
@@ -115,14 +117,14 @@ impl Prepared<'_> {
 }
 
 impl Running {
-    /// What its threads tell.
+    /// What the blade's threads report.
     #[must_use]
     pub fn blade(&self) -> &Arc<Blade> {
         &self.control.blade
     }
 
-    /// Serves until a signal says to stop, or something breaks: then everything is ended. `broken` ends when something
-    /// has that this does not know of, with what it is.
+    /// Serves until a signal asks to stop, or something breaks; then ends everything. `broken` resolves when something
+    /// outside the blade breaks, and names it.
     ///
     /// # Errors
     /// What broke, or that not everything has ended.
@@ -140,7 +142,7 @@ impl Running {
                     stop = signals.next() => match ending {
                         None if !drain_delay.is_zero() => ending = Some((stop, control.begin_end(drain_delay))),
                         None => return Ok(stop),
-                        // Whoever asks again does not want to wait.
+                        // A second order ends the delay.
                         Some((stop, _)) => return Ok(stop),
                     },
                     () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => {
@@ -150,7 +152,7 @@ impl Running {
                 }
             }
         });
-        // Whatever breaks, sessions are told, and the process ends, so that whoever looks after it starts another.
+        // Whatever breaks, sessions are told, and the process ends, so that its supervisor starts another.
         let served = served.catch_unwind().await.unwrap_or(Err("the control thread has panicked"));
         let (stop, broken) = match served {
             Ok(stop) => (stop, None),
@@ -168,7 +170,7 @@ impl Running {
     }
 }
 
-/// Every thread that the others count on. Whoever watches is not among them.
+/// Every thread that the others depend on. The watching thread itself is not included.
 fn vitals(
     control: &Pulse,
     sequencer: &SequencerShared,
@@ -196,14 +198,14 @@ fn listen(settings: &Data, count: usize) -> Result<Vec<Listener>, StartError> {
     let mut listeners = Vec::with_capacity(count);
     for _ in 0..count {
         let listener = fanblade_net::listen(address, &options)?;
-        // The first one decides where port 0 is.
+        // If the port is 0, the first listener decides which one it is.
         address = listener.local_addr();
         listeners.push(listener);
     }
     Ok(listeners)
 }
 
-/// The engine that was asked for, or the one that works here.
+/// The requested engine, or epoll where io_uring does not work.
 fn usable_engine(asked: Engine) -> Engine {
     if asked == Engine::Epoll {
         return asked;
@@ -224,7 +226,7 @@ fn engine_name(kind: Engine) -> &'static str {
     }
 }
 
-/// How often the load of the workers is published to the kernel, and the threads are looked after.
+/// Interval at which the workers' load is published to the kernel, and the threads are looked after.
 const TICK: Duration = Duration::from_millis(100);
 /// Notices of the feed that wait for the control thread. More are counted as lost.
 const NOTICES_MAX: usize = 65_536;

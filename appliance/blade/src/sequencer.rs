@@ -4,7 +4,7 @@
 //! ```text
 //! feed ─▶ Market::apply ─▶ encode ─▶ ring::Writer::publish ─▶ (workers wake)
 //! ```
-//! A feed that names its subjects itself (a publisher, another WebSocket server) goes past the market.
+//! A feed that names its subjects itself (a publisher, another WebSocket server) bypasses the market.
 
 mod complaints;
 mod desk;
@@ -34,10 +34,10 @@ pub(crate) struct SequencerConfig {
     pub(crate) cpu: Option<usize>,
     pub(crate) venue: String,
     pub(crate) calendar: Calendar,
-    /// Begin once that many sessions have subscribed, counted over `workers`.
+    /// Begin once this many sessions have subscribed, summed over `workers`.
     pub(crate) wait_for: u64,
     pub(crate) workers: Vec<Arc<WorkerStats>>,
-    /// Notices for all subscribers, JSON. Passed on by the control thread.
+    /// Notices for all subscribers, as JSON. The control thread passes them on.
     pub(crate) notices: mpsc::Sender<String>,
 }
 
@@ -49,25 +49,25 @@ pub(crate) struct SequencerHandle {
 }
 
 impl SequencerHandle {
-    /// Tells it to end. What it has published stays.
+    /// Tells the sequencer to end. What it has published stays.
     pub(crate) fn stop(&self) {
         self.stop.store(true, Relaxed);
         self.thread.thread().unpark();
     }
 
-    /// Waits for its end.
+    /// Waits for the sequencer's end.
     pub(crate) fn join(self) {
         if self.thread.join().is_err() {
             tracing::error!("the sequencer's thread panicked on its way out");
         }
     }
 
-    /// Has its thread ended?
+    /// Whether its thread has ended.
     pub(crate) fn has_ended(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// It ends by itself only if it panics, or its feed's own thread does.
+    /// Whether it has ended by itself: it does so only if it panics, or its feed's own thread does.
     pub(crate) fn is_finished(&self) -> bool {
         self.has_panicked.load(Relaxed) || self.thread.is_finished()
     }
@@ -90,7 +90,7 @@ pub(crate) fn spawn(
             {
                 tracing::warn!("sequencer: cannot pin to CPU {cpu}: {error}");
             }
-            // The kernel's default lets a sleep end 50 µs late, which is longer than all the work.
+            // By default the kernel may end a sleep 50 µs late, which is longer than all the work.
             if let Err(error) = nix::sys::prctl::set_timerslack(1) {
                 tracing::debug!("timer slack: {error}");
             }
@@ -100,7 +100,7 @@ pub(crate) fn spawn(
                 sequencer.wait_for_subscribers(&stop);
                 sequencer.run(&mut *feed, &stop);
             }));
-            // Told before the feed is let go, which may wait for a thread of its own.
+            // Set before the feed is dropped, which may wait for a thread of its own.
             has_panicked.store(ended.is_err(), Relaxed);
         }
     })?;
@@ -116,17 +116,17 @@ struct Sequencer {
     reported_ns: u64,
     /// Sessions that have begun.
     sessions: u32,
-    /// What the session under way is called, and how often it has begun anew.
+    /// The epoch of the session under way, and how often it has begun anew.
     session_epoch: String,
     restarts: u32,
-    /// The feed's, in notices to subscribers.
+    /// The feed's name in notices to subscribers.
     source: &'static str,
     condition: Condition,
-    /// What messages say describes a state that is published when it is complete.
+    /// Messages describe a state that is published once it is complete.
     in_snapshot: bool,
     /// No message of the session has come yet.
     is_new: bool,
-    /// Of the session.
+    /// The newest number of the session.
     newest_seq: u64,
 }
 
@@ -177,7 +177,7 @@ impl Sequencer {
             let polled = feed.poll(now_ns, &mut |event| self.take(&event, now_ns));
             self.desk.writer.wake();
             self.follow(feed.condition());
-            // A clock that was set back must not end the reports.
+            // `abs_diff`, since a clock that was set back must not stop the reports.
             if now_ns.abs_diff(self.reported_ns) > REPORT_INTERVAL_NS {
                 self.reported_ns = now_ns;
                 injected::panic_if_asked("sequencer");
@@ -217,7 +217,7 @@ impl Sequencer {
         self.report.lines = feed.lines();
         self.report.state = state;
         if state == FeedState::Failed {
-            // Nothing more comes, and it was not the end.
+            // The feed broke off, so the last values may not be current.
             self.desk.writer.set_stale(true);
         }
         self.desk.complaints.flush();
@@ -248,7 +248,8 @@ impl Sequencer {
             Event::Gap { from, to } => {
                 let (after, last) = (from.saturating_sub(1), to.saturating_sub(1));
                 self.desk.complaints.note(GAP, now_ns, || format!("messages {from} to {last} are missing"));
-                // Quotes may be wrong until each side has been renewed: subscribers are told, too.
+                // Quotes may be wrong until each side has been renewed; subscribers are told so in the notice and in
+                // the images.
                 self.desk.writer.set_floor(last);
                 self.market.set_incomplete();
                 let source = self.source;
@@ -266,7 +267,7 @@ impl Sequencer {
     fn message(&mut self, seq: u64, bytes: &[u8], offset: u64, received_ns: u64, now_ns: u64) {
         let Self { market, desk, shared, in_snapshot, .. } = self;
         if std::mem::take(&mut self.is_new) && (seq > 1 || !begins_the_day(bytes)) {
-            // Joined late, or a file that begins in the midst of a day: what happened before is not known.
+            // The feed joined late, or the file begins in the middle of a day: what happened before is not known.
             desk.writer.set_floor(seq - 1);
             market.set_incomplete();
             tracing::info!("message {seq} is not the day's first: quotes and books are incomplete");
@@ -288,16 +289,16 @@ impl Sequencer {
         }
     }
 
-    /// The state that a snapshot described, as it was after message `seq - 1`.
+    /// Publishes the state that a snapshot described, as it was after message `seq - 1`.
     fn publish_snapshot(&mut self, seq: u64) {
         self.in_snapshot = false;
-        // A snapshot may be older than what was published before it was asked for.
+        // The snapshot may be older than what has been published since it was requested.
         let last = seq.saturating_sub(1).max(self.newest_seq);
         let Self { market, desk, .. } = self;
         desk.writer.set_floor(last);
         market.images(last, &mut |update| desk.publish(update));
         if self.market.instruments_len() == 0 {
-            // Of a feed without books: it only says where it goes on.
+            // A feed without books uses a snapshot only to say where it goes on.
             return tracing::debug!("numbers begin with {seq}");
         }
         tracing::info!(
@@ -321,7 +322,7 @@ impl Sequencer {
         self.desk.complaints.note(kind, now_ns, || trouble.to_string());
     }
 
-    /// Takes over what the feed says of itself, and tells it where it has changed.
+    /// Adopts the feed's condition, and reports changes.
     fn follow(&mut self, condition: Condition) {
         let state = FeedState::from(condition);
         if self.report.state == state && self.condition == condition {
@@ -334,7 +335,8 @@ impl Sequencer {
             _ if before == FeedState::Waiting && state == FeedState::Live => {}
             _ => tracing::info!("feed {}: {condition}", self.source),
         }
-        // In between it may catch up: then it is not stale any more, but not live either. Workers tell subscribers.
+        // In other states, such as catching up, the feed is neither stale nor live: leave the mark as it is. Workers
+        // tell subscribers.
         match state {
             FeedState::Stale => self.desk.writer.set_stale(true),
             FeedState::Live => self.desk.writer.set_stale(false),
@@ -342,8 +344,8 @@ impl Sequencer {
         }
     }
 
-    /// A new numbering. If its epoch is not the one that was expected, that tells subscribers that nothing of what they
-    /// hold can be continued.
+    /// Begins a new numbering. If its epoch is not the expected one, subscribers learn from it that they cannot
+    /// continue from anything they hold.
     fn session(&mut self, session: &[u8], now_ns: u64) {
         self.sessions += 1;
         self.is_new = true;
@@ -364,10 +366,10 @@ impl Sequencer {
         }
     }
 
-    /// The name of a numbering that begins now.
+    /// The epoch of a numbering that begins now.
     fn epoch(&mut self, now_ns: u64, session: &str) -> String {
         let epoch = self.config.calendar.epoch(now_ns, self.sessions, session);
-        // A session that begins anew under its own name is another numbering.
+        // A session that begins anew under the same name is another numbering.
         self.restarts = match self.config.calendar.is_live() && self.sessions > 1 && epoch == self.session_epoch {
             true => self.restarts + 1,
             false => 0,
@@ -395,8 +397,8 @@ impl Sequencer {
     }
 }
 
-/// Whether a message is what the exchange says before anything else: a file counts its messages from 1 wherever it
-/// begins.
+/// Whether a message is the first that the exchange sends on a day. The number does not tell: a file counts its
+/// messages from 1 wherever it begins.
 fn begins_the_day(bytes: &[u8]) -> bool {
     matches!(Message::parse(bytes), Ok(Message::SystemEvent(event)) if event.event == START_OF_MESSAGES)
 }
@@ -411,5 +413,5 @@ const START_OF_MESSAGES: u8 = b'O';
 const REPORT_INTERVAL_NS: u64 = 50_000_000;
 const SLEEP_NS_MAX: u64 = 50_000_000;
 const WAIT_STEP: Duration = Duration::from_millis(2);
-/// How long the thread sleeps at a time when its feed has ended.
+/// How long the thread sleeps at a time after its feed has ended.
 const REST: Duration = Duration::from_millis(200);

@@ -1,4 +1,4 @@
-//! What there is to say about a blade. Whoever makes these has checked the ranges.
+//! The settings of a blade. The caller has checked their ranges.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::calendar::Calendar;
 pub struct Settings {
     /// First segment of the subjects.
     pub venue: String,
-    /// The feed begins once that many sessions have subscribed.
+    /// The feed begins once this many sessions have subscribed.
     pub wait_for: u64,
     /// Where subscribers connect.
     pub data: Data,
@@ -23,38 +23,38 @@ pub struct Settings {
     pub ring: RingConfig,
     /// The kernel's programs.
     pub ebpf: Ebpf,
-    /// Of each worker.
+    /// Limits of each worker.
     pub limits: Limits,
-    /// Frames that may wait for more.
+    /// Subjects whose frames may wait for further frames.
     pub batching: Vec<Batching>,
 }
 
 /// Where subscribers connect.
 #[derive(Debug, Clone)]
 pub struct Data {
-    /// Port 0: any.
+    /// Port 0: any free port.
     pub listen: SocketAddr,
     /// None: one for each CPU that the process may use, less two for the sequencer and everything else.
     pub workers: Option<usize>,
     /// CPUs to pin to: the sequencer's, then the workers'. Empty: chosen when there are enough, else not pinned.
     pub cpus: Vec<usize>,
-    /// How workers talk to sockets, if it works here.
+    /// The workers' socket engine, if it works here.
     pub engine: Engine,
-    /// Pages that may connect; empty: any.
+    /// Origins of pages that may connect; empty: any.
     pub allowed_origins: Vec<String>,
     /// Balancers whose connections begin with a PROXY protocol header.
     pub proxy_protocol_from: Networks,
-    /// Proxies whose word of the client is believed, by `client_header`.
+    /// Proxies that are trusted to name the client in `client_header`.
     pub trusted_proxies: Networks,
-    /// Which header that is.
+    /// Which header names the client.
     pub client_header: ClientHeader,
     /// Connections that wait to be accepted.
     pub backlog: u32,
-    /// Bytes in a socket that have not been sent, above which it is not written to.
+    /// Unsent bytes in a socket above which nothing more is written to it.
     pub notsent_lowat: u32,
-    /// Of a worker with a CPU of its own, before it sleeps, microseconds.
+    /// How long a worker with a CPU of its own polls before it sleeps, microseconds.
     pub spin_us: u32,
-    /// From the order to stop, which is seen in `/readyz`, to the end of the first session.
+    /// From the order to stop, after which `/readyz` answers 503, to the end of the first session.
     pub drain_delay: Duration,
 }
 
@@ -70,9 +70,9 @@ pub enum Engine {
 /// The kernel's programs.
 #[derive(Debug, Clone)]
 pub struct Ebpf {
-    /// False: do without.
+    /// False: serve without eBPF.
     pub enabled: bool,
-    /// Where packets are counted. None: the interface that owns the data address, or loopback.
+    /// Interface whose packets are counted. None: the interface that owns the data address, or loopback.
     pub interface: Option<String>,
     /// Where the maps are pinned.
     pub pin_dir: PathBuf,
@@ -80,18 +80,18 @@ pub struct Ebpf {
 
 /// A feed that is ready to be polled, and the days that its timestamps count from.
 pub struct OpenFeed {
-    /// For the sequencer.
+    /// The feed itself, for the sequencer.
     pub feed: Box<dyn Feed>,
-    /// In words.
+    /// A description of the feed.
     pub description: String,
     /// Days and epochs.
     pub calendar: Calendar,
-    /// The thread that the feed has of its own, and its name.
+    /// The feed's own thread, if any: its name and its pulse.
     pub thread: Option<(&'static str, Pulse)>,
 }
 
 impl OpenFeed {
-    /// One without a thread of its own.
+    /// A feed without a thread of its own.
     #[must_use]
     pub fn new(feed: Box<dyn Feed>, description: String, calendar: Calendar) -> OpenFeed {
         OpenFeed { feed, description, calendar, thread: None }

@@ -1,17 +1,17 @@
-//! Signals: what each asks for, and the deadline that stands behind every stop.
+//! Signals: what each one asks for, and the deadline behind every stop.
 //!
-//! A thread of its own takes them, so that they count also while the control thread waits for something. It passes
-//! stops on; should what they ask for not be done in time, it ends the process itself. Several within a moment are one
-//! order: `timeout` and service managers signal a process and then its whole group.
+//! A separate thread takes the signals, so that they count even while the control thread waits for something. It passes
+//! stops on; if a stop is not done in time, it ends the process itself. Several signals within a moment are one order:
+//! `timeout` and service managers signal a process and then its whole group.
 //!
 //! | signal | |
 //! |---|---|
 //! | SIGTERM, SIGINT | stop: subscribers are told 1001 |
 //! | SIGUSR2 | stop because a successor comes: 1012, and when to return |
-//! | SIGHUP | started from a terminal, it has gone: stop. Else told in the log: there is nothing to be read again |
-//! | SIGUSR1 | told in the log: no file is to be opened again |
-//! | SIGPIPE | ignored, as Rust leaves it: every write looks at its error |
-//! | SIGXFSZ | blocked by `main`: a file that may not grow (`ulimit -f`) is an error of its write |
+//! | SIGHUP | stop if a terminal started the blade, since it has gone; else logged: there is nothing to read again |
+//! | SIGUSR1 | logged: there is no file to open again |
+//! | SIGPIPE | ignored, as Rust leaves it: every write checks its error |
+//! | SIGXFSZ | blocked by `main`: a write beyond the file size limit (`ulimit -f`) fails with an error |
 //! | SIGQUIT | the kernel's: ends at once, with a core |
 
 use std::fs::File;
@@ -27,17 +27,17 @@ use crate::log::Log;
 /// How to end.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Stop {
-    /// For good, as far as clients are concerned: 1001.
+    /// Clients are told that the blade goes away: 1001.
     Down,
     /// A successor is coming: 1012, and each client is told when to return.
     Restart,
 }
 
-/// The orders to stop, as they come.
+/// The orders to stop, in order.
 pub(crate) struct Signals(mpsc::Receiver<Stop>);
 
 impl Signals {
-    /// `delay`: how long the first one leaves everything as it is.
+    /// `delay`: how long the blade goes on serving after the first order.
     pub(crate) fn watch(log: Log, delay: Duration) -> io::Result<Signals> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stops, orders) = mpsc::channel(STOPS_MAX);
@@ -51,11 +51,11 @@ impl Signals {
         Ok(Signals(orders))
     }
 
-    /// The next one.
+    /// Waits for the next order.
     pub(crate) async fn next(&mut self) -> Stop {
         match self.0.recv().await {
             Some(stop) => stop,
-            // The thread ends with the process only.
+            // The thread ends only with the process.
             None => std::future::pending().await,
         }
     }
@@ -66,9 +66,9 @@ struct Watched {
     interrupt: tokio::signal::unix::Signal,
     restart: tokio::signal::unix::Signal,
     user: tokio::signal::unix::Signal,
-    /// None: whoever started us wants it to be ignored, as nohup does.
+    /// None: the program that started us wants SIGHUP to be ignored, as nohup does.
     hangup: Option<tokio::signal::unix::Signal>,
-    /// When it has gone, nobody can ask any more.
+    /// When the terminal goes, nobody can stop the blade from it any more.
     has_terminal: bool,
 }
 
@@ -106,12 +106,12 @@ impl Watched {
             let by = now + allowed(count, delay);
             deadline = Some(deadline.map_or(by, |before| before.min(by)));
             count += 1;
-            // More than the control thread has taken: it will find out about the first ones.
+            // If the queue is full, the control thread has not yet taken earlier orders, and those are enough.
             let _ = stops.try_send(stop);
         }
     }
 
-    /// The next order to stop.
+    /// Waits for the next order to stop.
     async fn next(&mut self) -> Stop {
         loop {
             let hangup = async {
@@ -137,17 +137,17 @@ impl Watched {
     }
 }
 
-/// How long the end may take after so many orders to stop before this one.
+/// How long the end may take, given the number of orders before this one.
 fn allowed(before: usize, delay: Duration) -> Duration {
     match before {
         0 => delay + END_MAX,
-        // It ends the delay.
+        // The second order ends the delay.
         1 if !delay.is_zero() => END_MAX,
         _ => AT_ONCE_MAX,
     }
 }
 
-/// Whoever started us (nohup) wants SIGHUP to be ignored. Watching it would undo that.
+/// Whether the program that started us (nohup) wants SIGHUP to be ignored. Watching it would undo that.
 #[must_use]
 pub fn is_hangup_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -159,11 +159,11 @@ pub fn is_hangup_ignored() -> bool {
 const HANGUP: &str =
     "SIGHUP changes nothing: the configuration is read at the start; for a new one send SIGUSR2 and start again";
 
-/// Within it all orders are one.
+/// All orders within this time are one.
 const MOMENT: Duration = Duration::from_millis(50);
 /// Orders that wait for the control thread.
 const STOPS_MAX: usize = 8;
-/// The end as a whole: a little more than all that is waited for in it (`drain.rs`).
+/// Limit for the whole end: a little more than all deadlines in `drain.rs` together.
 const END_MAX: Duration = Duration::from_secs(20);
-/// The same, once it is to end at once.
+/// Limit for the whole end after an order to end at once.
 const AT_ONCE_MAX: Duration = Duration::from_secs(3);

@@ -5,7 +5,7 @@ use fanblade_abi::limits::WORKERS_MAX;
 use crate::error::StartError;
 use crate::settings::Data;
 
-/// CPUs of the threads of the data path; None: wherever the kernel likes.
+/// CPUs of the data path's threads; None: the kernel chooses.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) sequencer: Option<usize>,
@@ -18,7 +18,8 @@ impl Plan {
         Plan::choose(&allowed, &settings.cpus, settings.workers)
     }
 
-    /// The first CPU is left to the control thread, the kernel's interrupts and everything else, if there are enough.
+    /// The first CPU is left to the control thread, the kernel's interrupts and everything else, if there are enough
+    /// CPUs.
     fn choose(allowed: &[usize], wanted: &[usize], workers: Option<usize>) -> Result<Plan, StartError> {
         if let [sequencer, rest @ ..] = wanted {
             if let Some(cpu) = wanted.iter().find(|cpu| !allowed.contains(cpu)) {

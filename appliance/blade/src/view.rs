@@ -1,5 +1,5 @@
-//! What the threads of a running blade tell whoever looks: the admin port. Everyone writes their own part; who
-//! looks only reads.
+//! What the threads of a running blade report to its readers, such as the admin port. Each thread writes its own part;
+//! readers only read.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -17,19 +17,19 @@ use crate::vitals::Vital;
 /// A running blade, as seen from outside.
 #[derive(Debug)]
 pub struct Blade {
-    /// When it did.
+    /// When the blade started.
     pub started: Instant,
     /// Where subscribers connect.
     pub data: SocketAddr,
     /// The workers' socket engine.
     pub engine: &'static str,
-    /// The feed, in words.
+    /// A description of the feed.
     pub feed: String,
     /// First segment of the subjects.
     pub venue: String,
     /// Written by the sequencer.
     pub sequencer: Arc<SequencerShared>,
-    /// In the order of their numbers.
+    /// In the order of their indices.
     pub workers: Vec<WorkerView>,
     /// Written by the control thread.
     pub kernel: ArcSwap<KernelView>,
@@ -37,40 +37,40 @@ pub struct Blade {
     pub recent: ArcSwap<Recent>,
     /// Set once a stop has begun.
     pub stopping: AtomicBool,
-    /// Set, with what to say, when a thread has ended that nobody takes the place of.
+    /// Set, with the reason, when a thread has ended and will not be replaced.
     pub broken: OnceLock<String>,
-    /// For its counts.
+    /// The log, for its counts.
     pub log: Log,
-    /// Every thread that the others count on.
+    /// Every thread that the others depend on.
     pub vitals: Vec<Vital>,
 }
 
 /// One worker.
 #[derive(Debug)]
 pub struct WorkerView {
-    /// Where it is pinned to.
+    /// The CPU that it is pinned to.
     pub cpu: Option<usize>,
     /// Written by the worker.
     pub stats: Arc<WorkerStats>,
 }
 
-/// What the sequencer tells.
+/// What the sequencer reports.
 #[derive(Debug, Default)]
 pub struct SequencerShared {
-    /// Counts its turns.
+    /// Counts the turns of its loop.
     pub pulse: Pulse,
-    /// From the poll that took a message in to the publication of a frame of it, nanoseconds.
+    /// From the poll that took a message in to the publication of its frames, nanoseconds.
     pub latency: LatencyHistogram,
-    /// The counts, copied here now and then. Neither side ever waits for the other, which may stand still anywhere.
+    /// A copy of the counts, renewed now and then. Neither side waits for the other, which may be stalled anywhere.
     pub report: ArcSwap<SequencerReport>,
 }
 
 /// A copy of everything that the sequencer counts.
 #[derive(Debug, Default, Clone)]
 pub struct SequencerReport {
-    /// How the feed is doing.
+    /// The condition of the feed.
     pub state: FeedState,
-    /// The numbering under way.
+    /// The epoch under way.
     pub epoch: String,
     /// What the feed counts.
     pub feed: fanblade_feed::FeedCounters,
@@ -78,42 +78,42 @@ pub struct SequencerReport {
     pub market: MarketCounters,
     /// What the ring's writer counts.
     pub ring: fanblade_ring::WriterStats,
-    /// Open ones.
+    /// Open orders.
     pub orders: u64,
-    /// Known ones.
+    /// Known instruments.
     pub instruments: u64,
-    /// In the ring.
+    /// Subjects in the ring.
     pub subjects: u64,
-    /// Notices to subscribers that found the control thread's queue full.
+    /// Notices to subscribers that were lost because the control thread's queue was full.
     pub notices_lost: u64,
-    /// The ways by which packets come.
+    /// The lines or connections by which packets come.
     pub lines: Vec<fanblade_feed::Line>,
-    /// What went wrong upstream, by kind.
+    /// Upstream troubles, counted by kind.
     pub troubles: Vec<(&'static str, u64)>,
-    /// Runs of missing values of single subjects.
+    /// Gaps in the numbers of single subjects.
     pub subject_gaps: u64,
 }
 
-/// How the feed is doing.
+/// The condition of the feed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum FeedState {
     /// Waits for its subscribers (`wait_for`).
     #[default]
     Waiting,
-    /// Replays what it missed; the blade is not ready.
+    /// The feed replays what it missed; the blade is not ready.
     CatchingUp,
     /// Messages come, or are due later.
     Live,
     /// What is served may not be current.
     Stale,
-    /// Has said everything; the last values are still served.
+    /// The feed has ended; the last values are still served.
     Finished,
-    /// Broke off.
+    /// The feed has failed.
     Failed,
 }
 
 impl FeedState {
-    /// All of them, for metrics.
+    /// All states, for metrics.
     pub const ALL: [FeedState; 6] = [
         FeedState::Waiting,
         FeedState::CatchingUp,
@@ -123,7 +123,7 @@ impl FeedState {
         FeedState::Failed,
     ];
 
-    /// As metrics and status call it.
+    /// The name in metrics and status.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -147,7 +147,7 @@ impl From<Condition> for FeedState {
     }
 }
 
-/// What the eBPF programs do and count.
+/// The state and the counts of the eBPF programs.
 #[derive(Debug, Default, Clone)]
 pub struct KernelView {
     /// New connections are steered by load.
@@ -156,22 +156,22 @@ pub struct KernelView {
     pub ingress: Vec<(String, &'static str)>,
     /// Interfaces whose outgoing packets are counted.
     pub egress: Vec<String>,
-    /// What is not at work, and why.
+    /// What is not active, and why.
     pub lacking: Vec<String>,
-    /// Packets by what was decided.
+    /// Packets by verdict.
     pub verdicts: Vec<(&'static str, u64)>,
     /// Connections that the program gave to each worker.
     pub steered: Vec<u64>,
 }
 
 impl KernelView {
-    /// Is any program at work?
+    /// Whether any program is active.
     #[must_use]
     pub fn is_active(&self) -> bool {
         self.steering || !self.ingress.is_empty() || !self.egress.is_empty()
     }
 
-    /// Why something is not at work, in a line. The verifier's reasons can be pages long; those are in the log at level
+    /// Why something is not active, in a line. The verifier's reasons can be pages long; the log has them at level
     /// debug.
     pub(crate) fn reason(error: &fanblade_steer::SteerError) -> String {
         let text = error.to_string();
@@ -184,7 +184,7 @@ impl KernelView {
         line
     }
 
-    /// In one or two words.
+    /// The state in one or two words.
     #[must_use]
     pub fn mode(&self) -> &'static str {
         match self.ingress.first() {
@@ -198,20 +198,20 @@ impl KernelView {
 /// Latencies over the last seconds.
 #[derive(Debug, Default, Clone)]
 pub struct Recent {
-    /// From the poll that took a message in, nanoseconds.
+    /// From the poll that took a message in to its publication, nanoseconds.
     pub feed_to_publish: LatencySnapshot,
-    /// Of each worker, nanoseconds.
+    /// From publication to send, for each worker, nanoseconds.
     pub publish_to_send: Vec<LatencySnapshot>,
 }
 
 impl Blade {
-    /// Listening, all threads alive, not on the way out, and not replaying what it missed.
+    /// Whether it listens, all threads are alive, it is not stopping, and it is not replaying what it missed.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.unready().is_none()
     }
 
-    /// Why nobody should be sent here, in words.
+    /// Why the blade is not ready.
     #[must_use]
     pub fn unready(&self) -> Option<String> {
         if self.stopping.load(Relaxed) {
@@ -224,7 +224,7 @@ impl Blade {
         })
     }
 
-    /// What is wrong with a thread, in words.
+    /// What is wrong with a thread.
     #[must_use]
     pub fn ailment(&self) -> Option<String> {
         if let Some(broken) = self.broken.get() {
@@ -240,7 +240,7 @@ impl Blade {
         (!still.is_empty()).then(|| still.join("; "))
     }
 
-    /// The sequencer's counts.
+    /// The sequencer's latest report.
     #[must_use]
     pub fn report(&self) -> Arc<SequencerReport> {
         self.sequencer.report.load_full()

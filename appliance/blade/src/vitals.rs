@@ -1,7 +1,7 @@
-//! Whether each thread moves: a thread counts the turns of its loop, and [`crate::Watch`] looks at the counts.
+//! Detects stalled threads: a thread counts the turns of its loop, and [`crate::Watch`] looks at the counts.
 //!
-//! A thread that sleeps moves, too: no sleep of a loop is longer than a second. What is called still is one that waits
-//! within a turn: for a lock, a file, a name, or for ever.
+//! A thread that sleeps moves, too: no sleep of a loop is longer than a second. A thread counts as still if it waits
+//! within a turn: for a lock, a file, a name look-up, or for ever.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -22,23 +22,23 @@ pub(crate) enum Turns {
 pub struct Vital {
     pub(crate) name: String,
     turns: Turns,
-    /// Since it was last seen to have moved.
+    /// Time since the thread was last seen to move.
     pub(crate) age_ms: AtomicU64,
     pub(crate) is_still: AtomicBool,
     pub(crate) stalls: AtomicU64,
 }
 
-/// The same, for those who ask.
+/// The same as plain values, for `/v1/status`.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Thread {
-    /// Its own.
+    /// The thread's name.
     pub name: String,
-    /// Since it was last seen to have moved.
+    /// Time since the thread was last seen to move.
     pub heartbeat_age_ms: u64,
-    /// It has stood still for too long.
+    /// Whether it has stood still for too long.
     pub stalled: bool,
-    /// How often it has.
+    /// How often it has stood still for too long.
     pub stalls: u64,
 }
 
@@ -53,7 +53,7 @@ impl Vital {
         }
     }
 
-    /// What was seen of it last.
+    /// The values last seen.
     #[must_use]
     pub fn seen(&self) -> Thread {
         Thread {

@@ -1,5 +1,5 @@
-//! Looks at the turns that all threads count, and says which one has stood still for too long: in the log once, in
-//! `/healthz` for as long as it lasts. Run it on a thread that waits for no other.
+//! Looks at the turns that all threads count, and reports which thread has stood still for too long: once in the log,
+//! and in `/healthz` for as long as it lasts. Run it on a thread that waits for no other.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use crate::view::Blade;
 
-/// Looks at all of them, again and again.
+/// Looks at all threads at intervals.
 pub struct Watch {
     blade: Arc<Blade>,
     stalled: Duration,
     last: Instant,
-    /// What each of them was seen to have counted, and since when it has not moved.
+    /// For each thread the turns last seen, and for how long they have not changed.
     seen: Vec<(u64, Duration)>,
 }
 
@@ -24,20 +24,20 @@ impl Watch {
         Watch { blade, stalled, last: Instant::now(), seen }
     }
 
-    /// For ever.
+    /// Runs for ever.
     pub async fn run(mut self) {
         loop {
             tokio::time::sleep(LOOK_INTERVAL).await;
             let elapsed = self.last.elapsed();
             self.last += elapsed;
-            // When this thread itself has not run for longer, nor has the process (it was stopped, or starved): that
-            // time is held against nobody.
+            // If this thread itself did not run for longer, the whole process did not (it was stopped, or starved), so
+            // that time is not held against any thread.
             self.look(elapsed.min(LOOK_MAX));
         }
     }
 
     fn look(&mut self, elapsed: Duration) {
-        // At the end threads end one after the other; what is waited for then has deadlines of its own.
+        // While the blade stops, threads end one after the other; those waits have their own deadlines.
         let is_watched = !self.blade.stopping.load(Relaxed);
         for (vital, (turns, age)) in self.blade.vitals.iter().zip(&mut self.seen) {
             let before = std::mem::replace(turns, vital.turns());
@@ -58,7 +58,7 @@ impl Watch {
     }
 }
 
-/// Between two looks.
+/// Interval between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// What one look counts at most.
+/// The most time that one look counts.
 const LOOK_MAX: Duration = Duration::from_millis(500);

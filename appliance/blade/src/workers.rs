@@ -1,8 +1,8 @@
-//! The workers: started, looked after, and replaced where one has panicked or failed.
+//! Starts the workers, looks after them, and replaces those that have panicked or failed.
 //!
-//! A worker that ends by itself costs its own sessions and nobody else's. Its listener is held here, so that
-//! connections that wait there are not lost: the next worker in its place finds them. Meanwhile the kernel's program
-//! gives it no new ones. The ring's writer notices nothing, since the next worker sleeps by the same bell.
+//! A worker that ends by itself costs its own sessions and no others. Its listener is held here, so that connections
+//! that wait there are not lost: the replacement finds them. Meanwhile the kernel's program gives it no new ones. The
+//! ring's writer notices nothing, since the replacement uses the same waker.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::kernel::Kernel;
 use crate::settings::{Engine, Settings};
 use crate::threads::Plan;
 
-/// All of them, and what it takes to make one.
+/// All workers, and what it takes to start one.
 pub(crate) struct Workers {
     places: Vec<Place>,
     engine: Engine,
@@ -27,13 +27,13 @@ pub(crate) struct Workers {
     ring: OwnedFd,
 }
 
-/// One worker's place, whoever fills it.
+/// One worker's place; its worker may be replaced.
 struct Place {
     config: WorkerConfig,
     listener: Listener,
     handle: WorkerHandle,
     since: Instant,
-    /// Ends by itself, one soon after the other.
+    /// How often a worker here ended by itself in quick succession.
     ends_in_a_row: u32,
     state: State,
 }
@@ -41,7 +41,7 @@ struct Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Serving,
-    /// It has ended; another takes its place then.
+    /// Its worker has ended; a new one starts at this time.
     Vacant(Instant),
     GivenUp,
 }
@@ -57,7 +57,7 @@ impl Workers {
         source: &str,
     ) -> Result<Workers, StartError> {
         let mut limits = settings.limits.clone();
-        // Each its part: who attacks one worker has nobody of another closed.
+        // Each worker has its share, so that an attack on one worker does not close the sessions of another.
         limits.held_bytes_max /= listeners.len().max(1);
         let ring = writer.fd().try_clone_to_owned().map_err(StartError::RingDescriptor)?;
         let mut places = Vec::with_capacity(listeners.len());
@@ -73,7 +73,7 @@ impl Workers {
                 trusted_proxies: settings.data.trusted_proxies.clone(),
                 client_header: settings.data.client_header,
                 unready: Arc::clone(unready),
-                // A thread that shares its CPU must not burn it.
+                // A thread that shares its CPU must not spin.
                 spin_us: cpu.map_or(0, |_| settings.data.spin_us),
                 batching: settings.batching.clone(),
                 source: source.to_owned(),
@@ -91,7 +91,7 @@ impl Workers {
         self.places.iter().map(|place| place.handle.stats())
     }
 
-    /// Replaces those that have ended by themselves. Returns what has to be said of one that is given up.
+    /// Replaces workers that have ended by themselves. Returns a message if a place is given up.
     #[must_use]
     pub(crate) fn look_after(&mut self, kernel: &Kernel) -> Option<String> {
         let mut given_up = None;
@@ -132,7 +132,7 @@ impl Workers {
         self.places.iter().all(|place| place.handle.is_finished())
     }
 
-    /// Takes note of their ends. False: one has not ended, and goes with the process.
+    /// Joins all workers. False: one has not ended, and ends with the process.
     #[must_use]
     pub(crate) fn join(self) -> bool {
         let mut is_whole = true;
@@ -150,7 +150,7 @@ impl Workers {
 }
 
 impl Place {
-    /// Takes note that nobody serves here, and decides what follows.
+    /// Notes that the worker here has ended, and decides what follows.
     fn note_end(&mut self, index: usize) -> Option<String> {
         if self.since.elapsed() >= FORGIVEN_AFTER {
             self.ends_in_a_row = 0;
@@ -184,7 +184,7 @@ impl Place {
     }
 }
 
-/// None before the first in a row, then twice as long each time.
+/// No pause before the first replacement, then one that doubles each time.
 fn pause(ends_in_a_row: u32) -> Duration {
     match ends_in_a_row.checked_sub(2) {
         None => Duration::ZERO,
@@ -221,10 +221,10 @@ fn make_engine(
     }
 }
 
-/// So many new workers may end in the same place, one soon after the other. Then it is given up: `healthz` says so, and
+/// Replacements in quick succession after which a place is given up. `healthz` then says so, and
 /// `fanblade_worker_panics_total` has counted them.
 const RESTARTS_IN_A_ROW_MAX: u32 = 6;
-/// Who has served for so long begins a new row.
+/// A worker that has served for this long begins a new count.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(5);

@@ -1,5 +1,4 @@
-//! What every subscriber is promised, checked as frames come: per subject in order, none twice, no gap that was not
-//! told.
+//! Checks what every subscriber is promised as frames come: per subject in order, none twice, no gap without a notice.
 
 use std::collections::HashMap;
 
@@ -8,7 +7,7 @@ use serde::Deserialize;
 use crate::plan::Mode;
 use crate::totals::Totals;
 
-/// A data frame's fixed part. `d` stays unread.
+/// The fixed fields of a data frame. `d` is not read.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Frame<'a> {
     #[serde(borrow)]
@@ -20,7 +19,7 @@ pub(crate) struct Frame<'a> {
     pub(crate) t: std::borrow::Cow<'a, str>,
 }
 
-/// A reply or notice; the fields that matter here.
+/// A reply or notice; only the fields that are used here.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Control<'a> {
     pub(crate) op: &'a str,
@@ -36,7 +35,7 @@ pub(crate) struct Control<'a> {
     pub(crate) more: bool,
 }
 
-/// The state of one connection's promises.
+/// The state of the checks on one connection.
 #[derive(Debug)]
 pub(crate) struct Checker {
     mode: Mode,
@@ -47,7 +46,7 @@ pub(crate) struct Checker {
 #[derive(Debug, Clone, Copy)]
 struct Last {
     seq: u64,
-    /// A gap notice has excused the next jump.
+    /// A gap notice excuses the next jump.
     excused: bool,
 }
 
@@ -61,14 +60,14 @@ impl Checker {
         self.subjects.len() as u64
     }
 
-    /// Takes a frame; says what promise it breaks, if it does.
+    /// Checks a frame; the error names the promise that it breaks.
     pub(crate) fn frame(&mut self, frame: &Frame<'_>, totals: &mut Totals) -> Result<(), String> {
         let Frame { s, q, p, .. } = frame;
         if p >= q {
             return Err(format!("{s}: q {q} is not above its p {p}"));
         }
         let Some(last) = self.subjects.get_mut(s.as_ref()) else {
-            // The first frame of a subject is its snapshot, or the first ever: any p will do.
+            // The first frame of a subject is its snapshot, or the first ever, so any `p` is right.
             self.subjects.insert(s.to_string(), Last { seq: *q, excused: false });
             return Ok(());
         };
@@ -80,7 +79,7 @@ impl Checker {
             return Ok(());
         }
         match self.mode {
-            // In between lie frames that were replaced by this one.
+            // The frames in between were replaced by this one.
             Mode::Conflate if *p > seq => totals.skipped += 1,
             Mode::All if excused && *p > seq => {}
             _ => return Err(format!("{s}: p {p} of q {q} is not the last seen, {seq}")),
@@ -88,7 +87,7 @@ impl Checker {
         Ok(())
     }
 
-    /// Takes a gap notice for `subject`, or for all of them.
+    /// Notes a gap notice for `subject`, or for all subjects.
     pub(crate) fn gap(&mut self, subject: Option<&str>) {
         match subject {
             Some(subject) => {
@@ -100,7 +99,7 @@ impl Checker {
         }
     }
 
-    /// Numbering starts anew.
+    /// Notes a new epoch: numbers start anew.
     pub(crate) fn epoch(&mut self) {
         self.subjects.clear();
     }

@@ -1,30 +1,30 @@
-//! What a subscriber is to do.
+//! What a subscriber does.
 
 use std::fmt::Arguments;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What each connection is to do.
+/// What each connection does.
 #[derive(Debug)]
 pub struct Plan {
-    /// A whole one, `ws://` or `wss://`.
+    /// A complete URL, `ws://` or `wss://`.
     pub url: String,
-    /// Whom to trust; none: those that browsers trust.
+    /// Which issuers to trust; none: those that browsers trust.
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// Subjects and patterns.
     pub subjects: Vec<String>,
-    /// What comes when it is behind.
+    /// What a session gets when it is behind.
     pub mode: Mode,
     /// The connection ends after this many data frames.
     pub count: Option<u64>,
-    /// And after this long.
+    /// The connection ends after this time.
     pub deadline: Option<Duration>,
-    /// And after this long without a data frame, once the first has come.
+    /// The connection ends after this long without a data frame, counted from the first one.
     pub idle: Option<Duration>,
-    /// Data frames are looked at, not only counted.
+    /// Data frames are checked also while they are printed; without this, printed frames are only counted.
     pub check: bool,
-    /// Where words go.
+    /// Where output goes.
     pub outlet: Outlet,
 }
 
@@ -37,13 +37,13 @@ pub enum Mode {
     Conflate,
 }
 
-/// Where words go.
+/// Where output goes.
 #[derive(Debug, Clone, Copy)]
 pub struct Outlet {
-    /// Each message, as it came; none: they are not wanted.
+    /// Called with each message as it came; none: messages are not printed.
     pub messages: Option<fn(&str) -> io::Result<()>>,
-    /// Each second how many frames have come; none: nobody wants to know.
+    /// Called each second with the number of frames; none: rates are not printed.
     pub rates: Option<fn(Arguments<'_>)>,
-    /// How the blade has closed; none: it is only counted.
+    /// Called with the blade's close code and reason; none: closes are only counted.
     pub closes: Option<fn(Arguments<'_>)>,
 }

@@ -23,42 +23,42 @@ use crate::totals::{Quantiles, Totals};
 /// Why a run could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The address is none.
+    /// The URL is invalid.
     #[error("{url}")]
     Url {
-        /// As it was given.
+        /// The URL as given.
         url: String,
         /// What is wrong with it.
         #[source]
         error: tungstenite::Error,
     },
-    /// There is no connection.
+    /// The connection cannot be opened.
     #[error("cannot connect to {url}")]
     Open {
-        /// Where to.
+        /// The URL.
         url: String,
-        /// What prevents it.
+        /// Why not.
         #[source]
         error: OpenError,
     },
-    /// The connection broke before anything was asked for.
+    /// The connection broke before the subscription was sent.
     #[error("cannot subscribe at {url}")]
     Request {
-        /// Where.
+        /// The URL.
         url: String,
         /// What broke.
         #[source]
         error: tungstenite::Error,
     },
-    /// The blade says no.
+    /// The blade refused the subscription.
     #[error("the blade refused: {message} ({code})")]
     Refused {
-        /// In its words.
+        /// The blade's message.
         message: String,
-        /// docs/PROTOCOL.md lists them.
+        /// The error code; docs/PROTOCOL.md lists all.
         code: String,
     },
-    /// Nobody takes what is to be printed.
+    /// The output cannot be printed.
     #[error("what has come cannot be printed")]
     Print(#[source] io::Error),
     /// A connection's task has panicked.
@@ -74,10 +74,10 @@ struct Seen {
     last: Option<Instant>,
 }
 
-/// Runs all connections to their end (count, time, idleness, the server's close, Ctrl-C) and adds up.
+/// Runs all connections to their end (count, time, idleness, the server's close, Ctrl-C) and adds up the totals.
 ///
 /// # Errors
-/// The first connection that could not be made, or was refused.
+/// The first connection that could not be opened, or was refused.
 pub async fn run(plan: Arc<Plan>, connections: u32) -> Result<Totals, ClientError> {
     let (stop, stopped) = watch::channel(false);
     let frames = Arc::new(AtomicU64::new(0));
@@ -100,10 +100,10 @@ pub async fn run(plan: Arc<Plan>, connections: u32) -> Result<Totals, ClientErro
             done = tasks.join_next() => match done {
                 None => break,
                 Some(seen) => {
-                    // The first connection that cannot be made tells why; the rest would repeat it.
+                    // The first connection that fails gives the reason; the rest would repeat it.
                     let seen = seen.map_err(ClientError::Task)??;
                     totals.merge(seen.totals);
-                    // Both grow as they must.
+                    // Both histograms resize themselves, so this cannot fail.
                     let _ = ages.add(&seen.ages);
                     first = [first, seen.first].into_iter().flatten().min();
                     last = [last, seen.last].into_iter().flatten().max();
@@ -130,7 +130,7 @@ async fn connection(
     opening: &Semaphore,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<Seen, ClientError> {
-    // It is never closed.
+    // Limit the connections that open at the same time. The semaphore is never closed.
     let mut permit = opening.acquire().await.ok();
     let url = || plan.url.clone();
     let opening = plan.url.as_str().into_client_request().map_err(|error| ClientError::Url { url: url(), error })?;
@@ -186,7 +186,7 @@ async fn connection(
         }
     }
     let close = CloseFrame { code: CloseCode::Normal, reason: "".into() };
-    // The server may have closed first; there is nothing to be done about a farewell that fails.
+    // The server may have closed first, and a close that fails changes nothing.
     let _ = tokio::time::timeout(Duration::from_secs(1), socket.close(Some(close))).await;
     seen.totals.subjects = checker.subjects();
     Ok(seen)
@@ -206,9 +206,9 @@ fn data(plan: &Plan, text: &str, checker: &mut Checker, seen: &mut Seen) {
             }
             let is_snapshot = checker.subjects() > known;
             if let (false, Ok(then)) = (is_snapshot, frame.t.parse::<u64>()) {
-                // A recorded feed's time is of another day, and says nothing about today's way.
+                // The times of a recorded feed are of another day, and say nothing about the latency here.
                 if let Some(age) = fanblade_feed::unix_ns().checked_sub(then).filter(|age| *age < AGE_NS_MAX) {
-                    // The histogram grows as it must; only ages beyond an hour could fail.
+                    // The histogram resizes itself, so that every age below `AGE_NS_MAX` fits.
                     let _ = seen.ages.record(age);
                 }
             }
@@ -270,9 +270,9 @@ fn far() -> Instant {
     Instant::now() + Duration::from_secs(86_400)
 }
 
-/// Connections being opened at the same time: a listener's backlog is finite.
+/// Connections that are opened at the same time: a listener's backlog is finite.
 const OPENING_MAX: usize = 256;
 /// How long `--idle` waits for the first frame.
 const FIRST_FRAME_MAX: Duration = Duration::from_secs(60);
-/// An age above that is a recorded feed's.
+/// A greater age means that the feed is recorded.
 const AGE_NS_MAX: u64 = 60_000_000_000;

@@ -13,22 +13,21 @@ pub struct Totals {
     pub connections: u64,
     /// Connections whose subscription was accepted.
     pub subscribed: u64,
-    /// Distinct subjects, of the connection that saw most.
+    /// Distinct subjects on the connection that saw most.
     pub subjects: u64,
     /// Data frames.
     pub frames: u64,
-    /// Fewest data frames of a connection.
+    /// The fewest data frames of any connection.
     pub frames_min: u64,
-    /// Most.
+    /// The most data frames of any connection.
     pub frames_max: u64,
-    /// Bytes of their payloads.
+    /// Bytes of the data frames' payloads.
     pub bytes: u64,
-    /// Frames that came later than a frame which they should have followed directly (mode conflate: replaced ones
-    /// between).
+    /// Frames whose direct predecessor did not come (mode conflate had replaced it).
     pub skipped: u64,
     /// Broken promises.
     pub violations: u64,
-    /// The first few, in words.
+    /// The first few of them as text.
     pub violations_first: Vec<String>,
     /// Notices by kind.
     pub notices: BTreeMap<String, u64>,
@@ -36,9 +35,9 @@ pub struct Totals {
     pub dropped: u64,
     /// Close codes received.
     pub closes: BTreeMap<u16, u64>,
-    /// From the first frame to the last.
+    /// Seconds from the first frame to the last.
     pub seconds: f64,
-    /// Exchange time to arrival here, where the two clocks agree (a live or simulated feed).
+    /// From exchange time to arrival here, if the two clocks agree (a live or simulated feed).
     pub age_ns: Option<Quantiles>,
 }
 
@@ -47,9 +46,9 @@ pub struct Totals {
 pub struct Quantiles {
     /// The median.
     pub p50: u64,
-    /// What one of a hundred is above.
+    /// 99 of 100 values are not above it.
     pub p99: u64,
-    /// The greatest.
+    /// The maximum.
     pub max: u64,
 }
 
@@ -64,7 +63,7 @@ impl Quantiles {
 }
 
 impl Totals {
-    /// Adds one connection's.
+    /// Adds the totals of one connection.
     pub(crate) fn merge(&mut self, other: Totals) {
         self.frames_min = if self.connections == 0 { other.frames } else { self.frames_min.min(other.frames) };
         self.frames_max = self.frames_max.max(other.frames);

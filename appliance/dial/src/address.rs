@@ -1,14 +1,14 @@
-//! Addresses of WebSockets as people write them, made whole.
+//! Completes addresses of WebSockets as people write them.
 
-/// A text that is no address of a WebSocket, and what to write instead.
+/// A text that is no WebSocket address, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct AddressError(String);
 
-/// `text` as `ws://` or `wss://` URL; where it names no path, `path` is taken. Queries stay.
+/// `text` as `ws://` or `wss://` URL; `path` is added where it names none. Queries are kept.
 ///
 /// # Errors
-/// It is no address, or not one of a WebSocket.
+/// The text is no address, or not that of a WebSocket.
 pub fn websocket_url(text: &str, path: &str) -> Result<String, AddressError> {
     let wrong = |what: String| Err(AddressError(what));
     let (scheme, rest) = match text.split_once("://") {

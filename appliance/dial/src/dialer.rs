@@ -1,4 +1,4 @@
-//! Hosts that are connected to, again and again.
+//! Hosts that are connected to repeatedly.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
@@ -13,22 +13,22 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep_until, timeout};
 
-/// A host to connect to, again and again.
+/// A host to connect to repeatedly.
 #[derive(Debug)]
 pub struct Dialer {
     host: String,
     port: u16,
     /// Attempts so far.
     turn: AtomicUsize,
-    /// A look-up that did not come to its end in time: the next attempt takes its answer, so that name servers that do
-    /// not answer hold one thread and not one for each attempt.
+    /// A look-up that was not done in time: the next attempt uses its answer. So name servers that do not answer hold
+    /// one thread, not one for each attempt.
     asked: Mutex<Option<JoinHandle<io::Result<Vec<SocketAddr>>>>>,
 }
 
-/// Why there is no connection.
+/// Why a connection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The name servers' answer is none.
+    /// The look-up of the name failed.
     #[error("`{host}` cannot be resolved: {error}")]
     Name {
         /// The name.
@@ -41,7 +41,7 @@ pub enum ConnectError {
     NameLate {
         /// The name.
         host: String,
-        /// How long was waited, milliseconds.
+        /// How long we waited, milliseconds.
         ms: u128,
     },
     /// No address answers.
@@ -50,7 +50,7 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// Nobody listens there.
+    /// Whether the address refuses connections: nothing listens there.
     #[must_use]
     pub fn is_refused(&self) -> bool {
         matches!(self, ConnectError::Dial(error) if error.is_refused())
@@ -69,10 +69,10 @@ impl Dialer {
         }
     }
 
-    /// From HOST:PORT.
+    /// Parses HOST:PORT.
     ///
     /// # Errors
-    /// It is written otherwise.
+    /// The text has another form.
     pub fn of(address: &str) -> io::Result<Dialer> {
         let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
         match parts {
@@ -81,11 +81,11 @@ impl Dialer {
         }
     }
 
-    /// Connects within `limit`, look-up included. The next attempt begins with another address: this one may lead to a
-    /// server that accepts and is of no use.
+    /// Connects within `limit`, look-up included. The next attempt begins with another address, since this one may lead
+    /// to a server that accepts connections but is of no use.
     ///
     /// # Errors
-    /// The name has no address in time, or none of the addresses answers.
+    /// The name has no address, the look-up takes too long, or none of the addresses answers.
     pub async fn connect(&self, limit: Duration) -> Result<TcpStream, ConnectError> {
         let began = Instant::now();
         let addresses = self.addresses(limit).await?;
@@ -115,7 +115,7 @@ impl Dialer {
     }
 }
 
-/// The first of these addresses that answers.
+/// A connection to the first of these addresses that answers.
 async fn dial(addresses: &[SocketAddr], turn: usize, limit: Duration) -> Result<TcpStream, DialError> {
     let dial = Dial::new(addresses, turn, limit, Instant::now())?;
     #[expect(deprecated, reason = "its successor is unsafe, for types that change their descriptor: this one cannot")]
@@ -148,7 +148,7 @@ mod tests {
             assert!(Dialer::of(wrong).is_err(), "{wrong}");
         }
         let dialer = Dialer::new("no-such-host.invalid", 1);
-        // A resolver that does not answer is asked once, and its answer is taken by whoever asks later.
+        // A resolver that does not answer is asked once, and a later caller gets its answer.
         *dialer.asked.lock() = Some(tokio::spawn(std::future::pending()));
         let error = dialer.connect(Duration::from_millis(20)).await.unwrap_err().to_string();
         assert_eq!(error, "`no-such-host.invalid` cannot be resolved: no answer from name servers within 20 ms");

@@ -17,7 +17,7 @@ pub struct IssuersError {
     error: String,
 }
 
-/// A client that trusts the issuers in `ca_file` (PEM) alone; without a file, those that browsers trust.
+/// A TLS client that trusts only the issuers in `ca_file` (PEM), or without a file those that browsers trust.
 ///
 /// # Errors
 /// The file cannot be read, or names no issuer.
@@ -38,7 +38,7 @@ fn read(file: &Path) -> Result<RootCertStore, String> {
     if roots.is_empty() { Err("there is none".to_owned()) } else { Ok(roots) }
 }
 
-/// A client that does not ask who the server is: anybody on the way can then read and change everything.
+/// A TLS client that does not check who the server is: anybody on the path can then read and change everything.
 #[must_use]
 pub fn trusting_anybody() -> Arc<ClientConfig> {
     let builder = ClientConfig::builder();
@@ -46,7 +46,7 @@ pub fn trusting_anybody() -> Arc<ClientConfig> {
     Arc::new(builder.dangerous().with_custom_certificate_verifier(anybody).with_no_client_auth())
 }
 
-/// Takes every certificate. That the server has its key is still looked at, so that a broken one is found.
+/// Accepts every certificate. The server's signature is still checked, so that a broken server is found.
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 

@@ -1,5 +1,5 @@
-//! Connections that we open, to venues and to blades. A name is looked up within a deadline and never on a thread of
-//! data, then all of its addresses have their turn ([`fanblade_net::dial`]); a WebSocket is opened over what answers,
+//! Connections that we open, to venues and to blades. A name is looked up within a deadline and never on a data thread,
+//! then all of its addresses are tried ([`fanblade_net::dial`]); over the first that answers a WebSocket is opened,
 //! with TLS where the address says so.
 #![warn(clippy::cast_possible_truncation)]
 

@@ -14,16 +14,16 @@ use crate::dialer::{ConnectError, Dialer};
 /// Why there is no WebSocket.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// There is no connection.
+    /// The connection failed.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The server accepts, and says nothing.
+    /// The server accepts the connection, but does not answer.
     #[error("connected, but no answer to the opening handshake within {ms} ms")]
     Late {
-        /// How long was waited for all of it, milliseconds.
+        /// The limit for the whole opening, milliseconds.
         ms: u128,
     },
-    /// The server does not open one.
+    /// The opening handshake failed.
     #[error(transparent)]
     Handshake(#[from] tungstenite::Error),
 }
@@ -31,10 +31,10 @@ pub enum OpenError {
 /// An open WebSocket.
 pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// Opens a WebSocket, all of it within `limit`. `tls` is whom to trust; `None`: those that browsers trust.
+/// Opens a WebSocket, all of it within `limit`. `tls` says which issuers to trust; `None`: those that browsers trust.
 ///
 /// # Errors
-/// There is no connection, or no WebSocket over it, or not in time.
+/// The connection or the opening handshake failed, or was not complete in time.
 pub async fn websocket(
     request: Request,
     tls: Option<Arc<rustls::ClientConfig>>,
@@ -52,5 +52,5 @@ pub async fn websocket(
     }
 }
 
-/// How long a command waits for its connection.
+/// Limit for a command to open its connection.
 pub const CONNECT_MAX: Duration = Duration::from_secs(10);

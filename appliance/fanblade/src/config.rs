@@ -1,5 +1,5 @@
-//! The configuration file: TOML, every key with a default, nothing unknown accepted. What may stand in it, with its
-//! defaults, is docs/fanblade.example.toml, which a test reads.
+//! The configuration file: TOML, every key with a default, nothing unknown accepted. docs/fanblade.example.toml lists
+//! all keys with their defaults; a test reads it.
 
 mod checks;
 mod fault;
@@ -50,9 +50,9 @@ pub(crate) struct Config {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct FeedConfig {
     pub(crate) source: FeedSource,
-    /// None: the source's own: real time for the simulator, as fast as possible for a file.
+    /// None: the source's default: real time for the simulator, as fast as possible for a file.
     pub(crate) pace: Option<Pace>,
-    /// Start playing once that many sessions have subscribed.
+    /// Start playing once this many sessions have subscribed.
     pub(crate) wait_for: u64,
     /// First segment of the subjects.
     pub(crate) venue: Spanned<String>,
@@ -87,14 +87,14 @@ pub(crate) struct DataConfig {
     pub(crate) allowed_origins: Spanned<Vec<String>>,
     /// Balancers whose connections begin with a PROXY protocol header.
     pub(crate) proxy_protocol_from: Spanned<Vec<Network>>,
-    /// Proxies whose word of the client is believed, by `client_header`.
+    /// Proxies that are trusted to name the client in `client_header`.
     pub(crate) trusted_proxies: Spanned<Vec<Network>>,
     pub(crate) client_header: ClientHeader,
     pub(crate) backlog: Spanned<u64>,
     pub(crate) notsent_lowat: Bytes,
-    /// Of a worker with a CPU of its own, before it sleeps.
+    /// How long a worker with a CPU of its own polls before it sleeps.
     pub(crate) spin_us: Spanned<u64>,
-    /// From the order to stop, which is seen in `/readyz`, to the end of the first session.
+    /// From the order to stop, after which `/readyz` answers 503, to the end of the first session.
     pub(crate) drain_delay_ms: Spanned<Millis>,
 }
 
@@ -103,13 +103,13 @@ pub(crate) struct DataConfig {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct AdminConfig {
     pub(crate) listen: Spanned<SocketAddr>,
-    /// How long a thread may stand still before `/healthz` says so.
+    /// A thread that stands still for this long is reported by `/healthz`.
     pub(crate) stalled_ms: Spanned<Millis>,
-    /// Names, besides addresses and `localhost`, by which requests may call this port.
+    /// Host names, besides addresses and `localhost`, that requests may use for this port.
     pub(crate) allowed_hosts: Spanned<Vec<String>>,
-    /// Connections at once.
+    /// Connections at the same time.
     pub(crate) connections_max: Spanned<u64>,
-    /// Where the live page finds the data port. Empty: at the page's own host.
+    /// Where the live page finds the data port. Empty: on the page's own host.
     pub(crate) stream_url: Spanned<String>,
 }
 
@@ -118,13 +118,13 @@ pub(crate) struct AdminConfig {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct EbpfConfig {
     pub(crate) enabled: bool,
-    /// Where packets are counted. None: the interface that owns the data address, or loopback.
+    /// Interface whose packets are counted. None: the interface that owns the data address, or loopback.
     pub(crate) interface: Option<String>,
     /// Where the maps are pinned.
     pub(crate) pin_dir: String,
 }
 
-/// `[limits]`: what is not set here keeps the worker's own default.
+/// `[limits]`: a key that is not set here keeps the worker's default.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct LimitsConfig {
@@ -144,7 +144,7 @@ pub(crate) struct LimitsConfig {
     pub(crate) held_bytes_max: Option<Spanned<Bytes>>,
 }
 
-/// An entry of `[[batching]]`: frames of these subjects may wait for more, so that one send takes them all.
+/// An entry of `[[batching]]`: frames of these subjects may wait for further frames, so that one send takes them all.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BatchingConfig {
@@ -162,16 +162,16 @@ pub(crate) struct LogConfig {
     pub(crate) format: LogFormat,
 }
 
-/// Which upstream.
+/// Where the feed comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FeedSource {
     /// The seeded market simulator.
     Simulator,
     /// A BinaryFILE, plain or gzipped.
     File(PathBuf),
-    /// MoldUDP64 by multicast, `[feed.moldudp64]`, by these lines in place of those configured there.
+    /// MoldUDP64 by multicast, `[feed.moldudp64]`; these lines replace those configured there.
     Moldudp64(Option<Vec<LineAddress>>),
-    /// SoupBinTCP, `[feed.soupbintcp]`, from this server in place of those configured there.
+    /// SoupBinTCP, `[feed.soupbintcp]`; this server replaces those configured there.
     Soupbintcp(Option<String>),
     /// Programs that publish to us, `[feed.publisher]`.
     Publisher,
@@ -184,7 +184,7 @@ pub(crate) enum FeedSource {
 pub(crate) enum Pace {
     /// As fast as the blade can.
     Max,
-    /// By the messages' own timestamps, times this.
+    /// At this multiple of the speed of the messages' own timestamps.
     Factor(f64),
 }
 
@@ -242,7 +242,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Values that read well and make no sense. The first one found is told.
+    /// Checks for values that parse but make no sense, and reports the first one.
     fn validate(&self) -> Result<(), Fault> {
         in_range(&self.feed.simulator.symbols, 1, SIMULATOR_SYMBOLS_MAX as u64, "symbols")?;
         in_range(&self.feed.simulator.messages_per_s, 1, SIMULATOR_MESSAGES_PER_S_MAX.into(), "messages a second")?;
@@ -292,9 +292,9 @@ impl Config {
             }
         }
         in_range(&self.data.backlog, 1, 1 << 20, "waiting connections")?;
-        // Its sockets wait meanwhile.
+        // A worker that spins leaves its sockets waiting.
         in_range(&self.data.spin_us, 0, 1_000, "microseconds")?;
-        // Healthy threads rest for up to a second, and a machine may be busy.
+        // Healthy threads sleep for up to a second, and a machine may be busy.
         in_range(&map(&self.admin.stalled_ms, |millis| millis.0), 2_000, 3_600_000, "milliseconds")?;
         in_range(&map(&self.data.drain_delay_ms, |millis| millis.0), 0, 600_000, "milliseconds")?;
         if *self.admin.listen.get_ref() == self.data.listen && self.data.listen.port() != 0 {
@@ -329,7 +329,7 @@ impl AdminConfig {
     }
 }
 
-/// Host, port and path, as far as they could break out of the header that they are copied to.
+/// Checks host, port and path for characters that could break out of the header that they are copied to.
 fn is_place(text: &str) -> bool {
     !text.is_empty()
         && !text.starts_with('/')
@@ -369,7 +369,7 @@ impl LimitsConfig {
         self.check_requests_fit()
     }
 
-    /// A client can ask for as many subjects as it may have, and can be told them.
+    /// A request must be able to name as many subjects as a client may have, and the reply must fit as well.
     fn check_requests_fit(&self) -> Result<(), Fault> {
         let defaults = Limits::default();
         let subscriptions = self.subscriptions_max.as_ref().map_or(defaults.subscriptions_max.into(), |n| *n.get_ref());
@@ -473,7 +473,7 @@ impl FromStr for TradingDay {
 }
 
 impl LogLevel {
-    /// The filter for the log, when RUST_LOG does not say otherwise.
+    /// The filter for the log, unless RUST_LOG is set.
     pub(crate) fn directive(self) -> &'static str {
         match self {
             LogLevel::Error => "error",
@@ -493,7 +493,7 @@ impl<'de> Deserialize<'de> for FeedSource {
 
 impl<'de> Deserialize<'de> for TradingDay {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // A TOML date literal arrives as a map of its own; quoted text is the one spelling.
+        // A TOML date literal arrives as a map; only quoted text is accepted.
         from_text(deserializer)
     }
 }

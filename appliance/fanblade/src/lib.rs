@@ -1,5 +1,5 @@
-//! The blade: one binary, one file per command. The program is a library with a `main`, so that its parsers can be
-//! reached from outside of it (`fuzzing`).
+//! The blade: one binary, one file per command. The program is a library with a small `main`, so that the fuzzer can
+//! reach its parsers (`fuzzing`).
 #![warn(clippy::cast_possible_truncation)]
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
@@ -53,8 +53,8 @@ enum Command {
 /// Runs the command that the arguments name.
 #[must_use]
 pub fn main() -> ExitCode {
-    // A file that may not grow (`ulimit -f`) is an error of its write, and does not end the process: here and in all
-    // threads, which inherit this.
+    // Blocks SIGXFSZ here and in all threads, which inherit the mask: at the file size limit (`ulimit -f`) a write then
+    // fails with an error, and does not end the process.
     let mut file_size = SigSet::empty();
     file_size.add(Signal::SIGXFSZ);
     let _ = file_size.thread_block();

@@ -1,4 +1,4 @@
-//! The command lines of the documentation are ones that the program takes.
+//! Checks that the program accepts the command lines in the documentation.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 
 use super::Cli;
 
-/// The commands in the pages' shell blocks, each as words, with the page's name.
+/// The commands in the pages' shell blocks, each split into words, with the page's name.
 fn commands() -> Vec<(String, Vec<String>)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());

@@ -1,4 +1,4 @@
-//! What commands have in common at the terminal: what they print, how figures look, and what ends them.
+//! What commands share at the terminal: how they print, how figures look, and what ends them.
 
 pub(crate) mod figures;
 pub(crate) mod interrupt;

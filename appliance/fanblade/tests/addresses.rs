@@ -1,5 +1,5 @@
-//! Names with two addresses, of which the first swallows every request to connect: whatever this program connects to is
-//! reached all the same. The names are made in a mount namespace of the program's own.
+//! Names with two addresses, of which the first swallows every connection request: the program reaches the second one,
+//! whatever it connects to. The names exist in a mount namespace of the program's own.
 
 mod common;
 #[path = "common/venue.rs"]
@@ -18,14 +18,14 @@ use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrIn6, 
 use serde_json::json;
 use venue::Venue;
 
-/// `two.test` is ::1, where nobody answers, and 127.0.0.1.
+/// Makes `two.test` resolve to ::1, where nothing answers, and to 127.0.0.1.
 struct Names {
     hosts: PathBuf,
     _directory: tempfile::TempDir,
 }
 
 impl Names {
-    /// None, and a line that says so, where there can be no such names.
+    /// None, after printing why, where there can be no such names.
     fn new() -> Option<Names> {
         let directory = tempfile::tempdir().unwrap();
         let hosts = directory.path().join("hosts");
@@ -39,7 +39,7 @@ impl Names {
         Some(names)
     }
 
-    /// A program that knows the names.
+    /// A command whose program resolves the names.
     fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("unshare");
         command.arg("--mount");
@@ -57,7 +57,7 @@ impl Names {
     }
 }
 
-/// A listener whose queue is full: the kernel drops what comes.
+/// A listener whose queue is full: the kernel drops further connection requests.
 struct BlackHole {
     _listener: OwnedFd,
     _queued: Vec<TcpStream>,
@@ -69,7 +69,7 @@ impl BlackHole {
         let listener = socket(AddressFamily::Inet6, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
         bind(listener.as_raw_fd(), &SockaddrIn6::from(v6)).unwrap();
         listen(&listener, Backlog::new(0).unwrap()).unwrap();
-        // One is queued, two perhaps; then nobody is answered.
+        // The queue takes one connection, perhaps two; then requests get no answer.
         let deadline = Instant::now() + PATIENCE;
         let mut queued = Vec::new();
         loop {
@@ -142,7 +142,7 @@ fn every_command_and_feed_reaches_a_name_by_its_second_address() {
         };
         let _ = child.kill();
         let _ = child.wait();
-        // Retries of the one must not pass for the next.
+        // Retries of this command must not pass for the next one.
         while good.accept().is_ok() {}
         assert!(reached, "{args:?} does not connect");
     }

@@ -1,4 +1,4 @@
-//! The admin port and its visitors: those who say nothing, ask too much, or come by a name that is not ours.
+//! The admin port and its clients: silent ones, greedy ones, and those that use a host name that is not allowed.
 
 mod common;
 
@@ -12,7 +12,7 @@ use fanblade_testkit::{Blade, PATIENCE};
 #[test]
 fn a_probe_gets_through_behind_silent_connections_while_descriptors_are_short() {
     let directory = tempfile::tempdir().unwrap();
-    // Those who hold the descriptors are not to be let go meanwhile.
+    // Connections that hold the descriptors must not time out meanwhile.
     let config = directory.path().join("config.toml");
     std::fs::write(&config, "[limits]\nhandshake_ms_max = \"10m\"\n").unwrap();
     let mut command = Command::new("prlimit");
@@ -24,7 +24,7 @@ fn a_probe_gets_through_behind_silent_connections_while_descriptors_are_short() 
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream
     };
-    // Subscribers to be take what there is.
+    // Future subscribers take all descriptors that are left.
     let _crowd: Vec<TcpStream> = (0..150).map(|_| connect(blade.data)).collect();
     let silent: Vec<TcpStream> = (0..600)
         .map(|number| {
@@ -42,7 +42,7 @@ fn a_probe_gets_through_behind_silent_connections_while_descriptors_are_short() 
     assert!(blade.metric("fanblade_admin_accept_failures_total") >= 1.0, "there was no shortage");
     assert!(blade.metric("fanblade_admin_shed_total") >= 1.0);
     drop(silent);
-    // And nobody is worse off afterwards.
+    // The shortage leaves no trace.
     blade.until("the silent ones are gone", |_| blade.metric("fanblade_admin_connections") < 10.0);
 }
 
@@ -63,7 +63,7 @@ fn beyond_connections_max_the_one_that_waited_longest_makes_room() {
 fn who_asks_for_nothing_is_let_go() {
     let blade = Blade::start(&["--workers", "1"]);
     for beginning in ["", "GET /metrics HTTP/1.1\r\nHost: local"] {
-        // An answer that says so, or none: but an end.
+        // The port may answer or not, but it must close.
         let _ = ask(blade.admin, beginning);
     }
     assert_eq!(blade.metric("fanblade_admin_timeouts_total"), 2.0);
@@ -104,7 +104,7 @@ fn heads_have_limits_and_bodies_are_not_read() {
     assert_eq!(blade.get("/healthz").1, "ok\n");
 }
 
-/// Sends this, and hears everything until the end of the connection.
+/// Sends this, and reads everything until the end of the connection.
 fn ask(address: SocketAddr, request: &str) -> String {
     let mut stream = BufReader::new(TcpStream::connect(address).unwrap());
     stream.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
@@ -114,7 +114,7 @@ fn ask(address: SocketAddr, request: &str) -> String {
         match stream.read_line(&mut answer) {
             Ok(0) => return answer,
             Ok(_) => {}
-            // What was not read of a request makes its end a reset, behind the answer.
+            // If part of the request was not read, the connection ends with a reset after the answer.
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return answer,
             Err(error) => panic!("{error} behind {answer:?}"),
         }

@@ -1,4 +1,4 @@
-//! Packet captures: a blade plays them, and the test exchange.
+//! Packet captures, played by a blade and by the test exchange.
 
 mod common;
 
@@ -10,10 +10,10 @@ use common::{expected_frames, simulated_file};
 use fanblade_feed::moldudp64::PacketBuilder;
 use fanblade_testkit::Blade;
 
-/// A capture of what an exchange sends that publishes these messages as its session `FRIDAY` to 239.192.1.1:26400, with
-/// the same heartbeat in between to 239.192.1.2. The packets with these numbers are missing.
+/// The capture of an exchange that publishes these messages in session `FRIDAY` to 239.192.1.1:26400, with the same
+/// heartbeats to 239.192.1.2 in between. The packets with these numbers are missing.
 fn capture_of(directory: &Path, all: &[(u64, Vec<u8>)], missing: &[u64]) -> PathBuf {
-    // Nanoseconds, little-endian, Ethernet.
+    // The file header: nanoseconds, little-endian, Ethernet.
     let mut file = [0xa1b2_3c4d_u32, 0x0004_0002, 0, 0, 65_535, 1].map(u32::to_le_bytes).concat();
     let mut record = |group: u8, payload: &[u8]| {
         let udp_len = 8 + payload.len() as u16;
@@ -77,7 +77,7 @@ fn what_a_capture_lacks_is_a_gap() {
     let feed = format!("file:{}#239.192.1.1:26400", capture.display());
     let blade = Blade::start(&["--workers", "1", "--feed", &feed]);
     let status = blade.until("the capture's end", |status| status["feed"]["state"] == "finished");
-    // What precedes the first packet is none: the capture began then.
+    // Messages before the first packet are no gap: the capture began there.
     let feed = &status["feed"];
     assert_eq!((&feed["gaps"], &feed["gap_messages"]), (&2.into(), &60.into()), "{status:#}");
     assert_eq!(feed["messages"], 2_000 - 80, "{status:#}");
@@ -109,7 +109,7 @@ fn a_capture_is_published_again() {
     assert_eq!(exchange.report()["messages"], 1_920);
 }
 
-/// A file, gzipped, and what follows it.
+/// Compresses a file, appends `tail`, and returns the new file's path.
 fn gzipped(file: &Path, tail: &[u8]) -> PathBuf {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(&std::fs::read(file).unwrap()).unwrap();
@@ -145,7 +145,7 @@ fn a_capture_of_another_link_layer_is_played_and_published_or_its_link_type_said
     let all = file_messages(&simulated_file(&directory, 2_000));
     let capture = capture_of(directory.path(), &all, &[]);
     let mut bytes = std::fs::read(&capture).unwrap();
-    // "Ethernet, and 4 bytes of frame check sequence."
+    // The link type "Ethernet, and 4 bytes of frame check sequence."
     bytes[23] = 0x44;
     std::fs::write(&capture, &bytes).unwrap();
     let blade = Blade::start(&["--workers", "1", "--feed", &format!("file:{}", capture.display())]);

@@ -1,4 +1,4 @@
-//! What the commands say, above all when something is wrong.
+//! The messages of the commands, above all when something is wrong.
 
 mod common;
 
@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use common::fanblade;
 use fanblade_testkit::Blade;
 
-/// The command must fail, and its answer hold all of `parts`.
+/// Checks that the command fails, and that its message contains all of `parts`.
 #[track_caller]
 fn fails(args: &[&str], parts: &[&str]) {
     let (code, stdout, stderr) = fanblade(args);
@@ -109,7 +109,7 @@ fn wrong_feeds_get_clear_answers() {
     fails(&["run", "--pace", "fast"], &["`fast` is not a pace"]);
 }
 
-/// A gzip file of this.
+/// Writes `text` as a gzip file.
 fn gzip_of(content: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
     encoder.write_all(content).unwrap();
@@ -120,7 +120,7 @@ fn gzip_of(content: &[u8]) -> Vec<u8> {
 fn a_taken_port_is_told_with_its_holder() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = other.local_addr().unwrap().to_string();
-    // The name of this test's process begins so.
+    // The name of this test's process begins with "cli-".
     let by = "is taken by cli-";
     let pid = format!("(process {})", std::process::id());
     fails(&["run", "--no-ebpf", "--listen", &taken, "--admin", "127.0.0.1:0"], &[by, &pid, "--listen"]);

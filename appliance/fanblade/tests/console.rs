@@ -31,7 +31,7 @@ async fn quotes_and_trades_move_in_a_browser() {
     let picture = std::env::var_os("FANBLADE_SCREENSHOT").map(PathBuf::from);
     let mut command = Command::new(FANBLADE);
     command.args(["run", "--workers", "2"]);
-    // The picture is to show the kernel's counters as well, which needs root; the test does not.
+    // The picture also shows the kernel's counters, which need root; the test does not.
     if picture.is_none() {
         command.arg("--no-ebpf");
     }
@@ -41,7 +41,7 @@ async fn quotes_and_trades_move_in_a_browser() {
     page.until("the stream is live", "state.dataset.state === 'live'").await;
     page.until("thirty symbols", "symbols.tBodies[0].rows.length === 30").await;
 
-    // Which symbols are shown changes, so the quotes of each are remembered by its name.
+    // The shown symbols change, so the quotes of each are remembered by its name.
     page.eval(QUOTES).await;
     page.until("a quote moves", "quoteMoved()").await;
     page.eval("window.newest = trades.tBodies[0].rows[0]?.textContent; 0").await;
@@ -49,7 +49,7 @@ async fn quotes_and_trades_move_in_a_browser() {
     page.until("quotes and trades agree on prices", "[...document.querySelectorAll('#symbols .last')].filter((cell) => /\\d\\.\\d\\d/.test(cell.textContent)).length > 20")
         .await;
 
-    // Figures.
+    // The figures.
     for tile in ["messages", "published", "delivered", "bits", "sessions", "publish-p50", "send-p99"] {
         page.until(tile, &format!("/[1-9]/.test(document.getElementById('{tile}').textContent)")).await;
     }
@@ -62,7 +62,7 @@ async fn quotes_and_trades_move_in_a_browser() {
         page.screenshot(&path).await;
     }
 
-    // The filter shows what it says, and only that.
+    // Only symbols that match the filter are shown.
     let name = page.eval("symbols.tBodies[0].rows[3].cells[0].firstChild.textContent").await;
     page.eval(&format!("filter.value = {name}; filter.dispatchEvent(new Event('input')); 0")).await;
     page.until(
@@ -79,11 +79,11 @@ async fn quotes_and_trades_move_in_a_browser() {
     )
     .await;
 
-    // The end of the blade is told, and the page does not mind.
+    // When the blade ends, the page says so and goes on.
     blade.signal(Signal::SIGTERM);
     assert!(blade.wait().success());
     page.until("the loss is told", "state.dataset.state !== 'live'").await;
-    // A browser reports every connection that it cannot make; nothing else may be wrong.
+    // The browser reports every connection that it cannot make; it may report nothing else.
     let complaints: Vec<_> = page.complaints.iter().filter(|text| !text.contains("ERR_CONNECTION_REFUSED")).collect();
     assert!(complaints.is_empty(), "{complaints:#?}");
 }
@@ -143,7 +143,7 @@ async fn any_feed_is_shown_as_it_is_and_stale_is_not_green() {
     page.until("three subjects of B", "document.querySelectorAll('#values tbody tr').length === 3").await;
     page.eval("document.getElementById('values-filter').value = ''; document.getElementById('values-filter').dispatchEvent(new Event('input')); 0").await;
 
-    // A change is seen; then the venue goes.
+    // A change is shown; then the venue goes.
     upstream.send(r#"{"kind":"number","symbol":"C","value":7e0}"#);
     page.until("a change", "document.getElementById('values').textContent.includes('7e0')").await;
     drop(upstream);
@@ -175,7 +175,7 @@ async fn a_page_that_gets_nothing_says_why_and_what_to_configure() {
     assert!(page.complaints.is_empty(), "{:#?}", page.complaints);
     drop(page);
 
-    // Nobody is there: the page says where it has looked, and which key says otherwise.
+    // Nothing listens there: the page says which address it tried, and which key changes it.
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     std::fs::write(&file, format!("[admin]\nstream_url = \"ws://{nobody}/behind/v1/stream\"\n")).unwrap();
     let blade = Blade::start(&["--workers", "1", "--config", file.to_str().unwrap()]);
@@ -222,12 +222,12 @@ const QUOTES: &str = "
     });
     0";
 
-/// A browser with one page, spoken to by the DevTools protocol.
+/// A browser with one page, controlled by the DevTools protocol.
 struct Page {
     browser: Child,
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     next_id: u64,
-    /// Exceptions and errors of the page, violations of its security policy included.
+    /// Exceptions and errors of the page, including violations of its security policy.
     complaints: Vec<String>,
     profile: tempfile::TempDir,
 }
@@ -237,7 +237,7 @@ impl Page {
         let profile = tempfile::tempdir().unwrap();
         let mut browser = Command::new(chromium);
         browser
-            // Its helpers go with it, and what it leaves lies in its profile.
+            // Kill the browser's helpers, too; all files that it leaves are in its profile.
             .process_group(0)
             .env("TMPDIR", profile.path())
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"])
@@ -299,7 +299,7 @@ impl Page {
 
     async fn until(&mut self, what: &str, expression: &str) {
         let deadline = Instant::now() + PATIENCE;
-        // What is asked for may not be there yet.
+        // The element may not exist yet.
         let question = format!("(() => {{ try {{ return Boolean({expression}) }} catch {{ return false }} }})()");
         while self.eval(&question).await != true {
             assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}; complaints: {:#?}", self.complaints);
@@ -308,7 +308,7 @@ impl Page {
     }
 
     async fn screenshot(&mut self, path: &std::path::Path) {
-        // The file is written by the browser's own encoder; base64 is how the protocol carries it.
+        // The browser's own encoder makes the file; the protocol carries it as base64.
         let picture = self.call("Page.captureScreenshot", json!({ "format": "png" })).await;
         let file = std::fs::File::create(path).unwrap();
         let mut decoded = Child::spawn(Command::new("base64").arg("-d").stdin(Stdio::piped()).stdout(file));

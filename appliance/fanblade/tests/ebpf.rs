@@ -1,4 +1,4 @@
-//! The kernel programs under a running blade: at work where they may be, and not missed where they may not.
+//! The kernel programs under a running blade: active where they are allowed, and dispensable where they are not.
 
 mod common;
 
@@ -16,7 +16,7 @@ fn connections_are_steered_and_counted() {
     if !is_root("loading eBPF programs") {
         return;
     }
-    // A network of its own for this thread and all that it starts: other tests' packets are not ours to count.
+    // A network namespace for this thread and all its children: packets of other tests must not be counted.
     Namespace::enter_new();
     let pin_dir = format!("/sys/fs/bpf/fanblade-test-{}", std::process::id());
     let _pins = Pins(pin_dir.clone());
@@ -34,7 +34,8 @@ fn connections_are_steered_and_counted() {
     let output = blade.subscribe(&args);
     assert!(output.status.success(), "{:#}", summary(&output));
 
-    // Every connection went where the program sent it, to each worker its share, and each is a flow of its own.
+    // Every connection went to the worker that the program chose, each worker has its share, and each connection is a
+    // flow.
     let status = blade.until("the counts", |status| {
         let verdict = |name: &str| {
             status["ebpf"]["verdicts"].as_array()?.iter().find(|verdict| verdict["name"] == name)?["packets"].as_u64()
@@ -57,7 +58,7 @@ fn connections_are_steered_and_counted() {
     assert_eq!((code, flows.lines().filter(|line| line.contains(&ours)).count()), (0, 40), "{flows}");
     assert!(flows.contains("steer_selected") && flows.contains("worker 3"), "{flows}");
 
-    // `fanblade top` shows those that are open.
+    // `fanblade top` shows the open ones.
     let mut subscriber = blade.subscriber(&["/NASDAQ/*/trade", "--check", "--connections", "3"]);
     let mut subscriber = Child::spawn(subscriber.stdout(Stdio::null()).stderr(Stdio::null()));
     blade.until("three sessions", |status| status["totals"]["sessions_subscribed"] == 3);
@@ -107,7 +108,7 @@ fn an_interface_that_goes_is_said_to_be_gone_and_counted_again_when_it_is_back()
         blade.until("packets are counted again", |status| is_counted(status) && status["ebpf"]["reason"] == "");
         assert_eq!(blade.log().matches("interface fbv0 is there again: its packets are counted").count(), round);
     }
-    // Neither side kept anything of the ones that have gone.
+    // Neither side has kept anything for the interfaces that have gone.
     let deadline = Instant::now() + PATIENCE;
     while links() > links_before {
         assert!(Instant::now() < deadline, "{} descriptors, {links_before} before", links());
@@ -117,7 +118,7 @@ fn an_interface_that_goes_is_said_to_be_gone_and_counted_again_when_it_is_back()
 
 #[test]
 fn without_privileges_it_serves_and_says_what_it_lacks() {
-    // A copy that everybody may run, whatever the build directory allows.
+    // A copy that every user may run, whatever the build directory allows.
     let directory = tempfile::tempdir().unwrap();
     std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let program = directory.path().join("fanblade");
@@ -138,7 +139,7 @@ fn without_privileges_it_serves_and_says_what_it_lacks() {
     assert!(output.status.success(), "{:#}", summary(&output));
 }
 
-/// Removes what a blade leaves that does not end by itself.
+/// Removes the maps that a blade leaves when it does not end by itself.
 struct Pins(String);
 
 impl Drop for Pins {

@@ -46,13 +46,13 @@ fn a_simulated_market_reaches_subscribers_in_order_and_whole() {
     }
 }
 
-/// A blade that plays `file` once so many sessions have subscribed.
+/// A blade that plays `file` once this many sessions have subscribed.
 fn play(engine: &str, file: &Path, wait_for: u32) -> Blade {
     let (feed, wait_for) = (format!("file:{}", file.display()), wait_for.to_string());
     Blade::start(&["--engine", engine, "--workers", "2", "--wait-for", &wait_for, "--feed", &feed])
 }
 
-/// Every update exactly once, in order, to the byte.
+/// Every update arrives exactly once, in order, byte for byte.
 fn plays_exactly(file: &Path) {
     let expected = expected_frames(file);
     assert!(expected.len() > 500, "{} has only {} updates", file.display(), expected.len());
@@ -72,7 +72,7 @@ fn plays_exactly(file: &Path) {
             Some(true)
         );
 
-        // Who comes late gets the last value of every subject.
+        // A late subscriber gets the last value of every subject.
         let subjects: BTreeSet<&str> = expected.iter().map(|frame| frame.split('"').nth(3).unwrap()).collect();
         let late = summary(&blade.subscribe(&["/NASDAQ/**", "--check", "--json", "--idle", "4", "--for", "60"]));
         assert_eq!((&late["subjects"], &late["frames"]), (&subjects.len().into(), &subjects.len().into()), "{late:#}");
@@ -151,7 +151,7 @@ fn plain_http_on_the_data_port_is_helped() {
 #[test]
 fn the_admin_port_answers() {
     let blade = Blade::start(&["--workers", "2"]);
-    // All instruments are told first.
+    // The feed announces all instruments before the first order.
     blade.until("orders", |status| status["feed"]["orders"].as_u64() > Some(0));
     for (path, part) in
         [("/healthz", "ok"), ("/readyz", "ready"), ("/", "<title>Fanblade</title>"), ("/console/console.js", "Stream")]
@@ -177,7 +177,7 @@ fn the_admin_port_answers() {
     }
 }
 
-/// Ends a blade by a signal; what a subscriber is told, and that all that was published has arrived.
+/// Ends a blade by a signal. Returns what a subscriber is told; checks that all that was published has arrived.
 async fn farewell(engine: &str, signal: Signal) -> (u16, Vec<String>) {
     let mut blade = Blade::start(&["--engine", engine, "--workers", "2"]);
     let url = format!("ws://{}/v1/stream?subjects=/NASDAQ/*/bbo&mode=all", blade.data);
@@ -226,7 +226,7 @@ async fn a_blade_that_stood_still_closes_nobody_for_its_own_pause() {
     std::fs::write(&file, "[limits]\nping_interval_ms = \"200ms\"\npong_ms_max = \"4s\"\n").unwrap();
     for engine in ENGINES {
         let blade = Blade::start(&["--config", file.to_str().unwrap(), "--engine", engine, "--workers", "1"]);
-        // Quiet subjects, so that pings are due all the time.
+        // Quiet subjects, so that pings are always due.
         let url = format!("ws://{}/v1/stream?subjects=/NASDAQ/NOT_LISTED/*", blade.data);
         let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
         assert!(socket.next().await.unwrap().unwrap().to_text().unwrap().contains("subscribed"));
@@ -240,7 +240,7 @@ async fn a_blade_that_stood_still_closes_nobody_for_its_own_pause() {
     }
 }
 
-/// Waits for so many pings, and answers them.
+/// Waits for this many pings, and answers them.
 async fn pinged<S>(socket: &mut tokio_tungstenite::WebSocketStream<S>, count: usize)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
@@ -282,7 +282,7 @@ async fn requests_that_are_wrong_are_refused_and_the_session_lives_on() {
     }
 }
 
-/// The same numbers in both encodings, each subject known by its sid.
+/// Both encodings carry the same numbers, and each subject has one sid.
 #[tokio::test]
 async fn binary_says_what_json_says() {
     use fanblade_market::encode::binary::Head;

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 const LINES: &str = r#"["239.78.0.1:26477@lina", "239.78.0.2:26477@linb"]"#;
 const TO: [&str; 4] = ["--to", "239.78.0.1:26477@exa", "--to-b", "239.78.0.2:26477@exb"];
-/// Each line loses its own 5 %, and more; the re-request server loses as much.
+/// Each line loses 5 % of its own, and more; the re-request server loses as much.
 const FAULTS: [&str; 12] =
     ["--drop-a", "5", "--drop-b", "5", "--reorder", "1", "--duplicate", "1", "--drop-requests", "5", "--seed", "7"];
 const REQUESTS: &str = "10.78.1.1:18000";
@@ -44,7 +44,7 @@ struct Listener {
 }
 
 impl Listener {
-    /// Stops by itself after so many frames.
+    /// Starts a subscriber that stops by itself after `count` frames.
     fn start(blade: &Blade, count: Option<usize>) -> Listener {
         let mut command = blade.subscriber(&["/NASDAQ/**", "--mode", "all", "--for", "100"]);
         if let Some(count) = count {
@@ -165,7 +165,7 @@ fn without_recovery_every_lost_message_is_a_gap_that_subscribers_are_told() {
     }
 }
 
-/// What a subscriber saw of each frame: `(p, d)` by `(s, q)`, in the order of arrival.
+/// What a subscriber saw of each frame: `(p, d)` by `(s, q)`.
 fn seen(lines: &[String]) -> HashMap<(String, u64), (u64, String)> {
     let mut seen = HashMap::new();
     for line in lines.iter().filter(|line| is_frame(line)) {
@@ -176,7 +176,7 @@ fn seen(lines: &[String]) -> HashMap<(String, u64), (u64, String)> {
     seen
 }
 
-/// Waits until a blade says that it is ready, and listens.
+/// Waits until a blade says that it is ready, then subscribes.
 fn when_ready(blade: &Blade) -> Listener {
     let deadline = Instant::now() + PATIENCE;
     while !blade.get("/readyz").0.starts_with("HTTP/1.1 200") {
@@ -190,9 +190,9 @@ fn wait_for_messages(blade: &Blade, count: u64) {
     blade.until("messages", |status| status["feed"]["messages"].as_u64() > Some(count));
 }
 
-/// One blade sees the whole day but for a restart, the other comes late. What both sent after they had said that they
-/// were ready, and how much there was of it.
-/// `strays_max`: how many frames of one subject may differ in what came before them.
+/// Runs two blades on one feed: one sees the whole day except for a restart, the other comes late. Compares all frames
+/// that both sent after they were ready.
+/// `strays_max`: how many frames of one subject may differ in their predecessor.
 fn agree(section: &str, serving: &[&str], strays_max: usize) {
     let Some(network) = Network::new() else { return };
     let directory = tempfile::tempdir().unwrap();
@@ -244,7 +244,7 @@ fn blades_that_joined_by_snapshots_agree_but_for_what_came_before_them() {
     let section = format!(
         "requests = [\"{REQUESTS}\"]\nrequest_timeout_ms = \"50ms\"\njoin = \"snapshot\"\nsnapshot = \"{GLIMPSE}\""
     );
-    // Each of the two blades knows one predecessor of a subject less.
+    // Each of the two blades may lack one predecessor of a subject.
     agree(&section, &["--requests", REQUESTS, "--glimpse", GLIMPSE], 2);
 }
 
@@ -261,7 +261,7 @@ fn what_was_lost_for_good_is_mended_by_snapshots() {
     let status = blade.until("whole books", |status| status["feed"]["state"] == "live");
     assert!(status["feed"]["gap_messages"].as_u64() > Some(0), "the lines were bad: {status:#}");
 
-    // Whatever was lost on the way: quotes and books are in the end those of the whole file, and none is incomplete.
+    // Whatever was lost on the way, the last quotes and books are those of the whole file, and none is incomplete.
     let state = |lines: &[String]| {
         let mut state = BTreeMap::new();
         for line in lines.iter().filter(|line| is_frame(line)) {
@@ -277,7 +277,7 @@ fn what_was_lost_for_good_is_mended_by_snapshots() {
     let output = blade.subscribe(&["/NASDAQ/**", "--idle", "4", "--for", "60"]);
     let lines: Vec<String> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
     let mut got = state(&lines);
-    // A snapshot has instruments of which the file says nothing but their names.
+    // A snapshot has instruments of which the file gives only the names.
     got.retain(|subject, _| expected.contains_key(subject));
     assert_eq!(got, expected, "{}", blade.log());
 }
@@ -286,14 +286,14 @@ fn what_was_lost_for_good_is_mended_by_snapshots() {
 fn who_comes_late_and_gets_no_snapshot_says_that_books_are_incomplete() {
     let Some(network) = Network::new() else { return };
     let directory = tempfile::tempdir().unwrap();
-    // It goes on for much longer than the blade needs to come and to give up.
+    // The replay lasts much longer than the blade needs to start and to give up.
     let file = common::simulated_file(&directory, 90_000);
     let mut replay = network.replay(
         &[&[file.to_str().unwrap()], &TO[..], &["--speed", "max", "--rate", "3000", "--linger", "60"]].concat(),
     );
     drop(replay.stdin.take());
     std::thread::sleep(Duration::from_millis(500));
-    // Nobody is there.
+    // No GLIMPSE server listens there.
     let section = format!("join = \"snapshot\"\nsnapshot = \"{GLIMPSE}\"\nsnapshot_attempts_max = 2");
     let blade = blade(&directory, &section);
     let listener = when_ready(&blade);

@@ -11,7 +11,7 @@ use fanblade_testkit::Blade;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-/// A blade that calls a thread still after three seconds, fed by publishers.
+/// A blade that is fed by publishers, and calls a thread stalled after three seconds.
 fn blade(directory: &TempDir, engine: &str) -> Blade {
     let file = directory.path().join("blade.toml");
     let config = "[feed]\nsource = \"publisher\"\n[feed.publisher]\nlisten = [\"127.0.0.1:0\"]\nstate = \"\"\n[admin]\nstalled_ms = 3000\n";
@@ -26,7 +26,7 @@ fn health(blade: &Blade) -> (bool, String) {
     (head.starts_with("HTTP/1.1 200"), body)
 }
 
-/// Healthy for that long, without a break.
+/// Checks that the blade is healthy all this time.
 #[track_caller]
 fn stays_healthy(blade: &Blade, time: Duration) {
     let until = Instant::now() + time;

@@ -1,4 +1,4 @@
-//! Whoever reads the blade's log may go, stand still, or have a full disk: the blade serves on, says how many lines
+//! The reader of the blade's log may go, stand still, or have a full disk: the blade serves on, says how many lines
 //! were lost, and can be stopped.
 
 mod common;
@@ -15,7 +15,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-/// `fanblade run` with publishers as its feed: each that connects and goes is two lines of the log.
+/// `fanblade run` with publishers as its feed: each one that connects and goes adds two lines to the log.
 fn command(directory: &TempDir, level: &str) -> Command {
     let file = directory.path().join("blade.toml");
     let config = format!(
@@ -27,14 +27,14 @@ fn command(directory: &TempDir, level: &str) -> Command {
     command
 }
 
-/// Where publishers connect.
+/// The address for publishers.
 fn intake(blade: &Blade) -> SocketAddr {
     let source = blade.status()["feed"]["source"].as_str().unwrap().to_owned();
     let address = source.split(|c: char| c != '.' && c != ':' && !c.is_ascii_digit());
     address.filter_map(|text| text.parse().ok()).next().unwrap()
 }
 
-/// Publishes a value; a new subscriber must get it.
+/// Publishes a value, and checks that a new subscriber gets it.
 #[track_caller]
 fn serves(blade: &Blade, intake: SocketAddr, value: u64) {
     let mut publisher = Child::spawn(
@@ -48,7 +48,7 @@ fn serves(blade: &Blade, intake: SocketAddr, value: u64) {
     assert!(blade.get("/healthz").0.starts_with("HTTP/1.1 200"));
 }
 
-/// A pipe that takes nothing more.
+/// A pipe that is full.
 fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     let flags = |flags| fcntl(writer.as_fd(), FcntlArg::F_SETFL(flags)).unwrap();
@@ -83,19 +83,19 @@ fn a_reader_that_stands_still_holds_nobody_up() {
     let mut blade = Blade::spawn_logging_to(command(&directory, "debug"), writer.into());
     let intake = intake(&blade);
     serves(&blade, intake, 1);
-    // Each of these is a line; more than may wait.
+    // Each connection adds lines; the queue cannot hold them all.
     while blade.metric("fanblade_log_lost_total") == 0.0 {
         for _ in 0..500 {
             drop(TcpStream::connect(intake).unwrap());
         }
     }
     serves(&blade, intake, 2);
-    // It reads again, and learns what it has missed.
+    // The reader reads again, and learns how many lines it missed.
     let mut lines = BufReader::new(reader).lines().map(Result::unwrap);
     let told = lines.find(|line| line.contains("lines of the log were lost")).unwrap();
     let lost: f64 = told.split_whitespace().find_map(|word| word.parse().ok()).unwrap();
     assert!(lost >= 1.0 && lost <= blade.metric("fanblade_log_lost_total"), "{told}");
-    // Now it stands still once more, and the end does not wait for it either.
+    // Now the reader stands still once more, and the blade's end does not wait for it either.
     let before = blade.metric("fanblade_log_lost_total");
     while blade.metric("fanblade_log_lost_total") == before {
         for _ in 0..500 {
@@ -138,7 +138,7 @@ fn a_log_that_may_not_grow_ends_nothing() {
     command.args(["-c", &script]).arg(run.get_program()).args(run.get_args()).env_remove("RUST_LOG");
     let mut blade = Blade::spawn(command);
     let intake = intake(&blade);
-    // The ring has its memory already: the log is what would grow.
+    // The ring has its memory already, so only the log would grow.
     let len = std::fs::metadata(&log).unwrap().len();
     let limit = Command::new("prlimit").args([format!("--pid={}", blade.pid()), format!("--fsize={len}")]).status();
     if !limit.is_ok_and(|status| status.success()) {
@@ -171,7 +171,7 @@ fn a_full_disk_is_said_once_there_is_room_again() {
         value += 1;
         serves(&blade, intake, value);
     }
-    // As the blade sees it.
+    // The path of the log in the blade's mount namespace.
     let log = format!("/proc/{}/{}", blade.pid(), "root/mnt/log");
     std::fs::File::options().write(true).open(&log).unwrap().set_len(0).unwrap();
     serves(&blade, intake, value + 1);

@@ -1,4 +1,4 @@
-//! What the process has taken for a burst goes back to the machine.
+//! Memory that the process has allocated for a burst goes back to the machine.
 
 mod common;
 
@@ -17,7 +17,7 @@ fn memory_of_a_burst_goes_back_to_the_machine() {
     for engine in common::ENGINES {
         let directory = tempfile::tempdir().unwrap();
         let blade = blade(&directory, engine);
-        // What is made once is there after the first time.
+        // Allocations that happen once are made in a first round, before the measurement.
         end(&blade, half_requests(&blade, 20));
         let before = settled_kib(&blade);
         let clients = half_requests(&blade, CLIENTS);
@@ -33,7 +33,7 @@ fn memory_of_a_burst_goes_back_to_the_machine() {
     }
 }
 
-/// One that nobody publishes to: a simulated market grows by itself.
+/// A blade without publishers, since a simulated market itself takes more and more memory.
 fn blade(directory: &TempDir, engine: &str) -> Blade {
     let configuration = directory.path().join("blade.toml");
     std::fs::write(
@@ -47,7 +47,7 @@ fn blade(directory: &TempDir, engine: &str) -> Blade {
     Blade::spawn(command)
 }
 
-/// Clients of whom each has sent half of a long request, once the worker has all of it.
+/// Clients that have each sent half of a long request; the worker holds all of it.
 fn half_requests(blade: &Blade, count: usize) -> Vec<TcpStream> {
     let mut frame = Vec::new();
     client::write_frame(&mut frame, Opcode::Text, [7; 4], &vec![b' '; HALF_LEN + 1_000]);
@@ -75,7 +75,7 @@ fn end(blade: &Blade, clients: Vec<TcpStream>) {
     blade.until("the sessions to be gone", |status| status["totals"]["sessions"] == 0);
 }
 
-/// The same once it has not grown for a second: tables are made in the first ones.
+/// The process's memory once it has not grown for a second: tables are made in the first seconds.
 fn settled_kib(blade: &Blade) -> u64 {
     let mut seen = Vec::new();
     loop {
@@ -88,7 +88,7 @@ fn settled_kib(blade: &Blade) -> u64 {
     }
 }
 
-/// Memory that is the process's own.
+/// Anonymous memory of the process.
 fn rss_kib(blade: &Blade) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", blade.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
@@ -96,7 +96,7 @@ fn rss_kib(blade: &Blade) -> u64 {
 }
 
 const CLIENTS: usize = 400;
-/// The allocator's own way takes twice as long and more.
+/// Left to itself, the allocator takes more than twice as long.
 const BACK_MAX: Duration = Duration::from_secs(5);
-/// Bytes of a request that each has sent.
+/// Bytes of a request that each client has sent.
 const HALF_LEN: usize = 128_000;

@@ -1,4 +1,4 @@
-//! `/metrics`: its two formats, its names, and what is counted of the ends of sessions.
+//! `/metrics`: its two formats, its names, and the counts of ended sessions.
 
 mod common;
 
@@ -39,7 +39,7 @@ fn names_obey_the_rules_and_every_series_is_there_from_the_start() {
     {
         assert!(blade.metric(&format!("process_{name}")) > 0.0, "{name}");
     }
-    // Those of lines and interfaces know theirs from the configuration; here there are none.
+    // The series of lines and interfaces depend on the configuration; here there are none.
     let empty = ["fanblade_ebpf_ingress"];
     let is_of_none = |name: &str| name.starts_with("fanblade_feed_line_") || empty.contains(&name);
     for name in kinds.keys().filter(|name| !is_of_none(name)) {
@@ -57,7 +57,7 @@ fn names_obey_the_rules_and_every_series_is_there_from_the_start() {
         assert_eq!(blade.metric(series), 0.0, "{series}");
     }
 
-    // After some life the series are the same.
+    // The set of series does not change while the blade runs.
     blade.until("messages", |status| status["feed"]["messages"].as_u64() > Some(1_000));
     let output = blade.subscribe(&["/NASDAQ/**", "--count", "100", "--json"]);
     assert!(output.status.success());
@@ -74,7 +74,7 @@ fn names_obey_the_rules_and_every_series_is_there_from_the_start() {
     promtool(&later);
 }
 
-/// Segments of a name that say a unit, but not as Prometheus wants them.
+/// Segments of a name that say a unit in a form that Prometheus does not want.
 const UNITS_THAT_ARE_NO_BASE: [&str; 20] = [
     "ns",
     "us",
@@ -98,7 +98,7 @@ const UNITS_THAT_ARE_NO_BASE: [&str; 20] = [
     "percent",
 ];
 
-/// Prometheus's own judgement.
+/// Checks the text with Prometheus's own tool.
 fn promtool(text: &str) {
     let mut command = Command::new("promtool");
     command.args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped());

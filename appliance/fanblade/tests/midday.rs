@@ -1,4 +1,4 @@
-//! Files that begin in the midst of a day: their books say that they are incomplete.
+//! Files that begin in the middle of a day: their books are marked incomplete.
 
 mod common;
 
@@ -9,7 +9,7 @@ use common::{expected_frames, real_data, simulated_file};
 use fanblade_testkit::Blade;
 use serde_json::Value;
 
-/// All frames of a file that is played.
+/// Plays a file; returns all its frames and the log.
 fn play(file: &Path) -> (Vec<String>, String) {
     let count = expected_frames(file).len().to_string();
     let blade = Blade::start(&["--workers", "1", "--wait-for", "1", "--feed", &format!("file:{}", file.display())]);
@@ -19,7 +19,7 @@ fn play(file: &Path) -> (Vec<String>, String) {
     (text.lines().filter(|line| line.starts_with("{\"s\":")).map(str::to_owned).collect(), blade.log())
 }
 
-/// Whether each quote and book says that it is incomplete; and how many there are.
+/// How many quotes and books are marked incomplete, and how many there are.
 fn marks(frames: &[String]) -> (usize, usize) {
     let (mut marked, mut all) = (0, 0);
     for frame in frames {
@@ -45,7 +45,8 @@ fn a_file_that_begins_in_the_midst_of_a_day_marks_its_books() {
     let (marked, all) = marks(&frames);
     assert!(marked == 0 && all > 1_000 && !log.contains(TOLD), "{marked} of {all}");
 
-    // The same without its beginning; with its beginning, but the very first message; and with what opens the system.
+    // The same file from the middle on; from after the message that opens the system; from the second message on; and
+    // from the message that opens the system on.
     let messages = file_messages(&whole);
     let opens = messages.iter().position(|(_, bytes)| bytes[0] == b'S' && bytes.last() == Some(&b'S')).unwrap();
     for (first, is_incomplete) in [(3_000, true), (opens + 1, true), (1, false), (opens, false)] {

@@ -1,4 +1,5 @@
-//! A panic ends one worker, not the blade; what the blade cannot do without ends it with words.
+//! A panic ends one worker, not the blade. If a part panics that the blade cannot do without, the blade ends with a
+//! message.
 
 mod common;
 
@@ -16,14 +17,14 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-/// A blade in which panics can be asked for.
+/// A blade in which a test can cause panics.
 fn blade(inject: &TempDir, args: &[&str]) -> Blade {
     let mut command = Command::new(FANBLADE);
     command.arg("run").args(args).env("FANBLADE_INJECT", inject.path()).env("NO_COLOR", "1");
     Blade::spawn(command)
 }
 
-/// Has the thread of this name panic. Returns once it is about to.
+/// Makes the thread of this name panic. Returns when it is about to.
 fn inject(directory: &TempDir, name: &str) {
     let file = directory.path().join(name);
     std::fs::write(&file, "").unwrap();
@@ -38,15 +39,15 @@ fn inject(directory: &TempDir, name: &str) {
 #[derive(Debug, Default)]
 struct Seen {
     frames: u64,
-    /// Frames whose predecessor it lacks.
+    /// Frames whose predecessor is missing.
     holes: u64,
     has_notice: bool,
     close: Option<u16>,
-    /// The connection has ended before anybody told it to.
+    /// The connection has ended before the test asked it to.
     has_ended: bool,
 }
 
-/// A subscriber in `all` that reads until its connection ends, or until told to.
+/// A subscriber in mode `all` that reads until its connection ends, or until the test stops it.
 struct Subscriber {
     stop: std::sync::mpsc::Sender<()>,
     seen: Receiver<Seen>,
@@ -135,23 +136,23 @@ fn a_worker_that_panics_costs_its_own_sessions_and_is_replaced() {
         until_metric(&blade, "restarts_total", victim, 1.0);
         println!("{engine}: replaced {:?} after it was told to panic", started.elapsed());
         assert_eq!(of_worker(&blade, "panics_total", victim), 1.0);
-        // The others go on for a while, then all are asked.
+        // The others go on for a while; then the test looks at all of them.
         let published = blade.metric("fanblade_ring_frames_published_total");
         blade.until("more frames", |_| blade.metric("fanblade_ring_frames_published_total") > published + 2_000.0);
         let (mut ended, mut told) = (0, 0);
         for subscriber in subscribers {
             let seen = subscriber.end();
-            // Who is told early may have seen nothing yet.
+            // A subscriber that is told early may have no frame yet.
             assert!(seen.holes == 0 && (seen.frames > 0 || seen.has_ended), "{engine}: {seen:?}");
             assert_eq!(seen.close, seen.has_notice.then_some(1012), "{engine}: {seen:?}");
             ended += u64::from(seen.has_ended);
             told += u64::from(seen.has_notice);
         }
         assert_eq!(ended, before[victim], "{engine}: its own and no other");
-        // Who was behind at that moment could not be told.
+        // A subscriber that was behind at that moment could not be told.
         println!("{engine}: {told} of {ended} were told");
         assert!(told > 0, "{engine}: {before:?}");
-        // Whoever comes now may come to it again.
+        // New connections may reach the new worker.
         let mut again = Vec::new();
         while sessions(&blade)[victim] == 0 {
             assert!(again.len() < 200, "{engine}: nobody comes to the new worker: {:?}", sessions(&blade));
@@ -192,7 +193,7 @@ fn who_panics_again_and_again_is_given_up_and_health_says_so() {
     let (head, body) = blade.get("/healthz");
     assert!(head.contains(" 503 ") && body.contains("worker 0 has panicked: told to panic"), "{health} {head}{body}");
     assert!(body.contains("given up"), "{body}");
-    // The other one serves, and the blade can be stopped.
+    // The other worker serves, and the blade can be stopped.
     let mut served = 0;
     for _ in 0..20 {
         let Ok(stream) = TcpStream::connect(blade.data) else { continue };
@@ -243,7 +244,7 @@ fn a_feed_s_thread_that_panics_ends_the_blade_with_words() {
     )
     .unwrap();
     let mut blade = blade(&directory, &["--no-ebpf", "--workers", "1", "--config", file.to_str().unwrap()]);
-    // Nobody has published: nothing is current, and a worker that takes another's place knows as much.
+    // Nobody has published, so nothing is current; a worker that replaces another one knows that, too.
     let stale = |blade: &Blade| {
         let url = format!("ws://{}/v1/stream?subjects=/X/A/v", blade.data);
         let stream = TcpStream::connect(blade.data).unwrap();
@@ -297,7 +298,7 @@ fn steering_leaves_out_who_has_ended_and_takes_in_who_follows() {
     let first: Vec<Subscriber> = (0..10).map(|_| Subscriber::new(&blade)).collect();
     let steered = |worker: usize| blade.metric(&format!("fanblade_steer_connections_total{{worker=\"{worker}\"}}"));
     assert!(sessions(&blade)[1] > 0);
-    // Twice, so that there is a pause in which its place is empty.
+    // Two panics, so that there is a pause in which the place is empty.
     inject(&directory, "worker-1");
     until_metric(&blade, "restarts_total", 1, 1.0);
     inject(&directory, "worker-1");
@@ -305,7 +306,7 @@ fn steering_leaves_out_who_has_ended_and_takes_in_who_follows() {
     until_metric(&blade, "restarts_total", 1, 2.0);
     blade.until("counts", |_| steered(0) + steered(1) >= 10.0);
     let before = steered(1);
-    // It has none, so that most of the new ones are its own; each is answered.
+    // The new worker has no sessions, so it gets most of the new ones; each is answered.
     let second: Vec<Subscriber> = (0..10).map(|_| Subscriber::new(&blade)).collect();
     blade.until("counts", |_| steered(1) >= before + 5.0);
     assert_eq!(blade.metric("fanblade_steer_fallback_total"), 0.0);

@@ -1,4 +1,4 @@
-//! A blade that is out of descriptors says so, and says when it is over.
+//! A blade that is out of descriptors says so, and says when the shortage is over.
 
 mod common;
 
@@ -16,7 +16,7 @@ fn out_of_descriptors_is_said_and_so_is_the_end_of_it() {
     let blade = Blade::spawn(command);
     let metric = |name: &str| blade.metric(&format!("fanblade_worker_{name}{{worker=\"0\"}}"));
     assert_eq!((metric("accept_parked_total"), metric("accepting_parked")), (0.0, 0.0));
-    // The admin port has descriptors that are kept back for it.
+    // The admin port has descriptors in reserve.
     let connections: Vec<TcpStream> = (0..80).map(|_| TcpStream::connect(blade.data).unwrap()).collect();
     blade.until("parking", |_| metric("accept_parked_total") > 2.0);
     blade.until("the gauge", |_| metric("accepting_parked") == 1.0);

@@ -1,4 +1,5 @@
-//! Every command, with an output that nobody reads or that is full: it ends by itself and with words, never by a panic.
+//! Runs every command with an output that nobody reads or that is full: it ends by itself with a message, never by a
+//! panic.
 
 mod common;
 
@@ -35,7 +36,7 @@ fn run(args: &[&str], input: &str, stdout: Sink, stderr: Sink) -> Output {
     let mut command = Command::new(FANBLADE);
     command.args(args).stdin(Stdio::piped()).stdout(stdout.open()).stderr(stderr.open());
     let mut child = Child::spawn(&mut command);
-    // It may have ended already.
+    // The command may have ended already.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.output()
 }
@@ -62,7 +63,7 @@ fn no_command_panics_where_its_output_cannot_be_written() {
         ["replay", "sim", "--to", "239.192.77.1:26477@lo", "--messages", "50", "--speed", "max", "--linger", "0"];
     let value = "{\"s\":\"/X/a/v\",\"d\":1}\n";
     let wrong = "{\"s\":\"/X/a/v\"}\nno JSON\n";
-    // What to run, with which input, and whether it prints to standard output, to standard error.
+    // Arguments, input, whether the command prints to standard output, and whether to standard error.
     let commands: &[(&[&str], &str, bool, bool)] = &[
         (&["--help"], "", true, false),
         (&["--version"], "", true, false),
@@ -128,7 +129,7 @@ fn no_command_panics_where_its_output_cannot_be_written() {
                     assert!(stderr.contains(words), "{what}");
                 }
                 (Sink::Full, _) if *prints_out => assert_ne!(code, 0, "{what}"),
-                // A result beside standard output counts as well; a word by the way does not.
+                // A failed write of a result to standard error counts as well; that of a side remark does not.
                 (Sink::Read, Sink::Full) if usual != Some(code) => assert_eq!(code, 1, "{what}"),
                 _ => {}
             }

@@ -1,4 +1,4 @@
-//! Clients behind proxies: by headers as they are written, and through nginx and HAProxy, where those are installed.
+//! Clients behind proxies: with headers written by the test, and through nginx and HAProxy, where those are installed.
 
 mod common;
 
@@ -20,10 +20,10 @@ use tokio_tungstenite::tungstenite::{Message, WebSocket, accept_hdr};
 
 const UPGRADE: &str = "Host: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-/// Where clients are: another address of this machine than the proxies'.
+/// The address of clients, which differs from the proxies' address on this machine.
 const CLIENT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
 
-/// A blade that logs who connects, with this in `[data]`.
+/// A blade that logs who connects, with these keys in `[data]`.
 fn blade(directory: &Path, engine: &str, data: &str) -> Blade {
     let file = directory.join("blade.toml");
     std::fs::write(&file, format!("[data]\n{data}\n[log]\nlevel = \"debug\"\n")).unwrap();
@@ -32,7 +32,7 @@ fn blade(directory: &Path, engine: &str, data: &str) -> Blade {
     Blade::spawn(command)
 }
 
-/// A connection from [`CLIENT`], with what is said at once, up to the answer's head.
+/// Connects from [`CLIENT`], sends these bytes, and reads the head of the answer.
 fn say(address: SocketAddr, bytes: &[u8]) -> (TcpStream, String) {
     let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
     let at = |ip: Ipv4Addr, port| SockaddrIn::from(std::net::SocketAddrV4::new(ip, port));
@@ -58,14 +58,14 @@ fn who_connects_is_known_from_proxies_that_are_trusted_and_from_nobody_else() {
         for (preface, headers, logged) in [
             ("PROXY TCP4 203.0.113.1 192.0.2.1 4711 7400\r\n", "", "peer=203.0.113.1:4711"),
             ("PROXY TCP6 2001:db8::2 ::1 4711 7400\r\n", "", "peer=[2001:db8::2]:4711"),
-            // A balancer before a proxy: one says who the other is, and that one who the client is.
+            // A balancer before a proxy: the balancer names the proxy, and the proxy names the client.
             ("PROXY TCP4 10.0.0.1 192.0.2.1 1 7400\r\n", "X-Forwarded-For: 203.0.113.3\r\n", "peer=203.0.113.3:0"),
             (
                 "PROXY TCP4 10.0.0.1 192.0.2.1 1 7400\r\n",
                 "Forwarded: for=1.1.1.1, for=\"[2001:db8::4]:5\", for=10.0.0.7\r\n",
                 "peer=[2001:db8::4]:5",
             ),
-            // Who is not trusted may say what he likes.
+            // Headers of an untrusted client are ignored.
             (
                 "PROXY TCP4 203.0.113.5 192.0.2.1 4711 7400\r\n",
                 "X-Forwarded-For: 1.1.1.1\r\nForwarded: for=1.1.1.1\r\n",
@@ -79,12 +79,12 @@ fn who_connects_is_known_from_proxies_that_are_trusted_and_from_nobody_else() {
             blade.until_logged(logged);
         }
         assert!(!blade.log().contains("1.1.1.1"), "{}", blade.log());
-        // Its faults are logged under its own address, too.
+        // Faults of a client are logged under its own address, too.
         let request = format!("PROXY TCP4 203.0.113.6 192.0.2.1 4711 7400\r\nGET /v1/stream HTTP/1.1\r\n{UPGRADE}\r\n");
         let (mut stream, _) = say(blade.data, request.as_bytes());
         stream.write_all(&[0x81, 0x01, b'x']).unwrap();
         blade.until_logged("closed: a client's frames must be masked peer=203.0.113.6:4711");
-        // Without its header nobody comes in from a balancer's address.
+        // A connection from a balancer's address needs the PROXY header.
         let (_, head) = say(blade.data, format!("GET /v1/stream HTTP/1.1\r\n{UPGRADE}\r\n").as_bytes());
         assert!(head.starts_with("HTTP/1.1 400 "), "{engine}: {head}");
         blade.until_logged("127.0.0.9:");
@@ -105,7 +105,7 @@ fn the_data_port_answers_balancers_beside_everything_else() {
     }
 }
 
-/// A proxy with this configuration, of which `PORT` becomes a free port; killed when dropped.
+/// A proxy with this configuration, in which `PORT` stands for a free port; killed when dropped.
 struct Proxy {
     child: Child,
     address: SocketAddr,
@@ -113,7 +113,7 @@ struct Proxy {
 
 impl Proxy {
     fn start(program: &str, args: &[&str], directory: &Path, configuration: &str) -> Option<Proxy> {
-        // It is free a moment later as well, unless somebody takes it in between.
+        // The port stays free for a moment, unless another process takes it.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let file = directory.join("proxy.conf");
         std::fs::write(&file, configuration.replace("PORT", &address.port().to_string())).unwrap();
@@ -130,7 +130,7 @@ impl Proxy {
         Some(Proxy { child, address })
     }
 
-    /// Waits until it serves, and its balancing finds the blade.
+    /// Waits until the proxy serves and reaches the blade.
     fn until_answered(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         while !try_http(self.address, "/healthz").is_ok_and(|(head, _)| head.starts_with("HTTP/1.1 200 ")) {
@@ -188,7 +188,7 @@ fn nginx_says_by_header_who_the_client_is() {
         let args = ["-p", prefix, "-e", "stderr", "-c"];
         let Some(mut nginx) = Proxy::start("nginx", &args, directory.path(), &configuration) else { return };
         nginx.until_answered();
-        // What the client says of itself, nginx puts before what it knows.
+        // nginx appends the address that it knows to the header that the client sent.
         let _stream = nginx.upgrade("X-Forwarded-For: 1.1.1.1\r\n");
         blade.until_logged("a subscriber has connected through 127.0.0.1:");
         blade.until_logged("peer=127.0.0.9:0");
@@ -197,7 +197,7 @@ fn nginx_says_by_header_who_the_client_is() {
 
 type Secure = StreamOwned<ServerConnection, TcpStream>;
 
-/// What ends TLS before a blade, and who vouches for it.
+/// A TLS proxy before a blade, and the issuer of its certificate.
 struct Front {
     listener: TcpListener,
     config: Arc<ServerConfig>,
@@ -221,7 +221,7 @@ impl Front {
         format!("wss://localhost:{}{rest}", self.listener.local_addr().unwrap().port())
     }
 
-    /// Serves the next connection: its path and query, and what comes of it.
+    /// Serves the next connection; returns its path and query, or none if the handshake fails.
     fn serve(&self, answer: fn(&mut WebSocket<Secure>)) -> JoinHandle<Option<String>> {
         let (listener, config) = (self.listener.try_clone().unwrap(), Arc::clone(&self.config));
         std::thread::spawn(move || {
@@ -234,7 +234,7 @@ impl Front {
                 asked = request.uri().to_string();
                 Ok(response)
             });
-            // Whoever does not trust us goes away in the middle of the handshake.
+            // A client that does not trust the certificate goes away in the middle of the handshake.
             answer(&mut accepted.ok()?);
             Some(asked)
         })
@@ -250,7 +250,7 @@ fn one_frame(socket: &mut WebSocket<Secure>) {
     while socket.read().is_ok() {}
 }
 
-/// Takes one record.
+/// Acknowledges one record.
 fn one_record(socket: &mut WebSocket<Secure>) {
     socket.send(Message::text(r#"{"op":"welcome","version":1,"epoch":"e","data_len_max":65536}"#)).unwrap();
     assert!(socket.read().unwrap().into_data().windows(6).any(|part| part == b"/D/A/v"));
@@ -281,7 +281,7 @@ fn subscribers_and_publishers_come_through_tls_that_ends_before_the_blade() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
         assert_eq!(served.join().unwrap().as_deref(), Some("/publish?key=1&name=me"));
     }
-    // Nobody else is trusted.
+    // No other issuer is trusted.
     let served = front.serve(one_frame);
     let (code, _, said) = fanblade(&["subscribe", &front.url(""), "/X/a/v"]);
     assert!(code != 0 && said.contains("UnknownIssuer") && said.contains("--ca FILE"), "{said}");

@@ -1,4 +1,4 @@
-//! Programs publish, subscribers see: each value once, in order, under numbers that outlive the blade.
+//! Programs publish and subscribers receive: each value once, in order, with numbers that outlive the blade.
 
 mod common;
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_tungstenite::tungstenite;
 
-/// A blade whose feed are publishers, with these further lines in its section, and where they connect.
+/// A blade that is fed by publishers, with these further lines in its section; and the address for publishers.
 fn blade(directory: &TempDir, section: &str) -> (Blade, SocketAddr) {
     let file = directory.path().join("blade.toml");
     let socket = directory.path().join("publish.sock");
@@ -34,7 +34,7 @@ fn blade(directory: &TempDir, section: &str) -> (Blade, SocketAddr) {
     (blade, address.unwrap_or_else(|| panic!("no address in {source}")))
 }
 
-/// Runs `fanblade publish` over these lines; its summary and what it said.
+/// Runs `fanblade publish` with these lines; returns its summary and standard error.
 fn publish(address: &str, args: &[&str], lines: &str) -> (Value, String) {
     let mut command = Command::new(FANBLADE);
     command.args(["publish", address, "--json"]).args(args);
@@ -45,7 +45,7 @@ fn publish(address: &str, args: &[&str], lines: &str) -> (Value, String) {
     (serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}")), said)
 }
 
-/// A subscriber that prints what comes, once it has subscribed.
+/// A subscriber that has subscribed and prints frames.
 fn listener(blade: &Blade, count: usize) -> (Child, BufReader<std::process::ChildStdout>) {
     let args = ["/**", "--mode", "all", "--for", "50", "--count", &count.to_string()];
     let mut child = Child::spawn(blade.subscriber(&args).stdout(Stdio::piped()).stderr(Stdio::null()));
@@ -95,7 +95,7 @@ fn what_is_published_by_each_transport_arrives_once_and_in_order() {
     assert_eq!(frames.len(), 901);
 }
 
-/// The end of what is published is not the end of what is acknowledged.
+/// A publisher that shuts down its side still gets its acknowledgements.
 #[test]
 fn who_publishes_and_ends_its_side_is_acknowledged() {
     let directory = tempfile::tempdir().unwrap();
@@ -173,7 +173,7 @@ fn two_blades_do_not_share_a_numbering_and_a_broken_file_is_not_overwritten() {
         assert!(!output.status.success());
         String::from_utf8(output.stderr).unwrap()
     };
-    // The same file, another socket.
+    // The same state file, another socket.
     let other = directory.path().join("other.toml");
     std::fs::write(&other, std::fs::read_to_string(&config).unwrap().replace("publish.sock", "other.sock")).unwrap();
     let said = refused(&other);
@@ -194,7 +194,7 @@ fn what_is_wrong_is_told_with_its_place_and_costs_only_itself() {
                  {\"s\":\"/DESK/A/v\",\"d\":null}\n";
     let (summary, said) = publish(&tcp.to_string(), &["--name", "clumsy"], lines);
     assert_eq!((&summary["acknowledged"], &summary["refused"]), (&2.into(), &2.into()), "{summary} {said}");
-    // The blade does not keep what it would refuse.
+    // The blade does not buffer a record that it would refuse.
     let long = format!("{{\"s\":\"/DESK/A/v\",\"d\":\"{}\"}}\n", "x".repeat(2_000));
     let (summary, said) = publish(&tcp.to_string(), &[], &long);
     assert_eq!(summary["acknowledged"], 0, "{summary} {said}");
@@ -206,7 +206,7 @@ fn what_is_wrong_is_told_with_its_place_and_costs_only_itself() {
     let log = blade.log();
     assert!(log.contains("publisher clumsy, record 2: `DESK`: a subject begins with '/'"), "{log}");
 
-    // By WebSocket, which takes messages of records: an array is no record, and what is too deep is not passed on.
+    // Over WebSocket a message is a record: an array is not one, and deeply nested values are refused.
     let (mut socket, _) = tungstenite::connect(format!("ws://{tcp}/v1/publish")).unwrap();
     let deep = format!(r#"{{"s":"/DESK/A/v","d":{}1{}}}"#, "[".repeat(300), "]".repeat(300));
     for (wrong, part) in [
@@ -225,7 +225,7 @@ fn what_is_wrong_is_told_with_its_place_and_costs_only_itself() {
     }
     blade.until("two of them", |status| status["ring"]["published"] == 2);
 
-    // What the address asks for is read strictly, too.
+    // The query of the URL is checked strictly, too.
     for (query, status) in [
         ("", 101),
         ("?name=desk&acks=true", 101),
@@ -244,7 +244,7 @@ fn what_is_wrong_is_told_with_its_place_and_costs_only_itself() {
         assert_eq!(answered, status, "{query}");
     }
 
-    // No publisher at all, or not yet: empty lines before a request are none of it.
+    // Clients that are no publishers, or not yet: empty lines before a request are ignored.
     for (bytes, answer) in [
         (&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], "426"),
         (b"\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", "426"),

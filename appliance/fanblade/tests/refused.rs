@@ -1,4 +1,5 @@
-//! What a blade could not publish is told to who sent it and to who wants it; what is not current is served as such.
+//! When a blade cannot publish a value, it tells the publisher and the subscribers of the subject; values that are not
+//! current are served as such.
 
 mod common;
 
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 
-/// A blade whose feed are publishers, with a ring of 4 MiB, and where they connect.
+/// A blade that is fed by publishers, with a ring of 4 MiB; and the address for publishers.
 fn blade(directory: &TempDir, section: &str) -> (Blade, SocketAddr) {
     let file = directory.path().join("blade.toml");
     let socket = directory.path().join("publish.sock");
@@ -30,7 +31,7 @@ fn blade(directory: &TempDir, section: &str) -> (Blade, SocketAddr) {
     (blade, address.unwrap_or_else(|| panic!("no address in {source}")))
 }
 
-/// Runs `fanblade publish`; its summary and what it said.
+/// Runs `fanblade publish`; returns its summary and standard error.
 fn publish(address: &str, args: &[&str]) -> (Value, String) {
     let mut command = Command::new(FANBLADE);
     command.args(["publish", address, "--json"]).args(args).stdin(Stdio::null());
@@ -39,7 +40,7 @@ fn publish(address: &str, args: &[&str]) -> (Value, String) {
     (serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}")), said)
 }
 
-/// A subscriber by the address, and its replies.
+/// A subscriber with the query of the URL, and the replies to it.
 fn subscriber(blade: &Blade, query: &str) -> (WebSocket<TcpStream>, Vec<Value>) {
     let stream = TcpStream::connect(blade.data).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -76,7 +77,7 @@ fn a_record_is_acknowledged_when_it_is_in_the_ring_and_refused_when_it_is_not() 
             1 => format!("unix:{}", directory.path().join("publish.sock").display()),
             _ => format!("ws://{tcp}"),
         };
-        // A hundred subjects with short values, then each with a long one, which the ring cannot hold of all.
+        // A hundred subjects with short values, then each with a long one; the ring cannot hold all the long ones.
         let (summary, said) = publish(&address, &["--generate", "100", "--len", "30", "--count", "100"]);
         assert_eq!((&summary["acknowledged"], &summary["refused"]), (&100.into(), &0.into()), "{address}: {said}");
         let (mut all, _) = subscriber(&blade, "subjects=/**&mode=all&snapshot=false");
@@ -94,8 +95,8 @@ fn a_record_is_acknowledged_when_it_is_in_the_ring_and_refused_when_it_is_not() 
         });
         assert_eq!(status["ring"]["refused"], refused, "{address}");
 
-        // Subscribers get what was acknowledged, or are told that they did not, and are told of every other value:
-        // above the one that they have, up to the newest that there was.
+        // Subscribers get every acknowledged value, or a gap notice in its place. Gap notices also cover all refused
+        // values: they range from the value that the subscriber has to the newest one.
         let (mut newest, mut gaps) = (HashMap::new(), HashMap::new());
         let mut is_complete = false;
         while !is_complete {
@@ -114,14 +115,14 @@ fn a_record_is_acknowledged_when_it_is_in_the_ring_and_refused_when_it_is_not() 
                 assert!(message["from"].as_u64() < message["to"].as_u64(), "{message}");
                 gaps.insert(subject, message["to"].as_u64().unwrap());
             }
-            // Each subject's newest value has number 201 to 300, in turn.
+            // The newest values of the subjects have the numbers 201 to 300.
             is_complete = (0..100).all(|subject| {
                 let name = format!("/test/{subject}/value");
                 let last = newest.get(&name).copied().unwrap_or(0).max(gaps.get(&name).copied().unwrap_or(0));
                 last > 200
             });
         }
-        // Who comes later is told the same.
+        // A late subscriber is told the same.
         let (_late, replies) = subscriber(&blade, "subjects=/**&snapshot=false");
         let subjects: Vec<&Value> = replies.iter().flat_map(|reply| reply["subjects"].as_array().unwrap()).collect();
         assert_eq!(subjects.len(), 100);
@@ -132,7 +133,7 @@ fn a_record_is_acknowledged_when_it_is_in_the_ring_and_refused_when_it_is_not() 
                 "{address}: {subject}"
             );
         }
-        // It goes on from here: room comes with short values.
+        // Short values free memory, so publishing works again.
         let (summary, said) = publish(&address, &["--generate", "100", "--len", "30", "--count", "100"]);
         assert_eq!((&summary["acknowledged"], &summary["refused"]), (&100.into(), &0.into()), "{address}: {said}");
         let (_last, replies) = subscriber(&blade, "subjects=/**&snapshot=false");
@@ -175,7 +176,7 @@ fn a_subject_without_a_place_is_told_to_all() {
     let status = blade.until("its end", |status| status["feed"]["state"] == "finished");
     let refused = status["feed"]["troubles"]["too_many_subjects"].as_u64().unwrap();
     assert!(refused > 1_000 && status["ring"]["subjects"] == 40, "{status:#}");
-    // The last of them is the end of the last gap.
+    // The last gap ends at the last refused value.
     let (mut from, mut to) = (u64::MAX, 0);
     while to < 15_000 {
         let message = next(&mut all);

@@ -12,10 +12,10 @@ use common::exchange::{
 use common::{fanblade, simulated_file};
 use fanblade_feed::moldudp64::{Kind, Packet, Request};
 
-/// Slow enough for a receiver on a busy machine: all packets of a test fit its buffer besides.
+/// Slow enough for a receiver on a busy machine; besides, all packets of a test fit its buffer.
 const CALM: [&str; 6] = ["--speed", "max", "--rate", "10000", "--linger", "0"];
 
-/// Plays a file over both lines with these arguments: the packets of A and B, and the report.
+/// Plays a file over both lines with these arguments; returns the packets of A and B, and the report.
 fn play(file: &str, args: &[&str]) -> ([Vec<Vec<u8>>; 2], serde_json::Value) {
     let (a, b) = (loopback_group(), loopback_group());
     let receivers = [&a, &b].map(|group| receive_until_end(join(group)));
@@ -24,7 +24,7 @@ fn play(file: &str, args: &[&str]) -> ([Vec<Vec<u8>>; 2], serde_json::Value) {
     (lines, exchange.report())
 }
 
-/// The sequence numbers and the messages of packets that have some, in the order in which they came.
+/// The sequence numbers of packets with messages, in the order in which they came.
 fn sequences(packets: &[Vec<u8>]) -> Vec<u64> {
     let parsed = packets.iter().map(|packet| Packet::parse(packet).unwrap());
     parsed.filter(|packet| matches!(packet.kind(), Kind::Messages(_))).map(|packet| packet.sequence()).collect()
@@ -110,7 +110,7 @@ fn what_was_missed_can_be_asked_for() {
     ask(2_999, 1);
     assert_eq!(messages(&[receive(&client)]), expected[2_998..2_999], "no more than was asked for");
 
-    // None of these is answered.
+    // The exchange answers none of these.
     ask(3_001, 1);
     ask(0, 1);
     ask(1, 0);
@@ -174,7 +174,7 @@ fn it_begins_when_told_and_is_not_silent_before() {
     assert!(numbers.iter().copied().eq(1..=300), "{numbers:?}");
     let report = exchange.report();
     assert_eq!(report["requests"]["unavailable"], 1, "nothing is given away before it is published");
-    // At least these, and several ends of the session.
+    // At least these heartbeats, and several packets that end the session.
     assert!(report["line_a"]["heartbeats"].as_u64().unwrap() >= 3 + 2, "{report}");
 }
 
@@ -196,7 +196,7 @@ fn the_packets_of_a_paced_day_are_the_simulators_own() {
     let exchange = Exchange::start(&[&["sim", "--to", &group], &args[..]].concat());
     let packets = receiver.join().unwrap();
     assert_eq!(exchange.report()["messages"], 200);
-    // Twenty times as fast, packets gather for twenty times as long.
+    // At twenty times the speed, a packet collects the messages of twenty times the span.
     assert_eq!(messages(&packets), messages(&expected)[..200]);
     assert!(packets.len() < expected.len(), "{} of {}", packets.len(), expected.len());
 }

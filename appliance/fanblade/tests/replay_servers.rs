@@ -28,7 +28,7 @@ fn every_message_comes_by_soupbintcp_also() {
     let mut exchange = Exchange::start(&[&[path.to_str().unwrap(), "--wait-for", "stdin"], &args[..]].concat());
     let server = exchange.address("soup");
 
-    // Before the first message there is nothing but heartbeats; who asks for more than there is gets what comes next.
+    // Before the first message only heartbeats come; a login for a number beyond the end gets the next message.
     let (mut early, answer) = SoupClient::login(server, ANYBODY, "12302019", 1);
     assert_eq!(answer, Received::Accepted("12302019".to_owned(), 1));
     assert_eq!(SoupClient::login(server, ANYBODY, "", 77).1, Received::Accepted("12302019".to_owned(), 1));
@@ -38,7 +38,7 @@ fn every_message_comes_by_soupbintcp_also() {
     assert!(got == expected, "{} messages", got.len());
     assert_eq!(end, Received::EndOfSession);
 
-    // Later: from a number on, or what comes from now on, which is nothing.
+    // Later logins: from a given number on, or from now on, which brings no messages.
     let (got, end) = login(server, 1_501).messages();
     assert!(got == expected[1_500..], "{} messages", got.len());
     assert_eq!(end, Received::EndOfSession);
@@ -140,7 +140,7 @@ fn a_snapshot_and_what_follows_are_the_whole_day() {
     assert_eq!((&glimpse["messages"], &glimpse["completed"]), (&(1 + count).into(), &(1 + snapshots.len()).into()));
 }
 
-/// The order of a snapshot is that of the queues: whoever was first at a price stays first.
+/// A snapshot lists orders in queue order: the first order at a price stays the first.
 #[test]
 fn orders_of_a_snapshot_keep_their_places() {
     let directory = tempfile::tempdir().unwrap();
@@ -152,7 +152,7 @@ fn orders_of_a_snapshot_keep_their_places() {
     let multicast = messages(&receiver.join().unwrap());
     let (snapshot, next) = login(exchange.address("glimpse"), 1).snapshot();
     assert_eq!(next, 5_001);
-    // When each order got its place: added, or replaced by one of this reference.
+    // When each order got its place: when it was added, or replaced an older one.
     let mut entered = std::collections::HashMap::new();
     for (seq, message) in &multicast {
         let field = |at: usize| u64::from_be_bytes(message[at..at + 8].try_into().unwrap());

@@ -17,7 +17,7 @@ use server::{Client, Server, sequenced};
 
 const SESSION: Session = *b"20191230A ";
 
-/// A configuration for this server, with more keys of its section.
+/// A configuration for this server, with further keys in its section.
 fn config(directory: &tempfile::TempDir, server: &Server, more: &str) -> PathBuf {
     let file = directory.path().join("blade.toml");
     let text = format!(
@@ -42,8 +42,8 @@ fn messages(path: &Path) -> Vec<Vec<u8>> {
     messages
 }
 
-/// Served over three connections, of which two are cut anywhere, a file gives each subscriber what it gives played from
-/// disk, byte for byte.
+/// A file that is served over three connections, two of which are cut anywhere, gives each subscriber the same as the
+/// file played from disk, byte for byte.
 fn plays_exactly(file: &Path) {
     let (expected, messages) = (expected_frames(file), messages(file));
     let server = Server::start(move |number, mut client: Client| {
@@ -110,13 +110,13 @@ async fn readiness_and_staleness_follow_the_connection() {
             1 => {
                 client.accept(&SESSION, login.sequence);
                 client.send_bytes(&sequenced(messages.iter().map(Vec::as_slice)));
-                // Not ready before it knows that this was all.
+                // Not ready until the server's heartbeat shows that nothing more is waiting.
                 wait.recv_timeout(PATIENCE).unwrap();
                 client.send(&Packet::ServerHeartbeat);
                 wait.recv_timeout(PATIENCE).unwrap();
             }
             2 => {
-                // Stale for as long as the test wants.
+                // Stale until the test lets it go on.
                 client.send(&Packet::LoginRejected(Rejection::Other(b'?')));
                 wait.recv_timeout(PATIENCE).unwrap();
             }

@@ -1,4 +1,4 @@
-//! Somebody else sends to the exchange's multicast groups.
+//! A stranger sends to the exchange's multicast groups.
 
 mod common;
 
@@ -45,7 +45,7 @@ fn blade(directory: &tempfile::TempDir, lines: &[&str], section: &str) -> Blade 
     Blade::spawn(command)
 }
 
-/// Sends one lie after the other, so far apart that each is alone, until it is stopped.
+/// Sends false packets, so far apart that each one comes alone, until it is stopped.
 fn lie(group: &str, session: [u8; 10], done: &AtomicBool) -> u64 {
     let (socket, to) = (sender(), address(group));
     let mut lies = 0;
@@ -132,13 +132,13 @@ fn a_session_that_begins_anew_has_an_epoch_of_its_own() {
             std::thread::sleep(Duration::from_millis(1));
         });
     };
-    // So far that what begins anew does not overtake it before it is believed.
+    // Numbers so high that the new numbering does not overtake them before it is believed.
     play(1_000_001, 1_000_201);
     let is_live = |status: &serde_json::Value| status["feed"]["state"] == "live";
     let status = blade.until("the messages", |status| status["feed"]["messages"] == 200);
     assert_eq!(status["epoch"], "20191230-FRIDAY", "{status:#}");
     std::thread::sleep(Duration::from_millis(200));
-    // From the beginning again, slowly, until that is believed.
+    // Begin again from 1, slowly, until the new numbering is believed.
     let next = std::cell::Cell::new(1);
     let status = blade.until("the new numbering", |status| {
         play(next.get(), next.get() + 5);

@@ -1,4 +1,4 @@
-//! The end of a blade: it always comes, subscribers are told, and what could not be done is said.
+//! The end of a blade: it always comes, subscribers are told, and the log says what could not be done.
 
 mod common;
 
@@ -20,7 +20,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use tempfile::TempDir;
 
-/// Two signals so long after one another are two orders.
+/// Two signals this far apart count as two orders.
 const APART: Duration = Duration::from_millis(100);
 
 /// A command that starts a blade with this configuration.
@@ -32,7 +32,7 @@ fn command(directory: &TempDir, config: &str) -> Command {
     command
 }
 
-/// One that is fed by publishers, with its numbering in a file; and where they connect.
+/// A blade that is fed by publishers, with its numbering in a file; and the address for publishers.
 fn fed_by_publishers(directory: &TempDir) -> (Blade, SocketAddr) {
     let state = directory.path().join("publisher.toml");
     let config =
@@ -50,7 +50,7 @@ fn publish(intake: SocketAddr, args: &[&str]) {
     assert!(command.status().unwrap().success());
 }
 
-/// A subscriber that prints frames, once it has subscribed, and how it was told about the end.
+/// A subscriber that has subscribed and prints frames, and that says how it was told about the end.
 struct Subscriber {
     child: Child,
     frames: BufReader<std::process::ChildStdout>,
@@ -66,7 +66,7 @@ impl Subscriber {
         Subscriber { child, frames }
     }
 
-    /// A frame comes.
+    /// Reads one frame.
     fn gets_a_frame(&mut self) {
         let mut line = String::new();
         while !line.starts_with("{\"s\":") {
@@ -75,7 +75,7 @@ impl Subscriber {
         }
     }
 
-    /// What it says at its end.
+    /// What the subscriber says at its end.
     fn end(self) -> String {
         let Subscriber { child, frames } = self;
         std::thread::spawn(move || frames.lines().map_while(Result::ok).for_each(drop));
@@ -83,7 +83,8 @@ impl Subscriber {
     }
 }
 
-/// Waits for the end of a blade one thread of which stands still: it has to be waited for, too.
+/// Waits for the end of a blade that has a stopped thread. The tracer must wait for that thread, too, or the blade's
+/// end is not seen.
 fn wait_beside(blade: &mut Blade, still: &Still) -> ExitStatus {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -100,9 +101,9 @@ fn wait_beside(blade: &mut Blade, still: &Still) -> ExitStatus {
 fn the_end_comes_where_the_state_cannot_be_written() {
     let directory = tempfile::tempdir().unwrap();
     let (mut blade, intake) = fed_by_publishers(&directory);
-    // Where the new file would be written there is something else: as on a full disk, every attempt fails.
+    // A directory stands where the new file would be written: as on a full disk, every attempt fails.
     std::fs::create_dir(directory.path().join("publisher.toml.new")).unwrap();
-    // More than half of the numbers that are reserved: more are tried for.
+    // More than half of the reserved numbers, so that the blade tries to reserve more.
     publish(intake, &["--generate", "10", "--len", "30", "--count", "600000"]);
     blade.until("the trouble", |status| status["feed"]["troubles"]["state_not_written"].as_u64() > Some(0));
     blade.signal(Signal::SIGTERM);
@@ -117,7 +118,7 @@ fn the_end_comes_where_the_disk_does_not_answer() {
     for signals in [1, 2] {
         let directory = tempfile::tempdir().unwrap();
         let (mut blade, intake) = fed_by_publishers(&directory);
-        // Whoever opens it to write waits for a reader, for ever.
+        // Opening the FIFO for writing waits for a reader, for ever.
         mkfifo(&directory.path().join("publisher.toml.new"), Mode::S_IRWXU).unwrap();
         publish(intake, &["--generate", "1", "--len", "30", "--count", "10"]);
         blade.signal(Signal::SIGTERM);
@@ -155,7 +156,8 @@ fn subscribers_are_told_although_the_sequencer_stands_still() {
     if !can_trace() {
         return;
     }
-    // It stands still wherever it was, be it with a lock: of the log's queue or the allocator, say. Of many, some are.
+    // The thread stops at a random place, perhaps while it holds a lock, such as the log queue's or the allocator's. Of
+    // several attempts some hit one.
     std::thread::scope(|scope| {
         for engine in ENGINES.into_iter().cycle().take(8) {
             scope.spawn(move || told_although_the_sequencer_stands_still(engine));
@@ -163,7 +165,7 @@ fn subscribers_are_told_although_the_sequencer_stands_still() {
     });
 }
 
-/// A thread is the only one that may let go what it has stopped.
+/// A function of its own, since only the thread that has stopped another may let it go on.
 fn told_although_the_sequencer_stands_still(engine: &str) {
     let mut blade = Blade::start(&["--workers", "1", "--engine", engine]);
     let subscriber = Subscriber::of(blade.data);
@@ -181,7 +183,8 @@ fn several_signals_within_a_moment_are_one_order() {
     for engine in ENGINES {
         let mut blade = Blade::start(&["--workers", "1", "--engine", engine]);
         let subscriber = Subscriber::of(blade.data);
-        // As `timeout` does: to the child, and to its group. A second order would end sessions without a word.
+        // Like `timeout`: the signal goes to the child and to its group. If it counted twice, sessions would end
+        // without a notice.
         [Signal::SIGTERM, Signal::SIGINT, Signal::SIGTERM].into_iter().for_each(|signal| blade.signal(signal));
         let said = subscriber.end();
         assert!(said.contains("closed by the blade: 1001"), "{engine}: {said}");
@@ -229,13 +232,13 @@ fn before_the_end_a_balancer_has_time_to_look() {
         blade.until("the order", |status| status["stopping"] == true && status["ready"] == false);
         assert!(blade.get("/readyz").0.starts_with("HTTP/1.1 503"));
         assert!(blade.get("/healthz").0.starts_with("HTTP/1.1 200"), "it serves");
-        // Whoever comes all the same is let in, and values go on.
+        // New clients are still let in, and values go on.
         let mut late = Subscriber::of(blade.data);
         for _ in 0..2_000 {
             early.gets_a_frame();
             late.gets_a_frame();
         }
-        // Asked once more, it waits no longer; whoever is there gets the close of the first signal.
+        // A second signal ends the delay; sessions are closed with the code of the first signal.
         blade.signal(Signal::SIGTERM);
         for subscriber in [early, late] {
             let said = subscriber.end();
@@ -243,7 +246,7 @@ fn before_the_end_a_balancer_has_time_to_look() {
         }
         assert!(blade.wait().success());
     }
-    // Without a second signal it ends by itself.
+    // Without a second signal the blade ends by itself.
     let directory = tempfile::tempdir().unwrap();
     let mut blade = Blade::spawn(command(&directory, "[data]\ndrain_delay_ms = 1500\n"));
     let subscriber = Subscriber::of(blade.data);
@@ -275,16 +278,16 @@ fn a_service_goes_on_at_sighup_and_sigusr1() {
     assert!(blade.wait().success());
 }
 
-/// A program with a terminal of its own, as the one to whom its end is told; it ends with its test.
+/// A program with a terminal of its own, as its session leader, which gets SIGHUP; it ends with its test.
 struct InTerminal {
     program: Child,
     master: File,
 }
 
 impl InTerminal {
-    /// `before`: what its shell does first.
+    /// `before`: shell commands that run first.
     fn run(before: &str, args: &[&str]) -> InTerminal {
-        // Nobody else may inherit it: as long as one has it, it is not gone.
+        // No child may inherit the master: the terminal is gone only when all its descriptors are closed.
         let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
@@ -299,11 +302,11 @@ impl InTerminal {
         command.args(["--ctty", "sh", "-c", &format!("{before}exec \"$0\" \"$@\""), FANBLADE]).args(args);
         command.env("TERM", "xterm-256color").stdin(slave()).stdout(slave()).stderr(slave());
         let child = Child::spawn(&mut command);
-        // The descriptor is for reading what is shown.
+        // The master is used to read what is shown.
         InTerminal { program: child, master: File::from(OwnedFd::from(master)) }
     }
 
-    /// Its terminal goes away.
+    /// Closes the program's terminal.
     fn hang_up(self) -> Child {
         let InTerminal { program, master } = self;
         drop(master);
@@ -339,7 +342,7 @@ fn what_nohup_starts_outlives_its_terminal() {
 #[test]
 fn top_ends_with_its_terminal() {
     let blade = Blade::start(&["--workers", "1"]);
-    // The second does not hear of SIGHUP, and sees only that there is nothing more to read.
+    // The second one ignores SIGHUP, and only sees that its terminal has ended.
     for before in ["", "trap '' HUP; "] {
         let mut top = InTerminal::run(before, &["top", &blade.admin.to_string()]);
         let mut shown = String::new();

@@ -21,7 +21,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-/// What a file gives is published once, read by two other processes in different ways, and both get every byte of it.
+/// What a file gives is published once and read by two other processes in different ways; both get every byte.
 #[test]
 fn what_is_followed_is_what_a_subscriber_gets() {
     let directory = tempfile::tempdir().unwrap();
@@ -52,7 +52,7 @@ fn what_is_followed_is_what_a_subscriber_gets() {
         "{stderr}"
     );
 
-    // Who comes later reads the same from the ring's history; in the other lane it is as many frames.
+    // A later reader gets the same from the ring's history; the other lane has as many frames.
     let pid = blade.pid().to_string();
     let (_, history, _) = fanblade(&["tap", "follow", "/NASDAQ/**", "--history", "--for", "0", "--pid", &pid]);
     assert_eq!(history, stdout);
@@ -64,7 +64,7 @@ fn what_is_followed_is_what_a_subscriber_gets() {
         let json: Value = serde_json::from_str(json).unwrap();
         let [subject, seq, hex] = binary.split(' ').collect::<Vec<_>>()[..] else { panic!("{binary}") };
         assert_eq!((subject, seq), (json["s"].as_str().unwrap(), json["q"].to_string().as_str()));
-        // Version 1, channel 1, and the number again, little-endian behind version, channel, flags and subject id.
+        // Version 1, channel 1; then the number, little-endian, after version, channel, flags and subject id.
         assert!(hex.starts_with("0101") && hex.len() == 2 * (32 + 24), "{hex}");
         let number: String = (0..8).rev().map(|byte| &hex[16 + 2 * byte..][..2]).collect();
         assert_eq!(u64::from_str_radix(&number, 16).unwrap().to_string(), seq);
@@ -79,14 +79,14 @@ fn a_tap_can_only_read() {
     let maps = fs::read_to_string(format!("/proc/{}/maps", tap.child.id())).unwrap();
     let maps: Vec<&str> = maps.lines().filter(|line| line.contains("/memfd:fanblade-ring")).collect();
     assert!(!maps.is_empty() && maps.iter().all(|line| line.contains(" r--s ")), "{maps:#?}");
-    // The descriptor that it was mapped from is closed.
+    // The descriptor behind the mapping is closed.
     let descriptors = fs::read_dir(format!("/proc/{}/fd", tap.child.id())).unwrap();
     let is_open = |link: std::io::Result<std::path::PathBuf>| {
         link.is_ok_and(|link| link.to_string_lossy().contains("fanblade-ring"))
     };
     assert!(!descriptors.flatten().any(|entry| is_open(fs::read_link(entry.path()))));
 
-    // Nor can anybody else who reaches the file, whatever they open it for.
+    // No other process that reaches the file can write to it, however it opens it.
     let (code, stdout, _) = fanblade(&["tap", "info", "--json", "--pid", &blade.pid().to_string()]);
     assert_eq!(code, 0);
     let info: Value = serde_json::from_str(&stdout).unwrap();
@@ -119,7 +119,7 @@ fn subjects_rates_and_the_ring_agree_with_the_blade() {
     assert_eq!(info["frames_published"], expected.len());
     assert_eq!((&info["epoch"], &info["subjects"]), (&status["epoch"], &status["ring"]["subjects"]));
     assert_eq!((&info["newest"]["index"], &info["oldest"]["index"]), (&(expected.len() - 1).into(), &0.into()));
-    // Nothing has left this ring yet.
+    // Nothing has been overwritten in this ring yet.
     assert_eq!(info["lanes"][0]["kept_bytes"], status["ring"]["json_bytes"]);
     assert_eq!(info["lanes"][1]["kept_bytes"], status["ring"]["binary_bytes"]);
     let live = info["lanes"][0]["live_bytes"].as_u64().unwrap();
@@ -140,7 +140,7 @@ fn subjects_rates_and_the_ring_agree_with_the_blade() {
     let (_, text, _) = fanblade(&["tap", "subjects", "/NASDAQ/*/bbo", "--pid", &pid]);
     assert!(text.contains(&format!("\n{} of {} subjects\n", rows.len(), info["subjects"])), "{text}");
 
-    // Now nothing moves, and the table says so.
+    // Now nothing is published, and the table shows it.
     let (code, text, _) = fanblade(&["tap", "--pid", &pid]);
     assert!(code == 0 && text.contains("0 frames/s") && text.contains("nothing was published"), "{text}");
 }
@@ -170,7 +170,7 @@ fn on_a_terminal_the_table_is_renewed() {
     let mut terminal = Terminal::run(&["tap", "--pid", &blade.pid().to_string()], (12, 75));
     let newest = |text: &str| text.lines().nth(3)?.split_whitespace().nth(4)?.parse::<u64>().ok();
     let text = terminal.until("a busy subject", |text| text.contains("\n/NASDAQ/"));
-    // What does not fit is cut: one line for the blade, one for each subject.
+    // The table is cut to what fits: one line for the blade, one for each subject.
     assert!(text.starts_with(&format!("process {}, epoch ", blade.pid())) && text.lines().count() <= 12, "{text}");
     terminal.until("newer numbers", |later| newest(later) > newest(&text));
     blade.signal(Signal::SIGKILL);
@@ -201,7 +201,7 @@ fn an_overtaken_tap_says_what_it_did_not_read() {
     let mut ring = Ring::new(false);
     let mut tap = Tap::start(&ring.args(&["tap", "follow", "/test/**"]));
     tap.until_it_follows();
-    // The third subject gets one frame, of which the writer then carries copies along: no news.
+    // The third subject gets one frame. The writer then carries copies of it along, which are no news.
     let [a, b] = ring.subjects[..] else { unreachable!() };
     ring.subjects = vec![ring.writer.subject("/test/quiet", 1).unwrap(), a, b];
     ring.publish(3);
@@ -209,7 +209,7 @@ fn an_overtaken_tap_says_what_it_did_not_read() {
     tap.until_it_has_printed("3");
     tap.signal(Signal::SIGSTOP);
     tap.until_it_stands_still();
-    // Ten times round the index, while it does not look.
+    // The writer goes ten times round the index while the tap is stopped.
     ring.publish(10 * u64::from(INDEX_LEN));
     let last = ring.seq;
     tap.signal(Signal::SIGCONT);
@@ -219,13 +219,13 @@ fn an_overtaken_tap_says_what_it_did_not_read() {
     assert_eq!(code, Some(0), "{stderr}");
     let seqs: Vec<u64> = stdout.lines().map(|line| line.parse().unwrap()).collect();
     assert!(seqs.is_sorted_by(|a, b| a < b) && seqs.len() < usize::try_from(last).unwrap(), "{} of {last}", seqs.len());
-    // Two subjects got frames in turn, so each of them has a gap, and the quiet one has none.
+    // Two subjects got frames in turn, so each of them has a gap; the quiet one has none.
     assert_eq!(stderr.matches("a gap between").count(), 2, "{stderr}");
     let told: u64 = stderr
         .lines()
         .filter_map(|line| line.strip_prefix("overtaken by the writer: ")?.split(' ').next()?.parse::<u64>().ok())
         .sum();
-    // The copies are entries, too: one each time round.
+    // The copies are entries, too: one per round.
     let missing = last - seqs.len() as u64;
     assert!((missing..missing + 20).contains(&told), "{told} told, {missing} of {last} missing");
 }
@@ -238,7 +238,7 @@ fn checksums_are_verified_where_the_ring_has_them() {
     let (code, stdout, stderr) = Tap::start(&args).finish();
     assert_eq!((code, stdout.lines().count()), (Some(0), 20), "{stderr}");
 
-    // The same ring with one digit changed: only a copy of the file can be, and this one is not sealed against it.
+    // The same ring with one digit changed. The ring itself is sealed against writing, so the test changes a copy.
     let mut bytes = Vec::new();
     fs::File::open(format!("/proc/self/fd/{}", ring.writer.fd().as_raw_fd())).unwrap().read_to_end(&mut bytes).unwrap();
     let at = bytes.windows(4).position(|window| window == b"\x81\x0217").unwrap();
@@ -270,7 +270,7 @@ fn the_ring_is_found_or_the_reason_told() {
             "{stderr}"
         );
     }
-    // Without a process all that can be seen are listed, whoever else runs one just now.
+    // Without --pid the command lists all rings that it sees; other processes may hold some, too.
     let (code, _, stderr) = fanblade(&["tap", "info"]);
     assert!(code == 1 && stderr.contains("by --pid") && stderr.contains(&format!("process {pid}, ")), "{stderr}");
     let fails = |args: &[&str], part: &str| {
@@ -279,7 +279,7 @@ fn the_ring_is_found_or_the_reason_told() {
     };
     fails(&["tap", "info", "--pid", &pid, "--fd", "0"], "is no ring");
     let mut idle = Child::spawn(Command::new("sleep").arg("60"));
-    // A program that is being started has no command line yet.
+    // A process that is just starting has no command line yet.
     while std::fs::read(format!("/proc/{}/cmdline", idle.id())).unwrap().is_empty() {
         std::thread::yield_now();
     }
@@ -301,7 +301,7 @@ fn another_user_is_told_what_is_missing() {
         return;
     }
     let ring = Ring::new(false);
-    // The program has to be where that user may go.
+    // The program must be in a directory that the other user may enter.
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = directory.path().join("fanblade");
@@ -311,7 +311,7 @@ fn another_user_is_told_what_is_missing() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.contains("run this as the same user, or with CAP_SYS_PTRACE"), "{stderr}");
-    // A blade whose descriptors cannot be seen is recognised by its name. Others may be running, whose they may be.
+    // A blade whose descriptors cannot be read is recognised by its name. Other blades may be running, too.
     let blade = Blade::start(&["--workers", "1"]);
     let output = Command::new(&program).args(["tap", "info"]).uid(nobody).gid(nobody).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -320,7 +320,7 @@ fn another_user_is_told_what_is_missing() {
 
 const INDEX_LEN: u32 = 64;
 
-/// A small ring of this process: two subjects that get frames in turn, and one that got its only frame at first.
+/// A small ring of this process: two subjects that get frames in turn, and one that got its only frame at the start.
 struct Ring {
     writer: Writer,
     subjects: Vec<SubjectId>,
@@ -336,7 +336,7 @@ impl Ring {
         Ring { writer, subjects, seq: 0 }
     }
 
-    /// Frames whose whole content is their number.
+    /// Publishes frames whose whole payload is their number.
     fn publish(&mut self, count: u64) {
         for _ in 0..count {
             self.seq += 1;
@@ -348,7 +348,7 @@ impl Ring {
         }
     }
 
-    /// Arguments that name this ring.
+    /// Arguments that select this ring.
     fn args(&self, args: &[&str]) -> Vec<String> {
         let mut all: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         all.extend(["--pid".to_owned(), std::process::id().to_string()]);
@@ -383,7 +383,7 @@ impl Tap {
         Tap { child, stderr, printed, printer: Some(printer) }
     }
 
-    /// From then on it misses nothing.
+    /// Waits until the tap has begun; from then on it misses nothing.
     fn until_it_follows(&mut self) {
         let mut line = String::new();
         while !line.starts_with("following ") {
@@ -400,7 +400,7 @@ impl Tap {
         }
     }
 
-    /// A signal takes a moment.
+    /// A signal takes a moment to arrive.
     fn until_it_stands_still(&self) {
         let deadline = Instant::now() + PATIENCE;
         while !fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap().contains(") T ") {
@@ -413,7 +413,7 @@ impl Tap {
         self.child.signal(signal);
     }
 
-    /// Waits for its end: exit code, standard output, the rest of standard error.
+    /// Waits for its end; returns the exit code, standard output, and the rest of standard error.
     fn finish(mut self) -> (Option<i32>, String, String) {
         let mut stderr = String::new();
         self.stderr.read_to_string(&mut stderr).unwrap();

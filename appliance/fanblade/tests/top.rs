@@ -38,7 +38,7 @@ fn it_draws_a_blade_takes_keys_and_gives_the_terminal_back() {
     terminal.keys(" ");
     terminal.until("no pause", |text| !text.contains("paused"));
 
-    // It follows the size of its terminal, down to one that shows nothing any more.
+    // It follows the size of its terminal, down to sizes that show nothing.
     terminal.resize(12, 60);
     terminal.until("one pane", |text| text.contains("Feed │ Latency") && text.contains("JSON/s▼"));
     terminal.resize(4, 20);
@@ -46,7 +46,7 @@ fn it_draws_a_blade_takes_keys_and_gives_the_terminal_back() {
     terminal.resize(40, 130);
     terminal.until("all panes", |text| text.contains("JSON/s▼") && text.contains("worker▼"));
 
-    // The blade is stopped, and another one started in its place.
+    // The blade is stopped, and another one is started in its place.
     blade.signal(Signal::SIGTERM);
     blade.wait();
     let admin = blade.admin.to_string();
@@ -71,7 +71,7 @@ fn it_draws_a_blade_takes_keys_and_gives_the_terminal_back() {
 #[test]
 fn a_signal_gives_the_terminal_back() {
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
-        // Where nothing listens there is a picture, too.
+        // The screen is drawn even if nothing listens.
         let mut terminal = Terminal::run(&["top", "127.0.0.1:1"], (24, 80));
         terminal.until("a picture", |text| text.contains("nothing listens at 127.0.0.1:1"));
         terminal.signal(signal);
@@ -99,7 +99,7 @@ fn one_picture_can_be_had_as_text() {
     assert!(code == 1 && stderr.contains("standard output is no terminal"), "{stderr}");
 }
 
-/// The number before `unit`, as it is shown: `81.5k`.
+/// The number before `unit`, as shown: `81.5k`.
 fn figure(text: &str, unit: &str) -> Option<f64> {
     let before = text.split_once(unit)?.0;
     let word = before.rsplit(|c: char| c.is_whitespace() || c == '│').next()?;

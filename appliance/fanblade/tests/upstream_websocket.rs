@@ -1,5 +1,5 @@
-//! Venues as their documentation describes them, by servers of our own: what the examples in docs/examples make of
-//! their messages arrives at a subscriber, and what is missing is told.
+//! Venues as their documentation describes them, played by servers of our own: the values that the examples in
+//! docs/examples make of their messages arrive at a subscriber, and gaps are told.
 
 mod common;
 #[path = "common/venue.rs"]
@@ -69,7 +69,7 @@ fn coinbase_books_tickers_and_trades() {
     let gap = json!({"op": "notice", "kind": "gap", "subject": "/COINBASE/BTC-USD/trade", "from": 11, "to": 13});
     assert_eq!(subscriber.notice("gap"), gap);
 
-    // The newest trade is lost, and none comes after it.
+    // The newest trade is lost, and no other follows it.
     let heartbeat = r#"{"type":"heartbeat","sequence":900,"last_trade_id":15,"product_id":"BTC-USD","time":"2026-03-01T12:00:04Z"}"#;
     upstream.send(heartbeat);
     upstream.send(heartbeat);
@@ -81,11 +81,11 @@ fn coinbase_books_tickers_and_trades() {
     let feed = &status["feed"];
     assert_eq!((&feed["subject_gaps"], &feed["gaps"], &feed["gap_messages"]), (&json!(2), &json!(2), &json!(3)));
     assert_eq!((&feed["duplicates"], &feed["malformed"]), (&json!(1), &json!(0)));
-    // The answer to the subscription.
+    // The answer to the subscription matches no rule.
     blade.until_metric("fanblade_feed_unmatched_total", 1.0);
 }
 
-/// One side of a Kraken book in its checksum: digits of prices and quantities.
+/// The checksum of levels as Kraken computes it: over the digits of prices and quantities.
 fn kraken_checksum(levels: &[(&str, &str)]) -> u32 {
     let digits: String = levels.iter().flat_map(|(price, quantity)| [*price, *quantity]).collect();
     crc32fast::hash(digits.as_bytes())
@@ -136,14 +136,14 @@ fn kraken_books_are_verified_and_trades_are_counted() {
     assert_eq!(value["asks"], json!([["60010.2", "0.00100000"], ["60010.3", "0.20000000"]]));
     assert_eq!(value["checksum"], checksum);
 
-    // A message was lost: the checksum is of a book that we do not have.
+    // A message was lost: the checksum belongs to a book that the blade does not have.
     upstream.send(&update("0.30000000", 7));
     let gap = json!({"op": "notice", "kind": "gap", "subject": "/KRAKEN/BTC~2FUSD/book", "from": 1, "to": 2});
     assert_eq!(subscriber.notice("gap"), gap);
     assert_eq!(subscriber.value("/KRAKEN/BTC~2FUSD/book")["incomplete"], true);
     upstream.expect(&book("unsubscribe", &["BTC/USD"]));
     upstream.expect(&book("subscribe", &["BTC/USD"]));
-    // What is still on its way changes a book that nobody has.
+    // A late update changes a book that the blade has dropped.
     upstream.send(&update("0.20000000", checksum));
     upstream.send(&snapshot);
     assert_eq!(subscriber.value("/KRAKEN/BTC~2FUSD/book")["asks"], json!([["60010.2", "0.00100000"]]));
@@ -176,7 +176,7 @@ fn kraken_books_are_verified_and_trades_are_counted() {
     blade.until_logged("the server says: Currency pair not supported XBT/USD");
     assert_eq!(status["feed"]["troubles"]["checksum"], 1);
     blade.until_logged("the venue says 7");
-    // The change of no book.
+    // The late update, which changed no book.
     blade.until_metric("fanblade_feed_stale_total", 1.0);
     blade.until_metric("fanblade_feed_unmatched_total", 3.0);
 }
@@ -228,7 +228,7 @@ fn binance_depth_best_prices_and_trades() {
     blade.until_logged("the server says: Invalid request: unknown stream");
 }
 
-/// Coinbase Advanced Trade: arrays within arrays, a number for every message of the connection.
+/// Coinbase Advanced Trade: arrays within arrays, and a number for every message of the connection.
 const ADVANCED: &str = r#"
 [feed]
 source = "websocket"
@@ -271,7 +271,7 @@ fn arrays_within_arrays_and_numbers_of_the_connection() {
     assert_eq!(frames[0]["t"], "1772366400123456789");
     assert_eq!(frames[0]["d"], json!({"type": "ticker", "product_id": "BTC-USD", "price": "21932.98"}));
 
-    // 3 and 4 are missing: whoever's subjects they were. One number of ours stands for them.
+    // Messages 3 and 4 are missing, of unknown subjects. The blade skips one of its own numbers for them.
     upstream.send(&advanced(5, &["ETH-USD"]));
     assert_eq!(subscriber.frame()["q"], 5);
     let notice = subscriber.notice("gap");

@@ -1,5 +1,5 @@
-//! Books of venues, by servers of our own that speak as the venues' documentation says: kept, checked, and marked for
-//! old and new subscribers while they are not known to be right.
+//! Books of venues, played by servers of our own that follow the venues' documentation. The blade keeps and checks the
+//! books, and marks them for old and new subscribers while they may be wrong.
 
 mod common;
 #[path = "common/venue.rs"]
@@ -127,7 +127,7 @@ fn okx_books_pings_and_trades() {
     upstream.send(&book("update", (10, 12), gone, json!([]), "8475.55:101:8476.98:415"));
     assert_eq!(subscriber.value("/OKX/BTC-USDT/book")["bids"], json!([["8475.55", "101"]]));
 
-    // 13 to 15 are missing.
+    // Numbers 13 to 15 are missing.
     upstream.send(&book("update", (15, 17), json!([["8470", "1", "0", "1"]]), json!([]), "?"));
     let value = subscriber.value("/OKX/BTC-USDT/book");
     assert_eq!((&value["bids"][1][0], &value["incomplete"]), (&json!("8470"), &json!(true)));
@@ -151,11 +151,11 @@ fn okx_books_pings_and_trades() {
     upstream.send(r#"{"event":"error","code":"60012","msg":"Invalid request","connId":"a4d3ae55"}"#);
     let status = blade.until("the refusal", |status| status["feed"]["troubles"]["refused"] == 1);
     assert_eq!(status["feed"]["malformed"], 0, "the answers to our pings: {status:#}");
-    // The answer to the subscription.
+    // The answer to the subscription matches no rule.
     blade.until_metric("fanblade_feed_unmatched_total", 1.0);
 }
 
-/// A server that answers each GET with what it is told to; the paths that were asked for.
+/// A server that answers each GET as the test says, and reports the requested paths.
 struct Rest {
     address: SocketAddr,
     paths: mpsc::Receiver<String>,
@@ -184,7 +184,7 @@ impl Rest {
         Rest { address, paths, answers }
     }
 
-    /// The next path that is asked for.
+    /// The next requested path.
     fn path(&self) -> String {
         self.paths.recv_timeout(PATIENCE).unwrap()
     }
@@ -212,12 +212,12 @@ fn binance_books_are_fetched_and_followed() {
     };
     upstream.send(&diff(157, 160, json!([["0.0024", "10"]])));
     assert_eq!(rest.path(), "/api/v3/depth?symbol=BTCUSDT&limit=1000");
-    // Meanwhile the stream goes on; and the snapshot is older than all of it.
+    // Meanwhile the stream goes on, and the snapshot is older than all of it.
     upstream.send(&diff(161, 165, json!([["0.0023", "7"]])));
     rest.answer("200 OK", r#"{"lastUpdateId":150,"bids":[["0.0024","1"]],"asks":[["0.0026","100"]]}"#);
     blade.until("that it is too old", |status| status["feed"]["troubles"]["book_snapshot"] == 1);
     blade.until_logged("the snapshot at 150 is older than the first change, 157");
-    // It is asked for again when there is a change and a second has passed.
+    // The blade asks for another one with the next change after a second.
     let began = Instant::now();
     let mut number = 166;
     let path = loop {
@@ -299,7 +299,7 @@ fn a_book_is_fetched_over_tls_from_one_who_is_trusted() {
         for stream in listener.incoming() {
             let connection = rustls::ServerConnection::new(Arc::clone(&server)).unwrap();
             let mut stream = rustls::StreamOwned::new(connection, stream.unwrap());
-            // Who does not trust us says nothing.
+            // A client that does not trust the server sends nothing.
             if stream.read(&mut [0; 4_096]).is_ok_and(|len| len > 0) {
                 let body = r#"{"lastUpdateId":9,"bids":[["1","2"]],"asks":[]}"#;
                 let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
@@ -357,10 +357,10 @@ fn bitfinex_channels_are_what_was_announced() {
     upstream.send(r#"[17082,"cs",1]"#);
     assert_eq!(subscriber.value("/BITFINEX/tBTCUSD/book")["incomplete"], true);
     upstream.wait_for_end();
-    // Info, what was not announced, and a heartbeat.
+    // An info message, a message of a channel that was not yet announced, and a heartbeat.
     blade.until_metric("fanblade_feed_unmatched_total", 3.0);
 
-    // Numbers belong to a connection.
+    // Channel numbers are valid for one connection only.
     let mut upstream = venue.accept();
     upstream.send("[17082,[[1,1,1]]]");
     upstream.send(r#"{"event":"subscribed","channel":"book","chanId":17082,"symbol":"tETHUSD"}"#);
@@ -394,7 +394,7 @@ fn gemini_books_begin_with_the_connection() {
     );
 }
 
-/// Kraken v1 has its channel's name, with the depth in it, and the pair at the end of an array.
+/// Kraken v1 has the channel's name, with the depth in it, and the pair at the end of an array.
 const KRAKEN_V1: &str = r#"
 [feed]
 source = "websocket"

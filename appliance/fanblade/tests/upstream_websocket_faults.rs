@@ -1,5 +1,5 @@
-//! What can go wrong with a venue: connections that break or are never made, messages that are none, silence. Each is
-//! told in one line, counted, and over when the venue is well again.
+//! What can go wrong with a venue: connections that break or are never made, invalid messages, silence. Each fault is
+//! logged in one line, counted, and over when the venue is well again.
 
 mod common;
 #[path = "common/venue.rs"]
@@ -31,7 +31,7 @@ fn value(symbol: &str, number: u64) -> String {
     format!(r#"{{"s":"{symbol}","n":{number}}}"#)
 }
 
-/// The blade's next connection, subscribed.
+/// The blade's next connection, once it has subscribed.
 fn subscribed(venue: &Venue) -> Upstream {
     let mut upstream = venue.accept();
     upstream.expect(&json!({"op": "subscribe"}));
@@ -60,14 +60,14 @@ fn a_connection_that_breaks_is_made_anew_and_everybody_is_told() {
     let status = blade.until("stale", |status| status["feed"]["state"] == "stale");
     assert_eq!(status["ready"], true, "the last values are served");
     upstream.send(&value("a", 3));
-    // Nobody knows what was lost in between: what comes is of another numbering.
-    // (The first one may have been told, too, if the subscriber was there before it.)
+    // What was lost in between is unknown, so a new numbering begins. (The subscriber may have got the first epoch's
+    // notice, too, if it was there before.)
     while subscriber.notice("epoch")["epoch"] == epoch {}
     let frame = subscriber.frame();
     assert_eq!((&frame["q"], &frame["p"], &frame["d"]["n"]), (&json!(1), &json!(0), &json!(3)));
     subscriber.notice("live");
 
-    // Gone without a word.
+    // The connection breaks without a close.
     drop(upstream);
     subscriber.notice("stale");
     let mut upstream = subscribed(&venue);
@@ -122,7 +122,7 @@ fn no_message_ends_anything_but_itself() {
     blade.until_metric("fanblade_feed_unmatched_total", 6.0);
     blade.until_logged("not JSON: EOF while parsing");
 
-    // Too long for the one who reads: what follows it cannot be found.
+    // Longer than the blade's limit, so it cannot find where the next message begins.
     let _ = upstream.try_send(&value(&"x".repeat(70_000), 3));
     upstream.wait_for_end();
     blade.until("the end of the connection", |status| disconnections(status) == 1);
@@ -147,19 +147,19 @@ fn what_prevents_a_connection_is_told_in_words() {
 
     let blade = venue.blade_at("ws://no-such-host.invalid/", PLAIN, "connect_ms_max = 3000", &args);
     let words = match blade.until("no name", |status| disconnections(status) > 0) {
-        // Where name servers do not answer at all.
+        // Name servers that do not answer at all.
         _ if blade.log().contains("name servers") => "no answer from name servers within 3000 ms",
         _ => "`no-such-host.invalid` cannot be resolved: ",
     };
     told(&blade, words);
 
-    // Accepts, and says nothing.
+    // A server that accepts the connection and says nothing.
     let blade = venue.blade(PLAIN, "connect_ms_max = 200");
     let silent = venue.accept_tcp();
     told(&blade, "connected, but no answer to the opening handshake within 200 ms");
     drop((silent, blade));
 
-    // Each of its own, as a blade that has ended may have left a request to connect behind.
+    // A new venue each time, since a blade that has ended may have left a connection request behind.
     let venue = Venue::new();
     let blade = venue.blade(PLAIN, "");
     let mut stream = venue.accept_tcp();
@@ -202,7 +202,7 @@ fn tls_is_verified_against_issuers_that_are_trusted() {
     let args = ["--workers", "1"];
 
     let blade = venue.blade_at(&url(&venue), PLAIN, "", &args);
-    // It goes away in the middle of the handshake.
+    // The client goes away in the middle of the handshake.
     assert!(accept_tls(&venue).read(&mut [0; 1]).is_err());
     let words = "TLS: invalid peer certificate: UnknownIssuer; `ca_file` names the certificates of issuers of your own";
     blade.until(words, |status| disconnections(status) > 0);
@@ -237,7 +237,7 @@ fn silence_is_told_and_a_dead_connection_given_up() {
     let mut subscriber = Subscriber::new(&blade);
     upstream.send(&value("a", 1));
     subscriber.frame();
-    // It answers pings, but has nothing to say. (Reading answers them.)
+    // The venue answers pings, but sends no messages. (Reading answers the pings.)
     let reader = std::thread::spawn(move || {
         let text = upstream.text_or_end();
         (upstream, text)
@@ -255,7 +255,7 @@ fn silence_is_told_and_a_dead_connection_given_up() {
     let (_, text) = reader.join().unwrap();
     assert_eq!(text, None, "nothing but pings until the end");
 
-    // A message that nobody wants ends the silence as well.
+    // A message that no rule maps ends the silence as well.
     let venue = Venue::new();
     let blade = venue.blade(PLAIN, "silent_ms_max = 200");
     let mut upstream = subscribed(&venue);
@@ -265,7 +265,7 @@ fn silence_is_told_and_a_dead_connection_given_up() {
     upstream.send(r#"{"heartbeat":1}"#);
     subscriber.notice("live");
 
-    // It does not even read.
+    // The venue does not even read.
     let venue = Venue::new();
     let blade = venue.blade(PLAIN, "idle_ms_max = 300\nping_interval_ms = 100");
     let upstream = subscribed(&venue);
@@ -297,7 +297,7 @@ fn the_venue_s_numbering_goes_on_over_connections_and_blades() {
     assert_eq!(subscriber.frame()["q"], 46);
     let notice = subscriber.notice("gap");
     assert_eq!((&notice["from"], &notice["to"]), (&json!(43), &json!(45)));
-    // As the configuration says.
+    // The blade reconnects, as configured.
     upstream.wait_for_end();
     let mut upstream = subscribed(&venue);
     blade.until("it was given up", |status| disconnections(status) == 2);
@@ -306,7 +306,7 @@ fn the_venue_s_numbering_goes_on_over_connections_and_blades() {
     let status = blade.until("what was missing", |status| status["feed"]["gap_messages"] == 2);
     assert_eq!((&status["epoch"], &status["feed"]["duplicates"]), (&json!("main"), &json!(1)));
 
-    // Another blade that begins now numbers alike, and does not claim to have what was before.
+    // A blade that starts now has the same numbering, but does not claim to have earlier values.
     let venue = Venue::new();
     let late = venue.blade(PLAIN, keys);
     let mut upstream = subscribed(&venue);
@@ -325,7 +325,7 @@ fn the_venue_s_numbering_goes_on_over_connections_and_blades() {
 #[test]
 fn a_full_queue_is_felt_by_the_venue_and_nothing_is_lost() {
     let venue = Venue::new();
-    // The sequencer begins when somebody has subscribed. Until then everything waits.
+    // The sequencer begins when somebody has subscribed. Until then all messages wait.
     let blade =
         venue.blade_with(PLAIN, "idle_ms_max = 3000\nsilent_ms_max = 0", &["--workers", "1", "--wait-for", "1"]);
     let mut upstream = subscribed(&venue);

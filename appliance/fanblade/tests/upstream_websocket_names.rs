@@ -51,7 +51,7 @@ fn instruments_of_any_script_have_subjects_of_their_own() {
     let blade = venue.blade(BINANCE, "");
     let mut upstream = venue.accept();
     let mut subscriber = Subscriber::new(&blade);
-    // Numbers that overlap: in one numbering most of them would be duplicates, the others gaps.
+    // Overlapping numbers: in a shared numbering most of them would be duplicates, the others gaps.
     for (at, name) in names.iter().enumerate() {
         for id in 0..3 {
             let id = 1_000 - 10 * at + id;
@@ -81,7 +81,7 @@ fn instruments_of_any_script_have_subjects_of_their_own() {
     let status = blade.status();
     assert_eq!((&status["feed"]["duplicates"], &status["feed"]["subject_gaps"]), (&json!(0), &json!(0)), "{status:#}");
 
-    // Too long for a subject, and alike where one would cut.
+    // Too long for a subject, and equal if they were cut.
     let long = "币".repeat(20);
     for _ in 0..3 {
         for end in ["A", "B"] {
@@ -89,7 +89,7 @@ fn instruments_of_any_script_have_subjects_of_their_own() {
         }
     }
     blade.until("all six", |status| status["feed"]["malformed"] == 6);
-    // Behind them in the queue, so that all that was told is there.
+    // A later message in the queue: when it arrives, all reports about the earlier ones are there.
     upstream.send(r#"{"data":{"e":"trade","s":"A","t":1,"T":1}}"#);
     subscriber.value("/BINANCE/A/trade");
     blade.until("each name once", |status| status["feed"]["troubles"]["bad_name"] == 2);

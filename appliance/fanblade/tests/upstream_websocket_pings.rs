@@ -1,4 +1,4 @@
-//! What a venue wants to hear so that it does not close, and what it says that is no data; rules that pass nothing on.
+//! Texts that a venue expects so that it does not close, messages that carry no data, and rules that publish nothing.
 
 mod common;
 #[path = "common/venue.rs"]
@@ -64,7 +64,7 @@ reply = "pong"
         upstream.send(&json!({"id": text["id"], "type": "pong"}).to_string());
         assert!(began.elapsed() < PATIENCE);
     }
-    // They say that the venue lives, and not that it has anything to say.
+    // Such replies show that the venue is alive, but they do not end the silence.
     let reader = std::thread::spawn(move || {
         while let Some(text) = upstream.text_or_end() {
             let _ = upstream.try_send(if text == "ping" { "pong" } else { r#"{"op":"pong"}"# });

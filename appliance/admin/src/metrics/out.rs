@@ -1,4 +1,4 @@
-//! How a metric of each shape is written.
+//! Writes one metric of each shape.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-/// The encoder, with one call for each shape of metric.
+/// The encoder, with one method for each shape of metric.
 pub(super) struct Out<'a>(pub(super) DescriptorEncoder<'a>);
 
 impl Out<'_> {
@@ -59,7 +59,7 @@ impl Out<'_> {
         self.family(MetricType::Gauge, name, help, label, values, |value| ConstGauge::new(signed(value)))
     }
 
-    /// One metric for each text of `label`.
+    /// Writes one metric for each value of `label`.
     fn family<V: Copy, M: EncodeMetric>(
         &mut self,
         kind: MetricType,
@@ -93,7 +93,7 @@ impl Out<'_> {
     }
 }
 
-/// Prometheus wants the same edges at every scrape, and each bucket's own count.
+/// Encodes a histogram: Prometheus needs the same edges at every scrape, the encoder each bucket's own count.
 fn histogram(mut encoder: MetricEncoder<'_>, snapshot: &LatencySnapshot) -> fmt::Result {
     let mut sum_ns = 0.0;
     let mut buckets = EDGES_NS.map(|edge| (edge as f64 / 1e9, 0)).to_vec();

@@ -1,4 +1,4 @@
-//! `process_*`: what every exporter says of its process, from /proc.
+//! `process_*`: the usual metrics of the process, read from /proc.
 
 use std::fmt;
 use std::fs;
@@ -18,7 +18,7 @@ pub(super) struct Process;
 impl Collector for Process {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut out = Out(encoder);
-        // Where /proc is not mounted there is nothing to say.
+        // Without /proc there are no such metrics.
         if let Some(figures) = figures() {
             let Figures { cpu_seconds, start_seconds, virtual_bytes, resident_bytes } = figures;
             out.counter("process_cpu_seconds", "CPU time, user and system, of all threads.", cpu_seconds)?;
@@ -26,7 +26,7 @@ impl Collector for Process {
             out.gauge("process_virtual_memory_bytes", "Address space in use.", &[], virtual_bytes)?;
             out.gauge("process_resident_memory_bytes", "Memory in use.", &[], resident_bytes)?;
         }
-        // The kernel says how many there are in the size of the directory (since 6.2): to list them takes long.
+        // The size of the directory is the number of descriptors (since Linux 6.2), which spares listing them all.
         if let Some(open) = fs::metadata("/proc/self/fd").ok().map(|fds| fds.size()).filter(|open| *open > 0) {
             out.gauge("process_open_fds", "Descriptors open.", &[], open)?;
         }
@@ -45,13 +45,13 @@ struct Figures {
     resident_bytes: u64,
 }
 
-/// From proc_pid_stat(5), and from the time at which the machine was started.
+/// Parsed from the fields of proc_pid_stat(5), and from the time at which the machine was started.
 fn figures() -> Option<Figures> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     // The second field is a name in brackets, which may hold anything.
     let fields: Vec<u64> =
         stat.rsplit_once(')')?.1.split_whitespace().map(|field| field.parse().unwrap_or(0)).collect();
-    // As numbered there, from 1; the state is 3.
+    // Fields are numbered from 1 in the man page; the state is number 3.
     let field = |number: usize| fields.get(number.checked_sub(3)?).copied();
     let per =
         |name| sysconf(name).ok().flatten().and_then(|value| u64::try_from(value).ok()).filter(|value| *value > 0);

@@ -1,11 +1,11 @@
-//! The two formats of `/metrics`, and which one is wanted. What is encoded is OpenMetrics 1.0; the older text format,
-//! which is what comes to whoever does not ask, is made from it: the two differ in few lines.
+//! The two formats of `/metrics`, and the choice between them. The encoder writes OpenMetrics 1.0. The older text
+//! format, which is the default, is made from that: the two differ in few lines.
 
 use std::collections::HashSet;
 
 use axum::http::{HeaderMap, header};
 
-/// How the metrics are written.
+/// The format of the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     /// The Prometheus text format, 0.0.4.
@@ -22,8 +22,8 @@ impl Format {
         }
     }
 
-    /// What a request accepts (RFC 9110, 12.5.1). OpenMetrics only for those who name it, and like nothing better; who
-    /// accepts neither gets text: a scraper that is told no shows less than one that is told something.
+    /// The format that a request accepts (RFC 9110, 12.5.1). A client gets OpenMetrics only if it names it and prefers
+    /// nothing to it. A client that accepts neither gets text: a scraper shows more with text than with a refusal.
     pub(crate) fn wanted(headers: &HeaderMap) -> Format {
         let lines = headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok());
         let (mut open, mut text) = (0, None::<(u8, u16)>);
@@ -42,7 +42,7 @@ impl Format {
                 "application/openmetrics-text" if matches!(version, None | Some("1.0.0" | "0.0.1")) => {
                     open = quality.max(open);
                 }
-                // The most particular range counts.
+                // The most specific range counts.
                 "text/plain" if matches!(version, None | Some("0.0.4")) => text = text.max(Some((2, quality))),
                 "text/*" => text = text.max(Some((1, quality))),
                 "*/*" => text = text.max(Some((0, quality))),
@@ -53,7 +53,7 @@ impl Format {
         if open > 0 && open >= text { Format::OpenMetrics } else { Format::Text }
     }
 
-    /// `text` is OpenMetrics.
+    /// Converts `text`, which is OpenMetrics, to this format.
     pub(crate) fn of(self, text: String) -> String {
         match self {
             Format::OpenMetrics => text,
@@ -62,7 +62,7 @@ impl Format {
     }
 }
 
-/// A quality value as a whole number; what is none counts as nothing.
+/// A quality value in thousandths; an invalid one counts as 0.
 fn thousandths(text: &str) -> u16 {
     let quality = text.parse::<f32>().ok().filter(|quality| (0.0..=1.0).contains(quality)).unwrap_or(0.0);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is 0 to 1,000")]
@@ -70,8 +70,8 @@ fn thousandths(text: &str) -> u16 {
     whole
 }
 
-/// The older format has the names of counters whole in its comments, neither units nor an end, and no quotation marks
-/// escaped in help texts.
+/// Converts to the older format: its comments have the full names of counters, it has no unit lines and no end line,
+/// and help texts do not escape quotation marks.
 fn older(text: &str) -> String {
     let is_counter = |line: &str| Some(line.strip_prefix("# TYPE ")?.strip_suffix(" counter")?.to_owned());
     let counters: HashSet<String> = text.lines().filter_map(is_counter).collect();
@@ -96,7 +96,7 @@ fn older(text: &str) -> String {
     older
 }
 
-/// Of one request. More are not looked at: scrapers send five.
+/// Media ranges of one request that are read: scrapers send five.
 const RANGES_MAX: usize = 64;
 
 #[cfg(test)]
@@ -132,7 +132,7 @@ mod tests {
             &["application/openmetrics-text"][..],
             &["Application/OpenMetrics-Text; Version=1.0.0; charset=utf-8"],
             &["application/openmetrics-text;version=\"0.0.1\""],
-            // Prometheus 2 and 3.
+            // What Prometheus 2 and 3 send.
             &[
                 "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
             ],

@@ -1,25 +1,25 @@
 //! The lines that wait for the log's thread.
 //!
-//! Each has a place, claimed by counting: no thread waits for another here, wherever that one stands still. The
-//! channels of the standard library hold a lock while they wake their reader; a thread that stood still with it
-//! stopped everybody who had something to log.
+//! Each line has a place, claimed by a counter: no thread waits for another here, wherever that one stands still. The
+//! channels of the standard library hold a lock while they wake their reader; a thread stalled with that lock would
+//! stop every thread that logs.
 
 use std::sync::atomic::{AtomicUsize, Ordering::AcqRel};
 
 use crossbeam_utils::atomic::AtomicCell;
 
-/// Any thread adds; one takes.
+/// Any thread adds lines; one thread takes them.
 pub(super) struct Queue {
     places: Box<[AtomicCell<Option<Box<Line>>>]>,
     /// Places claimed since the start.
     claimed: AtomicUsize,
-    /// Lines that are in, or on their way.
+    /// Lines that are in the queue, or on their way into it.
     waiting: AtomicUsize,
 }
 
 struct Line(Box<[u8]>);
 
-/// A place that one thread alone will fill.
+/// A place that only the claiming thread will fill.
 struct Claim<'a>(&'a AtomicCell<Option<Box<Line>>>);
 
 impl std::fmt::Debug for Queue {
@@ -38,7 +38,7 @@ impl Queue {
         }
     }
 
-    /// False: it is full, and the line is not in it.
+    /// Adds a line. False: the queue is full, and the line was not added.
     #[must_use]
     pub(super) fn add(&self, line: &[u8]) -> bool {
         let line = Box::new(Line(line.into()));
@@ -52,11 +52,12 @@ impl Queue {
             self.waiting.fetch_sub(1, AcqRel);
             return None;
         }
-        // Lines are taken in the order of their places, and no more than there are places wait: it has been emptied.
+        // Lines are taken in the order of their places, and no more lines wait than there are places, so this place is
+        // empty.
         Some(Claim(&self.places[self.claimed.fetch_add(1, AcqRel) % LINES_MAX]))
     }
 
-    /// The line after `taken` others, once it is in; for one thread alone.
+    /// Takes the line after `taken` others, once it is complete; only one thread may call this.
     pub(super) fn take(&self, taken: usize) -> Option<Box<[u8]>> {
         let line = self.places[taken % LINES_MAX].take()?;
         self.waiting.fetch_sub(1, AcqRel);
@@ -64,7 +65,7 @@ impl Queue {
     }
 }
 
-/// Lines that wait for who reads the log. One more is lost; `fanblade_log_lost_total`.
+/// Lines that wait for the log's thread. A further line is lost; `fanblade_log_lost_total`.
 pub(super) const LINES_MAX: usize = 4_096;
 const _: () = assert!(LINES_MAX.is_power_of_two(), "the count of claimed places wraps at a multiple of it");
 const _: () = assert!(AtomicCell::<Option<Box<Line>>>::is_lock_free(), "else it would have locks of its own");

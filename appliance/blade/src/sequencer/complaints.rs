@@ -1,29 +1,29 @@
-//! What is wrong with the feed goes to the log, but cannot flood it: the first of each kind at once, later ones as one
-//! line an interval, with their number.
+//! Logs what is wrong with the feed without flooding the log: the first complaint of each kind at once, later ones as
+//! one line per interval, with their number.
 
 /// Messages are missing.
 pub(super) const GAP: &str = "gap in the feed";
 /// Framing that could not be read.
 pub(super) const MALFORMED: &str = "malformed feed";
-/// A message that is none.
+/// A message that cannot be parsed.
 pub(super) const MESSAGE: &str = "malformed message";
-/// The ring took no frame or subject.
+/// The ring refused a frame or a subject.
 pub(super) const REFUSED: &str = "frame refused by the ring";
 
-/// By kind, which is what a line begins with. Kinds are few: they are named in the code.
+/// Complaints by kind, which is what a log line begins with. All kinds are named in the code, and few.
 #[derive(Debug, Default)]
 pub(super) struct Complaints(Vec<(&'static str, State)>);
 
 #[derive(Debug, Default)]
 struct State {
     logged_ns: Option<u64>,
-    /// Since then, and the newest of them in words.
+    /// Complaints since then, and the text of a recent one.
     silenced: u64,
     newest: String,
 }
 
 impl Complaints {
-    /// Takes note of one; `what` is asked for its words only when they may be needed.
+    /// Notes a complaint; `what` is called only if its text may be needed.
     pub(super) fn note(&mut self, kind: &'static str, now_ns: u64, what: impl FnOnce() -> String) {
         let known = self.0.iter().position(|(known, _)| *known == kind);
         let at = known.unwrap_or_else(|| {
@@ -34,7 +34,7 @@ impl Complaints {
         match state.logged_ns {
             Some(then) if now_ns.saturating_sub(then) < INTERVAL_NS => {
                 state.silenced += 1;
-                // The words of one in so many are enough to report, and a flood costs next to nothing.
+                // Few of the texts are enough to report, and a flood costs next to nothing.
                 if state.silenced.is_power_of_two() {
                     state.newest = what();
                 }
@@ -47,7 +47,7 @@ impl Complaints {
         }
     }
 
-    /// Reports what was held back.
+    /// Logs the complaints that were held back.
     pub(super) fn flush(&mut self) {
         for (kind, state) in &mut self.0 {
             state.flush(kind);

@@ -1,4 +1,4 @@
-//! What publishing needs: the ring's writer, the encoder, and what becomes of an update that the ring refuses.
+//! What publishing needs: the ring's writer, the encoder, and the handling of updates that the ring refuses.
 
 use fanblade_feed::{Unpublished, unix_ns};
 use fanblade_market::{Encoder, Update};
@@ -6,15 +6,16 @@ use fanblade_ring::{RingError, SubjectId, Writer};
 
 use super::complaints::{Complaints, REFUSED};
 
-/// What publishing needs, apart from the market, which lends the image meanwhile.
+/// What publishing needs apart from the market. It is separate because the market is borrowed while its images are
+/// published.
 pub(super) struct Desk {
     pub(super) writer: Writer,
     pub(super) encoder: Encoder,
-    /// For feeds that name their subjects.
+    /// Buffers for feeds that name their subjects.
     pub(super) json: Vec<u8>,
     pub(super) binary: Vec<u8>,
     pub(super) complaints: Complaints,
-    /// Frames published so far from the message at hand.
+    /// Frames published so far from the current message.
     pub(super) frames: u32,
     /// Updates that the ring refused since the last report, by code.
     pub(super) unpublished: Vec<(&'static str, u64)>,
@@ -42,14 +43,14 @@ impl Desk {
         };
         let mut name = String::new();
         update.subject(&mut name);
-        // A frame was refused, or its subject was: then there is none of that name.
+        // Either the frame was refused, or its subject, which then has no id.
         let is_unplaced = matches!(error, RingError::SubjectTableFull(_) | RingError::SubjectName(_));
         let id = if is_unplaced { None } else { self.encoder.subject(&name, &mut self.writer).ok() };
         self.note_refused(id, update.seq, &error, now_ns, || name);
     }
 
-    /// The ring has refused an update, or its subject. Nobody is left to believe that nothing came: it is logged and
-    /// counted, and noted in the ring, where workers see it and tell who wants the subject.
+    /// Handles an update that the ring refused, itself or its subject. The missing value must not go unnoticed: the
+    /// refusal is logged, counted, and noted in the ring, where workers see it and tell the subject's subscribers.
     pub(super) fn note_refused(
         &mut self,
         subject: Option<SubjectId>,
@@ -74,7 +75,7 @@ impl Desk {
     }
 }
 
-/// Adds to the count of one kind. Kinds are few: they are named in the code.
+/// Adds to the count of one kind. A linear search is enough: all kinds are named in the code, and few.
 pub(super) fn count(counts: &mut Vec<(&'static str, u64)>, kind: &'static str, more: u64) {
     match counts.iter_mut().find(|(known, _)| *known == kind) {
         Some((_, count)) => *count += more,

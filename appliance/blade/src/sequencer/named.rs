@@ -11,7 +11,7 @@ use zerocopy::byteorder::little_endian::{U16, U32, U64};
 
 use super::desk::Desk;
 
-/// A subject's new value.
+/// A new value of a subject.
 pub(super) struct Update<'a> {
     pub(super) seq: u64,
     pub(super) subject: &'a str,
@@ -20,7 +20,7 @@ pub(super) struct Update<'a> {
 }
 
 impl Desk {
-    /// Publishes it, or says why the ring refused. Who wants the subject is told by its worker.
+    /// Publishes the update, or returns why the ring refused it. Workers tell the subscribers of the subject.
     pub(super) fn publish_named(&mut self, update: &Update<'_>) -> Result<(), Unpublished> {
         let now_ns = unix_ns();
         let id = match self.encoder.subject(update.subject, &mut self.writer) {
@@ -45,7 +45,7 @@ impl Desk {
     }
 }
 
-/// As the market's frames, with `d` as it came, or in base64.
+/// Encodes a JSON frame like the market's, with `d` as it came, or in base64.
 fn json(out: &mut Vec<u8>, update: &Update<'_>, prev: u64) {
     out.clear();
     encode::json_head(out, update.subject, update.seq, prev, update.ts_ns);
@@ -55,7 +55,7 @@ fn json(out: &mut Vec<u8>, update: &Update<'_>, prev: u64) {
             out.push(b'"');
             let at = out.len();
             out.resize(at + bytes.len().div_ceil(3) * 4, 0);
-            // It has exactly the room that base64 takes.
+            // The slice has exactly the length of the base64 text.
             let room = out.get_mut(at..).unwrap_or_default();
             let written = STANDARD.encode_slice(bytes, room).unwrap_or(0);
             out.truncate(at + written);
@@ -65,7 +65,7 @@ fn json(out: &mut Vec<u8>, update: &Update<'_>, prev: u64) {
     out.push(b'}');
 }
 
-/// The head of channel 0, then the bytes; flag bit 1 says that they are JSON.
+/// Encodes the head of channel 0, then the bytes; flag bit 1 says that they are JSON.
 fn binary(out: &mut Vec<u8>, update: &Update<'_>, sid: u32, prev: u64) {
     let (flags, bytes) = match update.data {
         Data::Json(text) => (FLAG_JSON, text.as_bytes()),
@@ -85,7 +85,7 @@ fn binary(out: &mut Vec<u8>, update: &Update<'_>, sid: u32, prev: u64) {
     out.extend_from_slice(bytes);
 }
 
-/// A subject as JSON text.
+/// A subject as a JSON string.
 pub(super) fn quoted(subject: &str) -> String {
     serde_json::Value::from(subject).to_string()
 }

@@ -43,7 +43,7 @@ pub(crate) struct Args {
     /// At most that many records a second
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
-    /// What to be called in the blade's status and log
+    /// The publisher's name in the blade's status and log
     #[arg(long, default_value = "")]
     name: String,
     /// The file with the token that the blade wants to see
@@ -56,7 +56,7 @@ pub(crate) struct Args {
     tls: TlsArgs,
 }
 
-/// What has become of it.
+/// The result of a run.
 #[derive(Debug, Default, Serialize)]
 struct Summary {
     epoch: String,
@@ -64,7 +64,7 @@ struct Summary {
     sent: u64,
     /// Of these, how many were published for certain.
     acknowledged: u64,
-    /// And how many were not, for certain.
+    /// Records that were refused for certain.
     refused: u64,
     /// Lines that could not be read.
     unreadable: u64,
@@ -80,7 +80,7 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let summary = runtime.block_on(publish(args, &token))?;
-    // Standard input may be in the middle of a line that never ends.
+    // The thread that reads standard input may be in the middle of a line that never ends.
     runtime.shutdown_background();
     if args.json {
         out::say(serde_json::to_string(&summary).context("the summary as JSON")?)?;
@@ -114,7 +114,7 @@ async fn publish(args: &Args, token: &str) -> anyhow::Result<Summary> {
         loop {
             tokio::select! {
                 result = &mut sending => break result?,
-                // The end of the connection says why when it is looked at below.
+                // Why the connection ended is looked up below.
                 _ = &mut reading => break,
                 _ = tokio::signal::ctrl_c() => break,
                 _ = ticker.tick(), if !args.json => {
@@ -126,7 +126,7 @@ async fn publish(args: &Args, token: &str) -> anyhow::Result<Summary> {
             }
         }
     }
-    // Whoever makes progress is waited for.
+    // Waits for acknowledgements for as long as they make progress.
     while outcome.borrow().settled < sent.get()
         && let Ok(Ok(())) = timeout(QUIET_MAX, outcome.changed()).await
     {}
@@ -140,7 +140,7 @@ async fn publish(args: &Args, token: &str) -> anyhow::Result<Summary> {
     Ok(Summary { epoch, sent: sent.get(), acknowledged, refused, unreadable: source.unreadable(), seq, seconds })
 }
 
-/// Sends what the source has, as fast as it may.
+/// Sends the source's records as fast as --rate and --count permit.
 async fn send(args: &Args, source: &mut Source, writing: &mut Writing, sent: &Cell<u64>) -> anyhow::Result<()> {
     let started = Instant::now();
     while let Some(chunk) = source.next().await {
@@ -170,6 +170,6 @@ async fn send(args: &Args, source: &mut Source, writing: &mut Writing, sent: &Ce
     Ok(())
 }
 
-/// How long to wait for an acknowledgement when none has come since.
+/// How long to wait for the next acknowledgement.
 const QUIET_MAX: Duration = Duration::from_secs(30);
 const PACE_STEP: Duration = Duration::from_millis(1);

@@ -43,7 +43,7 @@ pub(crate) struct Args {
     /// Packets that come twice, in percent, on each line
     #[arg(long, value_name = "PERCENT", default_value = "0")]
     duplicate: Percent,
-    /// Decides which packets meet a fault
+    /// Seed that decides which packets meet a fault
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Name of the session, at most 10 characters [default: the capture's, the first word of the file's
@@ -62,10 +62,10 @@ pub(crate) struct Args {
     /// Serve GLIMPSE snapshots by SoupBinTCP at this address
     #[arg(long, value_name = "ADDR")]
     glimpse: Option<SocketAddr>,
-    /// Who may log in to these two [default: anybody]
+    /// Name that may log in to these two servers [default: any]
     #[arg(long, value_name = "NAME", value_parser = |text: &str| field::<6>(text))]
     user: Option<[u8; 6]>,
-    /// With which password
+    /// Password for these two servers
     #[arg(long, requires = "user", default_value = "", value_parser = |text: &str| field::<10>(text))]
     password: [u8; 10],
     /// Silence after which a heartbeat is sent
@@ -80,7 +80,7 @@ pub(crate) struct Args {
     /// Begin after a line on standard input (or its end); heartbeats are sent before
     #[arg(long, value_enum)]
     wait_for: Option<WaitFor>,
-    /// Bytes in a packet at most
+    /// Most bytes in a packet
     #[arg(long, value_name = "BYTES", default_value_t = PACKET_LEN_MAX as u16, value_parser = clap::value_parser!(u16).range(100..=65_507))]
     packet_len: u16,
     /// Routers that a packet may pass
@@ -106,7 +106,7 @@ struct Market {
     /// Simulated time after which the day ends: 90s, 5m, 1h [default: when it is stopped]
     #[arg(long, value_parser = Millis::parse)]
     duration: Option<Millis>,
-    /// Decides which market it is
+    /// Seed of the simulated market
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     market_seed: u64,
 }
@@ -136,7 +136,7 @@ async fn run(args: &Args) -> anyhow::Result<Report> {
         None => orders.begin(),
         Some(WaitFor::Stdin) => {
             let orders = exchange.orders();
-            // Not joined: it may wait for a line for ever.
+            // Not joined: the thread may wait for a line for ever.
             std::thread::spawn(move || {
                 let _ = std::io::stdin().read_line(&mut String::new());
                 orders.begin();
@@ -201,7 +201,7 @@ impl Args {
     }
 }
 
-/// A session's name, padded.
+/// A session's name, padded with spaces.
 fn session(text: &str) -> Result<Session, String> {
     let mut session = [b' '; 10];
     match session.get_mut(..text.len()) {
@@ -213,7 +213,7 @@ fn session(text: &str) -> Result<Session, String> {
     }
 }
 
-/// A name or a password, padded.
+/// A name or a password, padded with spaces.
 fn field<const N: usize>(text: &str) -> Result<[u8; N], String> {
     padded(text).ok_or_else(|| format!("`{text}` does not fit; a login has {N} printable ASCII characters here"))
 }

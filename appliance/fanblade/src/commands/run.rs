@@ -15,7 +15,7 @@ use crate::config::{self, Config, EngineKind, FeedSource, LogFormat, Pace};
 use crate::feeds;
 use crate::terminal::out;
 
-/// Options given here go before those of the configuration file.
+/// Options given here override the configuration file.
 #[derive(Debug, clap::Args)]
 #[command(after_help = SIGNALS)]
 pub(crate) struct Args {
@@ -63,7 +63,7 @@ pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
     fanblade_blade::log_panics();
     let ended = serve(&config, &log);
     if let Err(error) = &ended {
-        // By the same thread: standard error may be stuck.
+        // Through the log's thread, since standard error may be blocked.
         log.add(format!("fanblade: {}\n", out::in_one_line(error)).as_bytes());
     }
     log.finish();
@@ -75,7 +75,7 @@ fn serve(config: &Config, log: &Log) -> anyhow::Result<()> {
     tracing::debug!("{descriptors} descriptors");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(run(config, log));
-    // A look-up of a name may take long, and nobody waits for it any more.
+    // A name look-up may take long; do not wait for one that is no longer needed.
     runtime.shutdown_background();
     ended
 }
@@ -108,11 +108,11 @@ impl Args {
 }
 
 async fn run(config: &Config, log: &Log) -> anyhow::Result<()> {
-    // What can be wrong about the request is found out before anything is started.
+    // Check everything that can be wrong with the request before anything is started.
     let (settings, admin_settings) = (config.settings(), config.admin_settings());
     let feed = feeds::open(config)?;
     let prepared = Prepared::new(&settings, feed)?;
-    // Before the data port, whose clients may take every descriptor there is.
+    // The admin port is opened before the data port, whose clients may take every descriptor there is.
     let admin = AdminPort::open(bind_admin(admin_settings.listen).await?).context("the admin port")?;
     let running = prepared.start(log)?;
     let mut admin = admin.serve(running.blade(), admin_settings).context("the admin port's thread")?;
@@ -128,7 +128,7 @@ async fn run(config: &Config, log: &Log) -> anyhow::Result<()> {
     Ok(ended?)
 }
 
-/// What `--listen` and `--admin` are.
+/// Parses `--listen` and `--admin`.
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("invalid socket address; write {}", config::ADDRESS_HINT))
 }
@@ -138,7 +138,8 @@ async fn bind_admin(address: SocketAddr) -> anyhow::Result<TcpListener> {
     Ok(bound.map_err(|error| ports::refused(address, &error, "--admin"))?.into_std()?)
 }
 
-/// Where to connect, and what to try. Nobody may be reading, and a pipe may be full: so a thread of its own writes it.
+/// Prints where to connect, and what to try. There may be no reader, or the pipe may be full, so a separate thread
+/// writes it.
 fn banner(blade: &Blade, admin: SocketAddr) -> std::io::Result<()> {
     let reachable = |address: SocketAddr| match address.ip().is_unspecified() {
         true => format!("localhost:{}", address.port()),
@@ -147,7 +148,7 @@ fn banner(blade: &Blade, admin: SocketAddr) -> std::io::Result<()> {
     let (data, admin) = (reachable(blade.data), reachable(admin));
     // Some shells take brackets for a pattern.
     let quoted = if data.contains('[') { format!("'{data}'") } else { data.clone() };
-    // As it was called itself, so that the line can be copied.
+    // The program's name as the user typed it, so that the line can be copied.
     let program =
         std::env::args_os().next().map_or("fanblade".into(), |program| program.to_string_lossy().into_owned());
     let text = format!(

@@ -72,16 +72,16 @@ pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
     });
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let totals = runtime.block_on(fanblade_client::run(plan, args.connections)).map_err(explain)?;
-    // Frames went to standard output; the summary of a printing subscriber would be in the way of a pipe.
+    // Frames went to standard output, where the summary would disturb whatever reads the pipe.
     summary(&totals, print, args.json)?;
     Ok(if totals.violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What stands in the way, in words that help.
+/// The error, with an explanation that helps.
 fn explain(error: ClientError) -> anyhow::Error {
     let (url, error) = match error {
         ClientError::Open { url, error } => (url, error),
-        // Whose fault it is can be told by the error itself.
+        // The error itself names the stream that cannot be written.
         ClientError::Print(error) => return error.into(),
         error => return error.into(),
     };

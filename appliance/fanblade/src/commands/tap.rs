@@ -1,7 +1,7 @@
 //! `fanblade tap`: what is in the ring of a running blade, read by another process.
 //!
-//! It costs the blade nothing. The mapping is read-only, nothing is registered with the writer, and this process looks
-//! for news by itself. Whoever reads too slowly is overtaken, and says how much was lost to it.
+//! It costs the blade nothing. The mapping is read-only, nothing is registered with the writer, and this process polls
+//! for news by itself. A reader that is too slow is overtaken, and says how much it has lost.
 
 mod busiest;
 pub(crate) mod find;

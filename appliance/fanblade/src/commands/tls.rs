@@ -1,4 +1,4 @@
-//! TLS of the commands that connect to a blade, or to what stands before it (`wss://`).
+//! TLS options of the commands that connect to a blade, or to the proxy before it (`wss://`).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,19 +8,20 @@ use fanblade_dial::{OpenError, trusting, trusting_anybody};
 use rustls::ClientConfig;
 use tokio_tungstenite::tungstenite;
 
-/// Whom to trust.
+/// Which certificates to trust.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct TlsArgs {
     /// With wss://: trust these issuers (PEM) alone, in place of those that browsers trust
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// With wss://: do not ask who the server is; anybody on the way can then read and change everything
+    /// With wss://: do not check who the server is; anybody on the path can then read and change everything
     #[arg(long, conflicts_with = "ca")]
     insecure: bool,
 }
 
 impl TlsArgs {
-    /// What a connection to `url` is made with; `None`: the issuers that browsers trust, where it is wss://.
+    /// The TLS configuration for a connection to `url`; `None`: the default, which trusts the issuers that browsers
+    /// trust.
     pub(crate) fn config(&self, url: &str) -> anyhow::Result<Option<Arc<ClientConfig>>> {
         if (self.ca.is_some() || self.insecure) && !url.starts_with("wss://") {
             bail!("--ca and --insecure are for wss://, and {url} is another address");
@@ -32,7 +33,7 @@ impl TlsArgs {
     }
 }
 
-/// Why TLS failed, with what could be done; `None`: the error is another.
+/// Why TLS failed, and what could be done; `None`: the error is not about TLS.
 pub(crate) fn explain(error: &OpenError) -> Option<String> {
     let OpenError::Handshake(tungstenite::Error::Io(error)) = error else { return None };
     let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;

@@ -1,7 +1,7 @@
 //! `fanblade top`: a running blade at a glance, in a terminal.
 //!
-//! `collect` asks (the admin port, the ring, the pinned maps), `state` remembers what it was told and what was pressed,
-//! `view` draws that. Only `screen` knows a real terminal.
+//! `collect` asks the admin port, the ring and the pinned maps; `state` keeps the answers and the key presses; `view`
+//! draws the state. Only `screen` knows a real terminal.
 
 mod collect;
 mod flows;
@@ -63,7 +63,7 @@ fn watch(mut state: State, news: &Receiver<News>) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         let mut wait = REDRAW_INTERVAL;
-        // Everything that has been pressed meanwhile, and then one picture.
+        // Handle all keys pressed meanwhile, then draw one picture.
         while event::poll(wait).context("the terminal")? {
             wait = Duration::ZERO;
             if let Event::Key(key) = event::read().context("the terminal")?
@@ -81,7 +81,7 @@ fn once(mut state: State, news: &Receiver<News>) -> anyhow::Result<ExitCode> {
         match news.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(News::Status(Err(error))) => bail!("{error}"),
             Ok(news) => state.take(news),
-            // What has come by then is shown; the rest says that it is being waited for.
+            // Show what has come by then; panes without data say that they wait.
             Err(RecvTimeoutError::Timeout) if state.status.is_some() => break,
             Err(_) => bail!("no answer from {} within {} s", state.address, ONCE_MAX.as_secs()),
         }
@@ -94,8 +94,8 @@ fn once(mut state: State, news: &Receiver<News>) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Time passes on the screen, too.
+/// Interval between redraws, since the times on the screen advance.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
-/// Two answers a second apart, and some patience.
+/// Time for two answers a second apart, and some to spare.
 const ONCE_MAX: Duration = Duration::from_secs(6);
 const ONCE_SIZE: (u16, u16) = (120, 40);

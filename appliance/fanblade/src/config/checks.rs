@@ -1,11 +1,11 @@
-//! Checks of values, and what they say.
+//! Checks of values, and their error messages.
 
 use std::str::FromStr;
 
 use serde::{Deserialize as _, Deserializer};
 use serde_spanned::Spanned;
 
-/// What a check found, and where.
+/// What a check found wrong, and where.
 pub(super) struct Fault {
     pub(super) span: std::ops::Range<usize>,
     pub(super) message: String,

@@ -1,5 +1,5 @@
-//! A mistake in a configuration file, told so that it can be mended without opening the manual: where, what, and what
-//! was meant.
+//! A mistake in a configuration file, shown so that it can be fixed without the manual: where it is, what is wrong, and
+//! what was meant.
 
 use std::fmt;
 use std::ops::Range;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use fanblade_net::names::nearest;
 
-/// One mistake, with its place. Displays in several lines:
+/// One mistake, with its place. It displays in several lines:
 ///
 /// ```text
 /// fanblade.toml:3:1: unknown field `lisen`
@@ -18,7 +18,7 @@ use fanblade_net::names::nearest;
 #[derive(Debug)]
 pub(crate) struct ConfigError {
     file: PathBuf,
-    /// None: the file as a whole.
+    /// None: the mistake concerns the file as a whole.
     place: Option<Place>,
     message: String,
     hint: Option<String>,
@@ -26,14 +26,14 @@ pub(crate) struct ConfigError {
 
 #[derive(Debug)]
 struct Place {
-    /// From 1, as the column.
+    /// Counted from 1, like the column.
     line: usize,
     column: usize,
-    /// What is shown of the line: a line may be as long as the file.
+    /// The part of the line that is shown: a line may be as long as the file.
     text: Box<str>,
-    /// Characters of `text` before what is meant.
+    /// Characters of `text` before the marked ones.
     indent: usize,
-    /// Characters that are meant.
+    /// Number of marked characters.
     width: usize,
 }
 
@@ -56,11 +56,11 @@ impl ConfigError {
         }
     }
 
-    /// What the TOML parser or a value's own parser objected to.
+    /// An error of the TOML parser, or of a value's own parser.
     pub(crate) fn from_toml(file: &Path, source: &str, error: &toml::de::Error) -> Self {
         let message = error.message().lines().next().unwrap_or("not valid TOML").to_owned();
         let hint = suggestion(&message);
-        // The list of alternatives is what the hint is made from; repeating all of it buries the point.
+        // The hint is made from the list of alternatives; repeating all of it buries the point.
         let shown = match (&hint, message.find(", expected ")) {
             (Some(_), Some(cut)) => message[..cut].to_owned(),
             _ => message,
@@ -73,7 +73,7 @@ impl ConfigError {
         }
     }
 
-    /// A value that reads well but makes no sense.
+    /// A value that parses but makes no sense.
     pub(crate) fn at(file: &Path, source: &str, span: &Range<usize>, message: String, hint: Option<String>) -> Self {
         ConfigError { file: file.to_owned(), place: Some(place(source, span)), message, hint }
     }
@@ -100,13 +100,13 @@ impl fmt::Display for ConfigError {
 }
 
 fn place(source: &str, span: &Range<usize>) -> Place {
-    // A parser may point at the very end, which has no character of its own.
+    // A parser may point at the very end, where there is no character.
     let start = floor(source, span.start);
     let line_start = source[..start].rfind('\n').map_or(0, |at| at + 1);
     let text = source[line_start..].lines().next().unwrap_or("");
     let end = floor(source, span.end.max(start)).min(line_start + text.len()).max(start);
     let before = source[line_start..start].chars().count();
-    // Of a long line, what is around the beginning of what is meant.
+    // Of a long line, show what is around the beginning of the marked part.
     let cut = if before < SHOWN_CHARS_MAX { 0 } else { before - SHOWN_CHARS_MAX / 4 };
     let shown: String = text.chars().skip(cut).take(SHOWN_CHARS_MAX).collect();
     let (ahead, behind) =
@@ -120,7 +120,7 @@ fn place(source: &str, span: &Range<usize>) -> Place {
     }
 }
 
-/// What is shown of a line.
+/// Characters of a line that are shown.
 const SHOWN_CHARS_MAX: usize = 200;
 
 /// The last character boundary at or before `at`.
@@ -128,7 +128,7 @@ fn floor(source: &str, at: usize) -> usize {
     (0..=at.min(source.len())).rev().find(|at| source.is_char_boundary(*at)).unwrap_or(0)
 }
 
-/// From "unknown field `lisen`, expected one of `listen`, `workers`" to "did you mean `listen`?".
+/// Turns "unknown field `lisen`, expected one of `listen`, `workers`" into "did you mean `listen`?".
 fn suggestion(message: &str) -> Option<String> {
     if message == "invalid socket address syntax" {
         return Some(format!("write {}", super::checks::ADDRESS_HINT));

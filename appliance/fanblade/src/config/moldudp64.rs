@@ -19,14 +19,14 @@ use super::units::{Bytes, Millis};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Moldudp64Config {
-    /// The same packets each: A, B, and so on. The short form of the source goes before them.
+    /// Each line carries the same packets: A, B, and so on. Lines in the short form of the source replace them.
     pub(crate) lines: Spanned<Vec<LineAddress>>,
-    /// Empty: whatever comes.
+    /// Empty: any session.
     pub(crate) session: Spanned<String>,
-    /// Re-request servers, `HOST:PORT`, taken in turn.
+    /// Re-request servers, `HOST:PORT`, tried in turn.
     pub(crate) requests: Spanned<Vec<String>>,
-    /// None: from the beginning if there are re-request servers, else by a snapshot if there is a server for it, else
-    /// with what comes first.
+    /// None: from the beginning if there are re-request servers, else by a snapshot if there is a GLIMPSE server, else
+    /// with the first packet that comes.
     pub(crate) join: Option<Spanned<Join>>,
     pub(crate) reorder_ms: Spanned<Millis>,
     pub(crate) request_timeout_ms: Spanned<Millis>,
@@ -44,31 +44,31 @@ pub(crate) struct Moldudp64Config {
     pub(crate) snapshot: Spanned<String>,
     pub(crate) snapshot_username: Spanned<String>,
     pub(crate) snapshot_password: Spanned<Secret>,
-    /// Where the password is, if not here.
+    /// File with the password, in place of `snapshot_password`.
     pub(crate) snapshot_password_file: Option<Spanned<PathBuf>>,
     pub(crate) snapshot_attempts_max: Spanned<u64>,
     pub(crate) snapshot_ms_max: Spanned<Millis>,
 }
 
-/// A multicast group, and how it is taken: `GROUP:PORT[@INTERFACE][ from SOURCE]`.
+/// A multicast group, and how to receive it: `GROUP:PORT[@INTERFACE][ from SOURCE]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LineAddress {
     pub(crate) group: SocketAddr,
-    /// None: as the routing table says.
+    /// None: the routing table decides.
     pub(crate) interface: Option<String>,
-    /// None: whoever sends to the group.
+    /// None: packets of any sender are taken.
     pub(crate) source: Option<IpAddr>,
 }
 
-/// Where a feed begins that is under way already.
+/// Where to begin in a session that is already under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Join {
     /// With the first message of the session.
     Beginning,
-    /// With what comes first.
+    /// With the first packet that comes.
     Live,
-    /// With the books as they are then.
+    /// With a snapshot of the books.
     Snapshot,
 }
 
@@ -130,7 +130,7 @@ impl Moldudp64Config {
     }
 }
 
-/// The short form: lines with commas between them.
+/// Parses the short form: lines with commas between them.
 pub(super) fn lines(text: &str) -> Result<Vec<LineAddress>, String> {
     let lines = text.split(',').map(str::parse).collect::<Result<Vec<LineAddress>, String>>()?;
     match twice(&lines) {
@@ -140,7 +140,7 @@ pub(super) fn lines(text: &str) -> Result<Vec<LineAddress>, String> {
     }
 }
 
-/// What is to be said of lines that do not name their sender.
+/// The warning about lines that do not name their sender.
 pub(crate) fn of_anybody(lines: &[LineAddress]) -> Option<String> {
     let unknown: Vec<String> =
         lines.iter().filter(|line| line.source.is_none()).map(|line| format!("`{line}`")).collect();
@@ -152,7 +152,7 @@ pub(crate) fn of_anybody(lines: &[LineAddress]) -> Option<String> {
     ))
 }
 
-/// The first line that stands among those before it.
+/// The first line that repeats an earlier one.
 fn twice(lines: &[LineAddress]) -> Option<&LineAddress> {
     lines.iter().enumerate().find(|(at, line)| lines.iter().take(*at).any(|other| other == *line)).map(|(_, line)| line)
 }
@@ -234,9 +234,9 @@ impl Default for Moldudp64Config {
     }
 }
 
-/// Lines have letters for names, and each is looked at in every turn.
+/// Lines are named by letters, and every turn polls each of them.
 const LINES_MAX: usize = 16;
-/// Backups are few; each is waited for in its turn.
+/// Backups are few; each is tried in turn.
 const SERVERS_MAX: usize = 16;
 
 #[cfg(test)]

@@ -18,19 +18,19 @@ use super::units::{Bytes, Millis};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct PublisherConfig {
-    /// WebSocket and TCP, on the same ports.
+    /// Addresses for WebSocket and TCP, on the same ports.
     listen: Spanned<Vec<SocketAddr>>,
-    /// The same on a Unix socket.
+    /// Path of a Unix socket for publishers.
     unix: Option<Spanned<PathBuf>>,
     /// The file that keeps the numbering; empty: none.
     state: Spanned<String>,
-    /// What publishers have to show; empty: nothing.
+    /// The token that publishers must show; empty: none is asked for.
     token: Spanned<Secret>,
-    /// Where the token is, if not here.
+    /// File with the token, in place of `token`.
     token_file: Option<Spanned<PathBuf>>,
     /// Other machines may publish without a token.
     insecure: bool,
-    /// Browsers' origins that may publish.
+    /// Browsers' origins that are allowed to publish.
     allowed_origins: Spanned<Vec<String>>,
     stale_without_publisher: bool,
     publishers_max: Spanned<u64>,
@@ -71,7 +71,7 @@ impl PublisherConfig {
         in_range(&map(&self.handshake_ms_max, |ms| ms.0), 100, 600_000, "milliseconds")
     }
 
-    /// What it comes to in a blade with this ring, once it has been validated.
+    /// The validated configuration as settings, for a blade with this ring.
     ///
     /// # Errors
     /// The file with the token cannot be read, or holds none.
@@ -94,7 +94,7 @@ impl PublisherConfig {
         })
     }
 
-    /// What publishers have to show, if anything.
+    /// The token that publishers must show, if any.
     fn token(&self) -> anyhow::Result<Option<Vec<u8>>> {
         let Some(file) = &self.token_file else {
             let token = &self.token.get_ref().0;
@@ -104,10 +104,10 @@ impl PublisherConfig {
     }
 }
 
-/// A token from a file of its own.
+/// Reads a token from its file.
 pub(crate) fn read_token(file: &std::path::Path) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read the token in {}", file.display()))?;
-    // Editors end a file with a line break.
+    // Editors end a file with a line break, which is not part of the token.
     let token = text.trim_end_matches(['\r', '\n']);
     if !is_token(token) {
         bail!("what is in {} is no token: {TOKEN_RULE}", file.display());
@@ -115,7 +115,7 @@ pub(crate) fn read_token(file: &std::path::Path) -> anyhow::Result<String> {
     Ok(token.to_owned())
 }
 
-/// It has to fit an HTTP header.
+/// The token has to fit an HTTP header.
 fn is_token(token: &str) -> bool {
     (1..=PUBLISHER_TOKEN_LEN_MAX).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic())
 }

@@ -1,4 +1,4 @@
-//! What the configuration comes to, once it has been validated: settings without spans, in units of their users.
+//! Turns a validated configuration into settings: without spans, in the units of the code that uses them.
 
 use fanblade_admin as admin;
 use fanblade_blade::{Data, Ebpf, Engine, Settings};
@@ -11,7 +11,7 @@ use super::{
 };
 
 impl Config {
-    /// For the serving core.
+    /// Settings for the serving core.
     pub(crate) fn settings(&self) -> Settings {
         Settings {
             venue: self.feed.venue.get_ref().clone(),
@@ -24,7 +24,7 @@ impl Config {
         }
     }
 
-    /// For the admin port.
+    /// Settings for the admin port.
     pub(crate) fn admin_settings(&self) -> admin::Settings {
         let AdminConfig { listen, stalled_ms, allowed_hosts, connections_max, stream_url } = &self.admin;
         admin::Settings {
@@ -87,7 +87,7 @@ impl EbpfConfig {
     }
 }
 
-/// The worker's limits: its own defaults, and what the configuration says otherwise. Ranges were checked when it was
+/// The worker's limits: its own defaults, overridden by the configuration. The ranges were checked when the file was
 /// read.
 pub(super) fn limits(config: &LimitsConfig) -> Limits {
     fn set<T: Copy, U: TryFrom<u64>>(place: &mut U, value: &Option<Spanned<T>>, read: impl Fn(T) -> u64) {
@@ -110,7 +110,7 @@ pub(super) fn limits(config: &LimitsConfig) -> Limits {
     set(&mut limits.half_closed_ms_max, &config.half_closed_ms_max, |ms| ms.0);
     set(&mut limits.control_bytes_max, &config.control_bytes_max, |bytes| bytes.0);
     set(&mut limits.held_bytes_max, &config.held_bytes_max, |bytes| bytes.0);
-    // Where only the number of subscriptions was raised, what they need rises with it.
+    // Where only the number of subscriptions was raised, the limits that depend on it rise, too.
     let needed = usize::try_from(fanblade_worker::request_len(limits.subscriptions_max.into())).unwrap_or(usize::MAX);
     limits.message_len_max = limits.message_len_max.max(needed);
     limits.control_bytes_max = limits.control_bytes_max.max(needed);
@@ -119,7 +119,7 @@ pub(super) fn limits(config: &LimitsConfig) -> Limits {
     limits
 }
 
-/// Ranges were checked when it was read.
+/// The range was checked when the file was read.
 fn batching(config: &[BatchingConfig]) -> Vec<Batching> {
     let entry = |entry: &BatchingConfig| Batching {
         subjects: entry.subjects.get_ref().clone(),

@@ -14,13 +14,13 @@ use super::units::Millis;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct SoupbintcpConfig {
-    /// `HOST:PORT`, taken in turn. The short form of the source goes before them.
+    /// `HOST:PORT`, tried in turn. Servers in the short form of the source replace them.
     pub(crate) servers: Spanned<Vec<String>>,
     pub(crate) username: Spanned<String>,
     pub(crate) password: Spanned<Secret>,
-    /// Where the password is, if not here.
+    /// File with the password, in place of `password`.
     pub(crate) password_file: Option<Spanned<PathBuf>>,
-    /// Empty: the current one.
+    /// Empty: the current session.
     pub(crate) session: Spanned<String>,
     pub(crate) start: SoupbintcpStart,
     pub(crate) version: Spanned<String>,
@@ -38,11 +38,11 @@ pub(crate) struct SoupbintcpConfig {
 pub(crate) enum SoupbintcpStart {
     /// With the first message of the session.
     Beginning,
-    /// With what comes next.
+    /// With the next message.
     Live,
 }
 
-/// Text that is not shown.
+/// Text that `Debug` does not show.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Secret(pub(crate) String);
@@ -66,7 +66,7 @@ impl SoupbintcpConfig {
         let in_ms = |value: &Spanned<Millis>, min, max| in_range(&map(value, |ms| ms.0), min, max, "milliseconds");
         in_ms(&self.connect_ms_max, 10, 600_000)?;
         in_ms(&self.heartbeat_ms, 10, 60_000)?;
-        // What five digits of a login hold.
+        // The login has five digits for it.
         in_ms(&self.silence_ms_max, 2 * self.heartbeat_ms.get_ref().0, 99_999)?;
         in_ms(&self.retry_ms_min, 10, 60_000)?;
         in_ms(&self.retry_ms_max, self.retry_ms_min.get_ref().0, 3_600_000)?;
@@ -74,12 +74,12 @@ impl SoupbintcpConfig {
     }
 }
 
-/// Whether it looks like one; whether there is such a host is found out at the start.
+/// Whether `text` has the form HOST:PORT; whether the host exists is found out at the start.
 pub(crate) fn is_host_and_port(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
-/// A password that can be sent, and stands in one place.
+/// Checks that the password can be sent, and is configured in one place only.
 pub(super) fn check_password(password: &Spanned<Secret>, file: Option<&Spanned<PathBuf>>) -> Result<(), Fault> {
     if padded::<10>(&password.get_ref().0).is_none() {
         return fault(password, "the password cannot be sent".to_owned(), "at most 10 characters of ASCII");
@@ -126,5 +126,5 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Backups are few; each is waited for in its turn.
+/// Backups are few; each is tried in turn.
 const SERVERS_MAX: usize = 16;

@@ -1,4 +1,4 @@
-//! What each mistake is answered with, to the letter, and that the example in docs/ is true.
+//! Checks the exact message for each mistake, and that the example in docs/ is right.
 
 use std::path::Path;
 
@@ -209,7 +209,7 @@ fn the_example_lists_every_key_with_its_default() {
     let parsed = Config::parse(Path::new("example"), example).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(parsed.data.listen, Config::default().data.listen);
 
-    // Keys that are commented out there must be right as well, and those that are not must hold the default.
+    // Keys that are commented out in the example must be valid, too; all others must hold the default.
     let everything: String = example
         .lines()
         .map(|line| match line.strip_prefix("# ") {
@@ -228,7 +228,7 @@ fn the_example_lists_every_key_with_its_default() {
     let full = Config::parse(Path::new("example, uncommented"), &everything).unwrap_or_else(|error| panic!("{error}"));
     let strip = |config: &Config| {
         let text = format!("{config:?}");
-        // Spans differ by nature.
+        // Spans always differ, so they are not compared.
         let mut out = String::new();
         let mut rest = text.as_str();
         while let Some(at) = rest.find("span: ") {

@@ -1,4 +1,4 @@
-//! Quantities as people write them: `"64MiB"`, `"30s"`, or a plain number in the unit that the key's name ends with.
+//! Quantities as people write them: `"64MiB"`, `"30s"`, or a plain number in the unit at the end of the key's name.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,7 +14,7 @@ pub(crate) struct Bytes(pub(crate) u64);
 pub(crate) struct Millis(pub(crate) u64);
 
 impl Bytes {
-    /// Of something in memory.
+    /// For sizes in memory.
     pub(crate) fn len(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
@@ -70,7 +70,7 @@ impl<'de> Deserialize<'de> for Millis {
     }
 }
 
-/// Takes either spelling of a quantity.
+/// Accepts either spelling of a quantity.
 struct Quantity<T> {
     what: &'static str,
     parse: fn(&str) -> Result<T, String>,
@@ -99,7 +99,7 @@ impl<T> Visitor<'_> for Quantity<T> {
     }
 }
 
-/// `text` = number, optional space, unit; the number may have a fraction, the result is whole.
+/// Parses a number, an optional space, and a unit; the number may have a fraction, the result is whole.
 fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());

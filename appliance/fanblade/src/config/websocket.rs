@@ -21,70 +21,71 @@ use super::units::{Bytes, Millis};
 pub(crate) struct WebsocketConfig {
     /// `ws://` or `wss://`. Empty: not configured.
     url: Spanned<String>,
-    /// Sent in this order after each connection. JSON.
+    /// JSON texts, sent in this order after each connection.
     subscribe: Vec<Spanned<String>>,
-    /// Further ones of the opening request.
+    /// Additional headers of the opening request.
     headers: Spanned<BTreeMap<String, String>>,
-    /// Certificates (PEM) that a `wss://` server's may be signed with, instead of those that browsers trust.
+    /// Certificates (PEM) of the issuers that are trusted for a `wss://` server, instead of those that browsers trust.
     ca_file: Option<PathBuf>,
-    /// From the first packet to the answered upgrade.
+    /// Limit from the first packet to the answered upgrade.
     connect_ms_max: Spanned<Millis>,
-    /// Between our pings; 0: none.
+    /// Interval between our pings; 0: none.
     ping_interval_ms: Spanned<Millis>,
-    /// Nothing at all has come for so long: the connection is given up.
+    /// The connection is given up when nothing at all has come for this long.
     idle_ms_max: Spanned<Millis>,
-    /// No message has come for so long: what is served is called stale; 0: never.
+    /// The feed is called stale when no message has come for this long; 0: never.
     silent_ms_max: Spanned<Millis>,
     reconnect_ms_min: Spanned<Millis>,
     reconnect_ms_max: Spanned<Millis>,
     message_len_max: Spanned<Bytes>,
-    /// Messages by which the venue says no.
+    /// Patterns of the messages by which the venue refuses something.
     error: Patterns,
-    /// Where they say it in words; none: the whole message.
+    /// Where such a message gives the reason; none: the whole message.
     error_text: Option<Pointer>,
-    /// The number of every message of a connection, without holes.
+    /// Where each message of a connection has its number; the numbers have no gaps.
     sequence: Option<Pointer>,
-    /// What to do where there is one.
+    /// What to do at a gap in `sequence`.
     on_gap: Spanned<OnGap>,
-    /// The venue's number of a message becomes `q`; none: we count.
+    /// Where the venue numbers its messages; the number becomes `q`. None: we count.
     seq: Option<Spanned<Pointer>>,
-    /// The name of the venue's numbering, which outlives connections.
+    /// The name of the venue's numbering, if the numbering outlives connections.
     epoch: Option<Spanned<String>>,
-    /// A rule has published nothing for so long: it is told; 0: never.
+    /// A rule that has published nothing for this long is reported; 0: never.
     rule_silent_ms_max: Spanned<Millis>,
-    /// How messages say by a number what they are about.
+    /// How messages name their channel by a number.
     channels: Option<Spanned<ChannelsConfig>>,
     send: Vec<SendConfig>,
     answer: Vec<AnswerConfig>,
     map: Vec<MapConfig>,
 }
 
-/// `[feed.websocket.channels]`: the venue announces channels, and then names them by what it called them.
+/// `[feed.websocket.channels]`: the venue announces channels with an id, and later messages name the channel by that
+/// id.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ChannelsConfig {
-    /// The announcements.
+    /// Which messages are announcements.
     #[serde(rename = "match")]
     matches: Pattern,
-    /// Where an announcement has the name.
+    /// Where an announcement has the id.
     id: Pointer,
-    /// Where messages have it.
+    /// Where messages have the id.
     at: Pointer,
 }
 
-/// `[[feed.websocket.send]]`: a text that the venue wants to hear every so often.
+/// `[[feed.websocket.send]]`: a text that the venue expects at intervals.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SendConfig {
-    /// With `{count}`, from 1, and `{unix_ms}`, the time.
+    /// May contain `{count}`, which counts from 1, and `{unix_ms}`, the time.
     text: Spanned<String>,
     every_ms: Spanned<Millis>,
-    /// What answers it: signs of life, and nothing else.
+    /// Which messages answer it: they are signs of life only.
     #[serde(default)]
     reply: Replies,
 }
 
-/// `[[feed.websocket.answer]]`: what the venue wants to hear when it has said something.
+/// `[[feed.websocket.answer]]`: what to send when the venue says something.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AnswerConfig {
@@ -93,59 +94,59 @@ struct AnswerConfig {
     text: Spanned<Template>,
 }
 
-/// `[[feed.websocket.map]]`: what becomes of a kind of message. The first that matches takes it.
+/// `[[feed.websocket.map]]`: how one kind of message is mapped. The first rule that matches applies.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct MapConfig {
     #[serde(rename = "match")]
     matches: Pattern,
-    /// Where the elements are that have values; none: the message is the one element.
+    /// Where the array of elements is; none: the message is the one element.
     #[serde(default)]
     each: Option<Spanned<Each>>,
     subject: SubjectTemplate,
-    /// The value, or the book or its change; none: the whole element.
+    /// Where the value is, or the book or its change; none: the whole element.
     #[serde(default)]
     data: Option<Spanned<Place>>,
-    /// When it happened; none: when it came.
+    /// Where the time of the event is; none: the time of arrival counts.
     #[serde(default)]
     ts: Option<Place>,
     #[serde(default = "rfc3339")]
     ts_format: TimeFormat,
-    /// The number of the element within its subject, without holes.
+    /// Where the element has its number within its subject; the numbers have no gaps.
     #[serde(default)]
     sequence: Option<Place>,
-    /// Where elements have several numbers: the first of them, `sequence` being the last.
+    /// Where elements have several numbers: the first of them; `sequence` is the last.
     #[serde(default)]
     sequence_first: Option<Spanned<Place>>,
-    /// The last number of the element before.
+    /// Where the last number of the previous element is.
     #[serde(default)]
     sequence_previous: Option<Spanned<Place>>,
     #[serde(default)]
     sequence_scope: Scope,
-    /// False: the elements are no values, but say with `sequence` which number the subject has got to.
+    /// False: the elements carry no values; their `sequence` only says which number the subject has reached.
     #[serde(default = "yes")]
     publish: Spanned<bool>,
-    /// The messages are an order book and its changes; the value is the book.
+    /// The messages are an order book and its changes; the value is the whole book.
     #[serde(default)]
     book: Option<Spanned<BookFormat>>,
-    /// Where the whole book is to be had, for books of which only changes are sent.
+    /// Where to fetch the whole book, for venues that send only changes.
     #[serde(default)]
     book_snapshot: Option<Spanned<Template>>,
     /// How many levels of a side were subscribed.
     #[serde(default = "ten")]
     book_depth: Spanned<u64>,
-    /// How many levels of a side are passed on.
+    /// How many levels of a side are published.
     #[serde(default = "ten")]
     book_levels: Spanned<u64>,
     #[serde(default = "tell")]
     on_gap: Spanned<OnGap>,
-    /// Sent in this order where `on_gap` says so.
+    /// Sent in this order when `on_gap` is "resubscribe".
     #[serde(default)]
     resubscribe: Vec<Spanned<Template>>,
 }
 
 impl WebsocketConfig {
-    /// What it comes to, once it has been validated.
+    /// The validated configuration as settings.
     pub(crate) fn settings(&self) -> Settings {
         let text = |send: &SendConfig| PeriodicText {
             text: send.text.get_ref().clone(),
@@ -182,8 +183,9 @@ impl WebsocketConfig {
         }
     }
 
-    /// `is_used`: it is the feed, so that it must be complete.
+    /// `is_used`: this is the configured feed, so that it must be complete.
     pub(super) fn validate(&self, is_used: bool) -> Result<(), Fault> {
+        // While another feed is configured, this section may be incomplete.
         let url = self.url.get_ref();
         if is_used && url.is_empty() {
             return fault(&self.url, "[feed.websocket] has no `url`".to_owned(), "url = \"wss://HOST/PATH\"");
@@ -196,6 +198,7 @@ impl WebsocketConfig {
             let hint = "ws://HOST[:PORT]/PATH, or wss:// for TLS";
             return fault(&self.url, format!("`{url}` is not the address of a WebSocket server"), hint);
         }
+        // What is sent must be well-formed.
         for message in &self.subscribe {
             if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(message.get_ref()) {
                 let hint = "in '…', TOML leaves quotes and backslashes as they are";
@@ -211,6 +214,7 @@ impl WebsocketConfig {
                 );
             }
         }
+        // Ranges; 0 is allowed where it switches something off.
         let millis = |value: &Spanned<Millis>, min| in_range(&map(value, |ms| ms.0), min, 86_400_000, "milliseconds");
         millis(&self.connect_ms_max, 100)?;
         millis(&self.ping_interval_ms, 0)?;
@@ -235,7 +239,7 @@ impl WebsocketConfig {
         self.map.iter().try_for_each(MapConfig::validate)
     }
 
-    /// Nothing can be said of channels that are not announced.
+    /// Places that refer to a channel need announced channels.
     fn validate_channels(&self) -> Result<(), Fault> {
         let is_of_channel = |place: &Place| place.origin == Origin::Channel;
         let hint = "`@` is for values and matches of [[feed.websocket.map]]";
@@ -354,7 +358,7 @@ impl MapConfig {
 }
 
 impl MapConfig {
-    /// All places that it names.
+    /// All places that the rule names.
     fn places(&self) -> impl Iterator<Item = &Place> {
         let spanned = [&self.data, &self.sequence_first, &self.sequence_previous].into_iter().flatten();
         let plain = [&self.ts, &self.sequence].into_iter().flatten();
@@ -428,7 +432,7 @@ impl Default for WebsocketConfig {
     }
 }
 
-/// Bytes of a text that is sent every so often.
+/// Bytes of a text that is sent at intervals.
 const SENT_LEN_MAX: usize = 4_096;
 
 fn is_websocket(url: &str) -> bool {

@@ -6,7 +6,7 @@ use fanblade_blade::{Calendar, Day, OpenFeed};
 use fanblade_feed::pace::Pace;
 use fanblade_feed::recording;
 
-/// A capture as the blade's feed: its timestamps are of the day on which it was made.
+/// A capture as the blade's feed: its timestamps belong to the day on which it was made.
 pub(super) fn feed(path: &Path, pace: Pace, configured: Option<Day>) -> anyhow::Result<Option<OpenFeed>> {
     let Some(feed) = recording::capture(path, pace)? else { return Ok(None) };
     let flow = feed.flow();

@@ -16,7 +16,7 @@ use serde_spanned::Spanned;
 use super::soupbintcp::{host, password};
 use crate::config::{self, FeedConfig, Join, LineAddress, Millis};
 
-/// `lines`: from the short form, in place of the configured ones.
+/// `lines`: from the short form; they replace the configured ones.
 pub(super) fn open(
     config: &FeedConfig,
     lines: Option<&[LineAddress]>,
@@ -27,18 +27,20 @@ pub(super) fn open(
     if lines.is_empty() {
         bail!("no line is named: `lines` in [feed.moldudp64], or --feed moldudp64:GROUP:PORT@INTERFACE");
     }
+    // Warn early: without a named sender anybody on the network can send to the group.
     if let Some(warning) = config::lines_of_anybody(lines) {
         tracing::warn!("{warning}");
     }
     for interface in lines.iter().filter_map(|line| line.interface.as_deref()) {
         interfaces::require(interface)?;
     }
-    // Who does not answer is followed by the next, so that each address may be one of its own.
+    // A server that does not answer is followed by the next one, so each address of a name counts as a server.
     let mut servers: Vec<SocketAddr> = Vec::new();
     for server in settings.requests.get_ref() {
         servers.extend(host("re-request", server)?.addresses);
     }
     let snapshots = snapshot_server(settings)?;
+    // The default follows from the servers that are there.
     let join = match &settings.join {
         Some(join) => *join.get_ref(),
         None if !servers.is_empty() => Join::Beginning,
@@ -50,7 +52,7 @@ pub(super) fn open(
     let int = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
     let names: Vec<String> = ('A'..).take(lines.len()).map(String::from).collect();
     let receiver = ReceiverConfig {
-        // That it fits was checked when it was read.
+        // That it fits was checked when the file was read.
         session: if session.is_empty() { None } else { Some(padded(session).context("the session is too long")?) },
         start: match join {
             Join::Beginning => Start::Beginning,
@@ -117,5 +119,5 @@ fn snapshot_server(settings: &config::Moldudp64Config) -> anyhow::Result<Option<
     Ok(Some(SnapshotServer { config, attempts_max }))
 }
 
-/// A GLIMPSE server that does not take a connection by then is down.
+/// A GLIMPSE server that has not accepted a connection after this long is down.
 const CONNECT_MS_MAX: u64 = 5_000;

@@ -13,7 +13,7 @@ use serde_spanned::Spanned;
 
 use crate::config::{FeedConfig, Millis, Secret, SoupbintcpStart};
 
-/// `server`: from the short form, in place of the configured ones.
+/// `server`: from the short form; it replaces the configured ones.
 pub(super) fn open(config: &FeedConfig, server: Option<&str>, configured: Option<Day>) -> anyhow::Result<OpenFeed> {
     let settings = &config.soupbintcp;
     let names = server.map_or_else(|| settings.servers.get_ref().clone(), |server| vec![server.to_owned()]);
@@ -25,7 +25,7 @@ pub(super) fn open(config: &FeedConfig, server: Option<&str>, configured: Option
     let session = settings.session.get_ref();
     let feed = SoupbintcpFeed::new(SoupbintcpConfig {
         servers,
-        // That these fit was checked when they were read.
+        // That these fit was checked when the file was read.
         username: padded(settings.username.get_ref()).context("the username is too long")?,
         password: padded(&password(&settings.password, settings.password_file.as_ref())?)
             .context("the password is no text of at most 10 characters of ASCII")?,
@@ -56,7 +56,7 @@ pub(super) fn open(config: &FeedConfig, server: Option<&str>, configured: Option
     ))
 }
 
-/// A server, and all addresses that it has now.
+/// A server, and all addresses that its name has now.
 pub(super) fn host(what: &str, name: &str) -> anyhow::Result<Host> {
     let addresses = look_up(name, LOOK_UP_MAX).with_context(|| format!("{what} server `{name}`"))?;
     if addresses.is_empty() {
@@ -71,6 +71,6 @@ pub(super) fn password(password: &Spanned<Secret>, file: Option<&Spanned<PathBuf
     let file = file.get_ref();
     let text =
         std::fs::read_to_string(file).with_context(|| format!("cannot read the password in {}", file.display()))?;
-    // Editors end a file with a line break.
+    // Editors end a file with a line break, which is not part of the password.
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }

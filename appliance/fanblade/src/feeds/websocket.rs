@@ -15,7 +15,7 @@ pub(super) fn open(config: &FeedConfig) -> anyhow::Result<OpenFeed> {
     }
     let feed = venue::open(&settings).context("[feed.websocket]")?;
     let description = format!("what {} sends", feed.lines().first().map_or("", |line| &line.name));
-    // A numbering that outlives connections outlives days, too.
+    // A numbering that outlives connections also outlives days.
     let calendar = if settings.epoch.is_some() { Calendar::Named } else { Calendar::Live };
     Ok(OpenFeed::new(feed, description, calendar))
 }

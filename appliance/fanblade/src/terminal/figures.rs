@@ -40,7 +40,7 @@ fn scaled<'a>(value: f64, units: &[&'a str], step: f64) -> (f64, &'a str) {
     let mut units = units.iter();
     let mut unit = units.next().copied().unwrap_or("");
     for next in units {
-        // What would be shown as 1000 belongs to the next unit.
+        // A value that would be shown as 1000 belongs to the next unit.
         if value < step - 0.5 {
             break;
         }
@@ -50,7 +50,7 @@ fn scaled<'a>(value: f64, units: &[&'a str], step: f64) -> (f64, &'a str) {
     (value, unit)
 }
 
-/// Three significant digits; what comes in whole numbers has none behind the point where it is large enough.
+/// Three significant digits; whole values of a quantity that is counted (`is_whole`) have no decimals.
 fn digits(value: f64, is_whole: bool) -> String {
     match value {
         value if is_whole && (value.fract() == 0.0 || value >= 99.95) => format!("{value:.0}"),

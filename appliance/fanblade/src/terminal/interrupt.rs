@@ -1,4 +1,4 @@
-//! Ctrl-C, SIGTERM and SIGHUP as a flag, for commands that have something to say or to put right at their end.
+//! Ctrl-C, SIGTERM and SIGHUP as a flag, for commands that print or clean up before they end.
 
 use std::io;
 use std::sync::Arc;
@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use fanblade_blade::is_hangup_ignored;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// True once one of them has come.
+/// True once one of the signals has come.
 #[derive(Debug, Clone)]
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// From here on the signals do not end the process any more.
+    /// From here on the signals no longer end the process.
     pub(crate) fn watch() -> io::Result<Interrupt> {
         let flag = Arc::new(AtomicBool::new(false));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;

@@ -1,20 +1,21 @@
-//! What commands print: the one place, for `println!` panics where its reader has gone or its disk is full.
+//! Prints what commands say. All commands print here, since `println!` panics when its reader has gone or its disk is
+//! full.
 //!
-//! What was asked for goes to standard output ([`print`], [`say`], [`stdout`]), or beside it ([`conclude`]): when
-//! nobody reads it any more, the command ends quietly, as in `fanblade … | head`; when it cannot be written for
-//! another reason, that is told, and the exit code says so. What is said by the way ([`tell`]) may be lost. The blade
-//! itself (`fanblade run`) prints by its log's thread, for it must not wait for a reader either.
+//! Results go to standard output ([`print`], [`say`], [`stdout`]), or to standard error ([`conclude`]). When nobody
+//! reads the output any more, the command ends quietly, as in `fanblade … | head`; when it cannot be written for
+//! another reason, the command says so and its exit code reports it. Side remarks ([`tell`]) may be lost. The blade
+//! itself (`fanblade run`) prints on its log's thread, since it must not wait for a reader either.
 
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-/// Who read the output has gone. Nothing is wrong, and there is nobody to work for.
+/// The reader of the output has gone. This is no error, but there is nothing left to do.
 #[derive(Debug, thiserror::Error)]
 #[error("nobody reads the output any more")]
 struct ReaderGone;
 
-/// Standard output, locked. Its errors say whose they are.
+/// Standard output, locked. Its errors name the stream.
 pub(crate) struct Stdout(io::StdoutLock<'static>);
 
 pub(crate) fn stdout() -> Stdout {
@@ -38,7 +39,7 @@ pub(crate) fn print(text: impl Display) -> io::Result<()> {
     out.flush()
 }
 
-/// The same, as a line.
+/// Prints this to standard output as a line, now.
 pub(crate) fn say(line: impl Display) -> io::Result<()> {
     print(format_args!("{line}\n"))
 }
@@ -48,13 +49,13 @@ pub(crate) fn conclude(text: impl Display) -> io::Result<()> {
     io::stderr().write_all(text.to_string().as_bytes()).map_err(|error| of("standard error", &error))
 }
 
-/// A line by the way, to standard error.
+/// Writes a side remark to standard error, as a line.
 pub(crate) fn tell(line: impl Display) {
-    // In one piece, so that threads do not mix. Where it cannot be written there is nobody to tell.
+    // One write, so that lines of several threads do not mix. If it fails, there is nobody to report it to.
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
-/// Says why a command has failed, and how it ends.
+/// Prints why a command failed, and returns its exit code.
 pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
     let is_reader_gone = |cause: &(dyn std::error::Error + 'static)| {
         let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
@@ -67,8 +68,8 @@ pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// What failed, because of what, because of what. A cause is not told again where the error before it has its words:
-/// many errors end with their cause, since logs show them without the rest of the chain.
+/// The error and its chain of causes. A cause is left out if the error before it contains its words: many errors end
+/// with their cause, since logs show them without the rest of the chain.
 pub(crate) fn in_one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     let mut before = String::new();
@@ -86,7 +87,7 @@ pub(crate) fn in_one_line(error: &anyhow::Error) -> String {
     line
 }
 
-/// Help, the version, or what is wrong with the arguments.
+/// Prints help, the version, or what is wrong with the arguments.
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     let printed = error.print().and_then(|()| io::stdout().flush());
     match printed {
@@ -116,7 +117,7 @@ mod tests {
         let missing = || io::Error::from(io::ErrorKind::NotFound);
         let error = anyhow::Error::from(Unopened { source: missing() }).context("no feed");
         assert_eq!(in_one_line(&error), "no feed: cannot open the file: entity not found");
-        // Words that only repeat by chance, further up, are told.
+        // Words are left out only if the error directly before has them, not if an earlier one does.
         let error = anyhow::Error::from(missing()).context("the second try").context("entity not found");
         assert_eq!(in_one_line(&error), "entity not found: the second try: entity not found");
     }

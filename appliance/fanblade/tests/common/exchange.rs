@@ -19,7 +19,7 @@ use super::FANBLADE;
 pub struct Exchange {
     child: Child,
     pub stdin: Option<ChildStdin>,
-    /// What the line says that it prints when it is ready: `session`, `a`, `b`, `requests` …
+    /// The fields of the line that it prints when it is ready: `session`, `a`, `b`, `requests` …
     pub ready: HashMap<String, String>,
     stdout: BufReader<ChildStdout>,
     stderr: Option<JoinHandle<String>>,
@@ -33,7 +33,7 @@ impl Exchange {
         Exchange::spawn(command)
     }
 
-    /// Starts one by a command that is complete.
+    /// Starts one with a complete command.
     pub fn spawn(mut command: Command) -> Exchange {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = Child::spawn(&mut command);
@@ -61,17 +61,17 @@ impl Exchange {
         self.ready[name].parse().unwrap()
     }
 
-    /// Lets one begin that was started with `--wait-for stdin`.
+    /// Lets an exchange begin that was started with `--wait-for stdin`.
     pub fn begin(&mut self) {
         self.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     }
 
-    /// Ends it as Ctrl-C does.
+    /// Ends it with the signal of Ctrl-C.
     pub fn interrupt(&self) {
         self.child.signal(Signal::SIGINT);
     }
 
-    /// Waits for its end; its summary.
+    /// Waits for its end; returns its summary.
     pub fn report(mut self) -> Value {
         let mut text = String::new();
         self.stdout.read_to_string(&mut text).unwrap();
@@ -82,18 +82,18 @@ impl Exchange {
     }
 }
 
-/// A group and port that no other test uses, by loopback: an argument for `--to`.
+/// A group and port that no other test uses, on loopback: an argument for `--to`.
 pub fn loopback_group() -> String {
-    // Whoever is bound to this port keeps others from it until the test has its own socket.
+    // The bound port keeps other sockets away until the test has its own.
     let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let [high, low] = (std::process::id() as u16).to_be_bytes();
     format!("239.{}.{high}.{low}:{port}@lo", 192 + port % 4)
 }
 
-/// A socket that has joined the group of a `--to` argument, by loopback, with all the buffer that it may have.
+/// A socket that has joined the group of a `--to` argument, on loopback, with as much buffer as allowed.
 pub fn join(target: &str) -> UdpSocket {
     let group: SocketAddrV4 = target.split('@').next().unwrap().parse().unwrap();
-    // Bound to the group, so that other groups of the same port stay out.
+    // Bound to the group, so that packets to other groups on the same port stay out.
     let socket = UdpSocket::bind(group).unwrap();
     socket.join_multicast_v4(group.ip(), &Ipv4Addr::LOCALHOST).unwrap();
     setsockopt(&socket, sockopt::RcvBuf, &(4 << 20)).unwrap();
@@ -118,7 +118,7 @@ pub fn receive_until_end(socket: UdpSocket) -> JoinHandle<Vec<Vec<u8>>> {
     })
 }
 
-/// One packet.
+/// Receives one packet.
 pub fn receive(socket: &UdpSocket) -> Vec<u8> {
     let mut bytes = vec![0; 65_536];
     let len = socket.recv(&mut bytes).unwrap();
@@ -126,7 +126,7 @@ pub fn receive(socket: &UdpSocket) -> Vec<u8> {
     bytes
 }
 
-/// One packet, if one comes within a moment.
+/// Receives one packet, if it comes within a moment.
 pub fn receive_soon(socket: &UdpSocket) -> Option<Vec<u8>> {
     socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
     let mut bytes = vec![0; 65_536];
@@ -138,7 +138,7 @@ pub fn receive_soon(socket: &UdpSocket) -> Option<Vec<u8>> {
     })
 }
 
-/// The messages of packets with their numbers, as they come.
+/// The messages of packets with their numbers, in the order in which they came.
 pub fn messages(packets: &[Vec<u8>]) -> Vec<(u64, Vec<u8>)> {
     let mut messages = Vec::new();
     for packet in packets {

@@ -1,4 +1,4 @@
-//! A real blade on free ports, and what tests ask it.
+//! A real blade on free ports, and the helpers that tests use with it.
 #![allow(
     dead_code,
     clippy::allow_attributes,
@@ -22,7 +22,7 @@ use serde_json::Value;
 pub const FANBLADE: &str = env!("CARGO_BIN_EXE_fanblade");
 pub const ENGINES: [&str; 2] = ["uring", "epoll"];
 
-/// Runs the program to its end: exit code, standard output, standard error.
+/// Runs the program to its end; returns the exit code, standard output and standard error.
 pub fn fanblade(args: &[&str]) -> (i32, String, String) {
     let output = Command::new(FANBLADE).args(args).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -36,12 +36,12 @@ pub fn summary(output: &Output) -> Value {
     serde_json::from_str(line).unwrap()
 }
 
-/// A day of real market data; none, and a line that says so, where it is not at hand.
+/// A day of real market data; none, after printing so, where it is not available.
 pub fn real_data(name: &str) -> Option<PathBuf> {
     data::real(&format!("itch50/{name}"))
 }
 
-/// A simulated day of so many messages, as a file.
+/// A file with a simulated day of this many messages.
 pub fn simulated_file(directory: &tempfile::TempDir, messages: u64) -> PathBuf {
     let path = directory.path().join("12302019.simulated");
     let config = fanblade_feed::simulator::SimulatorConfig {
@@ -54,7 +54,7 @@ pub fn simulated_file(directory: &tempfile::TempDir, messages: u64) -> PathBuf {
     path
 }
 
-/// Every frame that a file must give, in order, worked out without a blade.
+/// Every frame that a file must give, in order, computed without a blade.
 pub fn expected_frames(path: &std::path::Path) -> Vec<String> {
     use fanblade_feed::{Event, Feed as _, FileFeed, Poll, pace::Pace};
     // 2019-12-30, and 2019-01-30: both five hours behind UTC.
@@ -66,7 +66,7 @@ pub fn expected_frames(path: &std::path::Path) -> Vec<String> {
     loop {
         let poll = feed.poll(0, &mut |event| {
             let Event::Message { seq, bytes, .. } = event else { return };
-            // A file that does not begin with the day does not know what came before.
+            // If the file does not begin with the day's first message, earlier orders are unknown.
             if seq == 1 && !(bytes.first() == Some(&b'S') && bytes.last() == Some(&b'O')) {
                 market.set_incomplete();
             }

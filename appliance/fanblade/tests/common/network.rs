@@ -17,13 +17,13 @@ use fanblade_testkit::{Namespace, ip, is_root, until_up};
 use super::FANBLADE;
 use super::exchange::Exchange;
 
-/// The blade's side is the thread that made this, and every process that it starts.
+/// The blade's side: the thread that made this, and every process that it starts.
 pub struct Network {
     exchange: Namespace,
 }
 
 impl Network {
-    /// None, and a line that says so, where it cannot be made.
+    /// None, after printing why, where it cannot be made.
     pub fn new() -> Option<Network> {
         if !is_root("a network namespace") {
             return None;

@@ -1,4 +1,4 @@
-//! A SoupBinTCP client that reads one packet after the other.
+//! A SoupBinTCP client that reads one packet at a time.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -12,10 +12,10 @@ pub struct SoupClient {
     inbound: Inbound,
 }
 
-/// What it was sent.
+/// What the client received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Received {
-    /// The login's answer: session, next number.
+    /// The answer to the login: session, next number.
     Accepted(String, u64),
     Rejected(u8),
     Message(Vec<u8>),
@@ -31,7 +31,7 @@ impl SoupClient {
         SoupClient { stream, inbound: Inbound::new() }
     }
 
-    /// Connects and logs in; what the server says to that.
+    /// Connects and logs in; returns the server's answer, too.
     pub fn login(server: SocketAddr, name: [&str; 2], session: &str, sequence: u64) -> (SoupClient, Received) {
         let mut client = SoupClient::connect(server);
         client.send(&Packet::LoginRequest(LoginRequest {
@@ -55,7 +55,7 @@ impl SoupClient {
         self.stream.write_all(bytes).unwrap();
     }
 
-    /// The next packet.
+    /// Reads the next packet.
     pub fn receive(&mut self) -> Received {
         loop {
             match self.inbound.next_packet().unwrap() {
@@ -79,7 +79,7 @@ impl SoupClient {
         }
     }
 
-    /// Messages until something else comes, heartbeats left out; and what that is.
+    /// Reads messages, without heartbeats, until something else comes; returns that, too.
     pub fn messages(&mut self) -> (Vec<Vec<u8>>, Received) {
         let mut messages = Vec::new();
         loop {
@@ -91,7 +91,7 @@ impl SoupClient {
         }
     }
 
-    /// The messages of a GLIMPSE snapshot, and the number that comes next.
+    /// Reads the messages of a GLIMPSE snapshot, and the number at which the session goes on.
     pub fn snapshot(&mut self) -> (Vec<Vec<u8>>, u64) {
         let mut messages = Vec::new();
         loop {

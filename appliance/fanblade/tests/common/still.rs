@@ -1,18 +1,18 @@
-//! One thread of another process, made to stand still: as a lock, a file or the scheduler would, and to be let go.
+//! Stops one thread of another process, as a lock, a file or the scheduler would, and lets it go on later.
 
 #![expect(unsafe_code, reason = "ptrace is the one way to stop a single thread")]
 
 use fanblade_testkit::PATIENCE;
 use std::time::{Duration, Instant};
 
-/// A thread that stands still until this is dropped. All calls are the test's own thread's.
+/// A thread that stands still until this is dropped. Only the test thread that made it may use it.
 pub struct Still {
     tid: libc::pid_t,
     is_first: bool,
 }
 
 impl Still {
-    /// Stops the thread of this name of a child of ours; the first of a process is called as the program.
+    /// Stops a thread of our child by its name; the first thread of a process has the program's name.
     pub fn new(pid: u32, name: &str) -> Still {
         let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
         let comm = |tid: &str| std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm")).unwrap_or_default();
@@ -20,7 +20,7 @@ impl Still {
         let tid = tids.find(|tid| comm(tid).trim_end() == name).unwrap_or_else(|| panic!("no thread {name}"));
         let tid: libc::pid_t = tid.parse().unwrap();
         let null = std::ptr::null_mut::<libc::c_void>();
-        // SAFETY: neither request takes or gives an address.
+        // SAFETY: neither request reads or writes through an address.
         let seized = unsafe { libc::ptrace(libc::PTRACE_SEIZE, tid, null, null) };
         assert_eq!(seized, 0, "{}", std::io::Error::last_os_error());
         // SAFETY: as above.
@@ -28,7 +28,7 @@ impl Still {
         assert_eq!(interrupted, 0, "{}", std::io::Error::last_os_error());
         let deadline = Instant::now() + PATIENCE;
         let mut status = 0;
-        // SAFETY: `status` lives.
+        // SAFETY: `status` outlives the call.
         while unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL | libc::WNOHANG) } != tid {
             assert!(Instant::now() < deadline, "{name} does not stop");
             std::thread::sleep(Duration::from_millis(1));
@@ -38,14 +38,14 @@ impl Still {
 }
 
 impl Still {
-    /// Takes note of its end: until then its process has not ended for anybody else either.
+    /// Collects the thread's end: until then the process has not ended for its parent either.
     pub fn reap(&self) {
-        // The first thread's end is that of the process, which its parent asks for anyway.
+        // The first thread's end is that of the process, for which the parent waits anyway.
         if self.is_first {
             return;
         }
         let mut status = 0;
-        // SAFETY: `status` lives.
+        // SAFETY: `status` outlives the call.
         unsafe { libc::waitpid(self.tid, &raw mut status, libc::__WALL | libc::WNOHANG) };
     }
 }
@@ -53,15 +53,15 @@ impl Still {
 impl Drop for Still {
     fn drop(&mut self) {
         let null = std::ptr::null_mut::<libc::c_void>();
-        // SAFETY: no address is taken or given.
+        // SAFETY: the request does not read or write through an address.
         let is_detached = unsafe { libc::ptrace(libc::PTRACE_DETACH, self.tid, null, null) } == 0;
         if is_detached || self.is_first {
             return;
         }
-        // A thread that is ending cannot be let go. Its end is taken note of, or a wait for its process never returns.
+        // A thread that is ending cannot be detached. Collect its end, or a wait for its process never returns.
         let deadline = Instant::now() + PATIENCE;
         let mut status = 0;
-        // SAFETY: `status` lives. An error: it has been noted already.
+        // SAFETY: `status` outlives the call. On an error the end was collected already.
         while unsafe { libc::waitpid(self.tid, &raw mut status, libc::__WALL | libc::WNOHANG) } == 0
             && Instant::now() < deadline
         {
@@ -70,12 +70,12 @@ impl Drop for Still {
     }
 }
 
-/// May this process stop threads of its children?
+/// Whether this process may stop threads of its children.
 pub fn can_trace() -> bool {
     let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
     let tid = libc::pid_t::try_from(child.id()).unwrap();
     let null = std::ptr::null_mut::<libc::c_void>();
-    // SAFETY: no address is taken or given.
+    // SAFETY: the request does not read or write through an address.
     let is_allowed = unsafe { libc::ptrace(libc::PTRACE_SEIZE, tid, null, null) } == 0;
     child.kill().unwrap();
     child.wait().unwrap();

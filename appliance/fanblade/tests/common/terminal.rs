@@ -18,7 +18,7 @@ use super::FANBLADE;
 pub struct Terminal {
     child: Child,
     keyboard: File,
-    /// To look at the settings, and to change the size.
+    /// Used to read the terminal's settings, and to change its size.
     line: OwnedFd,
     before: Termios,
     screen: Arc<Mutex<vt100::Parser>>,
@@ -30,7 +30,8 @@ impl Terminal {
         let pty = openpty(&size, None).unwrap();
         let before = tcgetattr(&pty.slave).unwrap();
         let slave = || Stdio::from(pty.slave.try_clone().unwrap());
-        // Its own session, so that the size is that of this terminal and not of the one that the test runs in.
+        // A session of its own, so that the size is that of this terminal and not that of the one in which the test
+        // runs.
         let mut command = Command::new("setsid");
         command.arg("--ctty").arg(FANBLADE).args(args).env("TERM", "xterm-256color");
         let child = Child::spawn(command.stdin(slave()).stdout(slave()).stderr(slave()));
@@ -47,7 +48,7 @@ impl Terminal {
         Terminal { child, keyboard, line: pty.slave, before, screen }
     }
 
-    /// What is on the screen, once it is this.
+    /// Waits until the screen's text passes `holds`, and returns it.
     #[track_caller]
     pub fn until(&self, what: &str, holds: impl Fn(&str) -> bool) -> String {
         let deadline = Instant::now() + PATIENCE;
@@ -76,7 +77,7 @@ impl Terminal {
         self.child.signal(signal);
     }
 
-    /// Waits for its end, and looks at what it leaves behind: the settings, the screen and the cursor as they were.
+    /// Waits for its end, and checks what it leaves behind: settings, screen and cursor must be as before.
     pub fn end(&mut self) -> ExitStatus {
         let status = self.exit();
         self.until("an empty screen", str::is_empty);

@@ -1,5 +1,5 @@
-//! A venue: a WebSocket server that says what a test has it say; and a subscriber that hears what the blade makes of
-//! it.
+//! A venue: a WebSocket server that sends what a test tells it to; and a subscriber that receives what the blade makes
+//! of it.
 #![allow(
     dead_code,
     clippy::allow_attributes,
@@ -20,16 +20,16 @@ use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 
-/// A server at which the blade is pointed.
+/// A server that the blade connects to.
 pub struct Venue {
     listener: TcpListener,
     directory: TempDir,
 }
 
-/// The blade's connection to it.
+/// The blade's connection to the venue.
 pub struct Upstream<S = TcpStream> {
     socket: WebSocket<S>,
-    /// Of the opening request.
+    /// The path of the opening request.
     pub path: String,
     pub headers: Vec<(String, String)>,
 }
@@ -50,7 +50,8 @@ impl Venue {
         file
     }
 
-    /// A blade with this configuration, of which `url` becomes ours, and `keys` are added to `[feed.websocket]`.
+    /// A blade with this configuration: `url` is replaced by the venue's address, and `keys` are added to
+    /// `[feed.websocket]`.
     pub fn blade(&self, config: &str, keys: &str) -> Blade {
         self.blade_with(config, keys, &["--workers", "1"])
     }
@@ -63,7 +64,7 @@ impl Venue {
 
     pub fn blade_at(&self, url: &str, config: &str, keys: &str, args: &[&str]) -> Blade {
         let line = config.lines().find(|line| line.starts_with("url = ")).unwrap();
-        // Waits that suit a test, unless the configuration or the test names others.
+        // Durations that suit a test, unless the configuration or the test sets others.
         let mut new = format!("url = \"{url}\"\n{keys}\n");
         for (key, value) in [("reconnect_ms_min", "20"), ("reconnect_ms_max", "100")] {
             if !config.contains(key) && !keys.contains(key) {
@@ -76,12 +77,12 @@ impl Venue {
         Blade::start(&all)
     }
 
-    /// The blade's next connection, up to the upgrade.
+    /// Accepts the blade's next connection, including the upgrade.
     pub fn accept(&self) -> Upstream {
         Upstream::accept(self.accept_tcp())
     }
 
-    /// The same without any answer.
+    /// Accepts the blade's next connection without an answer.
     pub fn accept_tcp(&self) -> TcpStream {
         // The listener has no deadline of its own.
         self.listener.set_nonblocking(true).unwrap();
@@ -116,7 +117,7 @@ impl<S: Read + Write> Upstream<S> {
         Upstream { socket, path, headers }
     }
 
-    /// The blade's next text.
+    /// Reads the blade's next text.
     pub fn text(&mut self) -> String {
         loop {
             match self.socket.read().unwrap() {
@@ -127,7 +128,7 @@ impl<S: Read + Write> Upstream<S> {
         }
     }
 
-    /// The same; none when it has gone.
+    /// Reads the blade's next text; none when the blade has gone.
     pub fn text_or_end(&mut self) -> Option<String> {
         loop {
             match self.socket.read() {
@@ -138,7 +139,7 @@ impl<S: Read + Write> Upstream<S> {
         }
     }
 
-    /// The texts that have come already, where the stream has a deadline.
+    /// Reads the texts that have already come; needs a read timeout on the stream.
     pub fn texts_at_hand(&mut self) -> Vec<String> {
         let mut texts = Vec::new();
         loop {
@@ -151,7 +152,7 @@ impl<S: Read + Write> Upstream<S> {
         }
     }
 
-    /// The blade's next text is this one, as JSON.
+    /// Checks that the blade's next text is this one, compared as JSON.
     pub fn expect(&mut self, expected: &Value) {
         let text = self.text();
         assert_eq!(&serde_json::from_str::<Value>(&text).unwrap(), expected, "{text}");
@@ -173,14 +174,14 @@ impl<S: Read + Write> Upstream<S> {
         self.socket.flush()
     }
 
-    /// Closes as a server does, and waits for the answer.
+    /// Closes the connection properly, and waits for the answer.
     pub fn close(mut self, code: u16, reason: &str) {
         let frame = CloseFrame { code: CloseCode::from(code), reason: reason.into() };
         self.socket.close(Some(frame)).unwrap();
         while self.socket.read().is_ok() {}
     }
 
-    /// Waits until the blade has gone.
+    /// Reads until the blade has closed the connection.
     pub fn wait_for_end(&mut self) {
         while self.socket.read().is_ok() {}
     }
@@ -190,13 +191,13 @@ impl<S: Read + Write> Upstream<S> {
     }
 }
 
-/// One that gets everything.
+/// A subscriber that gets everything.
 pub struct Subscriber {
     socket: WebSocket<TcpStream>,
-    /// Data frames and notices that were not asked for yet, in order.
+    /// Data frames and notices that no test has taken yet, in order.
     frames: Vec<Value>,
     notices: Vec<Value>,
-    /// As they came.
+    /// Data frames as text.
     texts: Vec<String>,
 }
 
@@ -206,7 +207,7 @@ impl Subscriber {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let url = format!("ws://{}/v1/stream?subjects=/**&mode=all", blade.data);
         let (mut socket, _) = tungstenite::client(url, stream).unwrap();
-        // The subscription stands once it has been answered.
+        // The subscription is in force once it has been answered.
         let reply = loop {
             if let Message::Text(text) = socket.read().unwrap() {
                 break serde_json::from_str::<Value>(&text).unwrap();
@@ -216,7 +217,7 @@ impl Subscriber {
         Subscriber { socket, frames: Vec::new(), notices: Vec::new(), texts: Vec::new() }
     }
 
-    /// The next data frame, whatever notices come before it.
+    /// The next data frame; notices before it are kept.
     pub fn frame(&mut self) -> Value {
         let began = Instant::now();
         while self.frames.is_empty() {
@@ -226,7 +227,7 @@ impl Subscriber {
         self.frames.remove(0)
     }
 
-    /// The next data frame is of this subject; its `d`.
+    /// Checks that the next data frame is of this subject; returns its `d`.
     pub fn value(&mut self, subject: &str) -> Value {
         let mut frame = self.frame();
         assert_eq!(frame["s"], subject, "{frame}");
@@ -238,12 +239,12 @@ impl Subscriber {
         self.texts.last().unwrap()
     }
 
-    /// The next notice of this kind, whatever others come before it. Those of the feed's condition have a way of their
-    /// own to subscribers, so that they may be before or behind an epoch: they are lost only to each other.
+    /// The next notice of this kind; earlier ones are dropped. Notices of the feed's condition take another way to
+    /// subscribers, so they may come before or after an epoch: they are dropped only with each other.
     pub fn notice(&mut self, kind: &str) -> Value {
         let began = Instant::now();
         loop {
-            // Pings go on, so that the socket's own patience does not end.
+            // Pings keep coming, so the socket's read timeout never expires.
             assert!(began.elapsed() < PATIENCE, "no notice {kind}, but {:?}, {:?}", self.notices, self.frames);
             if let Some(at) = self.notices.iter().position(|notice| notice["kind"] == kind) {
                 let found = self.notices.remove(at);

@@ -65,7 +65,7 @@ fn uring() -> Finding {
     }
 }
 
-/// Where everything that the blade uses exists: tcx came with 6.6.
+/// The first kernel with everything that the blade uses: tcx came with 6.6.
 const KERNEL_MIN: (u32, u32) = (6, 6);
 /// Control, sequencer, one worker.
 const CPUS_MIN: usize = 3;

@@ -1,4 +1,4 @@
-//! One line of what `doctor` says.
+//! One line of the output of `doctor`.
 
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -6,7 +6,7 @@
 pub(crate) enum State {
     /// As it should be.
     Ok,
-    /// The blade serves, less well.
+    /// The blade serves, but less well.
     Warn,
     /// A feature cannot be used.
     Missing,

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::finding::{Finding, State};
 
-/// The file's shape; its head describes the fields.
+/// The file's format; the comment at its top describes the fields.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Checks {
@@ -42,7 +42,7 @@ pub(super) fn findings() -> anyhow::Result<Vec<Finding>> {
     Ok(sysctls.chain(limits).collect())
 }
 
-/// None: absent, and better so.
+/// None: the setting is absent, and that is better.
 fn judge(check: &Check, found: Option<String>) -> Option<Finding> {
     let Check { name, unit, cost, fix, .. } = check;
     let wanted = match (&check.at_least, check.equals) {

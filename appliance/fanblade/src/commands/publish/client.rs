@@ -1,4 +1,4 @@
-//! The connection of `fanblade publish`, by any of the three ways.
+//! The connection of `fanblade publish`, over any of the three transports.
 
 use std::io;
 
@@ -15,13 +15,13 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use super::replies::Replies;
 use crate::commands::tls::TlsArgs;
 
-/// The writing half.
+/// The writing half of the connection.
 pub(super) enum Writing {
     Frames(Box<dyn AsyncWrite + Send + Unpin>),
     Messages(SplitSink<Socket, Message>),
 }
 
-/// Connects, and says who it is.
+/// Connects and sends the hello.
 pub(super) async fn connect(
     address: &str,
     name: &str,
@@ -103,7 +103,7 @@ fn nobody(address: &str) -> anyhow::Error {
 }
 
 impl Writing {
-    /// Sends frames, whole ones.
+    /// Sends whole frames.
     pub(super) async fn send(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         match self {
             Writing::Frames(write) => write.write_all(bytes).await.context("cannot send"),
@@ -111,7 +111,7 @@ impl Writing {
         }
     }
 
-    /// Says that nothing more comes.
+    /// Says that no more records follow.
     pub(super) async fn close(&mut self) -> anyhow::Result<()> {
         match self {
             Writing::Frames(write) => write.shutdown().await.context("cannot close"),
@@ -120,5 +120,5 @@ impl Writing {
     }
 }
 
-/// A message of the blade is a few sentences.
+/// A message of the blade has a few sentences at most.
 const REPLY_LEN_MAX: usize = 16 << 10;

@@ -13,7 +13,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::terminal::out;
 
-/// The reading half.
+/// The reading half of the connection.
 pub(super) enum Replies {
     Frames(Box<dyn AsyncRead + Send + Unpin>, Frames),
     Messages(SplitStream<WebSocketStream<MaybeTlsStream<TcpStream>>>),
@@ -26,18 +26,18 @@ pub(super) struct Outcome {
     pub(super) settled: u64,
     pub(super) refused: u64,
     pub(super) seq: u64,
-    /// Why the blade has ended it, or how it broke.
+    /// Why the blade ended the connection, or how it broke.
     pub(super) complaint: Option<String>,
 }
 
 impl Outcome {
-    /// Records that were published. What is refused is told before it is settled.
+    /// Records that were published. The blade reports a refused record before it counts it as settled.
     pub(super) fn acknowledged(&self) -> u64 {
         self.settled.saturating_sub(self.refused)
     }
 }
 
-/// One reply, in words of its own, as it comes by either way.
+/// One reply, in the same form whether it came by TCP or by WebSocket.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "op", rename_all = "lowercase")]
 enum Said {
@@ -47,7 +47,7 @@ enum Said {
 }
 
 impl Replies {
-    /// The epoch; an error if we are not welcome.
+    /// The epoch, or an error if the blade refuses us.
     pub(super) async fn welcome(&mut self) -> anyhow::Result<String> {
         match self.next().await? {
             Some(Said::Welcome { epoch }) => Ok(epoch),
@@ -57,7 +57,7 @@ impl Replies {
         }
     }
 
-    /// Reads to the end, and tells each change.
+    /// Reads to the end of the connection, and reports each change.
     pub(super) async fn run(mut self, outcome: watch::Sender<Outcome>) {
         loop {
             match self.next().await {

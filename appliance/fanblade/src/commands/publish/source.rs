@@ -1,4 +1,4 @@
-//! What is published: lines of standard input, or made-up values.
+//! The records to publish: lines of standard input, or made-up values.
 
 use std::io::{BufRead as _, BufReader};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::terminal::out;
 
-/// Records as frames, end to end.
+/// Records as frames, one after the other.
 #[derive(Debug, Default)]
 pub(super) struct Chunk {
     bytes: Vec<u8>,
@@ -25,7 +25,7 @@ pub(super) enum Source {
     Generator(Generator),
 }
 
-/// Values that count.
+/// Made-up values with a counter.
 pub(super) struct Generator {
     subjects: u32,
     len: usize,
@@ -33,12 +33,12 @@ pub(super) struct Generator {
 }
 
 impl Chunk {
-    /// Records in it.
+    /// The number of records in it.
     pub(super) fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// The bytes of some of them.
+    /// The bytes of `records` of them.
     pub(super) fn part(&self, first: usize, records: usize) -> &[u8] {
         let start = first.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
         let end = self.ends.get((first + records).saturating_sub(1)).copied().unwrap_or(start);
@@ -56,13 +56,13 @@ impl Chunk {
 }
 
 impl Source {
-    /// Standard input, read by a thread of its own; what comes together is sent together.
+    /// Standard input, read by a thread of its own; lines that arrive together are sent together.
     pub(super) fn lines(subject: Option<String>, opaque: bool) -> Source {
         let (send, chunks) = mpsc::channel(CHUNKS_MAX);
         let unreadable = Arc::new(AtomicU64::new(0));
         let wrong = Arc::clone(&unreadable);
         std::thread::spawn(move || {
-            // Its buffer tells what has come already.
+            // The reader's buffer shows whether more lines have arrived already.
             let mut input = BufReader::with_capacity(CHUNK_LEN, std::io::stdin().lock());
             let (mut line, mut number, mut chunk) = (Vec::new(), 0_u64, Chunk::default());
             loop {
@@ -105,7 +105,7 @@ impl Source {
         }
     }
 
-    /// Lines that were none.
+    /// Lines that could not be read.
     pub(super) fn unreadable(&self) -> u64 {
         match self {
             Source::Lines { unreadable, .. } => unreadable.load(Relaxed),
@@ -137,7 +137,7 @@ fn push_line(chunk: &mut Chunk, text: &[u8], subject: Option<&str>, opaque: bool
 }
 
 impl Generator {
-    /// `len`: of each value's JSON, at least 30.
+    /// `len`: bytes of each value's JSON, at least 30.
     pub(super) fn new(subjects: u32, len: usize) -> Self {
         Self { subjects, len, count: 0 }
     }

@@ -27,7 +27,7 @@ pub(super) struct Table {
 pub(super) fn main(args: &Table, mut tapped: Tapped) -> anyhow::Result<ExitCode> {
     let mut out = out::stdout();
     let is_live = io::stdout().is_terminal() && !args.json && !args.once;
-    // A table that is printed again and again into a file would be no use to anybody.
+    // Repeated tables in a file would be of no use.
     let is_once = args.once || !(is_live || args.json);
     let mut meter = Meter::new(&tapped.reader);
     loop {
@@ -35,7 +35,7 @@ pub(super) fn main(args: &Table, mut tapped: Tapped) -> anyhow::Result<ExitCode>
         let mut is_over = false;
         while Instant::now() < due && !is_over {
             std::thread::sleep(STEP);
-            // Asked before the pass, so that what an ended blade published last is counted, too.
+            // Checked before the pass, so that the last frames of an ended blade are counted, too.
             is_over = tapped.life.is_over();
             meter.pass(&tapped.reader);
         }
@@ -91,7 +91,7 @@ fn table(rates: &Rates, pid: u32) -> String {
     text
 }
 
-/// From the top left corner, each line cut to the terminal's width and cleared behind its end.
+/// Prints from the top left corner; each line is cut to the terminal's width, and the rest of it is cleared.
 fn on_screen(text: &str, columns: usize) -> String {
     let mut screen = "\x1b[H".to_owned();
     for line in text.lines() {
@@ -102,8 +102,9 @@ fn on_screen(text: &str, columns: usize) -> String {
 }
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Between two looks at the index. At a million frames a second 5,000 entries, of 100,000 that a usual ring holds.
+/// Interval between two passes over the index. At a million frames a second that is 5,000 entries, of 100,000 that a
+/// usual ring holds.
 const STEP: Duration = Duration::from_millis(5);
-/// The heading, and the line that the cursor stands in.
+/// Lines for the heading and the cursor.
 const ROWS_AROUND: usize = 5;
 const ROWS_USUAL: usize = 20;

@@ -12,13 +12,13 @@ use fanblade_ring::Reader;
 
 use super::life::Life;
 
-/// Which blade.
+/// Selects a blade.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Choice {
     /// The blade's process [default: the only one that runs]
     #[arg(long, global = true)]
     pub(crate) pid: Option<u32>,
-    /// The ring's descriptor in it, should it have several
+    /// The ring's descriptor in that process, if it has several rings
     #[arg(long, global = true, requires = "pid")]
     pub(crate) fd: Option<u32>,
 }
@@ -33,7 +33,7 @@ pub(crate) struct Tapped {
     pub(super) life: Life,
 }
 
-/// Opens the ring that is meant, or says why that cannot be done.
+/// Opens the selected ring, or says why it cannot be opened.
 pub(crate) fn open(choice: &Choice) -> anyhow::Result<Tapped> {
     let mut search = match choice.pid {
         Some(pid) => Search::of_process(pid)?,
@@ -63,9 +63,9 @@ struct Found {
 #[derive(Debug, Default)]
 struct Search {
     found: Vec<Found>,
-    /// Processes that look like blades, but keep their descriptors to themselves.
+    /// Processes that look like blades, but whose descriptors cannot be read.
     hidden: Vec<u32>,
-    /// Inodes of what was found. A process that is just being started shares its parent's descriptors for a moment.
+    /// Inodes of the rings found so far. A process that is just starting shares its parent's descriptors for a moment.
     known: HashSet<u64>,
 }
 
@@ -77,7 +77,7 @@ impl Search {
             processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
         pids.sort_unstable();
         for pid in pids {
-            // Processes come and go meanwhile.
+            // Processes come and go during the search.
             match search.look_into(pid) {
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied && is_like_a_blade(pid) => {
                     search.hidden.push(pid);
@@ -102,7 +102,7 @@ impl Search {
         for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
             let path = entry?.path();
             let target = match fs::read_link(&path) {
-                // Closed meanwhile.
+                // The descriptor was closed meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 target => target?,
             };
@@ -132,7 +132,7 @@ impl Found {
         Ok(Tapped { pid, path, command: command.clone(), reader, life })
     }
 
-    /// A line for a list to choose from.
+    /// A line for the list to choose from.
     fn describe(&self) -> String {
         let epoch = self
             .open()
@@ -141,8 +141,8 @@ impl Found {
     }
 }
 
-/// /proc shows by the link's own permissions how the file was opened. The ring's writer holds it for writing; who
-/// reads it, like this program, does not.
+/// Whether the file was opened for writing, which /proc shows in the link's own permissions. The ring's writer holds it
+/// for writing; a reader such as this program does not.
 fn is_writable(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o200 != 0)
 }
@@ -181,6 +181,6 @@ fn nothing(choice: &Choice) -> String {
     }
 }
 
-/// How the ring's memfd appears in /proc.
+/// The name of the ring's memfd in /proc.
 const MEMFD: &str = "/memfd:fanblade-ring";
 const COMMAND_CHARS_MAX: usize = 100;

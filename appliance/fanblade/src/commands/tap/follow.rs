@@ -69,7 +69,7 @@ pub(super) fn main(args: &Args, mut tapped: Tapped) -> anyhow::Result<ExitCode> 
         if is_over {
             break ended(&tapped);
         }
-        // One more pass after the end: what it published last is still there.
+        // One more pass after the blade has ended: what it published last is still in the ring.
         is_over = tapped.life.is_over();
         std::thread::sleep(STEP);
     };
@@ -83,10 +83,10 @@ struct Follower {
     lane: Lane,
     count: Option<u64>,
     walk: Walk,
-    /// Nothing that was first published before this index.
+    /// Frames first published before this index are not shown.
     from: u64,
     generation: u32,
-    /// By subject id, as many as the subject table has shown.
+    /// Indexed by subject id, for as many subjects as the table has shown.
     subjects: Vec<Followed>,
     counts: Counts,
     frame: Vec<u8>,
@@ -96,13 +96,13 @@ struct Follower {
 #[derive(Debug, Default, Clone, Copy)]
 struct Followed {
     is_wanted: Option<bool>,
-    /// Index after that at which its last frame was first published; 0: none yet.
+    /// The index after the one at which its last frame was first published; 0: none yet.
     shown_to: u64,
-    /// That frame's number.
+    /// The number of its last frame.
     seq: u64,
 }
 
-/// What is said at the end.
+/// The counts that are printed at the end.
 #[derive(Debug, Default)]
 struct Counts {
     frames: u64,
@@ -114,7 +114,7 @@ struct Counts {
 impl Follower {
     fn new(reader: &Reader, args: &Args, lane: Lane) -> Follower {
         let tail = reader.tail();
-        // Who asks for a name that is wrong should not wait for it in vain.
+        // Without this hint a user who mistyped the name would wait in vain.
         let known = |id| reader.subject(SubjectId(id)).is_some_and(|known| *known.name == args.subject);
         if !fanblade_ring::subject::is_pattern(&args.subject) && !(0..reader.subject_count()).any(known) {
             out::tell(format_args!("{} does not exist yet; `fanblade tap subjects` lists what does", args.subject));
@@ -174,8 +174,8 @@ impl Follower {
             self.subjects.resize(id + 1, Followed::default());
         }
         let Some(followed) = self.subjects.get_mut(id) else { return Ok(()) };
-        // The writer carries a copy of a quiet subject's newest frame along. It is shown where the frame itself has not
-        // been: in the history, or after being overtaken.
+        // The writer carries a copy of a quiet subject's newest frame along. The copy is shown only if the frame itself
+        // was not: in the history, or after this reader was overtaken.
         let is_news = descriptor.origin >= self.from.max(followed.shown_to);
         if !is_news || !followed.is_wanted(reader, descriptor.subject, &self.pattern) {
             return Ok(());
@@ -218,7 +218,7 @@ impl Follower {
         }
     }
 
-    /// The frame's payload as a line. False: the frame is none.
+    /// Prints the frame's payload as a line. False: it is no WebSocket frame.
     fn print(&self, subject: &str, seq: u64, out: &mut impl Write) -> anyhow::Result<bool> {
         let mut frames = ServerFrames::new(FRAME_LEN_MAX_BYTES);
         let mut written = Ok(());
@@ -260,5 +260,5 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number).map_err(|error| error.to_string())
 }
 
-/// Between two looks at the ring's end.
+/// Interval between two reads of the ring's end.
 const STEP: Duration = Duration::from_millis(1);

@@ -28,7 +28,7 @@ struct Info {
     generation: u32,
     epoch_start_index: u64,
     index_capacity: usize,
-    /// Frames that readers may begin with.
+    /// Frames at which readers may begin.
     index_kept: u64,
     oldest: Option<Entry>,
     newest: Option<Entry>,
@@ -36,7 +36,7 @@ struct Info {
     subjects_capacity: u32,
     frames_published: u64,
     checksums: bool,
-    /// The writer is amid a publish. For good: it died there.
+    /// The writer is in the middle of a publish. If this stays, it died there.
     publishing: bool,
     lanes: Vec<LaneInfo>,
 }
@@ -52,9 +52,9 @@ struct Entry {
 struct LaneInfo {
     lane: &'static str,
     capacity_bytes: usize,
-    /// Of the frames that readers may begin with.
+    /// Bytes of the frames at which readers may begin.
     kept_bytes: u64,
-    /// Of the newest frames of all subjects.
+    /// Bytes of the newest frames of all subjects.
     live_bytes: u64,
 }
 

@@ -1,10 +1,11 @@
-//! Whether a process still lives.
+//! Whether a process is still alive.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 use std::time::{Duration, Instant};
 
-/// A process, recognised also when its number has been given to another: the open file of the old one then fails.
+/// A process, held by an open /proc file: reads of it fail once the process has ended, even if its number is used
+/// again.
 #[derive(Debug)]
 pub(super) struct Life {
     stat: File,
@@ -16,7 +17,7 @@ impl Life {
         Ok(Life { stat: File::open(format!("/proc/{pid}/stat"))?, asked: Instant::now() })
     }
 
-    /// Has it ended? Looked up now and then; in between the answer is no.
+    /// Whether the process has ended. It is checked now and then; in between the answer is no.
     pub(super) fn is_over(&mut self) -> bool {
         if self.asked.elapsed() < INTERVAL {
             return false;
@@ -24,7 +25,8 @@ impl Life {
         self.asked = Instant::now();
         let mut text = String::new();
         let read = self.stat.rewind().and_then(|()| self.stat.read_to_string(&mut text));
-        // `PID (NAME) STATE …`, where a name may hold anything. Z and X: ended, and perhaps not waited for yet.
+        // The format is `PID (NAME) STATE …`, where a name may hold anything. States Z and X mean ended, even if the
+        // parent has not waited for it yet.
         let state = text.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
         read.is_err() || matches!(state, None | Some('Z' | 'X'))
     }
@@ -46,7 +48,7 @@ mod tests {
         };
         assert!(!look());
         drop(child.stdin.take());
-        // It is a zombie as soon as it has noticed that its input has ended.
+        // The process becomes a zombie as soon as it has noticed the end of its input.
         assert!((0..100).any(|_| look()));
         child.wait().unwrap();
         assert!(look());

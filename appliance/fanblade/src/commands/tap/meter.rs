@@ -1,4 +1,4 @@
-//! Rates per subject, counted by walking the index.
+//! Rates per subject, counted by walking the ring's index.
 
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use super::walk::Walk;
 pub(crate) struct Meter {
     walk: Walk,
     since: Instant,
-    /// By subject id. It grows with the subject table, which has a limit.
+    /// Indexed by subject id. It grows with the subject table, which has a limit.
     tallies: Vec<Tally>,
     overtaken: u64,
 }
@@ -32,16 +32,16 @@ struct Tally {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Rates {
     pub(crate) epoch: String,
-    /// Over how long.
+    /// The measured time.
     pub(crate) seconds: f64,
     pub(crate) frames_per_s: f64,
-    /// Bytes of JSON frames as they go on the wire.
+    /// Bytes of JSON frames as sent to subscribers.
     pub(crate) bytes_per_s: f64,
     /// Subjects in the table.
     pub(crate) subjects: u32,
-    /// Subjects that had a frame.
+    /// Subjects that had a frame in this time.
     pub(crate) subjects_busy: usize,
-    /// Entries of the ring that were overwritten before they were counted: rates are too low by them.
+    /// Entries of the ring that were overwritten before they were counted: the rates are too low by that many.
     pub(crate) overtaken: u64,
     /// The busiest first.
     pub(crate) busiest: Vec<SubjectRate>,
@@ -52,7 +52,7 @@ pub(crate) struct SubjectRate {
     pub(crate) subject: String,
     pub(crate) frames_per_s: f64,
     pub(crate) bytes_per_s: f64,
-    /// Of its newest frame.
+    /// The number of its newest frame.
     pub(crate) seq: u64,
     pub(crate) age_ns: u64,
 }
@@ -63,8 +63,8 @@ impl Meter {
         Meter { walk: Walk::from(reader.tail()), since: Instant::now(), tallies: Vec::new(), overtaken: 0 }
     }
 
-    /// Takes in what has been published since the last pass. To be called often enough that the writer does not come
-    /// round the ring meanwhile.
+    /// Counts what has been published since the last pass. Call it often enough that the writer does not go round the
+    /// ring in between.
     pub(crate) fn pass(&mut self, reader: &Reader) {
         let Self { walk, tallies, .. } = self;
         self.overtaken += walk.pass(reader, |descriptor| {
@@ -85,14 +85,14 @@ impl Meter {
         });
     }
 
-    /// The rates since the last time, of the `limit` busiest subjects; counts from zero again.
+    /// The rates since the last call, of the `limit` busiest subjects; then counts from zero again.
     pub(crate) fn take(&mut self, reader: &Reader, limit: usize) -> Rates {
         let seconds = self.since.elapsed().as_secs_f64().max(1e-9);
         self.since = Instant::now();
         let mut busy: Vec<(u32, Tally)> =
             (0..).zip(self.tallies.iter_mut().map(std::mem::take)).filter(|(_, tally)| tally.frames > 0).collect();
         let (frames, bytes) = busy.iter().fold((0, 0), |sum, (_, tally)| (sum.0 + tally.frames, sum.1 + tally.bytes));
-        // Equally busy ones stay in the order of the table, so that they do not dance.
+        // Equally busy ones stay in the order of the table, so that they do not swap places.
         busy.sort_by_key(|(id, tally)| (std::cmp::Reverse(tally.frames), *id));
         let rate = |count: u64| count as f64 / seconds;
         Rates {

@@ -1,4 +1,4 @@
-//! What several of its commands need.
+//! What several `tap` commands share.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -21,15 +21,15 @@ pub(super) fn print_json(out: &mut impl Write, value: &impl serde::Serialize) ->
     Ok(())
 }
 
-/// Is `text` something that selects subjects?
+/// Accepts text that selects subjects: a subject or a pattern.
 pub(super) fn pattern(text: &str) -> Result<String, String> {
     fanblade_ring::subject::check(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
 }
 
-/// Nanoseconds since a frame was published. The clock may have been set back since.
+/// Nanoseconds since a frame was published. The clock may have been set back in between.
 pub(super) fn age_ns(published_ns: u64) -> u64 {
     fanblade_feed::unix_ns().saturating_sub(published_ns)
 }
 
-/// Exit code where the blade has ended meanwhile: scripts may want to tell it from a mistake.
+/// Exit code when the blade has ended meanwhile, so that scripts can tell it from a mistake.
 const EXIT_ENDED: u8 = 3;

@@ -26,7 +26,7 @@ struct Row {
     subject: String,
     frames: u64,
     seq: Option<u64>,
-    /// Where it lies in the ring.
+    /// Where the frame lies in the ring.
     index: Option<u64>,
     age_ns: Option<u64>,
 }
@@ -70,10 +70,10 @@ pub(super) fn main(args: &Args, tapped: &Tapped) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A subject's newest frame is always in the ring, but may be moved just while it is looked for.
+/// Tries to read a subject's newest frame: it is always in the ring, but may be moved during the search.
 pub(super) fn newest(reader: &Reader, id: SubjectId) -> Option<Descriptor> {
     (0..NEWEST_TRIES_MAX).find_map(|_| reader.descriptor(reader.newest(id)?).ok())
 }
 
-/// Each further try means that the writer came round the whole ring between two reads of ours.
+/// Each further try means that the writer went once round the whole ring between two of our reads.
 const NEWEST_TRIES_MAX: u32 = 10;

@@ -1,10 +1,10 @@
-//! Walking along the ring's index behind the writer.
+//! Walks along the ring's index behind the writer.
 
 use std::ops::ControlFlow;
 
 use fanblade_ring::{Descriptor, Reader};
 
-/// A place in the index.
+/// A position in the index.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Walk {
     next: u64,
@@ -20,8 +20,8 @@ impl Walk {
         self.next
     }
 
-    /// Shows every entry that has been published since the last pass, until `sink` has had enough. Returns how many
-    /// were overwritten before they could be read.
+    /// Passes every entry published since the last pass to `sink`, until `sink` breaks. Returns how many entries were
+    /// overwritten before they could be read.
     pub(super) fn pass(&mut self, reader: &Reader, mut sink: impl FnMut(&Descriptor) -> ControlFlow<()>) -> u64 {
         let tail = reader.tail();
         let mut overtaken = 0;
@@ -34,7 +34,7 @@ impl Walk {
                     }
                 }
                 Err(_) => {
-                    // From `oldest` on an eighth of the ring lies between us and the writer.
+                    // From `oldest` on, an eighth of the ring lies between this reader and the writer.
                     let next = reader.oldest().max(self.next + 1);
                     overtaken += next - self.next;
                     self.next = next;

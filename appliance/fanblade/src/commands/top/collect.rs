@@ -1,4 +1,4 @@
-//! The threads that ask: the admin port, the ring, the kernel's flow table.
+//! The threads that collect: from the admin port, the ring, and the kernel's flow table.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::target::{INTERVAL, Target};
 use crate::commands::tap::find::{self, Choice, Tapped};
 use crate::commands::tap::meter::{Meter, Rates};
 
-/// What to look at.
+/// What to collect from.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) address: String,
@@ -92,7 +92,7 @@ fn subjects(target: &Shared, news: &SyncSender<News>) {
             open = None;
             continue;
         };
-        // Another blade at the same address, or none any more: its ring is another one, too.
+        // Another blade, or none, answers at this address now, so the open ring is out of date.
         if open.as_ref().is_some_and(|(tapped, _)| tapped.pid != target.pid) {
             open = None;
         }
@@ -104,7 +104,7 @@ fn subjects(target: &Shared, news: &SyncSender<News>) {
                     (open, strange) = (Some((tapped, meter)), 0);
                     continue;
                 }
-                // An epoch may just have begun, which the blade's next answer will tell.
+                // The blade may just have begun an epoch; its next answer will tell.
                 Ok(_) if strange < STRANGE_MAX => {
                     strange += 1;
                     continue;
@@ -121,8 +121,8 @@ fn subjects(target: &Shared, news: &SyncSender<News>) {
     }
 }
 
-/// The ring of the process that the blade says it is, if it can be read from here. In a container that process may be
-/// another one than here.
+/// The ring of the blade's process, if it can be read from here. If the blade runs in a container, its process number
+/// may mean another process here.
 fn ring(target: &Target) -> Result<Tapped, String> {
     if !target.is_local {
         return Err("the blade runs on another machine: only there its ring can be read".to_owned());
@@ -133,14 +133,14 @@ fn ring(target: &Target) -> Result<Tapped, String> {
     find::open(&Choice { pid: Some(target.pid), fd: None }).map_err(|error| format!("{error:#}"))
 }
 
-/// How long an answer may take. The screen lives on meanwhile, and says that it waits.
+/// How long an answer may take. The screen goes on meanwhile, and says that it waits.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
-/// Between two looks at the ring's index: see `fanblade tap`.
+/// Interval between two passes over the ring's index: see `fanblade tap`.
 const RING_STEP: Duration = Duration::from_millis(5);
-/// How often a ring's epoch may differ from the answer's before it is taken for that of another blade: as long as an
-/// answer may be late.
+/// How often a ring's epoch may differ from the answer's before the ring counts as another blade's: an answer may be
+/// late by as much.
 const STRANGE_MAX: u32 = 4;
-/// Of all that were busy in the last second; more could hardly be scrolled through. The busiest are kept.
+/// Limit of the subjects that were busy in the last second. The busiest are kept; nobody could scroll through more.
 const SUBJECTS_MAX: usize = 10_000;
-/// What waits for the screen. A thread that finds it full waits, and what it counts goes on.
+/// News that wait for the screen. A thread that finds the queue full waits, and its counts go on.
 const NEWS_MAX: usize = 16;

@@ -14,21 +14,21 @@ use super::target::{INTERVAL, Target};
 #[derive(Debug, Clone, Default)]
 pub(super) struct Flows {
     pub(super) rows: Vec<FlowRow>,
-    /// The table has more than were read.
+    /// The table has more entries than were read.
     pub(super) is_cut: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct FlowRow {
     pub(super) client: String,
-    /// None at the first look.
+    /// None at the first reading.
     pub(super) bits_out_per_s: Option<f64>,
     pub(super) packets_out_per_s: Option<f64>,
     pub(super) bytes_out: u64,
     pub(super) lifetime: Duration,
 }
 
-/// Looks again and again, until nobody listens any more: `tell` is false then.
+/// Reads the flows repeatedly, until `tell` returns false because nobody listens any more.
 pub(super) fn collect(
     pin_dir: &Path,
     target: impl Fn() -> Option<Target>,
@@ -42,7 +42,7 @@ pub(super) fn collect(
         {
             return;
         }
-        // A large table takes a while to read: at most a tenth of a CPU's time goes into it.
+        // A large table takes a while to read; the thread uses at most a tenth of a CPU for it.
         thread::sleep(INTERVAL.max(begun.elapsed() * 9));
     }
 }
@@ -57,7 +57,7 @@ fn look(pin_dir: &Path, target: &Target, meter: &mut FlowMeter) -> Result<Flows,
     if !target.is_local {
         return Err("the blade runs on another machine: only there the kernel's counts can be read".to_owned());
     }
-    // Each time anew: a blade that was started again has other maps under the same names.
+    // Opened each time: a blade that was started again has other maps under the same names.
     let view = View::open_pinned(pin_dir).map_err(|error| format!("{error} (--pin-dir)"))?;
     let is_cut = view.flows().nth(FLOWS_MAX).is_some();
     let flows = view.flows().take(FLOWS_MAX);
@@ -65,7 +65,7 @@ fn look(pin_dir: &Path, target: &Target, meter: &mut FlowMeter) -> Result<Flows,
     Ok(Flows { rows, is_cut })
 }
 
-/// Remembers the counts of the last look.
+/// Remembers the counts of the last reading.
 #[derive(Debug, Default)]
 struct FlowMeter {
     before: HashMap<FlowKey, Counts>,
@@ -87,7 +87,7 @@ impl FlowMeter {
         let mut rows = Vec::with_capacity(self.before.len());
         for flow in flows.filter(|flow| !flow.counters.is_closed()) {
             let fanblade_abi::FlowCounters { first_ns, bytes_out, packets_out, .. } = flow.counters;
-            // A connection that is new since then has sent all that it has within this time.
+            // A connection that is new since the last reading has sent all its bytes within this interval.
             let zero = Counts { first_ns, bytes_out: 0, packets_out: 0 };
             let then = *self.before.get(&flow.key).filter(|then| then.first_ns == first_ns).unwrap_or(&zero);
             let rate = |now: u64, then: u64| seconds.map(|seconds| now.saturating_sub(then) as f64 / seconds);
@@ -105,7 +105,7 @@ impl FlowMeter {
     }
 }
 
-/// Two system calls each; beyond it the list says that it is not whole.
+/// Each flow takes two system calls; beyond this number the list says that it is incomplete.
 const FLOWS_MAX: usize = 100_000;
 
 #[cfg(test)]

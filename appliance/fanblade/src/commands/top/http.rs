@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use fanblade_dial::look_up;
 use fanblade_net::dial::Dial;
 
-/// Why there is no answer that could be used.
+/// Why there is no usable answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HttpError {
     #[error("cannot find {address}: {source}")]
@@ -23,15 +23,15 @@ pub(super) enum HttpError {
     Status { address: String, status: String },
 }
 
-/// A body, and by which addresses it came.
+/// A body, and the addresses between which it came.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) body: Vec<u8>,
-    /// Both ends have the same address: the other one is on this machine.
+    /// Both ends have the same address, so the blade is on this machine.
     pub(super) is_local: bool,
 }
 
-/// HOST:PORT, also where a browser's address was copied.
+/// HOST:PORT, also from an address copied from a browser.
 pub(super) fn address(text: &str) -> Result<String, String> {
     let bare = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
     let has_port = bare.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
@@ -62,7 +62,7 @@ pub(super) fn get(address: &str, path: &str, limit: Duration) -> Result<Answer, 
         _ => false,
     };
     // HTTP/1.0: the answer comes in one piece and ends with the connection.
-    // The host is said by its address, which the admin port always answers to.
+    // The Host header is an address, which the admin port always accepts.
     let host = stream.peer_addr().map_err(broken)?;
     let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n");
     stream.set_write_timeout(Some(limit)).and_then(|()| stream.write_all(request.as_bytes())).map_err(broken)?;
@@ -94,7 +94,8 @@ fn left(deadline: Instant) -> io::Result<Duration> {
     if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
-/// `WORKERS_MAX` workers take a hundredth of it. More is refused, for it cannot be a status.
+/// The status of `WORKERS_MAX` workers takes a hundredth of this. A longer body is refused, since it cannot be a
+/// status.
 const BODY_LEN_MAX: usize = 4 << 20;
 
 #[cfg(test)]
@@ -103,7 +104,7 @@ mod tests {
 
     use super::*;
 
-    /// What `get` makes of a server that answers with these bytes and closes.
+    /// What `get` returns for a server that answers with these bytes and closes.
     fn answered(bytes: &'static [u8]) -> Result<Answer, HttpError> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();

@@ -1,8 +1,8 @@
-//! What happened between two answers of a blade.
+//! The rates between two answers of a blade.
 
 use fanblade_admin::status::{Line, Quantiles, Status, Worker};
 
-/// Per second; none where there is only one answer so far.
+/// Rates per second; none where there is only one answer so far.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Rates {
     pub(super) messages: Option<f64>,
@@ -10,7 +10,7 @@ pub(super) struct Rates {
     pub(super) published: Option<f64>,
     pub(super) frames: Option<f64>,
     pub(super) bits: Option<f64>,
-    /// In the blade's order.
+    /// In the order in which the blade lists them.
     pub(super) lines: Vec<LineRow>,
     pub(super) workers: Vec<WorkerRow>,
 }
@@ -20,7 +20,7 @@ pub(super) struct Rates {
 pub(super) struct LineRow {
     pub(super) name: String,
     pub(super) packets: Option<f64>,
-    /// Of all packets that brought something new, those that came by this line; since the start.
+    /// The share of this line in all packets that brought something new, since the start.
     pub(super) wins_percent: Option<f64>,
     pub(super) gaps: u64,
     pub(super) kernel_drops: u64,
@@ -37,15 +37,15 @@ pub(super) struct WorkerRow {
     pub(super) frames: Option<f64>,
     pub(super) bits: Option<f64>,
     pub(super) sends: Option<f64>,
-    /// Of publish to send; none where nothing was sent.
+    /// From publish to send; none where nothing was sent.
     pub(super) latency_ns: Option<(u64, u64)>,
 }
 
 impl Rates {
-    /// `before` counts only if it is of the same blade.
+    /// `before` counts only if it comes from the same blade.
     pub(super) fn of(now: &Status, before: Option<&Status>) -> Rates {
         let before = before.filter(|before| before.pid == now.pid && before.uptime_ms < now.uptime_ms);
-        // By the blade's own clock: how long the answers took does not matter.
+        // The blade's own clock is used, so that the time which the answers took does not matter.
         let seconds = before.map(|before| (now.uptime_ms - before.uptime_ms) as f64 / 1000.0);
         let per_second = |now: u64, then: Option<u64>| Some(now.saturating_sub(then?) as f64 / seconds?);
         let rate = |count: fn(&Status) -> u64| per_second(count(now), before.map(count));
@@ -107,7 +107,7 @@ mod tests {
         let mut now = before.clone();
         now.uptime_ms += 500;
         now.feed.messages += 250;
-        // A line that is new, and one that has moved in the list.
+        // One line is new, and one has moved in the list.
         now.feed.lines.insert(0, Line { name: "B".to_owned(), packets: 9, wins: 1, ..Line::default() });
         now.feed.lines[1].packets += 10;
         now.feed.lines[1].wins = 3;

@@ -1,4 +1,4 @@
-//! The terminal: taken at the start, given back however the program ends.
+//! The terminal: taken over at the start, restored however the program ends.
 
 use std::io::{self, stdout};
 use std::os::fd::AsFd as _;
@@ -9,20 +9,20 @@ use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::execute;
 use ratatui::{DefaultTerminal, Frame};
 
-/// The whole screen. What was on it comes back when this is dropped, and before a panic tells its story.
+/// The whole screen. It is restored when this is dropped, and before a panic prints its message.
 pub(super) struct Screen {
     terminal: DefaultTerminal,
 }
 
 impl Screen {
     pub(super) fn open() -> io::Result<Screen> {
-        // ratatui's own hook gives everything back but the cursor.
+        // ratatui's own hook restores everything but the cursor.
         let hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             let _ = execute!(stdout(), Show);
             hook(info);
         }));
-        // Of what fails halfway, the rest is undone.
+        // On failure halfway, undo the steps that succeeded.
         let terminal = ratatui::try_init().inspect_err(|_| ratatui::restore())?;
         Ok(Screen { terminal })
     }
@@ -33,11 +33,11 @@ impl Screen {
     }
 }
 
-/// Ends the program when its terminal has gone: there is nothing to give back, and what reads keys would go on reading
-/// nothing for ever. SIGHUP says so as well, but not to everybody.
+/// Ends the program when its terminal has gone: there is nothing to restore, and the thread that reads keys would read
+/// nothing for ever. SIGHUP says so as well, but not every process gets it.
 pub(super) fn end_with_terminal() -> io::Result<()> {
     let watch = || loop {
-        // Asked for nothing, it waits for the end alone.
+        // Without requested events `poll` reports only the end of the terminal.
         let terminal = stdout();
         let mut terminal = [PollFd::new(terminal.as_fd(), PollFlags::empty())];
         match poll(&mut terminal, PollTimeout::NONE) {
@@ -51,7 +51,7 @@ pub(super) fn end_with_terminal() -> io::Result<()> {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // Where the terminal is gone there is nobody to tell.
+        // If the terminal has gone, there is nobody to report an error to.
         let _ = self.terminal.show_cursor();
         let _ = ratatui::try_restore();
     }
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_panic_gives_the_terminal_back() {
-        // This test is also the program that it looks at.
+        // This test is also the program that it starts.
         if std::env::var_os(ROLE).is_some() {
             let mut screen = Screen::open().unwrap();
             screen.draw(|frame| frame.render_widget(Paragraph::new("drawn"), frame.area())).unwrap();
@@ -102,7 +102,7 @@ mod tests {
         while !String::from_utf8_lossy(&bytes).contains("test result") {
             let len = master.read(&mut chunk).unwrap();
             bytes.extend_from_slice(&chunk[..len]);
-            // Piece by piece, for what one piece draws the next may wipe away.
+            // Byte by byte, since a later part may wipe away what an earlier one has drawn.
             for byte in &chunk[..len] {
                 parser.process(&[*byte]);
                 let screen = parser.screen();

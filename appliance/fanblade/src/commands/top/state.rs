@@ -12,42 +12,42 @@ use super::flows::{FlowRow, Flows};
 use super::rates::{Rates, WorkerRow, quantiles};
 use crate::commands::tap::meter::{self, SubjectRate};
 
-/// Everything that was told and pressed so far.
+/// All answers and key presses so far.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) address: String,
     pub(super) status: Option<Box<Status>>,
     pub(super) rates: Rates,
-    /// The last question had no answer.
+    /// Set while the last request had no answer.
     pub(super) lost: Option<Lost>,
-    /// The newest last.
+    /// The newest is the last one.
     pub(super) history: VecDeque<Moment>,
-    /// None: not yet known. An error says why it cannot be.
+    /// None: not yet known. The error says why it cannot be known.
     pub(super) subjects: Option<Result<meter::Rates, String>>,
     pub(super) flows: Option<Result<Flows, String>>,
     pub(super) focus: Pane,
     pub(super) is_paused: bool,
     pub(super) is_helping: bool,
-    /// By pane.
+    /// One entry per pane.
     sorts: [usize; Pane::ALL.len()],
     scrolls: [usize; Pane::ALL.len()],
 }
 
-/// Since when and why nothing is heard.
+/// Since when the blade has not answered, and why.
 #[derive(Debug, Clone)]
 pub(super) struct Lost {
     pub(super) since: Instant,
     pub(super) error: String,
 }
 
-/// The 99th percentiles of the two stages at one time, nanoseconds; 0 where nothing was measured.
+/// The 99th percentiles of the two stages at one time, in nanoseconds; 0 where nothing was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Moment {
     pub(super) feed_to_publish: u64,
     pub(super) publish_to_send: u64,
 }
 
-/// What can be looked at closely.
+/// The panes that can be selected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pane {
     Feed,
@@ -70,7 +70,7 @@ impl Pane {
         }
     }
 
-    /// Titles of the columns that it can be sorted by.
+    /// Titles of the columns by which it can be sorted.
     fn sorts(self) -> &'static [&'static str] {
         match self {
             Pane::Feed | Pane::Latency => &[],
@@ -80,13 +80,13 @@ impl Pane {
         }
     }
 
-    /// `step` panes further, in a circle.
+    /// The pane `step` further, in a circle.
     fn neighbour(self, step: usize) -> Pane {
         Pane::ALL[(self as usize + step) % Pane::ALL.len()]
     }
 }
 
-/// What a key leads to.
+/// What a key press leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reaction {
     Stay,
@@ -111,13 +111,13 @@ impl State {
         }
     }
 
-    /// Is everything known that one picture can show?
+    /// Whether everything is known that one picture can show.
     pub(super) fn is_complete(&self) -> bool {
         self.rates.messages.is_some() && self.subjects.is_some() && self.flows.is_some()
     }
 
     pub(super) fn take(&mut self, news: News) {
-        // While paused the picture stands; that the connection was lost is said all the same.
+        // While paused the picture does not change, but a lost connection is still shown.
         match news {
             News::Status(Err(error)) => {
                 let since = self.lost.as_ref().map_or_else(Instant::now, |lost| lost.since);
@@ -144,7 +144,7 @@ impl State {
         if key.code == KeyCode::Char('q') || (is_control && key.code == KeyCode::Char('c')) {
             return Reaction::Quit;
         }
-        // Whatever is pressed, the help has been read.
+        // Any key closes the help.
         if std::mem::take(&mut self.is_helping) {
             return Reaction::Stay;
         }
@@ -176,7 +176,7 @@ impl State {
         pane.sorts().get(self.sorts[pane as usize]).copied()
     }
 
-    /// Rows that are scrolled away at the top.
+    /// Rows that are scrolled off the top.
     pub(super) fn scroll(&self, pane: Pane) -> usize {
         self.scrolls[pane as usize]
     }
@@ -184,7 +184,7 @@ impl State {
     fn take_status(&mut self, status: Box<Status>) {
         self.rates = Rates::of(&status, self.status.as_deref());
         if self.status.as_ref().is_some_and(|before| before.pid != status.pid || before.uptime_ms > status.uptime_ms) {
-            // It was started again.
+            // The blade was started again.
             self.history.clear();
             self.subjects = None;
             self.flows = None;
@@ -208,7 +208,7 @@ impl State {
         }
     }
 
-    /// Puts all rows into their order. Sorting is stable, so that equals do not dance.
+    /// Sorts all rows. The sort is stable, so that equal rows do not swap places.
     fn arrange(&mut self) {
         let [workers, subjects, flows] = [Pane::Workers, Pane::Subjects, Pane::Flows].map(|pane| self.sorted_by(pane));
         let highest = |value: Option<f64>| Reverse(value.unwrap_or(0.0).to_bits());
@@ -314,7 +314,7 @@ mod tests {
         assert_eq!(state.rates.workers.iter().map(|worker| worker.index).collect::<Vec<_>>(), [1, 2, 0]);
         press(&mut state, &[KeyCode::Right, KeyCode::Char('s')]);
         assert_eq!(order(&state), ["/a", "/c", "/b"], "by bytes");
-        // What comes later comes in that order, too.
+        // Rows that come later are sorted in that order, too.
         state.take(subjects(&[("/x", 2.0, 1.0), ("/y", 1.0, 2.0)]));
         assert_eq!(order(&state), ["/y", "/x"]);
         press(&mut state, &[KeyCode::Char('s')]);
@@ -358,7 +358,7 @@ mod tests {
         state.take(status(3000, 100));
         assert!(state.lost.is_none());
         assert_eq!(state.rates.messages, Some(50.0));
-        // The blade was started again: what belonged to the other one is forgotten.
+        // The blade was started again: everything known of the previous one is forgotten.
         state.take(subjects(&[("/a", 1.0, 1.0)]));
         state.take(status(500, 10));
         assert_eq!((state.history.len(), state.subjects.is_none(), state.rates.messages), (1, true, None));

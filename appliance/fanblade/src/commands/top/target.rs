@@ -1,8 +1,8 @@
-//! Which blade is looked at, and how often.
+//! Which blade is watched, and how often.
 
 use std::time::Duration;
 
-/// Which blade answers, for the threads that look at what it has on this machine.
+/// Which blade answers, for the threads that read its ring and maps on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) pid: u32,
@@ -13,5 +13,5 @@ pub(super) struct Target {
     pub(super) ebpf_lacks: Option<String>,
 }
 
-/// Between two looks at the blade. Its latencies are renewed as often.
+/// Interval between two requests to the blade, which renews its latencies as often.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);

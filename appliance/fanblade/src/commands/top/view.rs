@@ -1,4 +1,4 @@
-//! The picture: what is known, as widgets. Nothing here changes anything.
+//! Draws the state as widgets. Nothing here changes anything.
 
 mod feed;
 mod flows;
@@ -21,7 +21,7 @@ use super::state::{Pane, State};
 use crate::terminal::figures;
 use style::{ALARM, FOCUS, QUIET, WELL, per_second};
 
-/// Draws everything that fits: all panes where there is room, else the one that is looked at.
+/// Draws everything that fits: all panes where there is room, else the selected one.
 pub(super) fn draw(frame: &mut Frame<'_>, state: &State, now: Instant) {
     let area = frame.area();
     if area.width < MINIMUM.0 || area.height < MINIMUM.1 {
@@ -86,7 +86,7 @@ fn pane(frame: &mut Frame<'_>, area: Rect, state: &State, pane: Pane) {
     }
 }
 
-/// Which blade, how long, and how it is.
+/// The heading: which blade, for how long it has run, and its condition.
 fn title(state: &State) -> Line<'static> {
     let mut line = Line::from("fanblade ".bold());
     if let Some(status) = &state.status {
@@ -109,7 +109,7 @@ fn title(state: &State) -> Line<'static> {
     line
 }
 
-/// What it does; or why we do not know.
+/// The blade's condition, or why it is not known.
 fn summary(state: &State, now: Instant) -> Line<'static> {
     if let Some(lost) = &state.lost {
         let since = figures::span(now.saturating_duration_since(lost.since));
@@ -157,9 +157,9 @@ Subjects come from the ring and flows from the
 kernel, both only on the blade's own machine.";
 const HELP_WIDTH: u16 = 54;
 
-/// Columns and rows: below that nothing can be read.
+/// Columns and rows below which nothing can be read.
 const MINIMUM: (u16, u16) = (40, 8);
-/// From here on all panes are shown at once.
+/// From this size on all panes are shown at once.
 const DASHBOARD: (u16, u16) = (110, 30);
 /// Borders and heading of a table.
 const GRID_AROUND: u16 = 3;

@@ -1,4 +1,4 @@
-//! What mistakes in `[feed.websocket]` are answered with, and that the examples are right.
+//! Checks the message for each mistake in `[feed.websocket]`, and that the examples are right.
 
 use std::path::Path;
 

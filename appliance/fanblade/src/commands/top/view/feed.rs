@@ -1,4 +1,4 @@
-//! The feed: how it is, what came by its lines, what went wrong.
+//! The feed: its condition, what came by its lines, what went wrong.
 
 use fanblade_admin::status::Feed;
 use ratatui::Frame;
@@ -12,7 +12,7 @@ use super::style::{ALARM, QUIET, WELL, per_second, reason};
 use crate::commands::top::state::{Pane, State};
 use crate::terminal::figures;
 
-/// Rows that it could use.
+/// Rows that the pane could use.
 pub(super) fn height(state: &State) -> u16 {
     let lines = state.rates.lines.len();
     let table = if lines > 0 { lines + 1 } else { 0 };
@@ -27,6 +27,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, block: Block<'_>, state: &
         "waiting" | "finished" => Style::new(),
         _ => ALARM,
     };
+    // Above: the state, rates, totals and troubles as text.
     let text = vec![
         Line::from(vec![Span::styled(feed.state.to_string(), style), format!("  {}", feed.source).into()]),
         Line::from(format!(
@@ -60,6 +61,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, block: Block<'_>, state: &
     let [above, below] = Layout::vertical([Constraint::Length(rows), Constraint::Fill(1)]).areas(inner);
     frame.render_widget(block, area);
     frame.render_widget(Paragraph::new(text), above);
+    // Below: a table of the lines, where the feed has any.
     if rates.lines.is_empty() {
         return;
     }
@@ -88,12 +90,12 @@ fn troubles(feed: &Feed) -> Line<'static> {
     Line::styled(format!("troubles: {}", kinds.join(", ")), ALARM)
 }
 
-/// Red where there are any.
+/// Red if there are any.
 fn counted(count: u64, what: &str) -> Span<'static> {
     Span::styled(format!("{count} {what}"), if count > 0 { ALARM } else { Style::new() })
 }
 
-/// Lines of which nothing else comes send a heartbeat every second.
+/// Lines that carry nothing else send a heartbeat every second.
 const SILENT_NS_USUAL_MAX: u64 = 3_000_000_000;
 const TEXT_ROWS: usize = 6;
 const BORDER_ROWS: usize = 2;

@@ -1,4 +1,4 @@
-//! The connections that get most, by the kernel's counts.
+//! The connections that receive most, by the kernel's counts.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;

@@ -6,12 +6,12 @@ use ratatui::style::{Style, Stylize as _};
 use ratatui::text::{Line, Text};
 use ratatui::widgets::{Block, Cell, Row, Table};
 
-/// A column; the first takes the room that the others leave, and holds text.
+/// A column; the first one holds text and takes the room that the others leave.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Column {
     pub(super) title: &'static str,
     pub(super) width: u16,
-    /// Shown from this width of the table on.
+    /// Shown if the table is at least this wide.
     pub(super) from_width: u16,
 }
 
@@ -19,7 +19,7 @@ pub(super) const fn column(title: &'static str, width: u16, from_width: u16) -> 
     Column { title, width, from_width }
 }
 
-/// What to show of a table.
+/// What a table shows.
 pub(super) struct Grid<'a> {
     pub(super) columns: &'a [Column],
     pub(super) sorted_by: Option<&'static str>,
@@ -28,7 +28,7 @@ pub(super) struct Grid<'a> {
 }
 
 impl Grid<'_> {
-    /// `row` makes the cells of a row, all columns of it; only those that are in sight are asked for.
+    /// `row` makes the cells of a row, for all columns; it is called only for visible rows.
     pub(super) fn draw(
         &self,
         frame: &mut Frame<'_>,

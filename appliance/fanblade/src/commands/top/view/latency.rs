@@ -49,10 +49,10 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, block: Block<'_>, state: &
     }
 }
 
-/// Its name, what it takes now, and where the history has it.
+/// A stage's name, its current value, and its place in the history.
 type Stage<'a> = (&'a str, &'a Quantiles, fn(&Moment) -> u64);
 
-/// The curve, and what its highest point is worth.
+/// The curve, and the value of its highest point.
 fn columns(area: Rect) -> [Rect; 2] {
     Layout::horizontal([Constraint::Fill(1), Constraint::Length(SCALE_WIDTH)]).areas(area)
 }

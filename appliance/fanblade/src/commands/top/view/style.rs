@@ -1,4 +1,4 @@
-//! How things look that several panes show.
+//! Styles that several panes share.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -12,7 +12,7 @@ pub(super) fn per_second(rate: Option<f64>) -> String {
     rate.map_or_else(|| "-".to_owned(), figures::count)
 }
 
-/// In place of a table that cannot be shown.
+/// The text in place of a table that cannot be shown.
 pub(super) fn reason(frame: &mut Frame<'_>, area: Rect, block: Block<'_>, text: &str) {
     let paragraph = Paragraph::new(text.to_owned()).wrap(ratatui::widgets::Wrap { trim: true }).style(QUIET);
     frame.render_widget(paragraph.block(block), area);

@@ -1,4 +1,4 @@
-//! Pictures of known values. What is asserted is what a reader looks for, not where each character stands.
+//! Pictures of known values. The tests check what a reader looks for, not where each character stands.
 
 use fanblade_admin::status::{Line as FeedLine, Quantiles, Status, Worker};
 use ratatui::Terminal;
@@ -95,7 +95,7 @@ fn picture(state: &State, width: u16, height: u16) -> (String, Buffer) {
     (text(&buffer), buffer)
 }
 
-/// The cells of the first line that begins so, inside of the pane that it is in.
+/// The cells of the first line that begins with this, inside the pane that the line is in.
 #[track_caller]
 fn row<'a>(text: &'a str, first: &str) -> Vec<&'a str> {
     let panes = text.lines().flat_map(|line| line.split('│'));
@@ -140,7 +140,7 @@ fn a_wide_terminal_shows_everything() {
     );
     // The curve rises where something was measured.
     assert!(buffer.content().iter().any(|cell| cell.symbol() == "█" && cell.fg == Color::Cyan));
-    // What is wrong is red: the trouble, and the line whose packets were dropped.
+    // Problems are red: the trouble, and the line whose packets were dropped.
     let red = |what: &str| {
         buffer.content().chunks(140).any(|cells| {
             let line: String =
@@ -202,7 +202,7 @@ fn scrolling_shows_the_rest() {
     let (text, _) = picture(&state, 80, 20);
     shows(&text, &["/NASDAQ/S011/bbo", "12 to 24 of 50"]);
     assert!(!text.contains("/NASDAQ/S010/bbo"));
-    // At the end the last rows fill the table.
+    // At the end of the list the last rows fill the table.
     state.press(KeyEvent::from(KeyCode::End));
     let (text, _) = picture(&state, 80, 20);
     shows(&text, &["/NASDAQ/S037/bbo", "/NASDAQ/S049/bbo", "38 to 50 of 50"]);

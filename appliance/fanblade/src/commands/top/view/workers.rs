@@ -1,4 +1,4 @@
-//! The workers: their sessions, what they send, how late.
+//! The workers: their sessions, how much they send, and their latencies.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
