@@ -1,5 +1,5 @@
-//! `report`: from the results under perf/results/ to the generated part of docs/BENCHMARKS.md and the plots in
-//! docs/plots/.
+//! `report`: makes the generated part of docs/BENCHMARKS.md and the plots in docs/plots/ from the results under
+//! perf/results/.
 
 mod peers;
 mod plots;
@@ -15,7 +15,7 @@ use crate::peers::WITH_LISTS;
 
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
-    /// Only say whether everything is as the results would have it
+    /// Only check whether page and plots are up to date with the results
     #[arg(long)]
     check: bool,
 }
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A result, and the name of its file.
+/// A result, and its file's name.
 struct ResultFile {
     file: String,
     result: Value,
@@ -60,7 +60,7 @@ impl ResultFile {
     }
 }
 
-/// The results of scenarios: of each scenario, server and number of subscribers the newest, in that order.
+/// The newest result for each scenario, server and number of subscribers, sorted in that order.
 fn load(directory: &Path) -> anyhow::Result<Vec<ResultFile>> {
     let mut results = read(directory, "scenario")?;
     let key = |it: &ResultFile| {
@@ -92,7 +92,7 @@ fn read(directory: &Path, measurement: &str) -> anyhow::Result<Vec<ResultFile>> 
     Ok(results)
 }
 
-/// The page with what stands between its marks replaced.
+/// The page with the text between its marks replaced.
 fn with_generated(page: &str, generated: &str) -> anyhow::Result<String> {
     let parts = page.split_once(BEGIN).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
     let (before, after) = parts.with_context(|| format!("{PAGE} lacks the lines {BEGIN} and {END}"))?;

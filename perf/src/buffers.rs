@@ -1,4 +1,4 @@
-//! Provided buffers of an io_uring: received bytes need memory only while they are looked at, not per connection.
+//! Provided buffers of an io_uring: received bytes take memory only while they are processed, not per connection.
 
 #![expect(unsafe_code, reason = "the ring is shared with the kernel")]
 
@@ -8,13 +8,13 @@ use anyhow::Context as _;
 use io_uring::IoUring;
 use io_uring::types::BufRingEntry;
 
-/// The only group of a ring.
+/// The only buffer group of a ring.
 pub(crate) const GROUP: u16 = 0;
 
-/// A kernel that is told to run what has come runs some twenty receives before it lets us look, each into a buffer of
-/// its own, or several where much has come.
+/// When we let the kernel run its pending work, it completes some twenty receives before it returns, each into a buffer
+/// of its own, or into several if much data has arrived.
 const BUFFERS: usize = 64;
-/// Seven messages of 512 bytes.
+/// Room for seven messages of 512 bytes.
 const BUFFER_LEN: usize = 4_096;
 
 pub(crate) struct Buffers {
@@ -26,7 +26,7 @@ pub(crate) struct Buffers {
 #[repr(C, align(4096))]
 struct Shared([Entry; BUFFERS]);
 
-/// `struct io_uring_buf`; the last field of the first one is the ring's tail.
+/// `struct io_uring_buf`; the last field of the ring's first entry is the ring's tail.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Entry {
@@ -39,13 +39,13 @@ struct Entry {
 const _: () = assert!(size_of::<Entry>() == size_of::<BufRingEntry>() && BUFFERS.is_power_of_two());
 
 impl Buffers {
-    /// Registers them with a ring, which must not outlive them.
+    /// Registers the buffers with a ring, which must not outlive them.
     pub(crate) fn new(uring: &IoUring) -> anyhow::Result<Buffers> {
         let entry = Entry { addr: 0, len: 0, id: 0, tail: 0 };
         let memory = vec![0; BUFFERS * BUFFER_LEN].into_boxed_slice();
         let mut buffers = Buffers { shared: Box::new(Shared([entry; BUFFERS])), memory, tail: 0 };
         let addr = buffers.shared.0.as_mut_ptr() as u64;
-        // SAFETY: page-aligned, and by the caller's promise there for as long as the io_uring.
+        // SAFETY: page-aligned, and the caller promises that the buffers live as long as the io_uring.
         unsafe { uring.submitter().register_buf_ring_with_flags(addr, BUFFERS as u16, GROUP, 0) }
             .context("no ring of buffers")?;
         (0..BUFFERS as u16).for_each(|id| buffers.provide(id));
@@ -66,8 +66,8 @@ impl Buffers {
     pub(crate) fn provide(&mut self, id: u16) {
         let addr = self.memory[usize::from(id) * BUFFER_LEN..].as_mut_ptr() as u64;
         let entry = &raw mut self.shared.0[usize::from(self.tail) % BUFFERS];
-        // SAFETY: in bounds; the kernel reads only entries before the tail, which this one is not yet. Field by field,
-        // because the tail lies in the first entry.
+        // SAFETY: in bounds; the kernel reads only entries before the tail, and this entry is not before it yet.
+        // Written field by field, because the tail lies in the first entry.
         unsafe {
             (&raw mut (*entry).addr).write_volatile(addr);
             (&raw mut (*entry).len).write_volatile(BUFFER_LEN as u32);

@@ -1,5 +1,6 @@
-//! Campaigns: attacks on a running blade beside a subscriber that behaves well. In pairs, without the attack and with
-//! it, in turn: what the subscriber notices is the difference, and little of it is the machine's.
+//! Campaigns: attacks on a running blade beside a subscriber that behaves well. Runs come in pairs, one without the
+//! attack and one with it, in turn: the difference between the two is what the subscriber notices, and little of it is
+//! the machine's.
 
 mod attacks;
 mod target;
@@ -16,30 +17,30 @@ use crate::{machine, sys};
 use attacks::{ATTACKS, Attack};
 use target::{Seen, Target};
 
-/// The attacks; all of them where none is named. Results go to perf/results/campaign-DATE.json.
+/// Runs attacks; all of them if none is named. Results go to perf/results/campaign-DATE.json.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CampaignArgs {
-    /// Attacks; all of them where none is named
+    /// Attacks to run; all of them if none is named
     names: Vec<String>,
-    /// Only say which there are, and what each does
+    /// Only list the attacks, and what each does
     #[arg(long)]
     list: bool,
-    /// The engine that is attacked; both where none is named
+    /// The engine to attack; both if none is named
     #[arg(long, value_enum)]
     engine: Option<Engine>,
-    /// Runs without the attack and with it
+    /// Pairs of runs, one without the attack and one with it
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pairs: u32,
-    /// Of each run
+    /// Seconds of each run
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
-    /// From the blade's start to the subscriber's: a market's opening is a burst
+    /// Seconds from the blade's start until the subscriber connects, because a market's opening is a burst
     #[arg(long, default_value_t = 2.0)]
     settle: f64,
-    /// Messages of the simulated market in a second
+    /// Messages per second of the simulated market
     #[arg(long, default_value_t = 2_000)]
     rate: u64,
-    /// Where the result goes; `-`: standard output
+    /// The result file; `-` prints it [default: perf/results/campaign-DATE.json]
     #[arg(long)]
     out: Option<PathBuf>,
 }
@@ -134,7 +135,7 @@ struct Pair {
     with: Seen,
 }
 
-/// Each pair begins with the other of the two, so that a machine that warms up or tires favours neither.
+/// Pairs alternate which of the two runs comes first, so that a machine that warms up or tires favours neither.
 fn play(attack: &Attack, engine: Engine, pair: u32, plan: &Plan) -> anyhow::Result<Pair> {
     let run = |is_attacked: bool| {
         let seen = one(attack, engine, is_attacked, plan)?;
@@ -160,7 +161,7 @@ fn one(attack: &Attack, engine: Engine, is_attacked: bool, plan: &Plan) -> anyho
     std::thread::sleep(plan.settle);
     let aim = target.aim();
     std::thread::scope(|scope| {
-        // However this ends, the attackers end.
+        // However this function ends, the attackers end.
         let _over = target::Over(&aim);
         if is_attacked {
             for number in 0..ATTACKERS {
@@ -177,11 +178,11 @@ fn one(attack: &Attack, engine: Engine, is_attacked: bool, plan: &Plan) -> anyho
     .and_then(|seen| target.stop(seen, &aim))
 }
 
-/// What the pairs say together.
+/// The result of all pairs together.
 struct Verdict {
     without: Spread,
     with: Spread,
-    /// p99 with less p99 without, of the medians.
+    /// p99 with the attack less p99 without it, both medians.
     more_ms: f64,
     faults: Vec<String>,
 }
@@ -231,9 +232,9 @@ impl std::fmt::Display for Verdict {
     }
 }
 
-/// How much the subscriber may notice.
+/// By how much the subscriber's p99 may rise.
 const P99_MORE_MAX_MS: f64 = 10.0;
-/// Threads that attack; each has as many connections as its attack says.
+/// Threads that attack; the attack says how many connections each has.
 const ATTACKERS: usize = 2;
-/// A p99 wants some frames.
+/// A p99 needs some frames.
 const RUN_MIN: Duration = Duration::from_secs(1);

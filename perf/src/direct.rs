@@ -26,7 +26,7 @@ impl Direct {
         Ok(Direct { uring })
     }
 
-    /// Moves a socket into the table. The process holds no descriptor of it any more.
+    /// Moves a socket into the table. After that the process holds no descriptor of the socket.
     pub(crate) fn install(&mut self, slot: usize, socket: OwnedFd) -> anyhow::Result<()> {
         let installed = self.uring.submitter().register_files_update(slot as u32, &[socket.as_raw_fd()])?;
         ensure!(installed == 1, "no slot {slot} in the table of direct descriptors");
@@ -39,7 +39,7 @@ impl Direct {
         self.send((0..count as u32).map(|slot| (slot, bytes)))
     }
 
-    /// Sends bytes to sockets. All must be taken whole at once: nobody is behind in these measurements.
+    /// Sends bytes to sockets. The kernel must take each send whole at once: no client is behind in these measurements.
     pub(crate) fn send<'a>(&mut self, sends: impl IntoIterator<Item = (u32, &'a [u8])>) -> anyhow::Result<()> {
         let mut sends = sends.into_iter();
         loop {
@@ -73,7 +73,7 @@ impl Direct {
     }
 }
 
-/// `send` by the plain system call, for the bare server on descriptors.
+/// Like `send`, but by the plain system call, for the bare server on descriptors.
 pub(crate) fn send_whole(socket: &OwnedFd, bytes: &[u8]) -> anyhow::Result<()> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: the pointer and length describe `bytes`.

@@ -1,6 +1,6 @@
 //! `feed`: what one message of the exchange costs the sequencer's thread, from packet to ring.
 //!
-//! A simulated day is made into memory before anything is measured. Then its packets are played over the blade's own
+//! A simulated day is made in memory before anything is measured. Then its packets are played over the blade's own
 //! path, in one pinned thread, up to one stage after the other:
 //!
 //! ```text
@@ -9,8 +9,8 @@
 //! encode   + subject, JSON, binary
 //! publish  + the ring, time stamps, waking
 //! ```
-//! Runs take turns between the stages, so that a machine that changes its speed changes it for all. Each run begins
-//! with an empty market and ring, and its first messages are not counted.
+//! Runs alternate between the stages, so that a machine that changes its speed changes it for all. Each run begins with
+//! an empty market and ring, and its first messages are not counted.
 
 mod day;
 mod path;
@@ -41,7 +41,7 @@ pub(crate) struct FeedArgs {
     /// Stages to measure
     #[arg(long, value_delimiter = ',', default_value = "feed,market,encode,publish")]
     stages: Vec<Stage>,
-    /// The thread's CPU
+    /// CPU to pin the thread to
     #[arg(long, default_value_t = 0)]
     cpu: usize,
     /// The result file; `-` prints it [default: perf/results/feed-DATE.json]
@@ -49,16 +49,16 @@ pub(crate) struct FeedArgs {
     out: Option<PathBuf>,
 }
 
-/// Which day is played.
+/// The day to play.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DayArgs {
     /// Instruments of the simulated market
     #[arg(long, default_value_t = 8_000)]
     symbols: usize,
-    /// Messages of its day, those before the open included
+    /// Messages of the day, including those before the open
     #[arg(long, default_value_t = 2_300_000)]
     messages: u64,
-    /// Its seed
+    /// Seed of the simulated market
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
@@ -116,7 +116,7 @@ pub(crate) fn run(args: &FeedArgs) -> anyhow::Result<()> {
     report::write(args, &day, &figures, &samples)
 }
 
-/// CPU time of this thread, which other work on the machine does not lengthen as it does the clock's.
+/// CPU time of this thread, which other work on the machine lengthens less than wall-clock time.
 fn cpu_time() -> anyhow::Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }

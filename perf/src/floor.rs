@@ -1,13 +1,13 @@
-//! `floor`: server CPU per delivered message, for the blade and for a bare loop over the same
-//! sockets on the same engine.
+//! `floor`: server CPU per delivered message, for the blade and for a bare loop over the same sockets on the same
+//! engine.
 //!
 //! The server is a process of its own, pinned to one core; the clients spin in this process on another, because a
-//! client that sleeps would charge the server for waking it. On loopback the receiving side's TCP work up to the
-//! socket is charged to the sender, for both servers alike. Both are there at once and take turns, a round of messages
-//! each, so that a machine that changes its speed changes it for both.
+//! client that sleeps would charge the server for waking it. On loopback the receiving side's TCP work up to the socket
+//! is charged to the sender, for both servers alike. Both servers run at the same time and take turns, one round of
+//! messages each, so that a machine that changes its speed changes it for both.
 //!
-//! Every byte that a client receives is checked. A message counts as delivered when all clients have all of it; the
-//! next is published only then, either one at a time or eight at once, which a server may deliver with one send.
+//! Clients check every byte that they receive. A message counts as delivered when all clients have all of it. The next
+//! message is published only then, either one at a time or eight at once, which a server may deliver with one send.
 
 pub(crate) mod bare;
 pub(crate) mod blade;
@@ -48,7 +48,7 @@ pub(crate) struct FloorArgs {
     out: Option<PathBuf>,
 }
 
-/// What one run of a server is.
+/// Settings of one run of a server.
 #[derive(Debug, Args)]
 pub(crate) struct Measured {
     /// Subscribers of the one subject
@@ -60,7 +60,7 @@ pub(crate) struct Measured {
     /// Measured rounds of a run, in each mode
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) rounds: u32,
-    /// Rounds before them
+    /// Warm-up rounds before the measured ones
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) warmup_rounds: u32,
     /// Messages published at once, for each mode
@@ -123,7 +123,7 @@ impl ServerKind {
     }
 }
 
-/// One server on one engine in one mode, in one run.
+/// What was measured of one server on one engine in one mode, in one run.
 pub(crate) struct Sample {
     engine: EngineKind,
     server: ServerKind,
@@ -159,8 +159,8 @@ pub(crate) fn run(args: &FloorArgs) -> anyhow::Result<()> {
     report::write(args, &samples)
 }
 
-/// One run of these servers, in each mode. They are all there at once and take turns, a round each: what disturbs the
-/// machine for a second disturbs them alike. This thread's CPU is the clients'.
+/// One run of these servers, in each mode. They run at the same time and take turns, one round each: what disturbs the
+/// machine for a second disturbs them alike. The clients run in this thread, on its CPU.
 pub(crate) fn measure(args: &Measured, engine: EngineKind, kinds: &[ServerKind]) -> anyhow::Result<Vec<Sample>> {
     let mut contestants =
         kinds.iter().map(|&kind| Contestant::start(args, engine, kind)).collect::<anyhow::Result<Vec<_>>>()?;
@@ -193,11 +193,11 @@ pub(crate) fn measure(args: &Measured, engine: EngineKind, kinds: &[ServerKind])
     Ok(samples)
 }
 
-/// A server and its subscribers, who are all there.
+/// A server and its subscribers, all connected.
 struct Contestant {
     server: Server,
     crowd: Crowd,
-    /// Messages that were published.
+    /// Messages published so far.
     number: u64,
 }
 
@@ -217,7 +217,7 @@ impl Contestant {
         Ok(Contestant { server, crowd, number: 0 })
     }
 
-    /// So many messages, at once; returns when every client has all of them.
+    /// Publishes `backlog` messages at once; returns when every client has all of them.
     fn round(&mut self, backlog: u8) -> anyhow::Result<()> {
         self.server.publish(backlog)?;
         self.number += u64::from(backlog);
@@ -225,8 +225,8 @@ impl Contestant {
     }
 }
 
-/// A server's process. It listens on an address that it prints, publishes as many messages as each byte on its standard
-/// input says, and ends when that does.
+/// A server's process. It prints the address on which it listens, publishes as many messages as each byte on its
+/// standard input says, and ends when that input ends.
 pub(crate) struct Server {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -237,7 +237,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// `program` is this one, or runs it.
+    /// `program` is this program, or another one that runs it.
     pub(crate) fn start(mut program: Command, kind: ServerKind, wanted: &ServerArgs) -> anyhow::Result<Server> {
         let subcommand = match kind {
             ServerKind::Bare => "floor-server",
@@ -255,7 +255,7 @@ impl Server {
             .context("cannot start the server")?;
         let pid = Pid::from_raw(child.id() as i32);
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-        // From here on dropping it ends the process.
+        // From here on, dropping the handle ends the process.
         let (addr, clock) = (SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), clock_getcpuclockid(pid)?);
         let mut server = Server { child, stdin, addr, clock, kind, payload_bytes: wanted.payload_bytes };
         let mut line = String::new();
@@ -265,7 +265,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Its subscribers, all there.
+    /// Connects the server's subscribers; returns when all are connected.
     pub(crate) fn crowd(&self, count: u32) -> anyhow::Result<Crowd> {
         let target = format!("/v1/stream?subjects={}&mode=all", blade::SUBJECT);
         let upgrade = (self.kind == ServerKind::Blade).then(|| Upgrade::to(self.addr, &target)).transpose()?;
@@ -292,13 +292,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Fails where it has ended by itself.
+        // Fails if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The same for all servers. Room for the largest backlog, so that no send comes back short.
+/// Options of every server's listener. There is room for the largest backlog, so that no send comes back short.
 fn listen_options() -> ListenOptions {
     ListenOptions::default()
 }
@@ -307,5 +307,5 @@ pub(crate) fn pin(cpu: usize) -> anyhow::Result<()> {
     fanblade_net::affinity::pin_thread(cpu).with_context(|| format!("cannot pin to cpu {cpu}"))
 }
 
-/// For one round.
+/// How long to wait for one round.
 const PATIENCE: Duration = Duration::from_secs(60);

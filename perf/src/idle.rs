@@ -1,11 +1,10 @@
-//! `idle`: the memory of a session that is subscribed and silent, beside the function that
-//! predicts it; and that none of
-//! very many such sessions is lost.
+//! `idle`: the memory of a session that is subscribed and silent, beside the function that predicts it; it also checks
+//! that none of very many such sessions is lost.
 //!
-//! The server is a process of its own, and all that runs in it is the blade's data path. Its clients open in bursts,
-//! each subscribes to one of several subjects, and then nothing happens. After that every subject has a few messages,
-//! every session is pinged, and everybody gets a notice in the same moment: sessions that have been busy must be as
-//! small as before. Every client checks each byte that it gets.
+//! The server is a process of its own that runs only the blade's data path. Its clients open in bursts, each subscribes
+//! to one of several subjects, and then nothing happens. After that every subject has a few messages, the server pings
+//! every session, and everybody gets a notice at the same moment: sessions that have been busy must be as small as
+//! before. Every client checks each byte that it receives.
 
 mod crowd;
 mod script;
@@ -31,7 +30,7 @@ pub(crate) struct IdleArgs {
     /// Sessions
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(100..=4_000_000))]
     connections: u32,
-    /// Sessions of one subject, which have equal subscriptions
+    /// Sessions per subject; their subscriptions are equal
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     per_subject: u32,
     /// The server's engine
@@ -53,6 +52,7 @@ pub(crate) struct IdleArgs {
 
 pub(crate) fn run(args: &IdleArgs) -> anyhow::Result<()> {
     let descriptors = fanblade_net::rlimit::raise_descriptors()?;
+    // Everything that the server has before its first session counts for no session.
     let subjects = args.connections.div_ceil(args.per_subject);
     let mut server = Server::start(args, subjects as usize)?;
     let addr = server.greeting.addr;
@@ -64,6 +64,7 @@ pub(crate) fn run(args: &IdleArgs) -> anyhow::Result<()> {
 
     let started = Instant::now();
     let subjects_in_turn = Subjects { count: subjects, assignment: Assignment::InTurn, seed: 0 };
+    // The sessions open and subscribe; after that they are silent for the first time.
     let mut crowd = match Crowd::open(addr, args.connections, subjects_in_turn, args.burst) {
         Ok(crowd) => crowd,
         Err(error) => return Err(error).context(Value::from(server.counters()?).to_string()),
@@ -74,6 +75,7 @@ pub(crate) fn run(args: &IdleArgs) -> anyhow::Result<()> {
     let kernel = kernel_growth(&kernel_before, &KernelMemory::now()?, args.connections);
     nobody_lost(&mut server, args)?;
 
+    // Every session is busy once; when it is silent again, it must be as small as before.
     for number in 0..args.messages {
         server.publish()?;
         crowd.await_line(Line::Message(number))?;
@@ -81,11 +83,12 @@ pub(crate) fn run(args: &IdleArgs) -> anyhow::Result<()> {
     crowd.hold(SETTLING)?;
     moments.look("after messages")?;
 
+    // Held for longer than the ping interval, so that the server pings every session.
     let held = Instant::now();
-    // A deadline is met a tick or two late, and the last pongs need their time.
+    // A deadline is met a tick or two late, and the last pongs need time to arrive.
     crowd.hold(Duration::from_millis(u64::from(args.ping_interval_ms)) + 2 * SETTLING)?;
     let held = held.elapsed();
-    // Where the opening took long, some came before.
+    // If the opening took long, some pings came before.
     let pings = crowd.pongs();
     ensure!(pings >= u64::from(args.connections), "only {pings} pings came");
     moments.look("after pings")?;
@@ -96,6 +99,7 @@ pub(crate) fn run(args: &IdleArgs) -> anyhow::Result<()> {
     moments.look("after a notice to all")?;
     let counters = nobody_lost(&mut server, args)?;
 
+    // The server must give the memory back when all sessions have closed.
     drop(crowd);
     await_closed(&mut server, args)?;
     moments.look("after they have closed")?;
@@ -138,7 +142,7 @@ struct Moments {
     pid: u32,
     connections: u64,
     before: Option<UserMemory>,
-    /// By how much it has grown since the first, in bytes: anonymous, io_uring, RssAnon, Pss.
+    /// Growth since the first moment, in bytes: anonymous, io_uring, RssAnon, Pss.
     grown: Vec<(&'static str, [u64; 4])>,
 }
 
@@ -174,7 +178,7 @@ impl Moments {
         rounded(bytes as f64 / self.connections as f64)
     }
 
-    /// While the sessions are there and silent, whatever happened before, they may cost so much and no more.
+    /// Fails if the sessions cost more than they may while they are connected and silent, whatever happened before.
     fn judge(&self, predicted: usize) -> anyhow::Result<()> {
         let predicted = predicted as u64 * self.connections;
         let most = (predicted + predicted / 4 + CONSTANT_BYTES).min(BYTES_PER_SESSION_MAX * self.connections);
@@ -189,7 +193,7 @@ fn predicted(greeting: &Greeting) -> usize {
     greeting.slab + greeting.group + greeting.engine
 }
 
-/// The server's view: every session is there, none was refused, closed or given up.
+/// Checks the server's view: every session is there, none was refused, closed or given up.
 fn nobody_lost(server: &mut Server, args: &IdleArgs) -> anyhow::Result<Map<String, Value>> {
     let counters = server.counters()?;
     for name in ["sessions", "sessions_subscribed", "accepted", "upgraded"] {
@@ -218,7 +222,7 @@ fn await_closed(server: &mut Server, args: &IdleArgs) -> anyhow::Result<()> {
     }
 }
 
-/// Both ends of a connection are on this machine, and so is everybody else's memory: an estimate.
+/// An estimate: both ends of a connection are on this machine, and so is the memory of everybody else.
 fn kernel_growth(before: &KernelMemory, after: &KernelMemory, connections: u32) -> Value {
     let per_connection = |before: u64, after: u64| (after as f64 - before as f64) / f64::from(connections);
     let mut caches: Vec<(&String, f64)> = after
@@ -238,7 +242,7 @@ fn kernel_growth(before: &KernelMemory, after: &KernelMemory, connections: u32) 
     })
 }
 
-/// A table for people.
+/// Prints a table for people.
 fn print(moments: &Moments, greeting: &Greeting, report: &Value) {
     let Greeting { slab, group, engine, .. } = greeting;
     eprintln!("\nuser memory per session, bytes, {} sessions on {}", report["connections"], report["engine"]);
@@ -260,9 +264,9 @@ fn rounded(number: f64) -> f64 {
     (number * 10.0).round() / 10.0
 }
 
-/// The promise.
+/// The user memory that a session is promised to take at most.
 const BYTES_PER_SESSION_MAX: u64 = 200;
 /// What a worker needs once, however many sessions it has: code paths touched, scratch lists, pools.
 const CONSTANT_BYTES: u64 = 256 * 1024;
-/// For pages to be given back, and the last replies.
+/// Time for pages to be given back, and for the last replies.
 const SETTLING: Duration = Duration::from_secs(1);

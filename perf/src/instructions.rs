@@ -1,15 +1,14 @@
-//! `instructions`: how many instructions a message of each type costs the sequencer's thread, from its bytes to the
+//! `instructions`: how many instructions the sequencer's thread spends on a message of each type, from its bytes to the
 //! ring.
 //!
-//! They are counted by callgrind (of valgrind), which runs the same program whatever else the machine does: two counts
-//! of one program agree to a fraction of a percent, where times differ by ten. The program is `fanblade-perf
-//! instructions-day`: a simulated day over the path of `feed`, where each type of message passes through a function of
-//! its own, by which its instructions are told from the others'.
+//! Callgrind (of valgrind) counts them. It runs the same program whatever else the machine does: two counts of one
+//! program agree to a fraction of a percent, where times differ by ten. The program is
+//! `fanblade-perf instructions-day`: it plays a simulated day over the path of `feed`, with a function of its own for
+//! each type of message, which tells its instructions from the others'.
 //!
 //! Behind the ring, [`delivery`] counts what a delivered message and a session cost the worker.
 //!
-//! What this does not see: waiting for memory, the kernel, and reading the clock, which is a system call under
-//! valgrind.
+//! Not counted: waiting for memory, the kernel, and reading the clock, which is a system call under valgrind.
 
 mod callgrind;
 pub(crate) mod day;
@@ -33,16 +32,16 @@ pub(crate) struct InstructionsArgs {
     /// Instruments of the simulated market
     #[arg(long, default_value_t = 1_000)]
     symbols: usize,
-    /// Messages of its day, those before the open included
+    /// Messages of the day, including those before the open
     #[arg(long, default_value_t = 250_000)]
     messages: u64,
-    /// Messages before those that are counted, but for types that come only before the open
+    /// Warm-up messages, not counted except for types that come only before the open
     #[arg(long, default_value_t = 50_000)]
     warmup_messages: u64,
-    /// Fail where a message costs more than in this result file, by more than the tolerance
+    /// Fail if a message costs more than in this result file by more than the tolerance
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
-    /// Percent
+    /// The tolerance, in percent
     #[arg(long, default_value_t = 3.0)]
     tolerance: f64,
     /// The result file; `-` prints it [default: perf/results/instructions-DATE.json]
@@ -51,7 +50,7 @@ pub(crate) struct InstructionsArgs {
 }
 
 pub(crate) fn run(args: &InstructionsArgs) -> anyhow::Result<()> {
-    // Before the long part.
+    // Read before the long part, so that a missing file is noticed at once.
     let baseline = args.baseline.as_deref().map(read).transpose()?;
     let counted = count(args)?;
     let types: Map<String, Value> = day::KINDS
@@ -85,7 +84,7 @@ pub(crate) fn run(args: &InstructionsArgs) -> anyhow::Result<()> {
         "per_message": per_message(all),
         // Session, numbering, framing, waking.
         "per_message_of_packets": per_message(all.saturating_sub(in_messages)),
-        // The worker's, on the epoll engine.
+        // The worker's instructions, on the epoll engine.
         "per_delivery": rounded(delivery.one, 1),
         "per_delivery_of_8": rounded(delivery.of_eight, 1),
         "per_session": rounded(delivery.session, 0),
@@ -153,7 +152,7 @@ fn read(path: &Path) -> anyhow::Result<Value> {
     Ok(report)
 }
 
-/// Fails if this counts more than the baseline.
+/// Fails if the report counts more than the baseline, beyond the tolerance.
 fn compare(report: &Value, baseline: &Value, tolerance: f64) -> anyhow::Result<()> {
     ensure!(
         report["day"] == baseline["day"],
@@ -179,5 +178,5 @@ fn compare(report: &Value, baseline: &Value, tolerance: f64) -> anyhow::Result<(
     if worse.is_empty() { Ok(()) } else { bail!("more instructions than the baseline: {}", worse.join(", ")) }
 }
 
-/// A type with fewer messages says too little.
+/// With fewer messages, the figure of a type says too little.
 const MESSAGES_TELLING_MIN: u64 = 100;

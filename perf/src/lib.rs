@@ -1,4 +1,4 @@
-//! Measurements: of the blade alone, beside what any server costs at least, and beside others. The programs are
+//! Measurements: of the blade alone, beside the least that any server costs, and beside other servers. The programs are
 //! `fanblade-perf`, which measures (`cargo xtask bench` builds and runs it), and `fanblade-swarm`, the load generator.
 
 mod benchmarks;
@@ -39,7 +39,7 @@ enum Measurement {
     Multicast(multicast::MulticastArgs),
     /// Instructions per message of the exchange, by its type, counted by callgrind
     Instructions(instructions::InstructionsArgs),
-    /// (Started by `instructions`.) The day that is counted
+    /// (Started by `instructions`.) Plays the day that is counted
     #[command(hide = true)]
     InstructionsDay(instructions::day::PlayArgs),
     /// Server CPU per delivered message, beside a bare loop over the same sockets
@@ -50,20 +50,20 @@ enum Measurement {
     /// (Started by `floor`.) The blade's data path: ring, worker, engine
     #[command(hide = true)]
     FloorBlade(floor::ServerArgs),
-    /// Memory per idle session, with as many sessions as wanted
+    /// Memory per idle session, for any number of sessions
     Idle(idle::IdleArgs),
-    /// Server CPU per delivered message, of others' servers beside the blade and a bare loop
+    /// Server CPU per delivered message of other servers, beside the blade and a bare loop
     Peers(peers::PeersArgs),
     /// Attacks on a running blade beside a subscriber that behaves well
     Campaign(campaign::CampaignArgs),
-    /// A scenario: server, publisher and swarm; without a name: the list
+    /// Play a scenario with server, publisher and swarm; without a name: list the scenarios
     Run(scenario::RunArgs),
-    /// docs/BENCHMARKS.md and docs/plots, from the results of scenarios
+    /// Generate docs/BENCHMARKS.md and docs/plots from the results
     Report(benchmarks::ReportArgs),
-    /// (Started by `run` and `peers`.) A loop of sends that knows who wants what
+    /// (Started by `run` and `peers`.) A loop of sends that knows each subscriber's subjects
     #[command(hide = true)]
     Bare(scenario::server::bare::BareArgs),
-    /// (Started by `run`.) The blade's data path, with a pipe for a publisher
+    /// (Started by `run`.) The blade's data path, with a pipe as its publisher
     #[command(hide = true)]
     Datapath(scenario::server::datapath::DatapathArgs),
     /// (Started by `run` and `peers`.) A broadcast server as people write it

@@ -5,13 +5,13 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-/// The command to type for this run.
+/// The command that repeats this run.
 pub(crate) fn command() -> String {
     format!("cargo xtask bench {}", std::env::args().skip(1).collect::<Vec<_>>().join(" "))
 }
 
-/// The commit that is checked out, if that can be told; `-dirty` where it is not what was built. Results that wait to
-/// be committed do not count.
+/// The commit that is checked out, if git can tell; with `-dirty` if the working tree differs from it. Results that
+/// wait to be committed do not count as a difference.
 pub(crate) fn commit() -> Option<String> {
     let git = |args: &[&str]| Command::new("git").args(args).output().ok();
     let output = git(&["describe", "--always", "--tags"]).filter(|output| output.status.success())?;

@@ -2,7 +2,7 @@
 
 use fanblade_worker::allocator::{self, Allocator};
 
-/// As the blade has it: the data path is measured in a process of ours.
+/// The blade's allocator, because this program runs the data path that is measured.
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator;
 

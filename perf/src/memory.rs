@@ -1,4 +1,4 @@
-//! What a process, and the kernel, hold in memory.
+//! Memory of a process, and of the kernel.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use serde::Serialize;
 pub(crate) struct UserMemory {
     /// Anonymous pages, by smaps, which is exact.
     pub(crate) anonymous: u64,
-    /// The queues of its io_urings, which are mapped and belong to the kernel's side in no other figure.
+    /// The queues of its io_urings, which are mapped; no figure of the kernel's memory counts them.
     pub(crate) io_uring: u64,
     /// `RssAnon` of /proc/PID/status, for comparison: it lags behind by some pages.
     pub(crate) rss_anon: u64,
@@ -49,12 +49,12 @@ pub(crate) struct KernelMemory {
     pub(crate) available: u64,
     /// All slab caches.
     pub(crate) slab: u64,
-    /// Each of them, where we may look.
+    /// The size of each cache, if we may read it.
     pub(crate) caches: BTreeMap<String, u64>,
-    /// The objects in them that are in use, the same way. Where every other one has been freed, the caches stay as
+    /// The objects in use in each cache, if we may read it. If every other object has been freed, the caches stay as
     /// large as they were.
     pub(crate) objects: u64,
-    /// What is queued in TCP sockets.
+    /// Bytes queued in TCP sockets.
     pub(crate) tcp_queues: u64,
 }
 
@@ -62,7 +62,7 @@ impl KernelMemory {
     pub(crate) fn now() -> anyhow::Result<KernelMemory> {
         let meminfo = std::fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
         let field = |name: &str| meminfo.lines().find(|line| line.split(':').next() == Some(name)).map_or(0, kib);
-        // Root only.
+        // Only root may read it.
         let slabinfo = std::fs::read_to_string("/proc/slabinfo").unwrap_or_default();
         let (mut caches, mut objects) = (BTreeMap::new(), 0);
         for line in slabinfo.lines() {

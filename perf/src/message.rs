@@ -1,10 +1,10 @@
-//! The messages of a measurement: number `n` is the same bytes for every server, so that a client can check each byte
-//! that it gets.
+//! The messages of a measurement: message number `n` has the same bytes for every server, so that a client can check
+//! each byte that it receives.
 
 /// The messages of one payload length, as frames on the wire.
 pub(crate) struct Messages {
     payload_len: usize,
-    /// Frames of the numbers seen last, by number modulo their count.
+    /// Frames of the latest numbers, by number modulo their count.
     frames: Vec<(u64, Vec<u8>)>,
 }
 
@@ -19,12 +19,12 @@ impl Messages {
         self.header_len() + self.payload_len
     }
 
-    /// Of the WebSocket header (RFC 6455, section 5.2).
+    /// Length of the WebSocket header (RFC 6455, section 5.2).
     fn header_len(&self) -> usize {
         if self.payload_len < 126 { 2 } else { 4 }
     }
 
-    /// A text frame.
+    /// The message as a text frame.
     pub(crate) fn frame(&mut self, number: u64) -> &[u8] {
         let at = number as usize % self.frames.len();
         let (held, frame) = &mut self.frames[at];
@@ -49,7 +49,7 @@ impl Messages {
         &self.frame(number)[header_len..]
     }
 
-    /// Compares `bytes`, which stand at `position` of the stream of all messages.
+    /// Compares `bytes` with the stream of all messages at `position`.
     pub(crate) fn check(&mut self, position: u64, bytes: &[u8]) -> bool {
         let len = self.frame_len() as u64;
         let (mut position, mut bytes) = (position, bytes);

@@ -1,11 +1,11 @@
 //! `multicast`: from the kernel's receive time of a packet to its frames in the ring, through the blade as it is run.
 //!
-//! `fanblade replay` publishes a simulated day to a multicast group on loopback, at one rate after the other, pinned
-//! to one CPU; `fanblade run` takes it, its sequencer pinned to the other. Nobody subscribes. The highest rate is the
+//! `fanblade replay` publishes a simulated day to a multicast group on loopback, at one rate after the other, pinned to
+//! one CPU; `fanblade run` receives it, its sequencer pinned to the other. Nobody subscribes. The highest rate is the
 //! market's open: a million messages within a second. Latency is the blade's own histogram
-//! (`latency_ns.feed_to_publish` of `/v1/status`): the stamp of SO_TIMESTAMPNS to the publication of the message's
-//! last frame, every message that made one. Loopback has the sender do the work of the receiving soft interrupt,
-//! which is therefore not in the blade's CPU.
+//! (`latency_ns.feed_to_publish` of `/v1/status`): from the stamp of SO_TIMESTAMPNS to the publication of the message's
+//! last frame, for every message that made a frame. On loopback the sender does the work of the receiving softirq, so
+//! the blade's CPU does not include it.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -25,11 +25,11 @@ pub(crate) struct MulticastArgs {
     /// Messages a second, one measurement each
     #[arg(long, value_delimiter = ',', default_values_t = [10_000, 100_000, 300_000, 1_000_000])]
     rates: Vec<u64>,
-    /// How long each rate is held. Latencies are those of the last ten seconds, so that more than 11 leave out the
+    /// How long each rate is held. Latencies cover the last ten seconds only, so that more than 11 leave out the
     /// beginning, when every instrument is new
     #[arg(long, default_value_t = 20.0)]
     seconds: f64,
-    /// The highest rate is a burst of so many seconds
+    /// Seconds of the burst at the highest rate
     #[arg(long, default_value_t = 1.0)]
     burst_seconds: f64,
     /// Runs of all rates in turn
@@ -38,10 +38,10 @@ pub(crate) struct MulticastArgs {
     /// The sequencer never sleeps
     #[arg(long)]
     busy: bool,
-    /// Bytes in a packet at most: 1,400 hold 36 messages, which all have the receive time of their packet
+    /// Bytes in a packet at most: 1,400 hold 36 messages, which share the packet's receive time
     #[arg(long, default_value_t = 1_400)]
     packet_len: u16,
-    /// The kernel's buffer for the line
+    /// The kernel's receive buffer for the line
     #[arg(long, default_value = "32MiB")]
     receive_buffer: String,
     /// CPUs of the publisher and of the sequencer
@@ -52,11 +52,11 @@ pub(crate) struct MulticastArgs {
     out: Option<std::path::PathBuf>,
 }
 
-/// What one run at one rate gave.
+/// The figures of one run at one rate.
 struct Sample {
     rate: u64,
     messages_per_s: f64,
-    /// By name, in the order of [`FIGURES`].
+    /// In the order of [`FIGURES`].
     figures: [f64; FIGURES.len()],
 }
 
@@ -135,14 +135,14 @@ fn measure(
                 "join": "live",
                 "receive_buffer": args.receive_buffer,
                 "busy": args.busy,
-                // What the kernel dropped is gone: it shall show as lost, at once.
+                // What the kernel dropped will not come: it counts as lost at once.
                 "reorder_ms": "1ms",
             },
         },
         "data": {"listen": "127.0.0.1:0", "workers": 1, "cpus": [sequencer, publisher]},
         "admin": {"listen": "127.0.0.1:0"},
         "ebpf": {"enabled": false},
-        // Its lines would stand between ours.
+        // The blade's log lines would mix with ours.
         "log": {"level": "error"},
     });
     let mut blade = Blade::launch(toml::Table::try_from(configuration)?, "all", &[])?;
@@ -166,10 +166,12 @@ fn measure(
         &LINGER_S.to_string(),
         "--json",
     ];
+    // The publisher waits for its standard input, so that the CPU time before its first message can be left out.
     let mut replay = Replay::start(&replay_args, publisher)?;
     let before = sequencer_cpu(blade.pid())?;
     replay.begin()?;
     let sent = replay.report()?;
+    // The sequencer is done when it has received all messages or knows them to be lost.
     let deadline = Instant::now() + PATIENCE;
     loop {
         let status = blade.counters()?;
@@ -181,7 +183,7 @@ fn measure(
         std::thread::sleep(Duration::from_millis(20));
     }
     let cpu_s = sequencer_cpu(blade.pid())? - before;
-    // Latencies are those of the last ten seconds, renewed every second.
+    // The blade renews its latencies of the last ten seconds every second.
     std::thread::sleep(Duration::from_millis(1_200));
     let status = blade.counters()?;
     let latency = &status["latency_ns"]["feed_to_publish"];
@@ -231,7 +233,7 @@ impl Replay {
         Ok(self.child.stdin.as_mut().context("no input")?.write_all(b"\n")?)
     }
 
-    /// Waits for its end; its summary.
+    /// Waits for its end, and returns its summary.
     fn report(&mut self) -> anyhow::Result<Value> {
         let mut text = String::new();
         self.output.read_to_string(&mut text)?;
@@ -246,7 +248,7 @@ impl Drop for Replay {
     }
 }
 
-/// Seconds of CPU that the sequencer's thread has had (proc(5), `schedstat`: nanoseconds on the CPU).
+/// Seconds of CPU that the sequencer's thread has used (proc(5), `schedstat`: nanoseconds on the CPU).
 fn sequencer_cpu(pid: u32) -> anyhow::Result<f64> {
     for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
         let path = task?.path();
@@ -260,6 +262,6 @@ fn sequencer_cpu(pid: u32) -> anyhow::Result<f64> {
 }
 
 const GROUP: &str = "239.192.77.1:26477";
-/// How long the publisher waits after its last message, which its own account of its time includes.
+/// How long the publisher waits after its last message; the time that it reports includes this.
 const LINGER_S: f64 = 0.5;
 const PATIENCE: Duration = Duration::from_secs(30);

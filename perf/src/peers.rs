@@ -1,9 +1,9 @@
-//! `peers`: server CPU per delivered message and user memory per idle session, of others' servers, beside the blade's
-//! data path and a bare loop, all in one run on one machine.
+//! `peers`: server CPU per delivered message and user memory per idle session of other servers, beside the blade's data
+//! path and a bare loop, all in one run on one machine.
 //!
-//! The same is done to all: the server has one CPU and the clients, who spin, another. A message (or several at once)
-//! is published, and the next only when every client has all of them; nothing is idle, and nothing waits for a clock.
-//! The servers take turns within each run, so that a machine that changes its speed changes it for all.
+//! All servers are treated alike: the server has one CPU, and the clients, who spin, another. A message (or several at
+//! once) is published, and the next one only when every client has all of them; nothing is idle, and nothing waits for
+//! a clock. The servers take turns within each run, so that a machine that changes its speed changes it for all.
 
 mod crowd;
 mod report;
@@ -28,19 +28,20 @@ use rounds::{Player, Rounds};
 
 #[derive(Debug, Args)]
 pub(crate) struct PeersArgs {
-    /// Peers, beside the bare loop and the data path [default: those that are here]
+    /// Peers to measure beside the bare loop and the data path [default: those that are installed]
     #[arg(long, value_delimiter = ',')]
     servers: Vec<ServerKind>,
     /// A server of your own, for `uwebsockets`
     #[arg(long, value_name = "PROGRAM")]
     peer_path: Option<PathBuf>,
-    /// Subscribers: of the one subject, or each of a list of its own
+    /// Subscribers: all of one subject, or each with a list of its own
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     subscribers: u32,
-    /// Lists: each subscriber has so many subjects of its own, drawn by a power law, and all servers are there at once
+    /// Lists: each subscriber has this many subjects of its own, drawn by a power law, and all servers run at the same
+    /// time
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=i64::from(LIST_LEN_MAX)))]
     subjects_per_session: Option<u32>,
-    /// How many subjects there are, with lists
+    /// Number of subjects, with lists
     #[arg(long, default_value_t = 8_000, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
     subjects: u32,
     /// With lists: the subject of rank r is as popular as r to the minus this; 0: all alike
@@ -58,7 +59,7 @@ pub(crate) struct PeersArgs {
     /// Measured rounds of a run, in each mode
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rounds: u32,
-    /// Rounds before them
+    /// Warm-up rounds before the measured ones
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     warmup_rounds: u32,
     /// Seconds between the last subscription and the first message
@@ -75,7 +76,7 @@ pub(crate) struct PeersArgs {
     out: Option<PathBuf>,
 }
 
-/// Who is measured.
+/// A server that is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Contestant {
     /// The loop of sends of `floor`, on io_uring
@@ -98,20 +99,20 @@ impl Contestant {
 
 const BLADE: Contestant = Contestant::Server(ServerKind::Datapath);
 
-/// What one contestant has shown in one run with one payload.
+/// Figures of one contestant in one run with one payload.
 struct Sample {
     contestant: Contestant,
     payload_bytes: u16,
     /// Microseconds per delivered message, for each of the backlogs.
     cpu_us: Vec<f64>,
-    /// Of user memory, per idle session. Not of the bare loop, which has no sessions.
+    /// User memory per idle session. None for the bare loop, which has no sessions.
     session_bytes: Option<f64>,
-    /// The same after all messages, where lists differ: what a server has kept of its work.
+    /// The same after all messages, with lists: includes what a server has kept of its work.
     bytes_after_messages: Option<f64>,
     configuration: Value,
 }
 
-/// Who is not in the result, and why.
+/// A peer that is not in the result, and why.
 struct Missing {
     name: &'static str,
     why: String,
@@ -133,7 +134,7 @@ pub(crate) fn run(args: &PeersArgs) -> anyhow::Result<()> {
     let (mut samples, mut failures) = (Vec::new(), Vec::new());
     for run in 1..=args.runs {
         for &payload_bytes in &args.payloads {
-            // One that has failed does not come again.
+            // A contestant that has failed is not tried again.
             contestants.retain(|contestant| match measure(args, &scenario, *contestant, payload_bytes) {
                 Ok(sample) => {
                     eprintln!("run {run}  {}", report::line(args, &sample));
@@ -151,7 +152,7 @@ pub(crate) fn run(args: &PeersArgs) -> anyhow::Result<()> {
     report::write(args, &contestants, &samples, &absent, &failures)
 }
 
-/// All contestants at once, in turns.
+/// Measures all contestants at once, in turns.
 fn with_lists(args: &PeersArgs, scenario: &Scenario, contestants: &[Contestant]) -> anyhow::Result<Vec<Sample>> {
     let mut samples = Vec::new();
     for run in 1..=args.runs {
@@ -175,7 +176,7 @@ fn with_lists(args: &PeersArgs, scenario: &Scenario, contestants: &[Contestant])
                 costs.iter_mut().zip(of_mode).for_each(|(costs, cost)| costs.push(cost));
             }
             for (((contestant, player), idle), cpu_us) in contestants.iter().zip(&players).zip(&idle).zip(costs) {
-                // An array of sockets is no session.
+                // The bare loop has an array of sockets, but no sessions.
                 let has_sessions = *contestant != Contestant::Bare;
                 let session_bytes = has_sessions.then_some(*idle);
                 let bytes_after_messages = has_sessions.then_some(player.session_bytes()?);
@@ -191,7 +192,7 @@ fn with_lists(args: &PeersArgs, scenario: &Scenario, contestants: &[Contestant])
     Ok(samples)
 }
 
-/// One subject, no pings: those are measured elsewhere.
+/// One subject and no pings: other scenarios measure those.
 fn scenario(args: &PeersArgs) -> anyhow::Result<Scenario> {
     let subscribers = args.subscribers;
     let (subjects, lists) = match args.subjects_per_session {
@@ -210,7 +211,7 @@ fn scenario(args: &PeersArgs) -> anyhow::Result<Scenario> {
     Ok(scenario)
 }
 
-/// The bare loop, the blade, and the peers that can be started here. Who was asked for must be among them.
+/// The bare loop, the blade, and the peers that can be started here. A peer that was asked for must be among them.
 fn contestants(args: &PeersArgs, scenario: &Scenario) -> anyhow::Result<(Vec<Contestant>, Vec<Missing>)> {
     let mut all = vec![Contestant::Bare, BLADE];
     let mut absent = Vec::new();
@@ -317,5 +318,5 @@ fn user_bytes(server: &dyn Server) -> anyhow::Result<u64> {
 }
 
 const USUAL: [ServerKind; 4] = [ServerKind::Tungstenite, ServerKind::Nats, ServerKind::Nchan, ServerKind::Mosquitto];
-/// What a server does after its start is not the sessions'.
+/// What a server does after its start must not count for the sessions.
 const SETTLING: Duration = Duration::from_millis(300);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-/// Today, as it stands in names of result files.
+/// Today's date, as in names of result files.
 pub(crate) fn date() -> String {
     jiff::Zoned::now().strftime("%F").to_string()
 }
@@ -26,7 +26,7 @@ pub(crate) fn save(report: &Value, out: Option<&Path>, name: &str) -> anyhow::Re
     Ok(())
 }
 
-/// Of a figure over several runs. The median of an even number of them is the upper one, which was measured.
+/// A figure over several runs. The median of an even number of runs is the upper one, which was measured.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -35,7 +35,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// None of no values.
+    /// None if there are no values.
     pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Spread> {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);

@@ -1,9 +1,9 @@
 //! `run`: a scenario, played by a server, a publisher and a swarm, and measured.
 //!
-//! The server has CPUs of its own, and so have the clients, who spin, and the publisher, who goes first on one of
-//! theirs. A run is a server that is started, clients that connect and subscribe, a publisher that begins, a warm-up,
-//! the window that counts, and the end of all of them. What the publisher has published in the window, times the
-//! subscribers of each subject, is what must have been delivered.
+//! The server has CPUs of its own; the clients, who spin, have others, and the publisher takes precedence on one of
+//! theirs. A run starts a server, connects and subscribes clients, starts a publisher, warms up, measures during the
+//! window, and ends all of them. Each subscriber of a subject must have received what the publisher has published of it
+//! in the window.
 
 mod definition;
 mod load;
@@ -30,24 +30,24 @@ use crate::swarm::xdp::cable::{self, Cable};
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// Name of the scenario; without one: the list of those that there are
+    /// Name of the scenario; without one: list the scenarios
     scenario: Option<String>,
-    /// Subscribers [default: what a machine of two cores carries, as the scenario says]
+    /// Subscribers [default: the scenario's, which a machine of two cores carries]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     subscribers: Option<u32>,
     /// Runs; an odd number has a median that was measured
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
     runs: u32,
-    /// Seconds that count [default: the scenario's]
+    /// Seconds of the window that counts [default: the scenario's]
     #[arg(long)]
     duration: Option<f64>,
-    /// Seconds before them
+    /// Seconds of warm-up before the window [default: the scenario's]
     #[arg(long)]
     warmup: Option<f64>,
-    /// Payload of a message
+    /// Payload bytes of a message [default: the scenario's]
     #[arg(long)]
     payload_bytes: Option<u32>,
-    /// The server [default: datapath; from wire to wire and batched, blade]
+    /// The server [default: blade for wire-to-wire and batched scenarios, else datapath]
     #[arg(long)]
     server: Option<ServerKind>,
     /// A server of your own, for `--server uwebsockets`
@@ -56,10 +56,10 @@ pub(crate) struct RunArgs {
     /// What carries the subscribers; `xdp` needs root, and puts the server into a network namespace of its own
     #[arg(long, default_value = "sockets")]
     engine: EngineKind,
-    /// Its CPUs [default: the first half]
+    /// The server's CPUs [default: the first half]
     #[arg(long, value_delimiter = ',')]
     server_cpus: Vec<usize>,
-    /// The clients' and the publisher's [default: the others]
+    /// The clients' and the publisher's CPUs [default: the others]
     #[arg(long, value_delimiter = ',')]
     client_cpus: Vec<usize>,
     /// The result file; `-` prints it [default: perf/results/SCENARIO-SERVER-SUBSCRIBERS-DATE.json]
@@ -67,7 +67,7 @@ pub(crate) struct RunArgs {
     out: Option<PathBuf>,
 }
 
-/// Who runs where.
+/// The CPUs of the server, and of the clients and the publisher.
 #[derive(Debug, Clone)]
 pub(crate) struct Cpus {
     pub(crate) server: Vec<usize>,
@@ -81,6 +81,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
         }
         return Ok(());
     };
+    // The command line overrides the scenario.
     let mut scenario = Scenario::load(name)?;
     scenario.subscribers = args.subscribers.unwrap_or(scenario.subscribers);
     scenario.duration_s = args.duration.unwrap_or(scenario.duration_s);
@@ -96,7 +97,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     let server = args.server.unwrap_or(usual);
     let has_windows = server != ServerKind::Datapath || !scenario.is_batched();
     ensure!(has_windows, "{name} is about [[batching]], which the data path alone has not: it takes --server blade");
-    // Before anything else is started, so that it is in the same network namespace.
+    // Laid before anything else is started, so that everything is in the same network namespace.
     let _cable = match args.engine {
         EngineKind::Sockets => None,
         EngineKind::Xdp => {
@@ -119,6 +120,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
         eprintln!("run {number}: {}", run.summary);
         runs.push(run);
     }
+    // The result is saved even if a run has failed.
     let report = results::report(name, &scenario, server, &cpus, &runs);
     let engine = if args.engine == EngineKind::Sockets { "" } else { "-xdp" };
     let stem = format!("{name}-{}{engine}-{}", server.name(), scenario.subscribers);
@@ -141,7 +143,7 @@ fn cpus(args: &RunArgs, scenario: &Scenario) -> anyhow::Result<Cpus> {
     for cpu in cpus.server.iter().chain(&cpus.clients) {
         ensure!(allowed.contains(cpu), "CPU {cpu} is not among those that may be used: {allowed:?}");
     }
-    // From wire to wire, clients that share a CPU sleep.
+    // In wire-to-wire runs, clients that share a CPU sleep.
     if scenario.kind != Kind::WireToWire && cpus.server.iter().any(|cpu| cpus.clients.contains(cpu)) {
         bail!("server {:?} and clients {:?} would disturb each other", cpus.server, cpus.clients);
     }

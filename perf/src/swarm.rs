@@ -76,56 +76,56 @@ pub(crate) struct SwarmArgs {
     /// Subjects; each client has one, or a list
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     subjects: u32,
-    /// Which one
+    /// How subjects are assigned to clients
     #[arg(long, default_value = "random")]
     assign: Assignment,
-    /// Subjects of each client: `{subjects|…|}` in an address or message is what stands in it for each of them
+    /// Subjects of each client: `{subjects|…|}` in an address or message repeats what it encloses for each of them
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=i64::from(LIST_LEN_MAX)))]
     subjects_per_client: Option<u32>,
     /// The subject of rank r is as popular as r to the minus this
     #[arg(long, default_value_t = 1.0, requires = "subjects_per_client")]
     exponent: f64,
-    /// Lists in which one subject gives its place to another, in a second, of all clients together
+    /// List changes per second, of all clients together: one subject gives its place to another
     #[arg(long, default_value_t = 0.0, requires_all = ["subjects_per_client", "leave", "take"])]
     changes_per_s: f64,
-    /// What a client says to be rid of a subject; it is answered {"op":"unsubscribed","id":…} with the subject's number
+    /// What a client says to leave a subject; the server answers {"op":"unsubscribed","id":…} with the subject's number
     #[arg(long, value_name = "TEMPLATE")]
     leave: Option<Template>,
-    /// What it says to get another one; it is answered {"op":"subscribed","id":…}
+    /// What a client says to take another subject; the server answers {"op":"subscribed","id":…}
     #[arg(long, value_name = "TEMPLATE")]
     take: Option<Template>,
-    /// For another choice at random
+    /// Seed of the random choices
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Where the time of publishing stands, in ns since the Unix epoch: text:PATTERN (digits behind it),
     /// u64le:PATTERN, u64be:PATTERN (eight bytes), u64le@OFFSET or u64be@OFFSET
     #[arg(long, value_name = "WHERE")]
     timestamp: Option<Marker>,
-    /// Where the number within its subject stands, the same way
+    /// Where the message's number within its subject stands, the same way
     #[arg(long, value_name = "WHERE")]
     sequence: Option<Marker>,
-    /// Where the number of its subject stands, if clients have lists
+    /// Where the number of the message's subject stands, if clients have lists
     #[arg(long, value_name = "WHERE")]
     subject_number: Option<Marker>,
     /// Where a message ends; with `timestamp` the number must stand before the time
     #[arg(long, default_value = "frame")]
     boundary: Boundary,
-    /// Seconds between the opening and what counts
+    /// Seconds of warm-up between the opening and the window that counts
     #[arg(long, default_value_t = 2.0)]
     warmup: f64,
-    /// Seconds that count; 0: only connect
+    /// Seconds of the window that counts; 0: only connect
     #[arg(long, default_value_t = 10.0)]
     duration: f64,
-    /// Connect so many times, and close all in between
+    /// How often to connect; all connections are closed in between
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     cycles: u32,
-    /// Of a thousand clients, those who stop reading once they are subscribed
+    /// How many of a thousand clients stop reading once they are subscribed
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1000))]
     stalled_per_mille: u16,
-    /// Of a thousand clients, those who read slowly
+    /// How many of a thousand clients read slowly
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1000))]
     slow_per_mille: u16,
-    /// How slowly
+    /// Bytes per second that a slow client reads
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     slow_bytes_per_s: u32,
     /// Addresses to connect from [default: 127.1.0.2 and following towards loopback, else the system's choice]
@@ -134,22 +134,22 @@ pub(crate) struct SwarmArgs {
     /// Threads that share the clients
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=512))]
     threads: u16,
-    /// CPUs to pin them to
+    /// CPUs to pin the threads to
     #[arg(long, value_delimiter = ',')]
     cpus: Vec<usize>,
-    /// Seconds that the opening may take, or the closing, beyond what the rate demands
+    /// Seconds that the opening or the closing may take beyond what the rate demands
     #[arg(long, default_value_t = 120)]
     patience: u64,
-    /// Say everything as lines of JSON
+    /// Print everything as lines of JSON
     #[arg(long)]
     json: bool,
     /// `--engine xdp`: an interface to the server in this network namespace [default: a veth pair of its own]
     #[arg(long)]
     interface: Option<String>,
-    /// The server's end of it
+    /// MAC address of the server's end of that interface
     #[arg(long, requires = "interface")]
     server_mac: Option<Mac>,
-    /// `--engine xdp`: of a thousand segments with data, so many are dropped unseen, to see what becomes of it
+    /// `--engine xdp`: how many of a thousand segments with data are dropped unseen, to see what becomes of it
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=500))]
     drop_per_mille: u16,
     /// After the verdict, keep the connections until the standard input ends
@@ -175,7 +175,7 @@ impl EngineKind {
     }
 }
 
-/// The whole program.
+/// Runs the whole program.
 pub(crate) fn run(args: &SwarmArgs) -> anyhow::Result<ExitCode> {
     fanblade_net::rlimit::raise_descriptors()?;
     let plan = Arc::new(plan(args)?);
@@ -188,6 +188,7 @@ pub(crate) fn run(args: &SwarmArgs) -> anyhow::Result<ExitCode> {
             Box::new(Xdp::start(&plan, &options)?)
         }
     };
+    // Measured before and after the opening: the difference is what the connections take.
     let before = UserMemory::of(pid)?;
     for cycle in 1..args.cycles {
         say_opened(args, cycle, &engine.open()?)?;
@@ -210,6 +211,7 @@ pub(crate) fn run(args: &SwarmArgs) -> anyhow::Result<ExitCode> {
         "user_bytes_without_connections": without,
     });
     let mut complaints = Vec::new();
+    // Messages count in the window only, which begins after the warm-up.
     if args.duration > 0.0 {
         let from_ns = now_ns()? + nanoseconds(args.warmup)?;
         let window = Window { from_ns, to_ns: from_ns + nanoseconds(args.duration)? };
@@ -229,6 +231,7 @@ pub(crate) fn run(args: &SwarmArgs) -> anyhow::Result<ExitCode> {
     let verdict = if complaints.is_empty() { "ok".to_owned() } else { format!("FAILED: {}", complaints.join("; ")) };
     report["verdict"] = verdict.clone().into();
     say(args, &report, &sentences(&report))?;
+    // Whoever has started the swarm decides how long the connections stay.
     if args.linger {
         let mut line = String::new();
         while std::io::stdin().lock().read_line(&mut line)? > 0 {}
@@ -243,13 +246,14 @@ fn plan(args: &SwarmArgs) -> anyhow::Result<Plan> {
     let sources = args.sources.unwrap_or_else(|| Sources::usual(addr, args.connections));
     match args.engine {
         EngineKind::Sockets => sources.check(args.connections)?,
-        // Its ports are not the kernel's. There are as many as it takes behind the first address.
+        // The xdp engine does not use the kernel's ports; it has as many as it needs behind the first address.
         EngineKind::Xdp => ensure!(
             args.sources.is_none() || args.interface.is_some(),
             "--sources of the xdp engine go with --interface: the route to them is yours"
         ),
     }
     ensure!(
+        // Stalled clients and slow clients are different ones.
         args.stalled_per_mille + args.slow_per_mille <= 1_000,
         "more than a thousand of a thousand clients are stalled or slow"
     );
@@ -317,7 +321,7 @@ fn say_opened(args: &SwarmArgs, cycle: u32, opened: &Opened) -> anyhow::Result<(
     say(args, &event, &line)
 }
 
-/// JSON to the one who asked for it, a sentence to people.
+/// Prints JSON if asked to, a sentence for people otherwise.
 fn say(args: &SwarmArgs, event: &Value, line: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     if args.json { writeln!(out, "{event}") } else { writeln!(out, "{line}") }.context("standard output")?;

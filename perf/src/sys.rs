@@ -1,4 +1,4 @@
-//! What children and threads of a measurement need of the system and the standard library does not give.
+//! System calls for children and threads of a measurement that the standard library does not offer.
 
 #![expect(unsafe_code, reason = "scheduling, and what a child does between fork and exec")]
 
@@ -11,12 +11,12 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-/// Has the child run on these CPUs only (none: wherever it likes), and end when we do, however we end.
+/// Makes the child run on these CPUs only (none: on any), and end when this process ends, however it ends.
 pub(crate) fn tie(command: &mut Command, cpus: &[usize]) -> anyhow::Result<()> {
     tie_with(command, cpus, Signal::SIGKILL)
 }
 
-/// The same for one that has to be asked, so that it ends its own children.
+/// The same with a signal of the caller's choice, for a child that must end its own children.
 pub(crate) fn tie_with(command: &mut Command, cpus: &[usize], end: Signal) -> anyhow::Result<()> {
     let mut set = CpuSet::new();
     cpus.iter().try_for_each(|cpu| set.set(*cpu))?;
@@ -34,7 +34,7 @@ pub(crate) fn tie_with(command: &mut Command, cpus: &[usize], end: Signal) -> an
     Ok(())
 }
 
-/// Lets this thread run before all ordinary ones, and wake up on time. Needs a privilege.
+/// Gives this thread precedence over all ordinary ones, and wakes it on time. Needs a privilege.
 pub(crate) fn run_first() -> io::Result<()> {
     // Nanoseconds that the kernel may be late; 50,000 by default.
     prctl::set_timerslack(1)?;
@@ -46,7 +46,7 @@ pub(crate) fn run_first() -> io::Result<()> {
     }
 }
 
-/// Lets all ordinary threads go before this one, where there are not CPUs enough.
+/// Gives all ordinary threads precedence over this one, if there are not enough CPUs.
 pub(crate) fn run_behind() -> io::Result<()> {
     // SAFETY: a call with numbers only; on Linux 0 is the calling thread.
     match unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) } {

@@ -1,10 +1,10 @@
-//! Campaigns on a small scale: that each attack attacks, and that nothing but its speed tells the subscriber of it.
+//! Campaigns on a small scale: each attack attacks, and the subscriber notices nothing but a loss of speed.
 
 mod common;
 
 use serde_json::Value;
 
-/// One of each kind, briefly. What the subscriber's p99 is on a machine that does other things, says nothing.
+/// One of each kind, briefly. The subscriber's p99 says nothing on a machine that does other things.
 #[test]
 fn attacks_break_no_promise_and_leave_the_blade_healthy() {
     let engine = if fanblade_net::uring_probe().is_ok() { "uring" } else { "epoll" };

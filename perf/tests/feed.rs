@@ -1,4 +1,4 @@
-//! The feed bench on a small scale: that it measures, not what.
+//! The feed bench on a small scale: it is tested that it measures, not what it measures.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! The floor bench on a small scale: that it measures, not what.
+//! The floor bench on a small scale: it is tested that it measures, not what it measures.
 
 mod common;
 

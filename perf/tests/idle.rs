@@ -18,7 +18,7 @@ fn ten_thousand_idle_sessions_cost_what_is_predicted() {
     for moment in ["subscribed", "after_messages", "after_pings", "after_a_notice_to_all"] {
         let measured = bytes(&report["user_bytes_per_session"][moment]);
         assert!(measured <= 160.0, "{moment}: {measured} bytes per session");
-        // That something was measured at all.
+        // Something was measured at all.
         assert!(measured >= predicted / 2.0, "{moment}: {measured} bytes per session");
     }
 }

@@ -1,6 +1,6 @@
-//! The count of instructions on a small scale: that it counts each type, and judges by a baseline. The first baseline
-//! is the one in this folder: a change that makes messages, deliveries or sessions cost more fails here. Where the
-//! cost is meant, or less, renew it:
+//! The count of instructions on a small scale: it counts each type, and judges by a baseline. The first baseline is the
+//! file in this folder: a change that makes messages, deliveries or sessions cost more fails here. If the higher cost
+//! is intended, or the cost is lower, renew the file:
 //!
 //! ```sh
 //! cargo build && target/debug/fanblade-perf instructions --symbols 20 --messages 9000 --warmup-messages 2000 \
@@ -35,7 +35,7 @@ fn instructions_are_counted_by_type_and_compared_with_a_baseline() {
     let mut arguments = vec!["--out", path.to_str().unwrap()];
     let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/instructions-baseline.json");
     let baseline = read(Path::new(committed));
-    // Libraries choose their code by the processor, and valgrind by its version what it makes of it.
+    // Libraries choose their code by the processor, and how valgrind translates that code depends on its version.
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap();
     let is_like_the_baseline = cpu.contains(baseline["machine"]["cpu"].as_str().unwrap())
         && String::from_utf8_lossy(&version.stdout).trim() == baseline["valgrind"];
@@ -62,7 +62,7 @@ fn instructions_are_counted_by_type_and_compared_with_a_baseline() {
     assert!(0.0 < figure("per_delivery_of_8") && figure("per_delivery_of_8") < figure("per_delivery"), "{report:#}");
     assert!(figure("per_session") > 1_000.0, "a handshake and a subscription: {report:#}");
 
-    // A baseline in which one type was cheaper.
+    // A baseline in which one type is cheaper.
     report["by_type"]["A"]["instructions"] = (instructions("A") * 9 / 10).into();
     std::fs::write(&path, report.to_string()).unwrap();
     let worse = count(&["--baseline", path.to_str().unwrap(), "--out", "-"]);

@@ -1,4 +1,4 @@
-//! `peers` on a small scale: that each server can be started, is spoken to as it likes, and delivers everything.
+//! `peers` on a small scale: each server can be started, is spoken to in its way, and delivers everything.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -7,12 +7,12 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
-/// One at a time: each wants its CPUs.
+/// One measurement at a time: each wants its CPUs.
 static TURN: Mutex<()> = Mutex::new(());
 
 const PERF: &str = env!("CARGO_BIN_EXE_fanblade-perf");
 
-/// None where the machine is too small, which it says.
+/// None if the machine is too small, which is printed.
 fn measure(args: &[&str]) -> Option<Output> {
     let cpus = fanblade_net::affinity::cpus_allowed().unwrap();
     let [server, client, ..] = cpus[..] else {
@@ -39,7 +39,7 @@ fn measure(args: &[&str]) -> Option<Output> {
     Some(command.output().unwrap())
 }
 
-/// A peer beside the bare loop and the data path; skipped where it is not installed.
+/// Measures a peer beside the bare loop and the data path; skips a peer that is not installed.
 fn measured(name: &str) {
     let Some(output) = measure(&["--servers", name]) else { return };
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -103,7 +103,7 @@ fn a_server_of_the_users_own_is_measured_by_its_path() {
     assert_eq!(result["servers"]["uwebsockets"]["configuration"]["program"], "server");
 }
 
-/// Each subscriber has a list; the peers are what people write themselves, and the same as a program of the user's.
+/// Each subscriber has a list; the peers are our own broadcast server, and the same one as a user's program.
 #[test]
 fn servers_of_lists_are_measured_beside_each_other() {
     let directory = tempfile::tempdir().unwrap();
@@ -138,14 +138,14 @@ fn who_cannot_be_measured_is_refused_or_named() {
         |args: &[&str]| measure(args).map(|it| (it.status.success(), String::from_utf8_lossy(&it.stderr).into_owned()));
     let Some((is_ok, without_path)) = stderr(&["--servers", "uwebsockets"]) else { return };
     assert!(!is_ok && without_path.contains("give --peer-path PROGRAM"), "{without_path}");
-    // It ends at once, and its last words are told.
+    // The program ends at once, and the error quotes its last words.
     let (is_ok, ends) = stderr(&["--servers", "uwebsockets", "--peer-path", "/bin/false"]).unwrap();
     assert!(!is_ok && ends.contains("uwebsockets: it ended with exit status: 1"), "{ends}");
     let (is_ok, many) = stderr(&["--servers", "tungstenite", "--subscribers", "4000000000"]).unwrap();
     assert!(!is_ok && many.contains("this machine is too small"), "{many}");
 }
 
-/// As a server of scenarios, with many subjects.
+/// Peers as servers of scenarios, with many subjects.
 #[test]
 fn a_peer_plays_a_scenario() {
     if measure(&["--servers", "tungstenite", "--payloads", "64"]).is_none() {

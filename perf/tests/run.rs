@@ -1,4 +1,4 @@
-//! Scenarios on a small scale: that each can be played and its result has what a result must have.
+//! Scenarios on a small scale: each can be played, and its result has what a result must have.
 
 mod common;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use common::is_machine_too_small;
 
-/// One at a time: each wants its CPUs, and one looks at the whole machine's memory.
+/// One run at a time: each wants its CPUs, and one looks at the whole machine's memory.
 static TURN: Mutex<()> = Mutex::new(());
 
 fn run(args: &[&str]) -> Output {
@@ -29,7 +29,7 @@ fn a_scenario_with_messages_is_measured_and_nothing_is_lost() {
     }
     let result = result(&["migratory-8x", "--subscribers", "500", "--warmup", "0.5", "--duration", "2"]);
     assert_eq!((&result["scenario"], &result["subscribers"]), (&"migratory-8x".into(), &500.into()));
-    // Ten a second, give or take those at the edges of the window.
+    // Ten a second, give or take the messages at the edges of the window.
     let delivered = result["delivered"].as_u64().unwrap();
     assert!((9_500..10_500).contains(&delivered), "{delivered}");
     assert_eq!((&result["lost"], &result["expected"]), (&0.into(), &delivered.into()));
@@ -66,7 +66,8 @@ fn watchlists_are_measured(server: &str) {
     assert_eq!(number("/beside_bare/change_of_a_long_list/subjects_per_session"), 200.0);
     assert!(number("/beside_bare/bytes_per_session_left") >= 0.0, "{}", result["beside_bare"]);
     if server == "datapath" {
-        // With so few sessions most of it are the tables of their filters, and what the process has grown by is rough.
+        // With so few sessions most of it is the tables of their filters, and the growth of the process is a rough
+        // measure.
         assert!(number("/bytes_per_subscription/predicted") > 0.0, "{result}");
     }
     assert!(result.get("subjects_seen").is_none());
@@ -92,7 +93,7 @@ fn the_blade_as_it_is_run_is_a_server_of_scenarios() {
     assert_eq!((&result["server"], &result["lost"]), (&"blade".into(), &0.into()));
     assert_eq!(result["delivered"], result["expected"]);
     assert_eq!(result["configuration"]["feed"]["source"], "publisher");
-    // What it counts itself.
+    // The server's own counters.
     assert_eq!(result["server_counters"]["feed"]["state"], "live");
     assert!(result["server_counters"]["ring"]["published"].as_u64() >= result["published"].as_u64());
 }
@@ -160,7 +161,7 @@ fn the_ends_of_idle_connections_are_told_apart() {
         println!("skipped: only root may read /proc/slabinfo");
         return;
     }
-    // Others use memory meanwhile; it is an order of magnitude.
+    // Other processes use memory meanwhile, so only the order of magnitude is checked.
     assert!(server > 1_000.0 && client > 1_000.0 && bytes("kernel") > 2_000.0);
 }
 

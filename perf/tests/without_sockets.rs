@@ -1,5 +1,5 @@
-//! A scenario by the xdp engine. In a program of its own: what the kernel still takes down of its ten thousand sessions
-//! is gone when others measure the machine's memory.
+//! A scenario on the xdp engine, in a test program of its own: the kernel has taken down the rest of its ten thousand
+//! sessions when other tests measure the machine's memory.
 
 mod common;
 
@@ -27,7 +27,7 @@ fn a_scenario_is_played_by_subscribers_without_sockets() {
     );
     assert_eq!(result["server_counters"]["sessions"], 10_000);
     assert!(result["transport"]["segments"].as_u64().unwrap() > 0, "{}", result["transport"]);
-    // One end of each connection: two would be eight kilobytes. Others use memory meanwhile.
+    // Only one end of each connection: two would take eight kilobytes. Other processes use memory meanwhile.
     let kernel = result["bytes_per_session"]["kernel"].as_f64().unwrap();
     assert!((2_000.0..7_000.0).contains(&kernel), "{kernel}");
     let storm = String::from_utf8_lossy(&run(&["storm", "--engine", "xdp"]).stderr).into_owned();

@@ -1,4 +1,4 @@
-//! Turning a packet into the answer to it.
+//! Turns a packet into the answer to it.
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::bpf_csum_diff;
@@ -10,11 +10,11 @@ use crate::maps::{PONG_LEN, SCRATCH};
 use crate::segment::{HEADERS_LEN, Segment};
 use crate::verifier::forgotten;
 
-/// The packet did not let itself be changed.
+/// The packet could not be changed.
 pub struct Failed;
 
-/// Writes the answer over the packet: an acknowledgement with these flags, and the pong of the scratch with so many
-/// bytes, as the last that were sent. A veth's packet does not grow at its tail, so what is needed more is added in
+/// Writes the answer over the packet: an acknowledgement with these flags, and the first `pong_len` bytes of the pong
+/// in the scratch, which count as sent already. A veth's packet cannot grow at its tail, so missing room is added in
 /// front.
 #[inline(always)]
 pub fn write(
@@ -27,19 +27,20 @@ pub fn write(
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return Err(Failed) };
     let pong_len = if pong_len > PONG_LEN as u32 { PONG_LEN as u32 } else { pong_len };
     let grown = (HEADERS_LEN as u32 + pong_len) as i32 - segment.frame_len as i32;
-    // SAFETY: the context is the one that the kernel passed in. All pointers into the packet are void from here on.
+    // SAFETY: the context is the one that the kernel passed in. All pointers into the packet are invalid from here on.
     let resized = unsafe { if grown > 0 { bpf_xdp_adjust_head(ctx, -grown) } else { bpf_xdp_adjust_tail(ctx, grown) } };
     if resized != 0 {
         return Err(Failed);
     }
     let flags = if pong_len > 0 { flags | PSH } else { flags | ACK };
+    // The TCP checksum covers a pseudo-header (protocol, length, addresses), the TCP header and the pong.
     let tcp_len = TCP_LEN + pong_len as u16;
     let mut sum = PROTOCOL_TCP + u32::from(tcp_len);
     if pong_len > 0 {
         // SAFETY: the scratch of this CPU; the frame ends with zeros up to the length that is given, a constant.
         let pong =
             unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, (&raw mut (*scratch).pong).cast(), PONG_LEN as u32, 0) };
-        // In the machine's order, as it is stored.
+        // In the machine's byte order, as it is stored.
         sum += (swapped(pong as u64 & 0xffff)) + swapped(pong as u64 >> 16 & 0xffff);
     }
     let halves = |word: u32| (word >> 16) + (word & 0xffff);
@@ -73,9 +74,10 @@ pub fn write(
     if unsafe { bpf_xdp_store_bytes(ctx, 0, headers.as_mut_ptr().cast(), HEADERS_LEN as u32) } != 0 {
         return Err(Failed);
     }
+    // The verifier wants to see the bounds of the length compared right before the helper is called.
     let pong_len = forgotten(pong_len.into());
     if pong_len > 0 && pong_len <= PONG_LEN as u64 {
-        // SAFETY: the same, with the pong in the scratch of this CPU.
+        // SAFETY: as above, with the pong in the scratch of this CPU.
         let pong = unsafe { (&raw mut (*scratch).pong).cast() };
         if unsafe { bpf_xdp_store_bytes(ctx, HEADERS_LEN as u32, pong, pong_len as u32) } != 0 {
             return Err(Failed);
@@ -113,5 +115,5 @@ const TCP_LEN: u16 = 20;
 const PROTOCOL_TCP: u32 = 6;
 const DO_NOT_FRAGMENT: u32 = 0x4000;
 const TTL_AND_TCP: u32 = 0x4006;
-/// All that there is without window scaling: a subscriber takes whatever comes.
+/// The largest window without window scaling: a subscriber takes whatever comes.
 const WINDOW: u16 = 65_535;

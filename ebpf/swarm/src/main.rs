@@ -1,9 +1,9 @@
 //! Subscribers that live in an XDP program: `fanblade-swarm --engine xdp`. No sockets, 32 bytes each.
 //!
-//! On the client end of a veth pair: answers what the server sends, from the packet and a subscriber's entry. Userspace
-//! opens the connections (it sends SYN, request and subscription as raw packets, and sees in the entries what came of
-//! them); the program acknowledges data, reads the frames in it, counts, and answers pings. What a frame and a message
-//! mean is `fanblade_swarm_abi`, tested on the host.
+//! On the client end of a veth pair the program answers what the server sends, from the packet and a subscriber's
+//! entry. Userspace opens the connections (it sends SYN, request and subscription as raw packets, and sees in the
+//! entries what the server answered); the program acknowledges data, reads the frames in it, counts, and answers pings.
+//! What a frame and a message mean is `fanblade_swarm_abi`, tested on the host.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -25,7 +25,7 @@ use fanblade_swarm_abi::{ANSWERED, ASKED, AWAITED, CALLED, Counters, OPEN, OVER,
 use maps::{COUNTERS, SETTINGS, SUBSCRIBERS};
 use segment::Segment;
 
-/// For the server's end: a veth takes what the other end answers only where both have a program.
+/// The program for the server's end: a veth takes what the other end answers only if both ends have a program.
 #[xdp]
 pub fn server_end(_ctx: XdpContext) -> u32 {
     XDP_PASS
@@ -110,6 +110,7 @@ fn receive(
             return None;
         }
     }
+    // How many of the segment's bytes we have already; a difference below zero is a huge number.
     let known = subscriber.next.wrapping_sub(segment.sequence);
     let mut answer =
         if subscriber.missing(segment.acknowledged) > 0 { Some(u32::from(ACK) | WITH_PONG_AGAIN) } else { None };
@@ -117,7 +118,7 @@ fn receive(
         let acknowledgement = answer.unwrap_or(u32::from(ACK));
         answer = Some(acknowledgement);
         if known >= 1 << 31 {
-            // What we do not take is said by the number that we wait for.
+            // Bytes are missing before this segment: the acknowledgement tells the server which byte we wait for.
             counters.ahead += 1;
             return answer;
         }
@@ -132,7 +133,7 @@ fn receive(
             }
         }
     } else if known == 1 && flags & FIN == 0 {
-        // The server asks whether we are still there.
+        // A keep-alive probe: the server asks whether we are still there.
         answer = answer.or(Some(u32::from(ACK)));
     }
     if flags & FIN != 0 && segment.sequence.wrapping_add(segment.payload_len) == subscriber.next {
@@ -153,14 +154,14 @@ fn dropped(per_mille: u32) -> bool {
     drawn % 1_000 < per_mille
 }
 
-/// With a pong that [`walk`] has prepared.
+/// The answer has the pong that [`walk`] has prepared.
 const WITH_PONG: u32 = 1 << 8;
-/// Otherwise with what is missing, as one pong.
+/// Otherwise the answer has the missing pong bytes, as one pong.
 const WITH_PONG_AGAIN: u32 = 1 << 9;
 
 const _: () = assert!(OPEN > ASKED);
 
-/// Helpers are given to programs under a GPL-compatible license.
+/// The kernel gives helpers to programs under a GPL-compatible license.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

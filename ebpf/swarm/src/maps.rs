@@ -7,7 +7,7 @@ use fanblade_swarm_abi::{
     BUCKETS, Counters, HEAD_LEN, HEADS_MAX, SCRATCH_LEN, SUBSCRIBERS_MAX, Search, Settings, Subscriber,
 };
 
-/// Mapped into userspace.
+/// The subscribers' entries, mapped into userspace.
 #[btf_map]
 pub static SUBSCRIBERS: Array<Subscriber, SUBSCRIBERS_MAX, { BPF_F_MMAPABLE as usize }> = Array::new();
 
@@ -21,22 +21,22 @@ pub static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
 #[btf_map]
 pub static LATENCIES: PerCpuArray<[u64; BUCKETS], 1> = PerCpuArray::new();
 
-/// Beginnings of frames that wait for their rest, by the number of the subscriber.
+/// Beginnings of frames that wait for their rest, by the subscriber's number.
 #[btf_map]
 pub static HEADS: HashMap<u32, [u8; HEAD_LEN], HEADS_MAX> = HashMap::new();
 
-/// What does not fit the stack.
+/// Data that does not fit on the stack.
 #[btf_map]
 pub static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 
 #[repr(C)]
 pub struct Scratch {
-    /// The beginning of a frame: what was kept of it, and behind that what has come.
+    /// The beginning of a frame: the bytes that were kept, and behind those the bytes that have come.
     pub head: [u8; SCRATCH_LEN],
     /// A pong, header included.
     pub pong: [u8; PONG_LEN],
     pub pong_len: u32,
-    /// Where number and timestamp stood in the last message: there they are looked for first.
+    /// Where number and timestamp stood in the last message: the search looks there first.
     pub hints: [u32; 2],
     pub search: Search,
 }

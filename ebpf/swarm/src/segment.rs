@@ -13,7 +13,7 @@ pub struct Segment {
     pub sequence: u32,
     pub acknowledged: u32,
     pub flags: u8,
-    /// From the beginning of the frame.
+    /// Offset from the beginning of the frame.
     pub payload_at: u32,
     pub payload_len: u32,
     pub frame_len: u32,
@@ -26,7 +26,7 @@ impl Segment {
         if data + HEADERS_LEN > data_end {
             return None;
         }
-        // SAFETY: so many bytes are there, as has just been checked, and a byte array has no alignment.
+        // SAFETY: this many bytes are there, as has just been checked, and a byte array has no alignment.
         let bytes = unsafe { &*(data as *const [u8; HEADERS_LEN]) };
         let short = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
         let long = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);

@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-/// The same, but the compiler forgets what it knows of it: the verifier wants to see it compared.
+/// Returns the value, but the compiler forgets what it knows of it: the verifier wants to see the value compared.
 #[inline(always)]
 pub fn forgotten(value: u64) -> u64 {
     let mut value = value;

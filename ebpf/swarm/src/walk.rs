@@ -1,4 +1,4 @@
-//! Along the bytes of a segment: the answer to the upgrade, then frame by frame. Of a frame only the beginning is
+//! Walks along the bytes of a segment: the answer to the upgrade, then frame by frame. Only the beginning of a frame is
 //! looked at; the rest is counted down. A beginning that is cut by the end of the segment is kept until the next.
 
 use core::ffi::c_void;
@@ -16,7 +16,7 @@ use fanblade_swarm_abi::{
 use crate::maps::{COUNTERS, HEADS, LATENCIES, SCRATCH, SETTINGS, SUBSCRIBERS, Scratch};
 use crate::verifier::forgotten;
 
-/// Takes `len` new bytes from `at` on. Whether a pong is owed.
+/// Takes `len` new bytes from `at` on. Returns whether a pong is owed.
 #[inline(always)]
 pub fn walk(ctx: &XdpContext, at: u32, len: u32, number: u32) -> bool {
     let mut walk = Walk { ctx: ctx.as_ptr().cast(), at, end: at.wrapping_add(len), number, pong: 0, now_ns: 0 };
@@ -33,8 +33,8 @@ pub fn pong_len() -> u32 {
     SCRATCH.get_ptr_mut(0).map_or(0, |scratch| unsafe { (*scratch).pong_len })
 }
 
-/// Prepares one pong in the place of those that are missing, so many bytes. What they said is forgotten: zeros. More
-/// than one pong can have is not sent again.
+/// Prepares one pong in place of those that are missing, with as many bytes. Their content is forgotten, so it is
+/// zeros. If more bytes are missing than one pong can have, nothing is sent again.
 #[inline(always)]
 pub fn prepare_pong_again(missing: u32) -> u32 {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
@@ -81,7 +81,7 @@ unsafe extern "C" fn step(_index: u32, state: *mut c_void) -> i64 {
     }
 }
 
-/// Up to the blank line behind the server's answer: its first line, and then byte by byte.
+/// Reads up to the blank line behind the server's answer: its first line, and then byte by byte.
 #[inline(always)]
 fn upgrade(walk: &mut Walk, subscriber: &mut Subscriber, scratch: &mut Scratch, settings: &Settings) -> i64 {
     let is_begun = subscriber.left != 0;
@@ -116,7 +116,7 @@ fn upgrade(walk: &mut Walk, subscriber: &mut Subscriber, scratch: &mut Scratch, 
     CONTINUE
 }
 
-/// What is left of a frame, or the beginning of one.
+/// Counts down what is left of a frame, or reads the beginning of one.
 #[inline(always)]
 fn message(
     walk: &mut Walk,
@@ -140,7 +140,7 @@ fn message(
         let Some(head) = (unsafe { HEADS.get(walk.number) }) else { return lost(subscriber, counters) };
         scratch.head[..HEAD_LEN].copy_from_slice(head);
         subscriber.kept = 0;
-        // It is there.
+        // The entry is there, because it has just been read.
         let _ = HEADS.remove(walk.number);
     }
     let loaded = load(walk, kept, HEAD_LEN as u32, scratch);
@@ -157,8 +157,9 @@ fn message(
             return STOP;
         }
     };
+    // Neither a full head nor a whole frame: it is kept until the next segment.
     let Some(frame) = header.filter(|frame| len >= HEAD_LEN as u32 || len >= frame.total_len) else {
-        // Less than a head, so that its length fits.
+        // Less than a head, so that its length fits `kept`.
         if HEADS.insert(walk.number, head, u64::from(BPF_ANY)).is_err() {
             return lost(subscriber, counters);
         }
@@ -223,14 +224,14 @@ fn take(
     }
 }
 
-/// First where it was the last time, then from the beginning.
+/// Searches first where the number was the last time, then from the beginning.
 #[inline(always)]
 fn look(scratch: *mut Scratch, from: u32, to: u32, pattern: &Pattern, hint: u32) -> Option<Found> {
     let found = if hint > from { search(scratch, hint, to, pattern) } else { None };
     if found.is_some() { found } else { search(scratch, from, to, pattern) }
 }
 
-/// Its state is in the scratch and not on the stack, where the verifier would follow each of its values.
+/// The state of a search is in the scratch and not on the stack, where the verifier would follow each of its values.
 #[inline(always)]
 fn search(scratch: *mut Scratch, from: u32, to: u32, pattern: &Pattern) -> Option<Found> {
     // SAFETY: the scratch of this CPU, to which nobody has a reference. The callback has the signature that `bpf_loop`
@@ -250,7 +251,7 @@ unsafe extern "C" fn search_step(_index: u32, _state: *mut c_void) -> i64 {
     if search.step(head) { STOP } else { CONTINUE }
 }
 
-/// A masked frame (with a mask of zeros) with the bytes of the ping.
+/// Writes a masked frame (with a mask of zeros) with the bytes of the ping.
 #[inline(always)]
 fn prepare_pong(scratch: &mut Scratch) {
     let len = scratch.head[1] & 0x7f;
@@ -265,7 +266,7 @@ fn prepare_pong(scratch: &mut Scratch) {
     scratch.pong_len = PONG_HEADER_LEN + u32::from(len);
 }
 
-/// The rest of the stream cannot be read.
+/// Gives up a stream of which the rest cannot be read.
 #[inline(always)]
 fn lost(subscriber: &mut Subscriber, counters: &mut Counters) -> i64 {
     counters.heads_lost += 1;
@@ -273,27 +274,27 @@ fn lost(subscriber: &mut Subscriber, counters: &mut Counters) -> i64 {
     STOP
 }
 
-/// Loads up to `most` bytes behind the first `kept`, a head at most; how many.
+/// Loads up to `most` bytes behind the first `kept`, a head at most; returns how many.
 #[inline(always)]
 fn load(walk: &Walk, kept: u32, most: u32, scratch: &mut Scratch) -> u32 {
     let available = walk.end - walk.at;
     let room = HEAD_LEN as u32 - (kept & (HEAD_LEN as u32 - 1));
     let wanted = if most < room { most } else { room };
-    // The compiler knows that it is not zero where `at` is not `end`, and would compare those.
+    // The compiler knows that the length is not zero where `at` is not `end`, and would compare those.
     let len = forgotten(u64::from(if available < wanted { available } else { wanted }));
     if len == 0 || len > HEAD_LEN as u64 {
         return 0;
     }
     let place = kept as usize & (HEAD_LEN - 1);
-    // SAFETY: less than a head and at most a head fit the scratch, which is twice as long; the helper checks the
-    // packet's bounds.
+    // SAFETY: `kept` is less than a head and the length at most a head, which fits the scratch, which is twice as long;
+    // the helper checks the packet's bounds.
     let loaded = unsafe { bpf_xdp_load_bytes(walk.ctx, walk.at, (&raw mut scratch.head[place]).cast(), len as u32) };
     if loaded == 0 { len as u32 } else { 0 }
 }
 
 const CONTINUE: i64 = 0;
 const STOP: i64 = 1;
-/// A byte at least is taken by each step, and a segment has at most 64 KiB.
+/// Each step takes a byte at least, and a segment has at most 64 KiB.
 const STEPS_MAX: u32 = 65_536;
 /// `HTTP/1.1 101`.
 const STATUS_LEN: u32 = 12;
@@ -301,5 +302,5 @@ const SWITCHING_PROTOCOLS: u32 = 101;
 const PONG: u8 = 0x8a;
 const MASKED: u8 = 0x80;
 const CONTROL_LEN_MAX: usize = 125;
-/// With a mask.
+/// The header includes the mask.
 const PONG_HEADER_LEN: u32 = 6;

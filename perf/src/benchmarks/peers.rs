@@ -1,4 +1,4 @@
-//! The table of others' servers.
+//! The table of other servers.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::ResultFile;
 use super::tables::{decimal, whole};
 
-/// The newest result: the cheapest first.
+/// The newest result as a table, the cheapest server first.
 pub(super) fn markdown(results: &[ResultFile]) -> String {
     let Some(newest) = results.iter().max_by_key(|it| (it.text("date"), &it.file)) else { return String::new() };
     let result = &newest.result;
@@ -32,7 +32,7 @@ pub(super) fn markdown(results: &[ResultFile]) -> String {
     );
     for (payload, backlog) in &columns {
         let mode = if *backlog == 1 { "one at a time".to_owned() } else { format!("backlog of {backlog}") };
-        // Into a string, which does not fail.
+        // Writing into a string cannot fail.
         let _ = write!(page, " {payload} bytes, {mode} |");
     }
     let _ = writeln!(page, " user bytes per idle session |\n|---|{}", "---|".repeat(columns.len() + 1));

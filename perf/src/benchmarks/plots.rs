@@ -9,7 +9,7 @@ use plotters::prelude::*;
 use super::ResultFile;
 use super::tables::{has_latencies, whole};
 
-/// Name and content of each.
+/// Name and content of each plot.
 pub(super) fn all(results: &[ResultFile]) -> anyhow::Result<Vec<(String, String)>> {
     let mut plots = Vec::new();
     for of_one in results.chunk_by(|one, other| one.text("scenario") == other.text("scenario")) {
@@ -70,7 +70,7 @@ struct Series {
     is_line: bool,
 }
 
-/// How many messages took longer than x ms.
+/// The share of messages that took longer than x ms.
 fn latencies(it: &ResultFile) -> Series {
     let points = it.result["latency_ccdf"].as_array().into_iter().flatten();
     let point = |point: &serde_json::Value| Some((point[0].as_f64()? / 1e3, point[1].as_f64()?.max(SHARE_MIN)));
@@ -91,7 +91,7 @@ fn by_server(results: &[ResultFile], value: &dyn Fn(&ResultFile) -> Option<f64>)
     series
 }
 
-/// What others say, on their machines.
+/// What others have published, measured on their machines.
 fn published(results: &[ResultFile]) -> Vec<Series> {
     let mut series: Vec<Series> = Vec::new();
     for it in results.iter().flat_map(|it| it.result["published_by_others"].as_array().into_iter().flatten()) {
@@ -111,7 +111,7 @@ struct Plot {
     x: &'static str,
     y: &'static str,
     y_from: f64,
-    /// Falls from one at the upper left.
+    /// The curve falls from one at the upper left.
     is_distribution: bool,
     series: Vec<Series>,
 }
@@ -185,7 +185,7 @@ fn failed(error: impl Display) -> anyhow::Error {
     anyhow!("drawing: {error}")
 }
 
-/// Tableau's, which most people can tell apart.
+/// Tableau's colors, which most people can tell apart.
 const COLORS: [RGBColor; 10] = [
     RGBColor(31, 119, 180),
     RGBColor(255, 127, 14),

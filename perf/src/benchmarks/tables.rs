@@ -16,7 +16,7 @@ pub(super) fn markdown(results: &[ResultFile]) -> String {
     page += "![Memory of a session against connections](plots/memory.svg)\n";
     for of_one in results.chunk_by(|one, other| one.text("scenario") == other.text("scenario")) {
         let Some(first) = of_one.first() else { continue };
-        // Into a string, which does not fail.
+        // Writing into a string cannot fail.
         let _ = write!(page, "\n### {}: {}\n\n", first.text("scenario"), first.text("title"));
         let _ = writeln!(page, "{}", about(first));
         page += &match first.text("kind") {
@@ -43,7 +43,7 @@ pub(super) fn has_latencies(result: &ResultFile) -> bool {
 
 fn about(scenario: &ResultFile) -> String {
     let source = match scenario.text("source").split_once("https://") {
-        // Bare addresses are no links in every reader.
+        // Not every reader turns bare addresses into links.
         Some(("", _)) => format!("Source: [{0}]({0}).", scenario.text("source")),
         _ => format!("Source: {}.", scenario.text("source")),
     };
@@ -84,6 +84,7 @@ fn traffic(results: &[ResultFile]) -> String {
         );
     }
     let published = results.first().and_then(|it| it.result["published_by_others"].as_array());
+    // Others publish neither CPU time nor losses.
     for it in published.into_iter().flatten() {
         let number = |name: &str| it[name].as_f64();
         let ms = |name: &str| decimal(it["latency_ms"][name].as_f64(), 1);
@@ -107,7 +108,7 @@ fn traffic(results: &[ResultFile]) -> String {
     table
 }
 
-/// What lists of subjects that differ have cost besides, where sessions had such.
+/// What lists that differ between sessions cost, for results with such lists.
 fn watchlists(results: &[ResultFile]) -> String {
     let with_lists: Vec<&ResultFile> = results.iter().filter(|it| it.result["watchlists"].is_object()).collect();
     if with_lists.is_empty() {
@@ -202,7 +203,7 @@ fn wire(results: &[ResultFile]) -> String {
     table
 }
 
-/// `5.25 (5.00 to 5.50)`: the median run's, and the least and most of all.
+/// `5.25 (5.00 to 5.50)`: the figure of the median run, and the least and most of all runs.
 fn with_spread(it: &ResultFile, name: &str, digits: usize) -> String {
     let pointer = format!("/{}", name.replacen("latency_us_", "latency_us/", 1));
     let value = decimal(it.number(&pointer), digits);
@@ -219,7 +220,7 @@ pub(super) fn decimal(value: Option<f64>, digits: usize) -> String {
     value.map_or("–".to_owned(), |value| format!("{value:.digits$}"))
 }
 
-/// With commas.
+/// With commas between thousands.
 pub(super) fn whole(value: Option<f64>) -> String {
     let Some(value) = value else { return "–".to_owned() };
     let digits = format!("{value:.0}");

@@ -48,7 +48,7 @@ fn main() -> anyhow::Result<()> {
 
 struct Echo {
     engine: Box<dyn Engine>,
-    /// By the index of their id.
+    /// By the index of the session's id.
     sessions: Vec<Option<Session>>,
     slices: IoSlices,
 }
@@ -70,7 +70,7 @@ impl Echo {
         }
     }
 
-    /// One poll. Those to whom something happened are noted in `touched`.
+    /// Polls once. Sessions with events are noted in `touched`.
     fn receive(&mut self, touched: &mut Vec<SessionId>) -> anyhow::Result<()> {
         let Echo { engine, sessions, .. } = self;
         engine.poll(Some(SWEEP_INTERVAL), &mut |event| {
@@ -100,7 +100,7 @@ impl Echo {
         Ok(())
     }
 
-    /// Sends what the touched sessions owe.
+    /// Sends what the touched sessions are owed.
     #[expect(unsafe_code, reason = "lends the sessions' buffers to the kernel until the end of the flush")]
     fn send(&mut self, touched: &[SessionId]) -> anyhow::Result<()> {
         let Echo { engine, sessions, slices } = self;
@@ -117,7 +117,7 @@ impl Echo {
             engine.send(*id, slices);
             session.in_flight = owed.len();
         }
-        // Taken whole, unless the flush says otherwise. The closure changes counts, never a buffer.
+        // All of it counts as taken, unless the flush says otherwise. The closure changes counts, never a buffer.
         engine.flush(&mut |unsent| {
             if let Some(session) = sessions.get_mut(unsent.session.index()).and_then(Option::as_mut) {
                 session.in_flight = unsent.sent;
@@ -128,7 +128,7 @@ impl Echo {
         Ok(())
     }
 
-    /// After the sends: what follows from a buffer that is empty now, or still full.
+    /// After the sends: handles a buffer that is empty now, or still full.
     fn settle(&mut self, id: SessionId) {
         let Some(slot) = self.sessions.get_mut(id.index()) else { return };
         let Some(session) = slot else { return };
@@ -150,15 +150,15 @@ impl Echo {
             self.engine.resume_reading(id);
             session.is_paused = false;
         }
-        // RFC 6455 section 7.1.1: the server ends its side first, and then waits for the client's end, so that
-        // nothing of the close frame is lost to a reset. Not for ever.
+        // RFC 6455 section 7.1.1: the server ends its side first, and then waits for the client's end, so that nothing
+        // of the close frame is lost to a reset. The deadline limits the wait.
         if is_drained && matches!(session.phase, Phase::Closing) && session.deadline.is_none() {
             self.engine.shutdown_write(id);
             session.deadline = Some(Instant::now() + LINGER_MAX);
         }
     }
 
-    /// Closes those whose client does not end its side.
+    /// Closes sessions whose client does not end its side.
     fn sweep(&mut self, now: Instant) {
         for (index, slot) in (0..).zip(&mut self.sessions) {
             if slot.as_ref().and_then(|session| session.deadline).is_some_and(|deadline| deadline <= now) {
@@ -183,9 +183,9 @@ struct Session {
     /// The connection has failed.
     is_lost: bool,
     has_peer_ended: bool,
-    /// Noted for this pass.
+    /// Noted in `touched` for this pass.
     is_touched: bool,
-    /// Our side has ended, the client's should until then.
+    /// Our side has ended; the client's must end by this time.
     deadline: Option<Instant>,
 }
 
@@ -265,7 +265,7 @@ impl Session {
         }
     }
 
-    /// The client's side has ended, orderly or not. What it is owed may still reach it in the first case.
+    /// The client's side has ended, orderly or not. After an orderly end, what it is owed may still reach it.
     fn end(&mut self, is_lost: bool) {
         self.has_peer_ended = true;
         self.is_lost |= is_lost;

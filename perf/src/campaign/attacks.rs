@@ -1,4 +1,4 @@
-//! The attacks. Each is a thread's loop over sockets of its own until it is over; what it counts, it notes.
+//! The attacks. Each is a loop in a thread, over sockets of its own, until the attack is over; it notes what it counts.
 
 use std::cell::Cell;
 use std::io::{Read as _, Write as _};
@@ -14,24 +14,24 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrSt
 
 use super::target::Aim;
 
-/// An attack, and the blade that it wants.
+/// An attack, and the blade that it needs.
 pub(super) struct Attack {
     pub(super) name: &'static str,
     pub(super) does: &'static str,
     pub(super) feed: Feed,
     pub(super) log: Log,
-    /// Of the simulated market: each is six subjects and more.
+    /// Symbols of the simulated market: each has six subjects and more.
     pub(super) symbols: u32,
-    /// What it may cost in memory, where that is what it is about.
+    /// Limits of the blade's memory, if the attack is about memory.
     pub(super) memory: Option<Memory>,
     pub(super) run: fn(&Aim, usize),
 }
 
-/// What the blade's own memory may grow by, in MiB.
+/// Limits of how much the blade's own memory grows, in MiB.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Memory {
     pub(super) height_mib_max: u64,
-    /// What of it may be left some seconds after the attack.
+    /// How much of the growth may be left some seconds after the attack.
     pub(super) left_mib_max: u64,
 }
 
@@ -52,14 +52,14 @@ impl Feed {
     }
 }
 
-/// Who reads the blade's log while it is attacked.
+/// What happens to the blade's log while it is attacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Log {
-    /// Nobody needs to.
+    /// Nobody needs to read it.
     Quiet,
-    /// It is a full pipe that nobody reads.
+    /// The log is a full pipe that nobody reads.
     Stuck,
-    /// It is a pipe whose reader has gone.
+    /// The log is a pipe whose reader has gone.
     Gone,
 }
 
@@ -67,7 +67,7 @@ const fn on_market(name: &'static str, does: &'static str, run: fn(&Aim, usize))
     Attack { name, does, feed: Feed::Market, log: Log::Quiet, symbols: 50, memory: None, run }
 }
 
-/// One that is about memory, of a market of more than ten thousand subjects.
+/// An attack on memory, with a market of more than ten thousand subjects.
 const fn on_memory(name: &'static str, does: &'static str, height_mib_max: u64, run: fn(&Aim, usize)) -> Attack {
     let memory = Some(Memory { height_mib_max, left_mib_max: 32 });
     Attack { symbols: 2_000, memory, ..on_market(name, does, run) }
@@ -75,7 +75,7 @@ const fn on_memory(name: &'static str, does: &'static str, height_mib_max: u64, 
 
 pub(super) const ATTACKS: [Attack; 23] = [
     on_market("admin-half-open", "600 connections to the admin port that send half a request", admin_half_open),
-    // Half a MiB each, and what they are owed.
+    // Half a MiB for each, and what they are owed.
     on_memory(
         "deferred-requests",
         "200 subscribers of everything that never read, and go on asking in long requests",
@@ -91,7 +91,7 @@ pub(super) const ATTACKS: [Attack; 23] = [
     },
     Attack { log: Log::Stuck, ..on_market("log-stuck", "nobody reads the log; faulty clients at level debug", faulty) },
     on_market("monitors", "clients that read the metrics and the status without a pause", monitors),
-    // 32 KiB each.
+    // 32 KiB for each.
     on_memory("non-readers", "2,000 subscribers of more than 10,000 subjects that never read", 96, non_readers),
     on_market(
         "pattern-flood",
@@ -123,13 +123,13 @@ pub(super) const ATTACKS: [Attack; 23] = [
     on_market("unknown-subjects", "sessions that hold 1,000 subjects each that nobody publishes", unknown_subjects),
 ];
 
-/// Waits for nothing longer than that, so that it ends with the attack.
+/// Attackers wait no longer than this for anything, so that they end with the attack.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// The address that the blade believes when it says who the client is.
+/// The address from which the blade believes what it is told of the client's address.
 pub(super) const BALANCER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-/// Connections of one attacker that floods.
+/// Connections of each attacker that floods.
 const FLOODERS: usize = 4;
-/// The default of what one session may ask in a second.
+/// The default limit of a session's requests in a second.
 const REQUESTS_PER_S_MAX: u32 = 50;
 const ALL: &str = "/v1/stream?subjects=/NASDAQ/**&mode=all";
 const QUIET: &str = "/v1/stream?subjects=/NASDAQ/NOT_LISTED/bbo";
@@ -145,7 +145,7 @@ fn patient(stream: TcpStream) -> Option<TcpStream> {
     Some(stream)
 }
 
-/// As the balancer: from its address.
+/// Connects from the balancer's address.
 fn connect_as_balancer(address: SocketAddr) -> Option<TcpStream> {
     use nix::sys::socket::{bind, connect, socket};
     let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).ok()?;
@@ -154,7 +154,7 @@ fn connect_as_balancer(address: SocketAddr) -> Option<TcpStream> {
     patient(TcpStream::from(socket))
 }
 
-/// A session that has been answered.
+/// A session whose upgrade has been answered.
 fn session(aim: &Aim, target: &str) -> Option<TcpStream> {
     let mut stream = connect(aim.data)?;
     stream.write_all(&upgrade(target)).ok()?;
@@ -169,7 +169,8 @@ fn upgrade(target: &str) -> Vec<u8> {
     request
 }
 
-/// Keeps so many of them, each made again when it has been closed, and has each do this in turn; `None` ends one.
+/// Keeps `count` streams open, opens each again that has been closed, and calls `each` for them in turn; `None` ends a
+/// stream.
 fn keep(aim: &Aim, count: usize, open: impl Fn() -> Option<TcpStream>, each: impl Fn(&mut TcpStream) -> Option<u64>) {
     let mut streams: Vec<Option<TcpStream>> = (0..count).map(|_| None).collect();
     while !aim.is_over() {
@@ -187,14 +188,14 @@ fn keep(aim: &Aim, count: usize, open: impl Fn() -> Option<TcpStream>, each: imp
                 None => *stream = None,
             }
         }
-        // A blade that refuses is asked again, but not in a loop without a pause.
+        // A blade that refuses everything is asked again, but after a pause.
         if !has_opened && streams.iter().all(Option::is_none) {
             aim.pause(Duration::from_millis(10));
         }
     }
 }
 
-/// So many frames of a kind, again and again; what is answered is thrown away.
+/// Sends frames of one kind again and again; the answers are thrown away.
 fn flood(aim: &Aim, opcode: Opcode, payload: &[u8]) {
     let mut frames = Vec::new();
     let mut count = 0;
@@ -238,7 +239,7 @@ fn request_flood(aim: &Aim, number: usize) {
     flood(aim, Opcode::Text, format!(r#"{{"op":"{op}","subjects":["/NASDAQ/**"]}}"#).as_bytes());
 }
 
-/// A request for so many subjects or patterns.
+/// A request for `count` subjects or patterns.
 fn subscription(op: &str, count: usize, filter: impl Fn(usize) -> String) -> Vec<u8> {
     let filters: Vec<String> = (0..count).map(|n| format!("{:?}", filter(n))).collect();
     masked(&format!(r#"{{"op":"{op}","subjects":[{}]}}"#, filters.join(",")))
@@ -248,11 +249,11 @@ fn pattern_flood(aim: &Aim, number: usize) {
     let made = Cell::new(number << 40);
     let each = |stream: &mut TcpStream| {
         let from = made.replace(made.get() + 850);
-        // All that begin as the market's subjects do, so that each looks at all of them.
+        // All patterns begin as the market's subjects do, so that each looks at all of them.
         stream.write_all(&subscription("subscribe", 850, |n| format!("/NASDAQ/*/{}", from + n))).ok()?;
         aim.pause(Duration::from_millis(5));
         aim.note(1);
-        // More would be refused: another session takes its place, and these patterns leave.
+        // More would be refused: this session ends and its patterns leave; another session takes its place.
         None
     };
     keep(aim, FLOODERS, || session(aim, QUIET), each);
@@ -328,7 +329,7 @@ fn masked(text: &str) -> Vec<u8> {
 fn reconnect_storm(aim: &Aim, _: usize) {
     while !aim.is_over() {
         let Some(stream) = session(aim, ALL) else { continue };
-        // Ended with RST, so that nothing lingers here.
+        // Closed with RST, so that nothing lingers on this side.
         let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
         let _ = nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::Linger, &linger);
         aim.note(1);
@@ -336,7 +337,7 @@ fn reconnect_storm(aim: &Aim, _: usize) {
 }
 
 fn resume_storm(aim: &Aim, _: usize) {
-    // The numbering's name is in each reply; a wrong one is answered with all snapshots, which is work as well.
+    // Each reply names the numbering. A wrong name is answered with all snapshots, which is work as well.
     let resume = |epoch: &str| {
         let from = format!(r#""resume":{{"epoch":"{epoch}","seq":1}}"#);
         masked(&format!(r#"{{"op":"subscribe","subjects":["/NASDAQ/**"],"mode":"all",{from}}}"#))
@@ -356,7 +357,7 @@ fn resume_storm(aim: &Aim, _: usize) {
                 }
             };
             stream.write_all(&resume(&epoch)).ok()?;
-            // Some of it is read, and then it goes.
+            // Reads some of the answer, and then leaves.
             for _ in 0..16 {
                 stream.read(&mut buffer).ok().filter(|len| *len > 0)?;
             }
@@ -382,7 +383,7 @@ fn non_readers(aim: &Aim, _: usize) {
     keep(aim, 1_000, || silent(aim), each);
 }
 
-/// A session that subscribes to everything, and whose window is soon closed.
+/// A session that subscribes to everything and whose window is soon closed.
 fn silent(aim: &Aim) -> Option<TcpStream> {
     let stream = session(aim, QUIET)?;
     let _ = nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::RcvBuf, &4_096);
@@ -397,7 +398,7 @@ fn deferred_requests(aim: &Aim, _: usize) {
     let request = masked(&format!(r#"{{"op":"subscribe","subjects":["/NASDAQ/AAPL/bbo"],{resume}}}"#));
     let each = |stream: &mut TcpStream| {
         stream.write_all(&request).ok()?;
-        // Ten a second and session: it is what waits that attacks, not how much comes.
+        // Ten a second for each session: what attacks is how much waits, not how much comes.
         std::thread::sleep(Duration::from_millis(1));
         Some(1)
     };
@@ -410,7 +411,7 @@ fn filter_toggle(aim: &Aim, number: usize) {
     let each = |stream: &mut TcpStream| {
         stream.write_all(&toggles).ok()?;
         discard(stream)?;
-        // Within the permitted rate.
+        // Stays within the permitted rate.
         aim.pause(Duration::from_millis(10));
         Some(2)
     };
@@ -473,7 +474,7 @@ fn garbage(aim: &Aim, number: usize) {
     while !aim.is_over() {
         let len = 1 + usize::from(bytes(1)[0]) * 16;
         if let Some(mut stream) = connect(aim.data) {
-            // Half of them behind a handshake that is none.
+            // Half of them come behind an upgrade request.
             let head = if len.is_multiple_of(2) { upgrade(QUIET) } else { Vec::new() };
             aim.note(u64::from(stream.write_all(&[head, bytes(len)].concat()).is_ok()));
             let _ = discard(&mut stream);
@@ -494,14 +495,14 @@ fn proxy_garbage(aim: &Aim, number: usize) {
         b"PROXY TCP4 999.0.0.1 10.0.0.1 70000 0\r\n".to_vec(),
         [&b"PROXY TCP4 "[..], &[b'1'; 4_000]].concat(),
         b"PROXY UNKNOWN".to_vec(),
-        // A length of 65,535 of which nothing comes; a family that is none; a command that is none.
+        // A length of 65,535 without the bytes; an unknown family; an unknown command.
         v2(b"\x21\x11\xff\xff"),
         v2(b"\x21\xff\0\x04abcd"),
         v2(b"\x2f\x11\0\x0c0123456789ab"),
         upgrade(QUIET),
         b"\0".to_vec(),
     ];
-    // Some stay open, until the blade or the next one closes them.
+    // Some stay open until the blade closes them, or a later one takes their place.
     let mut open: Vec<Option<TcpStream>> = (0..32).map(|_| None).collect();
     for at in number.. {
         if aim.is_over() {
@@ -516,10 +517,10 @@ fn proxy_garbage(aim: &Aim, number: usize) {
     }
 }
 
-/// Each is a line of the log.
+/// Each fault makes a line in the log.
 fn faulty(aim: &Aim, _: usize) {
     while !aim.is_over() {
-        // Not masked: a fault of the protocol.
+        // A frame without a mask: a protocol error.
         let done = session(aim, QUIET).and_then(|mut stream| {
             stream.write_all(b"\x81\x01x").ok()?;
             stream.read_to_end(&mut Vec::new()).ok()
@@ -543,7 +544,8 @@ fn ring_full(aim: &Aim, number: usize) {
         for subject in (0..1_500).map(|subject| format!("/FLOOD/S{number}_{subject}/value")).cycle() {
             let record = Record { ts_ns: None, subject: &subject, value: Value::Json(value.as_bytes()) };
             Request::Record(record).write(&mut bytes);
-            // It is held up when it is too fast, which is no reason to stop; a part that was written would be.
+            // The blade holds up a publisher that is too fast, which is no reason to stop. After a timeout, a part of a
+            // record may have been written: the connection is of no use any more.
             if aim.is_over() || stream.write_all(&bytes).is_err() {
                 break;
             }

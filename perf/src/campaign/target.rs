@@ -20,14 +20,14 @@ use super::attacks::{Attack, BALANCER, Feed, Log, Memory};
 use crate::report::rounded;
 use crate::scenario::server::blade::{addresses, program};
 
-/// What attackers know of their target, and when they are to stop.
+/// What attackers know of their target, and when they must stop.
 pub(super) struct Aim {
     pub(super) data: SocketAddr,
     pub(super) admin: SocketAddr,
     /// Where publishers connect.
     pub(super) publishers: PathBuf,
     is_over: AtomicBool,
-    /// What they have done: connections, frames, requests, as the attack counts.
+    /// What the attackers have done: connections, frames, requests, as each attack counts.
     done: AtomicU64,
     /// The blade's own memory before it was attacked.
     rss_kib_before: u64,
@@ -42,7 +42,7 @@ impl Aim {
         self.done.fetch_add(done, Relaxed);
     }
 
-    /// Waits, but not beyond the end.
+    /// Waits, but not beyond the end of the attack.
     pub(super) fn pause(&self, time: Duration) {
         let end = Instant::now() + time;
         while !self.is_over() && Instant::now() < end {
@@ -51,7 +51,7 @@ impl Aim {
     }
 }
 
-/// Ends the attack when it goes.
+/// Ends the attack when it is dropped.
 pub(super) struct Over<'a>(pub(super) &'a Aim);
 
 impl Drop for Over<'_> {
@@ -68,13 +68,13 @@ pub(super) struct Target {
     feed: Feed,
     memory: Option<Memory>,
     directory: TempDir,
-    /// The other end of its log, where nobody reads it.
+    /// The reader's end of the blade's log, if nobody reads it.
     _log: Option<std::io::PipeReader>,
 }
 
 impl Drop for Target {
     fn drop(&mut self) {
-        // Fails where it has ended by itself.
+        // Fails if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -142,7 +142,7 @@ impl Target {
         }
     }
 
-    /// Subscribes for so long, beside whatever happens meanwhile.
+    /// Subscribes for `duration`, whatever happens meanwhile.
     pub(super) fn watch(&self, aim: &Aim, duration: Duration) -> anyhow::Result<Seen> {
         std::thread::scope(|scope| {
             let _over = Over(aim);
@@ -166,7 +166,7 @@ impl Target {
         })
     }
 
-    /// Ends the blade as an operator does.
+    /// Ends the blade as an operator would.
     pub(super) fn stop(mut self, mut seen: Seen, aim: &Aim) -> anyhow::Result<Seen> {
         let _over = Over(aim);
         if self.memory.is_some() {
@@ -191,13 +191,13 @@ impl Target {
     }
 }
 
-/// Until not one byte more fits.
+/// Fills the pipe until not one byte more fits.
 fn fill(writer: &mut std::io::PipeWriter) -> anyhow::Result<()> {
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
     fcntl(&*writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     while writer.write(&[b'\n'; 4_096]).is_ok() {}
     while writer.write(b"\n").is_ok() {}
-    // As a terminal's or a service manager's would be.
+    // Blocking, as a terminal's or a service manager's would be.
     fcntl(&*writer, FcntlArg::F_SETFL(OFlag::empty()))?;
     Ok(())
 }
@@ -223,7 +223,7 @@ fn publish(aim: &Aim) {
     }
 }
 
-/// What `/healthz` said all the time.
+/// What `/healthz` answered during the run.
 #[derive(Default)]
 struct Health {
     asked: u64,
@@ -255,7 +255,7 @@ fn is_healthy(admin: SocketAddr) -> bool {
     ask().unwrap_or(false)
 }
 
-/// The most memory that the blade had meanwhile, in KiB.
+/// The most memory that the blade had during the run, in KiB.
 fn watch_memory(aim: &Aim, pid: u32) -> u64 {
     let mut most = 0;
     while !aim.is_over() {
@@ -265,7 +265,7 @@ fn watch_memory(aim: &Aim, pid: u32) -> u64 {
     most
 }
 
-/// Memory that is the process's own.
+/// Private memory of a process.
 fn rss_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
@@ -283,7 +283,7 @@ pub(super) struct Seen {
     rss_kib_max: u64,
     rss_kib: u64,
     stop_s: f64,
-    /// By the attackers.
+    /// What the attackers have done.
     pub(super) done: u64,
     pub(super) faults: Vec<String>,
 }
@@ -320,7 +320,7 @@ impl Seen {
         }
     }
 
-    /// It is what the attack may have cost that counts, not what the blade needs by itself.
+    /// Judges how much the attack may have added to what the blade needs by itself.
     fn judge_memory(&mut self, memory: Memory) {
         let more_mib = |kib: u64| kib.saturating_sub(self.rss_kib_before) >> 10;
         let (height_mib, left_mib) = (more_mib(self.rss_kib_max), more_mib(self.rss_kib));
@@ -376,9 +376,9 @@ impl std::fmt::Display for Seen {
 
 const CONFIGURATION: &str = "blade.toml";
 const SOCKET: &str = "publish.sock";
-/// How long after an attack on memory that memory is to be back.
+/// Within this time after an attack on memory, the memory must be back.
 const MEMORY_BACK: Duration = Duration::from_secs(5);
-/// A balancer would have given up.
+/// A balancer would have given up after this time.
 const HEALTH_MAX: Duration = Duration::from_secs(2);
 /// The blade closes what is left after ten seconds.
 const STOP_MAX: Duration = Duration::from_secs(20);

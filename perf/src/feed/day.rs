@@ -13,7 +13,7 @@ pub(crate) struct Day {
 
 struct Place {
     end: usize,
-    /// Number of its last message, or of the packet's before, if it has none.
+    /// Number of the packet's last message; if it has none, that of the packet before.
     last_seq: u64,
 }
 
@@ -40,7 +40,7 @@ impl Day {
         self.packets.len()
     }
 
-    /// How many packets the first so many messages take.
+    /// How many packets it takes for the first `messages` messages.
     pub(crate) fn packets_of(&self, messages: u64) -> usize {
         self.packets.partition_point(|packet| packet.last_seq < messages)
     }

@@ -1,5 +1,5 @@
-//! The sequencer's path, up to a stage. What `fanblade`'s sequencer does with a message is done here, by the same
-//! library code in the same order; what it does besides (reports, notices, complaints) does not happen per message.
+//! The sequencer's path, up to a stage: what `fanblade`'s sequencer does with a message, by the same library code in
+//! the same order. Its other work (reports, notices, complaints) does not happen per message.
 
 use std::hint::black_box;
 use std::ops::Range;
@@ -43,13 +43,13 @@ pub(crate) struct Path {
     desk: Desk,
 }
 
-/// What a message meets behind the feed.
+/// What takes a message behind the feed.
 pub(crate) struct Desk {
     stage: Stage,
     market: Market,
     encoder: Encoder,
     writer: Writer,
-    /// Of a worker that never sleeps: publishing looks at it.
+    /// The sleeper of a worker that never sleeps: publishing looks at it.
     _sleeper: Sleeper,
     latency: LatencyHistogram,
     faults: u64,
@@ -72,7 +72,7 @@ impl Path {
         Ok(Self { in_order: InOrder::new(Start::Beginning), desk })
     }
 
-    /// Plays packets, as if each had been received and polled for alone; `take` has each message.
+    /// Plays packets as if each had been received alone by a poll; `take` gets each message.
     pub(crate) fn play(&mut self, day: &Day, packets: Range<usize>, mut take: impl FnMut(&mut Desk, u64, &[u8], u64)) {
         let Self { in_order, desk } = self;
         for packet in day.iter(packets) {
@@ -100,7 +100,7 @@ impl Path {
 }
 
 impl Desk {
-    /// A message takes its way, as far as the stage says.
+    /// Takes a message through the stages, up to the last one wanted.
     pub(crate) fn message(&mut self, seq: u64, bytes: &[u8], received_ns: u64) {
         let Self { stage, market, encoder, writer, latency, faults, .. } = self;
         let mut frames = 0;
@@ -130,18 +130,18 @@ impl Desk {
     }
 }
 
-/// What has been played.
+/// Counts of what has been played.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Figures {
     pub(crate) packets: u64,
     pub(crate) messages: u64,
-    /// By channel.
+    /// Updates by channel.
     pub(crate) updates: [u64; Channel::ALL.len()],
     pub(crate) frames: u64,
     /// Copies of last values, which the ring makes by itself.
     pub(crate) refreshed: u64,
     pub(crate) ring_bytes: u64,
-    /// A day that we made ourselves has none.
+    /// Always zero: we made the day ourselves.
     pub(crate) faults: u64,
 }
 
@@ -159,7 +159,7 @@ impl Figures {
     }
 }
 
-/// As the blade's sequencer asks for it.
+/// The wall clock, read as the blade's sequencer reads it.
 fn unix_ns() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }

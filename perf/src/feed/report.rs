@@ -17,6 +17,7 @@ pub(super) fn write(args: &FeedArgs, day: &Day, played: &Figures, samples: &[Sam
         stages.iter().map(|&stage| (stage.name().to_owned(), spread(stage, samples))).collect();
     let cpu_ns = |stage: Stage| up_to[stage.name()]["cpu_ns"].as_f64().unwrap_or_default();
     let before = [None].into_iter().chain(stages.iter().copied().map(Some));
+    // A stage's own part is the difference to the stage before.
     let own = stages
         .iter()
         .zip(before)

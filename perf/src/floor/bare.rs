@@ -1,6 +1,5 @@
-//! `floor-server`: the bare loop. It accepts, and sends the same bytes to every socket when told
-//! to: what any server on the
-//! kernel's sockets costs at least. No Fanblade code but the listener's options.
+//! `floor-server`: the bare loop. It accepts, and sends the same bytes to every socket when told to: the least that any
+//! server on the kernel's sockets costs. It has no Fanblade code but the listener's options.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -33,7 +32,7 @@ pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
     let mut messages = Messages::new(args.payload_bytes);
     let mut number = 0;
     let mut bytes = Vec::new();
-    // Each byte says how many messages are due at once; they leave as one send, as they should where they can.
+    // Each byte says how many messages are due at once. They leave as one send, as a server should send them if it can.
     let mut due = [0];
     while std::io::stdin().read(&mut due)? == 1 {
         bytes.clear();

@@ -1,6 +1,5 @@
-//! `floor-blade`: the blade's own data path, from the ring to the sockets: a ring, a worker, and a
-//! publisher that is told
-//! how many messages are due.
+//! `floor-blade`: the blade's own data path, from the ring to the sockets: a ring, a worker, and a publisher that is
+//! told how many messages are due.
 
 use std::io::{Read as _, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -56,8 +55,8 @@ pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
             writer.publish(&update, &payloads)?;
             number += 1;
         }
-        // Once for all that came together, as a packet with several messages does it. (The ring's own waking is per
-        // publish, and its worker shares this thread's core.)
+        // Wakes once for all messages that came together, as for a packet with several messages. (The ring's own waking
+        // is per publish, and its worker shares this thread's core.)
         waker.wake();
     }
     worker.send(fanblade_worker::Command::Stop);

@@ -20,7 +20,7 @@ struct Readers {
     positions: Vec<Position>,
     /// Text frames that come before the first message.
     preamble: usize,
-    /// Clients that have heard the preamble.
+    /// Clients that have received the preamble.
     ready: usize,
     received: u64,
 }
@@ -28,13 +28,12 @@ struct Readers {
 enum Position {
     /// The preamble so far.
     Preamble(Vec<u8>),
-    /// Bytes of messages that it has received.
+    /// Bytes of messages that the client has received.
     At(u64),
 }
 
 impl Crowd {
-    /// `upgrade`: how each of them makes its handshake, and how many frames it hears before the first message. None:
-    /// bare TCP.
+    /// `upgrade`: the handshake of each client, and how many frames come before the first message. None: bare TCP.
     pub(super) fn open(
         addr: std::net::SocketAddrV4,
         count: u32,

@@ -47,7 +47,7 @@ fn results(args: &FloorArgs, samples: &[&Sample]) -> Value {
     results.into()
 }
 
-/// The blade's CPU time by the bare loop's, of the same run: median, least and most over the runs.
+/// The blade's CPU time divided by the bare loop's in the same run: median, least and most over the runs.
 fn ratio(samples: &[&Sample], backlog: u8) -> Value {
     let of = |server: ServerKind| {
         let own = move |it: &&&Sample| it.server == server && it.backlog == backlog;
@@ -74,7 +74,7 @@ fn spread(samples: &[&Sample]) -> Value {
     })
 }
 
-/// A table for people.
+/// Prints a table for people.
 fn print(args: &FloorArgs, report: &Value) {
     eprintln!("\nserver CPU per delivered message, ns: median (least to most of {} runs)", args.runs);
     for engine in &args.engines {

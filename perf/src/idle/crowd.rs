@@ -20,9 +20,9 @@ pub(crate) struct Crowd {
 struct Readers {
     plan: Arc<Plan>,
     clients: Vec<Client>,
-    /// What every client is to be sent, in all, after the answer to its subscription.
+    /// What every client must receive in all, after the answer to its subscription.
     script: Vec<Line>,
-    /// Clients that have got all of it.
+    /// Clients that have received all of it.
     current: usize,
     pongs: u64,
 }
@@ -30,12 +30,12 @@ struct Readers {
 struct Client {
     frames: ServerFrames,
     is_subscribed: bool,
-    /// Lines of the script that it has got.
+    /// Lines of the script that the client has received.
     lines: usize,
 }
 
 impl Crowd {
-    /// Opens `count` connections, of which `in_flight` at the same time; each subscribes to one subject.
+    /// Opens `count` connections, `in_flight` at the same time; each subscribes to one subject.
     pub(crate) fn open(
         addr: std::net::SocketAddrV4,
         count: u32,
@@ -57,7 +57,7 @@ impl Crowd {
         Ok(crowd)
     }
 
-    /// Waits until every client has got all so far and this.
+    /// Adds a line to the script, and waits until every client has received all of the script.
     pub(crate) fn await_line(&mut self, line: Line) -> anyhow::Result<()> {
         self.readers.script.push(line);
         self.readers.current = 0;
@@ -74,7 +74,7 @@ impl Crowd {
         Ok(())
     }
 
-    /// Only answers pings, once and for a while: any text is one too many.
+    /// Answers pings for a while, and expects nothing else: any text is one too many.
     pub(crate) fn hold(&mut self, time: Duration) -> anyhow::Result<()> {
         let end = Instant::now() + time;
         loop {
@@ -86,7 +86,7 @@ impl Crowd {
         }
     }
 
-    /// Pings answered.
+    /// Pings answered so far.
     pub(crate) fn pongs(&self) -> u64 {
         self.readers.pongs
     }
@@ -138,5 +138,5 @@ impl Audience for Readers {
 }
 
 const PAYLOAD_LEN_MAX: usize = 4_096;
-/// For one line of the script, or for all handshakes.
+/// How long to wait for one line of the script, or for all handshakes.
 const PATIENCE: Duration = Duration::from_secs(120);

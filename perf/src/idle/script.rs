@@ -1,12 +1,12 @@
-//! What is said in this measurement: the server sends it, and every client compares each byte of it.
+//! The texts of this measurement: the server sends them, and every client compares each byte.
 
-/// To every session at once.
+/// Sent to every session at once.
 pub(crate) const NOTICE: &str = r#"{"op":"notice","kind":"stale","source":"idle"}"#;
 
 /// What a session is sent after its subscription, in order.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Line {
-    /// The message of this number of its subject.
+    /// The message with this number of the session's subject.
     Message(u64),
     Notice,
 }
@@ -19,7 +19,7 @@ pub(crate) fn subject(subject: usize) -> String {
     format!("/IDLE/S{subject:05}/trade")
 }
 
-/// The sequence number of a message: counted through all `subjects`, as in a feed.
+/// The sequence number of a message: numbers are counted through all `subjects`, as in a feed.
 pub(crate) fn seq(subjects: usize, subject: usize, number: u64) -> u64 {
     number * subjects as u64 + subject as u64 + 1
 }

@@ -1,7 +1,7 @@
 //! `idle-server`: the blade's own data path, from the ring to the sockets, in a process whose memory is measured from
 //! outside; and the parent's handle of it.
 //!
-//! It prints what it is in one line of JSON, then obeys lines on its standard input until that ends.
+//! It prints a line of JSON about itself, then obeys lines on its standard input until the input ends.
 
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -38,9 +38,9 @@ pub(crate) struct Greeting {
     pub(crate) addr: SocketAddrV4,
     /// Bytes of a session in the worker's slab.
     pub(crate) slab: usize,
-    /// In the list of its group's members.
+    /// Bytes in the list of its group's members.
     pub(crate) group: usize,
-    /// In the engine.
+    /// Bytes in the engine.
     pub(crate) engine: usize,
 }
 
@@ -61,6 +61,7 @@ pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
     let limits = Limits { ping_interval_ms, subscribe_ms_max: ping_interval_ms, ..Limits::default() };
     let config = WorkerConfig { limits, ..WorkerConfig::default() };
     let (engine, sessions_max) = (args.engine, args.connections);
+    // The engine is made in the worker's thread, so that its prediction comes by a channel.
     let (predicted, prediction) = channel();
     let worker = fanblade_worker::spawn(config, writer.open_reader()?, sleeper, waker.clone(), move |sleeper| {
         let config = EngineConfig { sessions_max, waker: Some(sleeper.fd()) };
@@ -111,6 +112,7 @@ pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
 }
 
 fn say(what: &impl Serialize) -> anyhow::Result<()> {
+    // One line for each answer: the parent reads lines.
     println!("{}", serde_json::to_string(what)?);
     Ok(std::io::stdout().flush()?)
 }
@@ -137,7 +139,7 @@ impl Server {
         let stdin = child.stdin.take();
         let lines = BufReader::new(child.stdout.take().context("no output of the server")?).lines();
         let nowhere = Greeting { addr: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), slab: 0, group: 0, engine: 0 };
-        // From here on dropping it ends the process.
+        // From here on, dropping the handle ends the process.
         let mut server = Server { child, stdin, lines, greeting: nowhere };
         server.greeting = serde_json::from_str(&server.line()?)?;
         Ok(server)
@@ -182,7 +184,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Fails where it has ended by itself.
+        // Fails if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

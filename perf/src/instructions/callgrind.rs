@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
 
-/// This program under callgrind, its arguments yet to come.
+/// A command that runs this program under callgrind; the caller adds its arguments.
 pub(super) fn command(out: &Path) -> std::io::Result<Command> {
     let mut valgrind = Command::new("valgrind");
     valgrind
@@ -23,7 +23,7 @@ pub(super) fn command(out: &Path) -> std::io::Result<Command> {
     Ok(valgrind)
 }
 
-/// All instructions of the program.
+/// Instructions of the whole program.
 pub(super) fn total(text: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("totals: "))?.trim().parse().ok()
 }
@@ -35,7 +35,7 @@ pub(super) struct Cost {
     pub(super) instructions: u64,
 }
 
-/// The costs of all functions that are called, by the last part of their names.
+/// The cost of each function that is called, by the last part of its name.
 pub(super) fn costs(text: &str) -> HashMap<&str, Cost> {
     let mut costs: HashMap<&str, Cost> = HashMap::new();
     let mut callee = "";

@@ -1,4 +1,4 @@
-//! What runs under callgrind: a day, each type of message in a function of its own.
+//! The program that runs under callgrind: it plays a day, with a function of its own for each type of message.
 
 use std::hint::black_box;
 
@@ -12,7 +12,7 @@ use crate::feed::{Day, DayArgs, Desk, Path, Stage};
 pub(crate) struct PlayArgs {
     #[command(flatten)]
     pub(crate) day: DayArgs,
-    /// Messages before those that are counted, but for types that come only before the open
+    /// Warm-up messages, not counted except for types that come only before the open
     #[arg(long)]
     pub(crate) warmup_messages: u64,
 }
@@ -35,16 +35,17 @@ pub(crate) fn run(args: &PlayArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Types that are counted during the warm-up, too, since they hardly come after it.
+/// Types that are counted during the warm-up, too, because they hardly come after it.
 pub(super) const BEFORE_THE_OPEN: &[u8] = b"SRH";
 
-/// Has a name, so that its instructions can be looked up: all that follows the warm-up.
+/// Plays all that follows the warm-up, in a function with a name, by which its instructions can be looked up.
 #[inline(never)]
 fn counted_day(path: &mut Path, day: &Day, warmup: usize) {
     path.play(day, warmup..day.packets(), by_kind);
 }
 
-/// One function for each type. What is passed to `black_box` keeps them apart: functions that do the same become one.
+/// One function for each type. Each passes another value to `black_box`, because the compiler merges functions that do
+/// the same.
 macro_rules! kinds {
     ($($kind:literal $name:ident,)*) => {
         /// Type byte and name of the function.

@@ -1,7 +1,7 @@
 //! The other side of the ring: what a delivered message and a session cost the worker.
 //!
-//! The server of `floor` runs under callgrind, its clients outside. Two runs that differ by one thing alone, messages
-//! or sessions, differ by what that thing costs, wherever its instructions were inlined.
+//! The server of `floor` runs under callgrind, its clients outside. Two runs differ in one thing alone, messages or
+//! sessions: the difference between their counts is what that thing costs, wherever its instructions were inlined.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::floor::{EngineKind, Server, ServerArgs, ServerKind};
 
 /// Instructions of a worker, in user space.
 pub(super) struct Costs {
-    /// Per message that one subscriber of many gets, alone.
+    /// Per message that is sent alone, for one subscriber of many.
     pub(super) one: f64,
-    /// The same, of eight that are sent at once.
+    /// The same for eight messages that are sent at once.
     pub(super) of_eight: f64,
-    /// Per session: accepted, upgraded, subscribed, and the end of all.
+    /// Per session: accepted, upgraded, subscribed, and ended with all others.
     pub(super) session: f64,
 }
 
@@ -31,11 +31,12 @@ pub(super) fn count() -> anyhow::Result<Costs> {
     Ok(Costs { one: delivered(1)?, of_eight: delivered(8)?, session: sessions as f64 / f64::from(2 * SUBSCRIBERS) })
 }
 
-/// All instructions of a server that so many subscribe to, and that publishes so often, `backlog` messages at once.
+/// All instructions of a server with `subscribers` subscribers that publishes `rounds` times, `backlog` messages at
+/// once.
 fn server(subscribers: u32, rounds: u32, backlog: u8) -> anyhow::Result<u64> {
     let out = tempfile::NamedTempFile::new().context("a place for callgrind's output")?;
     let wanted = ServerArgs {
-        // Whose system calls valgrind knows.
+        // valgrind knows the system calls of this engine.
         engine: EngineKind::Epoll,
         subscribers: subscribers as usize,
         payload_bytes: PAYLOAD_BYTES,
@@ -56,5 +57,5 @@ fn server(subscribers: u32, rounds: u32, backlog: u8) -> anyhow::Result<u64> {
 const SUBSCRIBERS: u32 = 200;
 const ROUNDS: u32 = 50;
 const PAYLOAD_BYTES: usize = 512;
-/// For one round of a server that is fifty times slower than it is.
+/// How long to wait for one round of a server that is fifty times slower than usual.
 const PATIENCE: Duration = Duration::from_secs(60);

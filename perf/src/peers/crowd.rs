@@ -1,4 +1,4 @@
-//! The subscribers of any server, in this thread: of one subject, or each of a list of its own.
+//! The subscribers of any server, in this thread: all of one subject, or each with a list of its own.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ impl Crowd {
         Ok(crowd)
     }
 
-    /// Lets time pass, and answers what pings there are.
+    /// Lets time pass, and answers pings.
     pub(crate) fn idle(&mut self, time: Duration) -> anyhow::Result<()> {
         let end = Instant::now() + time;
         while Instant::now() < end {
@@ -48,7 +48,7 @@ impl Crowd {
         Ok(())
     }
 
-    /// Spins until every client has received so many messages.
+    /// Spins until every client has received `number` messages.
     pub(super) fn await_messages(&mut self, number: u64) -> anyhow::Result<()> {
         self.await_deliveries(number * u64::from(self.count))
     }
@@ -58,7 +58,7 @@ impl Crowd {
         self.subscribers.members(subject)
     }
 
-    /// Changes so many lists, some at a time; returns when all of it has been answered.
+    /// Changes `count` lists, some at a time; returns when all changes have been answered.
     pub(crate) fn change(&mut self, count: u64) -> anyhow::Result<()> {
         self.subscribers.order_changes(count);
         let end = Instant::now() + PATIENCE;
@@ -69,7 +69,7 @@ impl Crowd {
         Ok(())
     }
 
-    /// Spins until all clients together have received so many messages.
+    /// Spins until all clients together have received `due` messages.
     pub(crate) fn await_deliveries(&mut self, due: u64) -> anyhow::Result<()> {
         let end = Instant::now() + PATIENCE;
         let mut spins = 0u32;
@@ -83,7 +83,7 @@ impl Crowd {
         Ok(())
     }
 
-    /// Whether all was as it should be.
+    /// Checks that all was as it should be.
     pub(crate) fn finish(self) -> anyhow::Result<()> {
         let complaints = Subscribers::finish(vec![self.subscribers]).complaints();
         ensure!(complaints.is_empty(), "{}", complaints.join("; "));
@@ -127,5 +127,5 @@ fn plan(manners: &Manners, scenario: &Scenario) -> anyhow::Result<Plan> {
     Ok(plan)
 }
 
-/// For one round.
+/// How long to wait for one round.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! The result file of `peers`, and what people are told.
+//! The result file of `peers`, and what it prints for people.
 
 use serde_json::{Map, Value, json};
 
@@ -7,7 +7,7 @@ use crate::floor::mode;
 use crate::machine;
 use crate::report::{self, Spread, rounded};
 
-/// One sample for people.
+/// One sample as a line for people.
 pub(super) fn line(args: &PeersArgs, sample: &Sample) -> String {
     let costs = args.backlogs.iter().zip(&sample.cpu_us).map(|(backlog, us)| format!("{} {us:.2}", mode(*backlog)));
     let mut memory = sample.session_bytes.map_or(String::new(), |bytes| format!(", {bytes:.0} bytes a session"));
@@ -134,7 +134,7 @@ fn verdict(args: &PeersArgs, report: &Value, peers: &[&str]) -> Verdict {
     Verdict { sentence, comparison: comparison.into() }
 }
 
-/// A table for people.
+/// Prints a table for people.
 fn print(args: &PeersArgs, contestants: &[Contestant], report: &Value) {
     eprintln!("\nserver CPU per delivered message, µs: median (least to most of {} runs)", args.runs);
     for payload in &args.payloads {
@@ -158,7 +158,7 @@ const CPU_METHOD: &str = "CPU time of the server's processes over the measured r
     CLOCK_PROCESS_CPUTIME_ID), divided by the messages delivered; on loopback a send does the softirq work of both \
     directions before it returns, so that this time holds it. Clients spin; the next round is published when every client \
     has all of the last; a backlog is published with one write";
-/// Also the measurement of the result file.
+/// Name of the result file with lists, and of its measurement.
 pub(crate) const WITH_LISTS: &str = "peers-watchlists";
 const LISTS_METHOD: &str = "CPU time of the server's processes (user and system, all threads, by CLOCK_PROCESS_CPUTIME_ID) \
     over their own rounds, divided by the messages delivered; all servers are there at once and take turns, a round each: \

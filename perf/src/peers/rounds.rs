@@ -1,6 +1,7 @@
-//! Servers whose subscribers have lists of their own, all there at once: they take turns, a round each, so that a
-//! machine that changes its speed changes it for all. A round is as many messages as it takes to give every subscriber
-//! one on average, of one subject after the other; the next is published only when everybody who wants the last has it.
+//! Servers whose subscribers have lists of their own. All servers run at the same time and take turns, one round each,
+//! so that a machine that changes its speed changes it for all. A round has as many messages as it takes to give every
+//! subscriber one on average, of one subject after the other; the next is published only when everybody who wants the
+//! last has it.
 
 use std::time::Duration;
 
@@ -14,14 +15,14 @@ use crate::scenario::server::{Server, cpu_time_at_rest};
 use crate::scenario::{Scenario, ServerKind, message};
 use crate::swarm::sockets::now_ns;
 
-/// A server, and its subscribers, who are all there.
+/// A server and its subscribers, all connected.
 pub(crate) struct Player {
     pub(crate) name: &'static str,
     server: Box<dyn Server>,
     outlet: Box<dyn Outlet>,
     crowd: Crowd,
     subscribers: u32,
-    /// Messages of each subject so far, and the subject whose turn it is.
+    /// Messages published so far of each subject, and the subject whose turn it is.
     numbers: Vec<u32>,
     next: u32,
     delivered: u64,
@@ -29,18 +30,18 @@ pub(crate) struct Player {
     before: u64,
 }
 
-/// What is measured.
+/// What is to be measured.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rounds {
     pub(crate) rounds: u32,
     pub(crate) warmup_rounds: u32,
     pub(crate) payload_bytes: u16,
-    /// Messages published at once, of as many subjects.
+    /// Messages published at once, each of another subject.
     pub(crate) backlog: u8,
 }
 
 impl Player {
-    /// Starts a server on these CPUs, and subscribes everybody; to be called by the thread that plays.
+    /// Starts a server on these CPUs, and subscribes everybody; must be called by the thread that plays.
     pub(crate) fn start(
         kind: ServerKind,
         scenario: &Scenario,
@@ -67,7 +68,7 @@ impl Player {
         })
     }
 
-    /// Of user memory, by what the server has grown, for each subscriber.
+    /// User memory per subscriber: by how much the server has grown.
     pub(crate) fn session_bytes(&self) -> anyhow::Result<f64> {
         let grown = user_bytes(self.server.as_ref())?.saturating_sub(self.before);
         Ok(grown as f64 / f64::from(self.subscribers))
@@ -77,7 +78,7 @@ impl Player {
         self.server.configuration()
     }
 
-    /// Whether subscribers may change their lists.
+    /// Whether subscribers can change their lists.
     pub(crate) fn changes_lists(&self) -> bool {
         self.server.manners().change.is_some()
     }
@@ -90,12 +91,12 @@ impl Player {
         Ok(cpu.as_secs_f64() * 1e6 / count as f64)
     }
 
-    /// Whether all was as it should be.
+    /// Checks that all was as it should be.
     pub(crate) fn finish(self) -> anyhow::Result<()> {
         self.crowd.finish().with_context(|| self.name)
     }
 
-    /// The same; then all subscribers go. Returns what is left of the user memory that they took, for each of them.
+    /// The same; then all subscribers go. Returns how much is left of the user memory that they took, per subscriber.
     pub(crate) fn finish_and_settle(self) -> anyhow::Result<f64> {
         self.crowd.finish().with_context(|| self.name)?;
         let mut left = user_bytes(self.server.as_ref())?;
@@ -109,7 +110,7 @@ impl Player {
         Ok(left.saturating_sub(self.before) as f64 / f64::from(self.subscribers))
     }
 
-    /// How many messages were delivered.
+    /// Plays one round; returns how many messages were delivered.
     fn round(&mut self, rounds: &Rounds, payload: &mut Vec<u8>) -> anyhow::Result<u64> {
         let mut delivered = 0;
         while delivered < u64::from(self.subscribers) {
@@ -155,8 +156,8 @@ fn user_bytes(server: &dyn Server) -> anyhow::Result<u64> {
     server.pids().into_iter().map(of).sum()
 }
 
-/// What a server does after its start is not the sessions'.
+/// What a server does after its start must not count for the sessions.
 const SETTLING: Duration = Duration::from_millis(300);
-/// A server that frees nothing for so long has done so.
+/// A server that frees nothing for this long has freed what it will.
 const LEAVING: Duration = Duration::from_secs(2);
 const LEAVING_LOOKS_MAX: u32 = 20;

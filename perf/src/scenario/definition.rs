@@ -18,9 +18,9 @@ use crate::swarm::xdp::cable;
 pub(crate) struct Scenario {
     /// One line.
     pub(crate) title: String,
-    /// Who has published figures of it, and where.
+    /// Who has published figures of this scenario, and where.
     pub(crate) source: String,
-    /// What is left out, or done otherwise than there.
+    /// What is left out, or done otherwise than in the source.
     #[serde(default)]
     pub(crate) remarks: String,
     #[serde(default)]
@@ -30,7 +30,7 @@ pub(crate) struct Scenario {
     pub(crate) subjects: u32,
     #[serde(default = "random")]
     pub(crate) assign: Assignment,
-    /// What the publisher publishes: the data of a message, without what the server wraps it into.
+    /// Bytes of a message's data, without what the server wraps around it.
     #[serde(default = "half_a_kibibyte")]
     pub(crate) payload_bytes: u32,
     /// Phases of the publisher, one after the other and again from the first. None: nothing is published.
@@ -42,10 +42,10 @@ pub(crate) struct Scenario {
     pub(crate) duration_s: f64,
     #[serde(default)]
     pub(crate) habits: HabitsTable,
-    /// Subscription mode of a Fanblade.
+    /// Subscription mode at a Fanblade server.
     #[serde(default = "all")]
     pub(crate) mode: String,
-    /// CPUs that the server has at least, and be it that it shares the clients'.
+    /// CPUs that the server has at least, even if it shares the clients'.
     #[serde(default = "one")]
     pub(crate) server_cpus: u32,
     /// `storm`: how often everybody connects.
@@ -55,18 +55,18 @@ pub(crate) struct Scenario {
     /// theirs.
     #[serde(default)]
     pub(crate) split_memory: bool,
-    /// What carries the subscribers. Not the scenario's choice but that of the one who plays it.
+    /// What carries the subscribers. The command line decides it, not the scenario.
     #[serde(skip)]
     pub(crate) engine: EngineKind,
-    /// Lists of subjects instead of one for each subscriber.
+    /// Lists of subjects, instead of one subject for each subscriber.
     pub(crate) watchlists: Option<Watchlists>,
     /// What others have published.
     #[serde(default)]
     pub(crate) published: Vec<Published>,
-    /// Goes into the blade's configuration file as it is.
+    /// Copied into the blade's configuration file as it is.
     #[serde(default)]
     pub(crate) blade: toml::Table,
-    /// The program of [`super::server::ServerKind::Uwebsockets`], by the command line.
+    /// The program of [`super::server::ServerKind::Uwebsockets`], from the command line.
     #[serde(skip)]
     pub(crate) peer_path: Option<PathBuf>,
 }
@@ -83,7 +83,7 @@ pub(crate) enum Kind {
     WireToWire,
 }
 
-/// For so long, so many messages a second of each subject.
+/// For how long, and how many messages a second of each subject.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Phase {
@@ -96,9 +96,9 @@ pub(crate) struct Phase {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Watchlists {
     pub(crate) subjects_per_session: u32,
-    /// Of the power law by which they are chosen.
+    /// Exponent of the power law by which the subjects are chosen.
     pub(crate) exponent: f64,
-    /// How often in a second a session puts another subject in the place of one.
+    /// How often in a second a session replaces one subject by another.
     #[serde(default)]
     pub(crate) changes_per_s: f64,
 }
@@ -111,7 +111,7 @@ pub(crate) struct HabitsTable {
     slow_bytes_per_s: u32,
 }
 
-/// Somebody's figures.
+/// Figures that somebody has published.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Published {
@@ -126,7 +126,7 @@ pub(crate) struct Published {
 }
 
 impl Scenario {
-    /// May messages wait for each other in the blade?
+    /// Whether messages may wait for each other in the blade.
     pub(crate) fn is_batched(&self) -> bool {
         self.blade.contains_key("batching")
     }
@@ -165,7 +165,7 @@ impl Scenario {
         Ok(())
     }
 
-    /// The server's address.
+    /// The address on which the server listens.
     pub(crate) fn listen(&self) -> SocketAddrV4 {
         let ip = match self.engine {
             EngineKind::Sockets => Ipv4Addr::LOCALHOST,
@@ -183,7 +183,7 @@ impl Scenario {
         Subjects { count: self.subjects, assignment: self.assign, seed: SEED }
     }
 
-    /// What lists the subscribers have, if they have any.
+    /// The subscribers' lists, if they have any.
     pub(crate) fn lists(&self) -> anyhow::Result<Option<Lists>> {
         self.shape().map(|shape| Lists::new(shape, self.subjects, SEED)).transpose()
     }
@@ -193,7 +193,7 @@ impl Scenario {
         Some(Shape { per_client, exponent })
     }
 
-    /// Subjects that a subscriber has.
+    /// How many subjects a subscriber has.
     pub(crate) fn subjects_per_session(&self) -> u32 {
         self.watchlists.map_or(1, |it| it.subjects_per_session)
     }
@@ -215,7 +215,7 @@ pub(crate) fn names() -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Of the subjects' choice at random.
+/// Seed of the random choice of subjects.
 pub(crate) const SEED: u64 = 1;
 
 fn random() -> Assignment {

@@ -20,7 +20,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Clients of a server that speaks like that.
+    /// Starts the clients of a server with these manners.
     pub(crate) fn start(scenario: &Scenario, manners: &Manners, cpus: &[usize], more: &[&str]) -> anyhow::Result<Load> {
         let program = std::env::current_exe()?.with_file_name("fanblade-swarm");
         ensure!(program.is_file(), "there is no {}: build it, too", program.display());
@@ -45,6 +45,7 @@ impl Load {
                 "--subject-number",
                 NUMBER,
             ]);
+            // Not every server lets its clients change their lists.
             if let Some([leave, take]) = &manners.change {
                 let per_s = watchlists.changes_per_s * f64::from(scenario.subscribers);
                 command.args(["--changes-per-s", &per_s.to_string(), "--leave", leave, "--take", take]);
@@ -63,6 +64,7 @@ impl Load {
         if manners.is_binary {
             command.arg("--binary");
         }
+        // Without whole messages in frames, the timestamp is a message's end.
         if manners.joins_messages {
             command.args(["--boundary", "timestamp"]);
         }
@@ -92,7 +94,7 @@ impl Load {
         Ok(event)
     }
 
-    /// Lets the clients go, and waits until they have.
+    /// Lets the clients go, and waits until they have gone.
     pub(crate) fn end(mut self) -> anyhow::Result<()> {
         self.stdin = None;
         self.child.wait()?;
@@ -102,13 +104,13 @@ impl Load {
 
 impl Drop for Load {
     fn drop(&mut self) {
-        // Fails where it has ended by itself.
+        // Fails if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// More threads than that have more to share than to do.
+/// More threads than this share more than they gain.
 const THREADS_MAX: usize = 64;
-/// For the opening of a million connections.
+/// Seconds that the opening of a million connections may take.
 const PATIENCE_S: &str = "900";

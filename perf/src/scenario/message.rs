@@ -1,13 +1,13 @@
-//! What is published: JSON with the message's number within its subject, the time at which it was due, and as much
-//! padding as it takes. The number stands before the time, so that a message that is cut or joined can be told by the
-//! latter.
+//! The messages that are published: JSON with the message's number within its subject, the time at which it was due,
+//! and padding. The number stands before the time, so that the time tells the end of a message, even if the server has
+//! cut or joined messages.
 
 use std::io::Write as _;
 
-/// Where the swarm finds them.
+/// Where the swarm finds the time and the number.
 pub(crate) const TIMESTAMP: &str = r#"text:"ts":""#;
 pub(crate) const SEQUENCE: &str = r#"text:"n":"#;
-/// Of the subject, where clients have several.
+/// Where it finds the subject's number, for clients with several subjects.
 pub(crate) const NUMBER: &str = r#"text:"k":"#;
 
 /// The name of a subject, as a template.
@@ -20,15 +20,15 @@ pub(crate) fn subject(number: u32) -> String {
     format!("/K/{number:06}/v")
 }
 
-/// Writes a message of `len` bytes (64 at least) into `out`, in place of what was there. It names its subject where
-/// that cannot be told otherwise.
+/// Writes a message of `len` bytes (64 at least) into `out`, in place of what was there. The message names its subject
+/// if clients cannot know it otherwise.
 pub(crate) fn write(out: &mut Vec<u8>, subject: Option<u32>, number: u64, due_ns: u64, len: usize) {
     out.clear();
     out.push(b'{');
     if let Some(subject) = subject {
         let _ = write!(out, r#""k":{subject},"#);
     }
-    // Into memory, which does not fail.
+    // Writing into memory cannot fail.
     let _ = write!(out, r#""n":{number},"ts":"{due_ns}","p":""#);
     out.resize(len.saturating_sub(2).max(out.len()), b'x');
     out.extend_from_slice(br#""}"#);

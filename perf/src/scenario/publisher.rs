@@ -1,5 +1,5 @@
-//! The publisher: an open loop. When a message is due stands in the schedule and in the message, and does not depend on
-//! how fast the server takes it; whoever is late, publisher or server, is late by the clients' clocks.
+//! The publisher: an open loop. The schedule decides when a message is due, and the message says so; how fast the
+//! server takes messages does not matter. Whoever is late, publisher or server, is late by the clients' clocks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -17,10 +17,10 @@ use crate::swarm::subscribers::Window;
 
 /// Where messages go in: a server's input.
 pub(crate) trait Outlet: Send {
-    /// Takes a message of a subject; it may keep it until [`Self::flush`].
+    /// Takes a message of a subject; the outlet may keep it until [`Self::flush`].
     fn publish(&mut self, subject: u32, payload: &[u8]) -> anyhow::Result<()>;
 
-    /// Sends on what it has.
+    /// Sends the messages that it has kept.
     fn flush(&mut self) -> anyhow::Result<()>;
 }
 
@@ -30,11 +30,11 @@ pub(crate) struct Publisher {
     thread: Option<JoinHandle<anyhow::Result<Published>>>,
 }
 
-/// What it has done.
+/// What the publisher has done.
 pub(crate) struct Published {
     /// Messages of the window, by subject.
     pub(crate) counts: Vec<u32>,
-    /// How late it was itself, at worst, within the window.
+    /// How late the publisher itself was, at worst, within the window.
     pub(crate) late_max: Duration,
 }
 
@@ -44,14 +44,14 @@ struct Shared {
     stops: AtomicBool,
 }
 
-/// What it shall do.
+/// What the publisher must do.
 #[derive(Debug, Clone)]
 pub(crate) struct Schedule {
     pub(crate) subjects: u32,
     pub(crate) payload_len: usize,
     /// Whether each message names its subject.
     pub(crate) names_subjects: bool,
-    /// One after the other, and again.
+    /// Played one after the other, and again.
     pub(crate) phases: Vec<Phase>,
     pub(crate) cpu: Option<usize>,
 }
@@ -95,7 +95,7 @@ fn run(schedule: &Schedule, outlet: &mut dyn Outlet, shared: &Shared) -> anyhow:
     if let Some(cpu) = schedule.cpu {
         fanblade_net::affinity::pin_thread(cpu)?;
     }
-    // Where it may not, it is late more often, and says so.
+    // Without the privilege the publisher is late more often, and says so.
     let _ = crate::sys::run_first();
     let mut published = Published { counts: vec![0; schedule.subjects as usize], late_max: Duration::ZERO };
     let mut payload = Vec::new();
@@ -115,10 +115,10 @@ fn run(schedule: &Schedule, outlet: &mut dyn Outlet, shared: &Shared) -> anyhow:
             }
         }
         outlet.flush()?;
-        // Not for each single message, where there are very many.
+        // Does not wake for each single message if there are very many.
         let wake_ns = due.at_ns().max(now + TICK_NS_MIN);
         let wake = TimeSpec::from_duration(Duration::from_nanos(wake_ns.min(now + TICK_NS_MAX)));
-        // Interrupted, it looks earlier than it must.
+        // An interrupted sleep only means that it looks earlier than it must.
         let _ = clock_nanosleep(ClockId::CLOCK_REALTIME, ClockNanosleepFlags::TIMER_ABSTIME, &wake);
     }
     Ok(published)
@@ -163,9 +163,9 @@ impl<'a> Due<'a> {
     }
 }
 
-/// A look at the clock every so often at most.
+/// The shortest time between two looks at the clock.
 const TICK_NS_MIN: u64 = 100_000;
-/// And at least, to see whether it shall stop.
+/// The longest time between them, to see in time whether to stop.
 const TICK_NS_MAX: u64 = 50_000_000;
 
 #[cfg(test)]

@@ -14,10 +14,9 @@ use crate::report::{date, rounded};
 
 /// One run, measured.
 pub(super) struct Run {
-    /// What the runs are ordered by, to find the median one: the server's CPU per message, or per upgrade,
-    /// or the median latency.
+    /// Orders the runs, to find the median one: the server's CPU per message, or per upgrade, or the median latency.
     pub(super) cost_us: f64,
-    /// All figures of it; those of the median run are the result's.
+    /// All figures of the run; the result has those of the median run.
     pub(super) figures: Value,
     /// How the server was configured.
     pub(super) configuration: Value,
@@ -28,11 +27,11 @@ pub(super) struct Run {
 
 /// Memory at several moments.
 pub(super) struct Memory {
-    /// By how many bytes the server's has grown.
+    /// By how many bytes the server's memory has grown.
     pub(super) user: u64,
     pub(super) kernel_before: KernelMemory,
     pub(super) kernel_open: KernelMemory,
-    /// With the clients' ends alone.
+    /// With only the clients' ends left.
     pub(super) kernel_without_server: Option<KernelMemory>,
 }
 
@@ -51,7 +50,7 @@ impl Memory {
     }
 }
 
-/// What a run with messages has to tell.
+/// What a run with messages has measured.
 pub(super) struct Traffic {
     pub(super) opened: Value,
     pub(super) report: Value,
@@ -103,7 +102,7 @@ impl Traffic {
     }
 }
 
-/// What else a run with lists has shown, for people.
+/// Further figures of a run with lists, for people.
 fn lists_summary(figures: &Value) -> String {
     let beside = &figures["beside_bare"];
     if !beside.is_object() {
@@ -122,7 +121,8 @@ fn lists_summary(figures: &Value) -> String {
     )
 }
 
-/// The result file. The figures are those of the median run, by the server's CPU; lost messages are those of all.
+/// The result file. Its figures are those of the median run, by the server's CPU; its lost messages are those of all
+/// runs.
 pub(super) fn report(name: &str, scenario: &Scenario, server: ServerKind, cpus: &Cpus, runs: &[Run]) -> Value {
     let mut order: Vec<&Run> = runs.iter().collect();
     order.sort_by(|one, other| one.cost_us.total_cmp(&other.cost_us));
@@ -260,7 +260,7 @@ const LISTS_METHOD: &str = "beside_bare: the server's CPU per delivered message 
     lists. bytes_per_session_left: what the server has not given back once all sessions have ended. \
     bytes_per_subscription: user bytes per session less the predicted ones of the session itself, divided by its \
     subjects. cpu_us_per_message, of the window, holds the changes, too";
-/// Left to the single runs.
+/// Figures that only the single runs have.
 const PER_RUN: [&str; 2] = ["verdict", "connections"];
 const SPREAD: [&str; 18] = [
     "/cpu_us_per_message",

@@ -1,4 +1,4 @@
-//! Whether the machine is large enough for a scenario. It is better not to begin than to end in the middle.
+//! Checks whether the machine is large enough for a scenario. It is better not to begin than to end in the middle.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -9,7 +9,7 @@ use super::definition::Scenario;
 use crate::swarm::EngineKind;
 use crate::swarm::plan::Sources;
 
-/// Refuses what this machine cannot hold, in a sentence that says what is missing.
+/// Refuses a scenario that this machine cannot hold, in a sentence that says what is missing.
 pub(crate) fn check(scenario: &Scenario) -> anyhow::Result<()> {
     let subscribers = u64::from(scenario.subscribers);
     let (each, ends) = match scenario.engine {
@@ -31,13 +31,13 @@ pub(crate) fn check(scenario: &Scenario) -> anyhow::Result<()> {
     if scenario.engine == EngineKind::Sockets {
         Sources::usual("127.0.0.1:80".parse()?, scenario.subscribers).check(scenario.subscribers)?;
     }
-    // Both ends are files. Root is not held to the limit.
+    // Both ends of a connection are open files. Root is not held to the limit.
     if !nix::unistd::geteuid().is_root() {
         let files_max = number("/proc/sys/fs/file-max").unwrap_or(u64::MAX);
         let files = 2 * subscribers;
         ensure!(files < files_max, "{files} open files are more than fs.file-max = {files_max} permits: raise it");
     }
-    // Nobody asks for tracking in the namespace that the xdp engine makes.
+    // No rule asks for tracking in the namespace that the xdp engine makes.
     if let Some(tracked_max) = number("/proc/sys/net/netfilter/nf_conntrack_max")
         && scenario.engine == EngineKind::Sockets
         && is_loopback_tracked()?
@@ -49,7 +49,7 @@ pub(crate) fn check(scenario: &Scenario) -> anyhow::Result<()> {
         );
     }
     let subscriptions = f64::from(scenario.subscribers) * f64::from(scenario.subjects_per_session());
-    // Of all subjects alike, so that it does not matter which are popular.
+    // The average over all subjects, so that it does not matter which are popular.
     let per_s = subscriptions * scenario.messages_per_s();
     if per_s > MESSAGES_PER_CORE {
         eprintln!(
@@ -60,7 +60,7 @@ pub(crate) fn check(scenario: &Scenario) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The module may be there and no rule ask for it: whether a connection is entered shows with one.
+/// The module may be loaded although no rule asks for it: a connection shows whether it gets an entry.
 fn is_loopback_tracked() -> anyhow::Result<bool> {
     let tracked = || number("/proc/sys/net/netfilter/nf_conntrack_count");
     let listener = TcpListener::bind("127.0.0.1:0").context("cannot listen on loopback")?;
@@ -87,11 +87,11 @@ fn gib(bytes: u64) -> String {
 
 /// Both ends in the kernel (9.5 KB of slab measured), the session, the swarm's client, and messages on their way.
 const BYTES_PER_SUBSCRIBER: u64 = 10_500;
-/// Only the server's end, and an entry of 32 bytes in the place of the other.
+/// Only the server's end, and an entry of 32 bytes in place of the client's end.
 const BYTES_PER_SUBSCRIBER_XDP: u64 = 5_000;
-/// Of those who have several: the server's, whoever's it is, and the swarm's.
+/// Per subscription of subscribers with several: the memory of the server, whichever it is, and of the swarm.
 const BYTES_PER_SUBSCRIPTION: u64 = 200;
-/// Ring, programs, and some air.
+/// Ring, programs, and a reserve.
 const BYTES_BESIDE: u64 = 768 << 20;
-/// 5.2 µs of CPU per message that goes alone.
+/// 5.2 µs of CPU per message that is sent alone.
 const MESSAGES_PER_CORE: f64 = 190_000.0;

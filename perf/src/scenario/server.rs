@@ -24,42 +24,42 @@ use super::definition::Scenario;
 use super::message;
 use super::publisher::Outlet;
 
-/// A server that runs, and ends when it is dropped.
+/// A running server. Dropping it ends it.
 pub(crate) trait Server {
     /// How its subscribers talk to it.
     fn manners(&self) -> Manners;
 
-    /// An input for its publisher.
+    /// The input for the server's publisher.
     fn outlet(&mut self) -> anyhow::Result<Box<dyn Outlet>>;
 
-    /// Its processes.
+    /// The server's processes.
     fn pids(&self) -> Vec<u32>;
 
-    /// What it counts itself, for the report.
+    /// The server's own counters, for the report.
     fn counters(&mut self) -> anyhow::Result<Value>;
 
-    /// Bytes of memory that the code predicts, where it can be asked.
+    /// Bytes of memory that the server's code predicts, if it can be asked.
     fn predicted(&self) -> Option<Predicted> {
         None
     }
 
-    /// How it was configured, for the report.
+    /// The server's configuration, for the report.
     fn configuration(&self) -> Value;
 
-    /// Ends it at once, as a crash would.
+    /// Ends the server at once, as a crash would.
     fn kill(&mut self);
 }
 
 /// User memory that a server's own code predicts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Predicted {
-    /// Of a session without its subscriptions.
+    /// Bytes of a session without its subscriptions.
     pub(crate) session: usize,
-    /// Of a subscription in a list that no other session has.
+    /// Bytes of a subscription in a list that no other session has.
     pub(crate) subscription: Option<f64>,
 }
 
-/// The same for the lists of a scenario, by the worker's own function.
+/// Predicts the bytes of a subscription in a scenario's lists, by the worker's own function.
 fn subscription_predicted(scenario: &Scenario) -> Option<f64> {
     let each = scenario.watchlists?.subjects_per_session as usize;
     let (sessions, filters) = (scenario.subscribers as usize, scenario.subjects as usize);
@@ -77,16 +77,16 @@ pub(crate) struct Manners {
     /// Templates of what a client says once it is connected.
     pub(crate) subscribe: Vec<String>,
     pub(crate) is_binary: bool,
-    /// As `fanblade-swarm` wants it.
+    /// The value of `--expect-preamble` of `fanblade-swarm`.
     pub(crate) preamble: String,
     /// The server joins messages, or cuts them into frames.
     pub(crate) joins_messages: bool,
-    /// Templates of what a client says to be rid of a subject of its list, and to get another.
+    /// Templates of what a client says to leave a subject of its list, and to take another.
     pub(crate) change: Option<[String; 2]>,
 }
 
 impl Manners {
-    /// Of a server whose clients say all in their request, and get text messages one by one from then on.
+    /// Manners of a server whose clients say all in their request, and get text messages one by one from then on.
     pub(crate) fn plain(addr: SocketAddrV4, target: &str) -> Manners {
         Manners {
             addr,
@@ -100,13 +100,13 @@ impl Manners {
         }
     }
 
-    /// Of the blade and its data path, which answer a subscription first.
+    /// Manners of the blade and its data path, which answer a subscription first.
     fn of_blade(addr: SocketAddrV4, mode: &str) -> Manners {
         let target = format!("/v1/stream?subjects={}&mode={mode}", message::SUBJECT);
         Manners { preamble: "1".to_owned(), ..Manners::plain(addr, &target) }
     }
 
-    /// The same with so many subjects for each client.
+    /// The same for clients with `subjects` subjects each.
     pub(crate) fn of_blade_with_lists(addr: SocketAddrV4, mode: &str, subjects: u32) -> Manners {
         let target = format!("/v1/stream?subjects={}&mode={mode}", message::SUBJECTS);
         let request = |op: &str, more: &str| {
@@ -125,7 +125,7 @@ impl Manners {
 pub(crate) enum ServerKind {
     /// `fanblade run`, fed by its publisher feed
     Blade,
-    /// A loop of sends that knows who wants what: what any server costs at least
+    /// A loop of sends that knows each subscriber's subjects: the least that any server costs
     Bare,
     /// Ring, worker and engine of the blade in a process of ours, without feed and control
     Datapath,
@@ -178,14 +178,14 @@ impl ServerKind {
     }
 }
 
-/// CPU time of processes, all threads, user and system. On loopback it holds their softirq work, too: what a send sets
-/// off is done before the call returns, and charged to the caller.
+/// CPU time of processes, all threads, user and system. On loopback it includes their softirq work: what a send
+/// triggers is done before the call returns, and charged to the caller.
 pub(crate) fn cpu_time(pids: &[u32]) -> anyhow::Result<Duration> {
     let of = |pid: &u32| Ok(Duration::from(clock_getcpuclockid(Pid::from_raw(pid.cast_signed()))?.now()?));
     pids.iter().map(of).sum::<anyhow::Result<Duration>>()
 }
 
-/// The same, once none of their threads runs. Of a thread that runs, the kernel has counted nothing since its last tick
+/// The same, once none of their threads runs. The kernel has not counted a running thread's time since its last tick
 /// (`thread_group_cputime`), and a client may have the last message before the call that sent it returns.
 pub(crate) fn cpu_time_at_rest(pids: &[u32]) -> anyhow::Result<Duration> {
     let started = Instant::now();
@@ -208,10 +208,10 @@ fn any_runs(pids: &[u32]) -> anyhow::Result<bool> {
     Ok(false)
 }
 
-/// By then a thread that goes on running has had a tick (`CONFIG_HZ` is 100 at least).
+/// Within this time a thread that goes on running has had a tick (`CONFIG_HZ` is 100 at least).
 const TICK_MAX: Duration = Duration::from_millis(20);
 const REST_LOOKS: Duration = Duration::from_micros(100);
-/// A reply of the blade's names so many at most.
+/// The most subjects that one reply of the blade names.
 const SUBJECTS_PER_REPLY: u32 = 64;
 const PEER_PATH_MISSING: &str =
     "it is not in Debian: build a server that keeps the contract in docs/BENCHMARKS.md, and give --peer-path PROGRAM";

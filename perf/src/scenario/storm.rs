@@ -1,5 +1,5 @@
-//! A run without messages: everybody connects at once, again and again. Beside it, by the same clients, a bare loop
-//! that accepts and upgrades and does nothing else: what any server on kernel sockets costs at least.
+//! A run without messages: everybody connects at once, again and again. The same clients also connect to a bare loop
+//! that accepts and upgrades and does nothing else: the least that any server on kernel sockets costs.
 
 pub(crate) mod bare;
 
@@ -56,7 +56,7 @@ pub(super) fn run(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow:
     Ok(Run { cost_us: server_cost, figures, configuration, summary, failure: None })
 }
 
-/// One time that everybody connected.
+/// One cycle, in which everybody connected.
 struct Cycle {
     per_s: f64,
     cpu_us: f64,
@@ -75,7 +75,7 @@ fn cycles(
     let mut cycles = Vec::new();
     for _ in 0..scenario.cycles {
         let opened = load.event("opened")?;
-        // With the closing of the time before: that is part of a storm.
+        // Includes the closing of the cycle before, which is part of a storm.
         let now = cpu()?;
         let per_s = opened["upgrades_per_s"].as_f64().context("an opening without its rate")?;
         let cpu_us = (now - before).as_secs_f64() * 1e6 / f64::from(scenario.subscribers);
@@ -84,12 +84,12 @@ fn cycles(
     }
     load.event("report")?;
     load.end()?;
-    // The server sees them go before the next begin.
+    // Time for the server to see that the clients have gone before the next cycle begins.
     std::thread::sleep(Duration::from_secs(1));
     Ok(cycles)
 }
 
-/// Without the query, which subscribes.
+/// The path without the query, because the query subscribes.
 fn path(target: &str) -> String {
     target.split('?').next().unwrap_or_default().to_owned()
 }

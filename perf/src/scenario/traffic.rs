@@ -21,7 +21,8 @@ use crate::swarm::subscribers::Window;
 pub(super) fn run(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow::Result<Run> {
     let mut server = kind.start(scenario, &cpus.server)?;
     let mut outlet = server.outlet()?;
-    // The ring's pages, and the subjects, are not the sessions'; nor is what is left of a run before.
+    // Measured before the clients start: the ring's pages, the subjects and the rest of earlier runs do not belong to
+    // the sessions.
     let (kernel_before, user_before) = (settled()?, user_memory(server.as_ref())?);
     let mut load = Load::start(scenario, &server.manners(), &cpus.clients, &[])?;
     let opened = load.event("opened").with_context(|| counters(server.as_mut()))?;
@@ -39,7 +40,7 @@ pub(super) fn run(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow:
     let at = |name: &str| event[name].as_u64().context("a window without its times");
     let window = Window { from_ns: at("from_ns")?, to_ns: at("to_ns")? };
     publisher.count(window);
-    // Within the warm-up, and before much has been published.
+    // Measured within the warm-up, before much has been published.
     let mut memory = Memory {
         user: user_memory(server.as_ref())?.saturating_sub(user_before),
         kernel_before,
@@ -59,7 +60,7 @@ pub(super) fn run(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow:
     if scenario.split_memory {
         memory.kernel_without_server = Some(settled()?);
     } else if scenario.engine == EngineKind::Xdp {
-        // Its connections end while there is still somebody who answers; they would last for a minute otherwise.
+        // The server's connections end while the clients can still answer; otherwise they would last for a minute.
         settled()?;
     }
     load.end()?;
@@ -83,14 +84,14 @@ pub(super) fn run(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow:
     Ok(traffic.into_run(scenario))
 }
 
-/// What readers must have got: what was published of each subject, times its readers.
+/// What readers must have received: what was published of each subject, times its readers.
 fn expected(scenario: &Scenario, published: &Published) -> u64 {
     let (subjects, habits) = (scenario.subjects(), scenario.habits());
     let readers = (0..scenario.subscribers).filter(|&client| habits.of(client) == Habit::Reader);
     readers.map(|client| u64::from(published.counts[subjects.of(client) as usize])).sum()
 }
 
-/// What the swarm complains of, and what it cannot know: messages that nobody got.
+/// What the swarm complains of, and what it cannot know: messages that nobody received.
 fn failure(scenario: &Scenario, report: &mut Value, expected: u64) -> Option<String> {
     let delivered = report["delivered"].as_u64().unwrap_or(0);
     let lost = expected.saturating_sub(delivered);
@@ -107,7 +108,8 @@ fn failure(scenario: &Scenario, report: &mut Value, expected: u64) -> Option<Str
     (lost > 0 || (delivered == 0 && !is_idle)).then(|| format!("{lost} of {expected} messages were not delivered"))
 }
 
-/// The same where clients have lists: the swarm itself knows what each was to get, but for messages that nobody got.
+/// The same if clients have lists: the swarm itself knows what each should get, except for messages that nobody
+/// received.
 fn failure_of_lists(scenario: &Scenario, report: &mut Value, published: &Published) -> Option<String> {
     let seen = report["subjects_seen"].take();
     let Some(all) = report.as_object_mut() else { return Some("the swarm has reported nothing".to_owned()) };
@@ -115,7 +117,7 @@ fn failure_of_lists(scenario: &Scenario, report: &mut Value, published: &Publish
     all.remove("subjects_seen");
     let seen = seen.as_array().map_or(&[][..], Vec::as_slice);
     let (mut unseen, mut invented) = (0, 0);
-    // Without a number: nobody had it all the time.
+    // A subject without a number is left out: nobody had it all the time.
     for (seen, count) in seen.iter().zip(&published.counts).filter_map(|(seen, count)| Some((seen.as_u64()?, *count))) {
         unseen += u64::from(count).saturating_sub(seen);
         invented += seen.saturating_sub(count.into());
@@ -145,7 +147,7 @@ fn counters(server: &mut dyn Server) -> String {
     server.counters().unwrap_or_else(|error| json!(error.to_string())).to_string()
 }
 
-/// The kernel's memory, once it has stopped to shrink: sockets and rings are taken down after their process has ended.
+/// The kernel's memory, once it has stopped shrinking: sockets and rings are taken down after their process has ended.
 fn settled() -> anyhow::Result<KernelMemory> {
     let mut memory = KernelMemory::now()?;
     for _ in 0..60 {

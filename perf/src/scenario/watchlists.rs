@@ -1,5 +1,6 @@
 //! Lists that differ from session to session: what such a session costs beside the bare loop with the same lists, and
-//! what a change of a list costs. Both are measured apart from the latencies, with both servers there at once.
+//! what a change of a list costs. Both are measured apart from the latencies, with both servers running at the same
+//! time.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::floor::{mode, pin};
 use crate::peers::rounds::{self, Player, Rounds};
 use crate::report::rounded;
 
-/// In a thread of its own, on the clients' CPU.
+/// Measures in a thread of its own, on the clients' CPU.
 pub(super) fn beside_bare(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow::Result<Value> {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
@@ -57,7 +58,7 @@ fn measure(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow::Result
     Ok(figures)
 }
 
-/// CPU per change of a list, with nothing published.
+/// CPU per change of a list, while nothing is published.
 fn change(server: &mut Player, scenario: &Scenario) -> anyhow::Result<Value> {
     let changes = u64::from(scenario.subscribers).clamp(CHANGES_MIN, CHANGES_MAX);
     let cpu_us = server.change(changes)?;
@@ -71,7 +72,7 @@ fn change(server: &mut Player, scenario: &Scenario) -> anyhow::Result<Value> {
     }))
 }
 
-/// Fewer sessions with longer lists: what a change costs must not grow with the list.
+/// The scenario with fewer sessions and longer lists: what a change costs must not grow with the list.
 fn with_long_lists(scenario: &Scenario) -> Scenario {
     let mut scenario = scenario.clone();
     scenario.subscribers = scenario.subscribers.min(LONG_LIST_SUBSCRIBERS_MAX);
@@ -81,8 +82,8 @@ fn with_long_lists(scenario: &Scenario) -> Scenario {
     scenario
 }
 
-/// What a subscription takes of user memory: what the server's process has grown by for a session, less what the code
-/// predicts for the session itself, shared by its subscriptions.
+/// User memory of a subscription: the growth of the server's process per session, less what the code predicts for the
+/// session itself, divided by the session's subscriptions.
 pub(super) fn bytes_per_subscription(
     watchlists: Watchlists,
     per_session: f64,
@@ -106,5 +107,5 @@ const CHANGES_MIN: u64 = 1_000;
 const CHANGES_MAX: u64 = 20_000;
 const LONG_LIST: u32 = 200;
 const LONG_LIST_SUBSCRIBERS_MAX: u32 = 5_000;
-/// From the last subscription to the first message.
+/// Time between the last subscription and the first message.
 const SETTLING: Duration = Duration::from_secs(1);

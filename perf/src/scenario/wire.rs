@@ -1,13 +1,13 @@
-//! A run from wire to wire: one packet of the exchange in, one frame to each subscriber out, and when each step of that
-//! happened, by one clock.
+//! A run from wire to wire: one packet of the exchange comes in, one frame goes out to each subscriber, and one clock
+//! tells when each step happened.
 //!
 //! ```text
 //! exchange ─packet─▶ kernel ─▶ sequencer ─▶ ring ─▶ worker ─frame─▶ kernel ─▶ client
 //!                    stamp 1                stamp 2                 stamp 3   stamp 4
 //! ```
-//! 1: SO_TIMESTAMPNS of a second socket that has joined the group, which is of the same packet; 2: in the ring's entry;
-//! 3: SO_TIMESTAMPNS of the client's socket, where loopback hands the segment over; 4: the clock, once the client has
-//! the bytes. Exchange and clients are one thread, which does not sleep where it has a CPU of its own.
+//! 1: SO_TIMESTAMPNS of a second socket in the group, which has the same stamp for the same packet; 2: in the ring's
+//! entry; 3: SO_TIMESTAMPNS of the client's socket, where loopback hands the segment over; 4: the clock, once the
+//! client has the bytes. Exchange and clients are one thread, which does not sleep if it has a CPU of its own.
 
 mod clients;
 mod exchange;
@@ -37,12 +37,12 @@ pub(super) fn run(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow:
     let timetable = Timetable::new(scenario)?;
     let mut blade = Blade::launch(configuration(scenario, cpus)?, &scenario.mode, &cpus.server)?;
     let published = stamps::Ring::of(blade.pid())?;
-    // Its packet begins the session, before anybody subscribes.
+    // The exchange's packet begins the session, before anybody subscribes.
     let exchange = Exchange::open(exchange::GROUP)?;
     let cpu = cpus.clients.first().copied().context("no CPU for the clients")?;
     let is_alone = !cpus.server.contains(&cpu);
     let clients = Clients::connect(blade.addr(), exchange::SUBJECT, scenario.subscribers)?;
-    // Not this thread, whose children would inherit it.
+    // Pins a thread of its own, because children of this thread would inherit its CPU.
     let played = std::thread::scope(|scope| {
         let player = scope.spawn(|| {
             fanblade_net::affinity::pin_thread(cpu)?;
@@ -51,14 +51,14 @@ pub(super) fn run(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow:
         player.join().map_err(|_| anyhow::anyhow!("the clients' thread has panicked"))?
     })?;
     let published = published.times(timetable.messages)?;
-    // What it tells of the last seconds is renewed every second.
+    // The blade renews its figures of the last seconds every second.
     std::thread::sleep(Duration::from_millis(1_100));
     let (counters, configuration) = (blade.counters()?, blade.configuration());
     blade.kill();
     Ok(result(&played, &published, timetable, scenario, &counters, configuration))
 }
 
-/// What it takes to be measured, and what the scenario wants.
+/// The blade's configuration: what the measurement needs, and what the scenario wants.
 fn configuration(scenario: &Scenario, cpus: &Cpus) -> anyhow::Result<toml::Table> {
     let line = format!("{}@lo", exchange::GROUP);
     // With two CPUs each thread of the data path has one of its own.
@@ -68,7 +68,7 @@ fn configuration(scenario: &Scenario, cpus: &Cpus) -> anyhow::Result<toml::Table
         "data": {"listen": "127.0.0.1:0", "workers": 1, "cpus": pinned},
         "admin": {"listen": "127.0.0.1:0"},
         "ebpf": {"enabled": false},
-        // The clients only listen.
+        // No pings: the clients only listen.
         "limits": {"ping_interval_ms": "600s"},
         "log": {"level": "warn"},
     }))?;
@@ -76,10 +76,10 @@ fn configuration(scenario: &Scenario, cpus: &Cpus) -> anyhow::Result<toml::Table
     Ok(table)
 }
 
-/// When which message is due: an open loop.
+/// When each message is due: an open loop.
 #[derive(Debug, Clone, Copy)]
 struct Timetable {
-    /// Of warm-up and window together; the first has number 1.
+    /// Messages of warm-up and window together; the first has number 1.
     messages: u64,
     warmup: u64,
     interval_ns: u64,
@@ -106,11 +106,11 @@ struct Player {
     stamps: stamps::Kernel,
     clients: Clients,
     epoll: Epoll,
-    /// Set to when the next packet is due; none where we do not sleep.
+    /// Set to when the next packet is due; none if the thread does not sleep.
     timer: Option<TimerFd>,
 }
 
-/// What it has seen. Messages are numbered from 1, and so are the places.
+/// What the player has seen. Message number n is at index n - 1; `receipts` has a row for each message.
 struct Played {
     /// When the kernel received each packet.
     received_ns: Vec<u64>,
@@ -148,7 +148,7 @@ impl Player {
             let now = now_ns()?;
             if now >= due_ns {
                 if sent == messages {
-                    // What has not come by now is lost.
+                    // Messages that have not come by now are lost.
                     break;
                 }
                 if sent == warmup {
@@ -165,7 +165,7 @@ impl Player {
             for event in &events[..count] {
                 match event.data() {
                     STAMPS => self.stamps.take()?,
-                    // It has done what it should.
+                    // It has woken the thread, and there is nothing else to do.
                     TIMER => {}
                     client => left -= self.clients.receive(client as usize, &mut receipts)?,
                 }
@@ -183,12 +183,12 @@ impl Player {
     }
 }
 
-/// A signal is no event.
+/// An interruption by a signal is no event.
 fn again(errno: nix::Error) -> nix::Result<usize> {
     if errno == nix::Error::EINTR { Ok(0) } else { Err(errno) }
 }
 
-/// Joins what was seen of each copy of the window.
+/// Makes figures of what was seen of each copy in the window.
 fn result(
     played: &Played,
     published_ns: &[u64],
@@ -203,11 +203,13 @@ fn result(
     let (mut delivered, mut unseen) = (0u64, 0u64);
     let rows = played.receipts.chunks_exact(played.clients).zip(&played.received_ns).zip(published_ns);
     for ((row, &received_ns), &published_ns) in rows.skip(timetable.warmup as usize) {
+        // published_ns == 0 {||A packet without both stamps has no stages; its copies count as lost.
         if received_ns == 0 || published_ns == 0 {
             unseen += 1;
             continue;
         }
         let mut row: Vec<&Receipt> = row.iter().filter(|receipt| receipt.taken_ns > 0).collect();
+        // The rank is the place in the fan-out.
         row.sort_by_key(|receipt| receipt.taken_ns);
         for (rank, receipt) in row.iter().enumerate() {
             let times = [received_ns, published_ns, receipt.arrived_ns, receipt.taken_ns];
@@ -252,14 +254,14 @@ fn result(
     Run { cost_us: p50, figures, configuration, summary, failure }
 }
 
-/// Of a copy, in their order.
+/// The stages of a copy, in their order.
 const STAGES: [&str; 3] = ["kernel_to_publish", "publish_to_frame", "frame_to_client"];
-/// Entries that the ring keeps at least, by the blade's defaults.
+/// Entries that the ring keeps at least, by the blade's default settings.
 const MESSAGES_MAX: u64 = 100_000;
-/// 16 bytes each.
+/// Each copy takes 16 bytes.
 const COPIES_MAX: u64 = 20_000_000;
 const LEAD_NS: u64 = 100_000_000;
-/// For the last message.
+/// How long to wait for the last message.
 const PATIENCE_NS: u64 = 2_000_000_000;
 const STAMPS: u64 = u64::MAX;
 const TIMER: u64 = u64::MAX - 1;

@@ -1,4 +1,4 @@
-//! What carries the subscribers: kernel sockets here; in place of them, whatever answers packets by itself.
+//! Engines, which carry the subscribers: by kernel sockets, or by a program that answers packets by itself.
 
 use std::time::Duration;
 
@@ -7,9 +7,10 @@ use serde_json::Value;
 use super::subscribers::Window;
 use super::tally::{Latency, Tally};
 
-/// A swarm of subscribers on one way of talking TCP.
+/// A swarm of subscribers on one implementation of TCP.
 pub(crate) trait Engine {
-    /// Connects and subscribes everybody; returns when the last has heard the preamble. Whoever cannot is an error.
+    /// Connects and subscribes everybody; returns when the last has received the preamble. A client that cannot is an
+    /// error.
     fn open(&mut self) -> anyhow::Result<Opened>;
 
     /// From now on the slow clients read slowly, and the stalled ones not at all.
@@ -24,7 +25,7 @@ pub(crate) trait Engine {
     /// Closes everybody; returns when the last is closed.
     fn close(&mut self) -> anyhow::Result<()>;
 
-    /// User memory of a connection, as the code says.
+    /// User memory of a connection, as the code predicts.
     fn bytes_per_connection(&self) -> usize;
 }
 
@@ -32,14 +33,14 @@ pub(crate) trait Engine {
 pub(crate) struct Opened {
     /// From the first connection's first step to the last one's preamble.
     pub(crate) time: Duration,
-    /// To the last answer to an upgrade.
+    /// From the first connection's first step to the last answer to an upgrade.
     pub(crate) upgrade_time: Duration,
     /// From a connection's first step to the answer to its upgrade.
     pub(crate) handshakes: Latency,
 }
 
 impl Opened {
-    /// Adds what was opened at the same time by another thread.
+    /// Adds what another thread opened at the same time.
     pub(crate) fn merge(&mut self, other: &Opened) {
         self.time = self.time.max(other.time);
         self.upgrade_time = self.upgrade_time.max(other.upgrade_time);
@@ -47,10 +48,10 @@ impl Opened {
     }
 }
 
-/// What was counted, and how busy the counting kept us: latencies of a swarm that cannot keep up are its own.
+/// What was counted, and how busy the swarm was: a swarm that cannot keep up measures latencies of its own.
 pub(crate) struct Measured {
     pub(crate) tally: Tally,
-    /// Of the busiest thread.
+    /// How busy the busiest thread was.
     pub(crate) busy_percent: f64,
     /// Longest time between two looks at all sockets.
     pub(crate) pass_max: Duration,

@@ -1,4 +1,4 @@
-//! A server's WebSocket stream, read with eight bytes of state: what is cut anywhere is taken up where it was left, and
+//! Reads a server's WebSocket stream with eight bytes of state: what is cut anywhere is taken up where it was left, and
 //! nothing is kept of the payload.
 //!
 //! Not `fanblade_wire`'s client: that one joins a split frame in a buffer, and expects what a Fanblade sends. This one
@@ -25,7 +25,7 @@ const _: () = assert!(size_of::<Frames>() == 8);
 enum Phase {
     First,
     Second,
-    /// So many bytes of an extended length are to come.
+    /// This many bytes of an extended length are to come.
     Length1,
     Length2,
     Length3,
@@ -42,16 +42,16 @@ enum Phase {
 /// A part of what was received, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Piece<'a> {
-    /// Of a text or binary message; its first or last byte may be among these, or both.
+    /// Bytes of a text or binary message; its first or last byte may be among these, or both.
     Message { bytes: &'a [u8], is_first: bool, is_last: bool },
-    /// Of a ping, pong or close frame.
+    /// Bytes of a ping, pong or close frame.
     Control { opcode: u8, bytes: &'a [u8], is_last: bool },
 }
 
 pub(crate) const CLOSE: u8 = 8;
 pub(crate) const PING: u8 = 9;
 
-/// What no server may send. The stream is of no use any more.
+/// What no server may send. After that, the stream is of no use any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FrameFault {
     #[error("a frame begins with {0:#04x}: reserved bits or opcode, or the stream is torn")]

@@ -1,8 +1,8 @@
 //! What each client that has a list of its own must get, and what it has got.
 //!
 //! Every message names its subject, its number within it, and when it was due. For each subject of each client the
-//! numbers must follow each other without a gap; a message of a subject that the client does not have is unasked. Where
-//! the numbers begin and end is held against a log of all messages that any client has seen: what was due after a
+//! numbers must follow each other without a gap; a message of a subject that the client does not have is unasked. The
+//! first and last numbers are checked against a log of all messages that any client has seen: what was due after a
 //! subscription was confirmed must have come, and so must what was due well before it was taken back.
 
 use std::collections::HashMap;
@@ -22,13 +22,13 @@ pub(crate) struct Ledger {
     plan: Arc<Plan>,
     lists: Lists,
     clients: Range<u32>,
-    /// Of each client as many as its list is long.
+    /// For each client as many places as its list is long.
     places: Vec<Place>,
     log: Log,
     changes: Vec<Change>,
-    /// By the number of the client, which has one at most.
+    /// By the number of the client, which has one change under way at most.
     under_way: HashMap<u32, usize>,
-    /// Changes that were begun or passed over, and how many there should have been by order.
+    /// Changes that were begun or passed over, and how many were ordered.
     begun: u64,
     ordered: u64,
     pace: Option<Pace>,
@@ -39,23 +39,23 @@ pub(crate) struct Ledger {
 #[derive(Debug, Clone, Copy)]
 struct Place {
     subject: u32,
-    /// Numbers of the first and the last message since it has been there; 0: none yet.
+    /// Numbers of the first and the last message since the subject has been there; 0: none yet.
     first: u32,
     last: u32,
-    /// Which of the changes has put it there, counted from 1. 0: it has been there from the opening.
+    /// The change that put the subject there, counted from 1. 0: it has been there since the opening.
     change: u32,
 }
 
-/// One subject for another.
+/// A change: one subject for another.
 #[derive(Debug, Clone, Copy)]
 struct Change {
     client: u32,
     at: usize,
     new: u32,
     sent_ns: u64,
-    /// What was there before, once that has ended.
+    /// The place that was there before, once its subscription has ended.
     left: Option<Place>,
-    /// When the new one was confirmed, once it has been.
+    /// When the new subscription was confirmed, once it has been.
     confirmed_ns: Option<u64>,
 }
 
@@ -67,10 +67,10 @@ struct Pace {
     per_s: f64,
 }
 
-/// All messages that were seen by somebody, by subject.
+/// All messages that anybody has seen, by subject.
 pub(super) struct Log(Vec<Seen>);
 
-/// When the messages of a subject were due, by their numbers from `base` on; 0: seen by nobody.
+/// When the messages of a subject were due, by their numbers from `base` on; 0: nobody has seen it.
 #[derive(Debug, Clone, Default)]
 struct Seen {
     base: u32,
@@ -82,22 +82,22 @@ struct Seen {
 pub(super) enum Heard {
     /// The next one, or the first.
     New,
-    /// One that came later than it should: so many before it are missing.
+    /// A later one than was expected: this many before it are missing.
     Behind(u32),
     /// The newest one from before the subscription.
     Snapshot,
-    /// It came before, or a later one did.
+    /// This message or a later one has come before.
     Again,
     /// The client does not have this subject.
     Unasked,
-    /// No publisher of ours has such numbers.
+    /// No publisher of ours uses such numbers.
     Absurd,
 }
 
-/// What was settled by a reply.
+/// What a reply has settled.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Settled {
-    /// None of a change.
+    /// The reply belongs to no change.
     Nothing,
     Left(u32),
     Taken(u32),
@@ -112,7 +112,7 @@ struct Reply<'a> {
 }
 
 impl Ledger {
-    /// Of these clients.
+    /// The ledger of these clients.
     pub(super) fn new(plan: &Arc<Plan>, lists: &Lists, clients: Range<u32>) -> Ledger {
         let place = |subject| Place { subject, first: 0, last: 0, change: 0 };
         Ledger {
@@ -173,7 +173,7 @@ impl Ledger {
         });
     }
 
-    /// So many changes, as fast as they are answered.
+    /// Orders `count` changes, made as fast as they are answered.
     pub(super) fn order(&mut self, count: u64) {
         self.ordered += count;
     }
@@ -183,7 +183,7 @@ impl Ledger {
         self.pace.is_some() || self.begun < self.ordered
     }
 
-    /// Whether what was ordered has been done.
+    /// Whether all ordered changes have been made.
     pub(super) fn is_settled(&self) -> bool {
         self.begun >= self.ordered && self.under_way.is_empty()
     }
@@ -198,7 +198,7 @@ impl Ledger {
             let random = mixed(self.lists.seed() ^ CHANGES ^ u64::from(self.clients.start) << 24 ^ self.begun);
             self.begun += 1;
             let client = self.clients.start + (random % self.clients.len() as u64) as u32;
-            // One that waits for an answer is passed over, and so is one that was never opened or has ended.
+            // A client is passed over if it waits for an answer, was never opened, or has ended.
             if !self.under_way.contains_key(&client) {
                 self.change(client, mixed(random), now_ns, said);
             }
@@ -225,7 +225,7 @@ impl Ledger {
     /// A text without a time has come to a client.
     pub(super) fn reply(&mut self, client: u32, text: &[u8], now_ns: u64) -> Settled {
         let Some(&number) = self.under_way.get(&client) else { return Settled::Nothing };
-        // What cannot be read is none of ours.
+        // A reply that cannot be read is not to a change of ours.
         let Ok(reply) = serde_json::from_slice::<Reply<'_>>(text) else { return Settled::Nothing };
         let change = &mut self.changes[number];
         let place = &mut self.places[change.at];
@@ -254,13 +254,13 @@ impl Ledger {
         self.under_way.remove(&client);
     }
 
-    /// Of each client: how many messages of the window were due for sure, and how many of those were lost at the ends
-    /// of what it has got. The log is that of all ledgers.
+    /// For each client: how many messages of the window were due for sure, and how many of them are missing before the
+    /// first or after the last that it has got. The log is that of all ledgers together.
     pub(super) fn settle(&self, log: &Log, window: Window, mut each: impl FnMut(u32, Owed)) {
         let mut owed = vec![Owed::default(); self.clients.len()];
         for (at, place) in self.places.iter().enumerate() {
             let confirmed_ns = self.since(place);
-            // What was put there and never confirmed, is a change without an answer.
+            // A place that was never confirmed is a change without an answer.
             let Some(from_ns) = confirmed_ns else { continue };
             let seen = &log.0[place.subject as usize];
             owed[at / self.lists.per_client()].add(place, seen, from_ns.max(window.from_ns), window.to_ns);
@@ -278,7 +278,7 @@ impl Ledger {
         self.clients.clone().zip(owed).for_each(|(client, owed)| each(client, owed));
     }
 
-    /// From when on a place must have everything: from its confirmation, if that has come.
+    /// From when on a place must have received everything: from its confirmation, if that has come.
     fn since(&self, place: &Place) -> Option<u64> {
         match place.change.checked_sub(1) {
             None => Some(0),
@@ -286,7 +286,7 @@ impl Ledger {
         }
     }
 
-    /// What was changed within the window.
+    /// The changes within the window.
     pub(super) fn changed(&self, window: Window) -> Changed {
         let mut changed =
             Changed { refused: self.refused, unanswered: self.under_way.len() as u64, ..Changed::default() };
@@ -299,8 +299,8 @@ impl Ledger {
         changed
     }
 
-    /// Of each subject that some client has had from the opening to the end: messages of the window that anybody has
-    /// seen. Those of others may have been for nobody.
+    /// For each subject that some client has had from the opening to the end: messages of the window that anybody has
+    /// seen. Messages of other subjects may have been for nobody.
     pub(super) fn seen(ledgers: &[&Ledger], log: &Log, window: Window) -> Vec<Option<u32>> {
         let mut is_held = vec![false; log.0.len()];
         for place in ledgers.iter().flat_map(|ledger| &ledger.places).filter(|place| place.change == 0) {
@@ -314,11 +314,11 @@ impl Ledger {
     }
 }
 
-/// What a client was to get for sure, and has not.
+/// What a client should have received for sure, and what of it is missing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Owed {
     pub(super) due: u64,
-    /// Not counting what is missing between two messages, which was told when the second came.
+    /// Not counting what is missing between two messages, which was counted when the second came.
     pub(super) lost: u64,
 }
 
@@ -340,14 +340,14 @@ impl Log {
         Log(vec![Seen::default(); subjects as usize])
     }
 
-    /// What several have seen together.
+    /// What several ledgers have seen together.
     pub(super) fn of(ledgers: &[&Ledger]) -> Log {
         let subjects = ledgers.first().map_or(0, |ledger| ledger.log.0.len());
         let mut log = Log(vec![Seen::default(); subjects]);
         for ledger in ledgers {
             for (seen, more) in log.0.iter_mut().zip(&ledger.log.0) {
                 for (number, due_ns) in (more.base..).zip(&more.due_ns).filter(|(_, due_ns)| **due_ns > 0) {
-                    // Where two threads saw numbers that are too far from each other, one of them had to complain.
+                    // If two threads saw numbers that are too far apart, one of them has complained.
                     let _ = seen.enter(number, *due_ns);
                 }
             }
@@ -378,7 +378,7 @@ impl Seen {
         true
     }
 
-    /// First and last number of what was due then. Numbers rise with time.
+    /// First and last number of the messages due in this time. Numbers rise with time.
     fn within(&self, from_ns: u64, to_ns: u64) -> Option<(u32, u32)> {
         let is_within = |(_, due_ns): &(u32, &u64)| (from_ns..to_ns).contains(*due_ns);
         let mut all = (self.base..).zip(&self.due_ns);
@@ -387,14 +387,14 @@ impl Seen {
     }
 }
 
-/// For a client whose list ends with it: what was due so long before the client said so was published before, however
-/// late the publisher was (which is reported).
+/// Slack for a client that unsubscribes: a message that was due this long before the client said so had been published
+/// by then, however late the publisher was (which is reported).
 const SLACK_NS: u64 = 1_000_000_000;
-/// Changes of one thread that wait for their answers.
+/// How many changes of one thread may wait for their answers.
 const UNDER_WAY_MAX: usize = 16;
-/// Messages of one subject: 128 MiB of times at most.
+/// Messages of one subject: their times take 128 MiB at most.
 const LOG_LEN_MAX: u64 = 1 << 24;
-/// Another sequence than the lists'.
+/// Gives another random sequence than the lists'.
 const CHANGES: u64 = 0xc4a2_9e00 << 32;
 
 #[cfg(test)]

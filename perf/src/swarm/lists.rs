@@ -1,7 +1,7 @@
-//! Lists of subjects that differ from client to client, as traders have them. Each client has so many subjects of its
-//! own, drawn by a power law: the subject of rank `r` is drawn with a weight of `r` to the minus `exponent`. What a
-//! client begins with is a function of its number, the seed and the shape, so that two swarms with the same of them
-//! have the same lists, and a third party can tell what is in them.
+//! Lists of subjects that differ from client to client, as traders have them. Each client has subjects of its own,
+//! drawn by a power law: the subject of rank `r` is drawn with a weight of `r` to the minus `exponent`. The list that a
+//! client begins with is a function of its number, the seed and the shape, so that two swarms with the same seed and
+//! shape have the same lists, and a third party can tell what is in them.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use anyhow::ensure;
 
 use super::plan::mixed;
 
-/// How the lists are, in numbers.
+/// The shape of the lists, in numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Shape {
     pub(crate) per_client: u32,
@@ -22,7 +22,7 @@ pub(crate) struct Shape {
 pub(crate) struct Lists {
     per_client: u32,
     seed: u64,
-    /// Up to and with each rank, the sum of the weights.
+    /// For each rank, the sum of the weights up to and including it.
     sums: Arc<[f64]>,
     /// The subject of each rank. They are shuffled, so that the popular ones are not published one after the other.
     ranked: Arc<[u32]>,
@@ -62,7 +62,7 @@ impl Lists {
         self.per_client as usize
     }
 
-    /// What `client` begins with, none twice.
+    /// The subjects that `client` begins with, each only once.
     pub(crate) fn of(&self, client: u32) -> Vec<u32> {
         let mut list = Vec::with_capacity(self.per_client());
         for number in 0..u64::from(self.per_client) {
@@ -76,7 +76,7 @@ impl Lists {
     pub(crate) fn other(&self, list: &[u32], number: u64) -> u32 {
         let mut drawn = (0..DRAWS_MAX).map(|draw| self.draw(mixed(number.wrapping_add(draw))));
         let is_new = |subject: &u32| !list.contains(subject);
-        // Where a list holds nearly all that is ever drawn: the most popular one that it lacks. There is one.
+        // If a list holds nearly all that is ever drawn: the most popular one that it lacks. There always is one.
         let found = drawn.find(is_new).or_else(|| self.ranked.iter().copied().find(is_new));
         found.unwrap_or_default()
     }
@@ -90,11 +90,11 @@ impl Lists {
     }
 }
 
-/// They stand in an address, which has 8 KiB at most.
+/// Lists stand in an address, which has 8 KiB at most.
 pub(crate) const LIST_LEN_MAX: u32 = 500;
 const EXPONENT_MAX: f64 = 4.0;
 const DRAWS_MAX: u64 = 256;
-/// Another sequence than the lists'.
+/// Gives another random sequence than the lists'.
 const SHUFFLE: u64 = 0x5a0f_f1e5 << 32;
 
 #[cfg(test)]
@@ -133,7 +133,7 @@ mod tests {
         let even = holders(0.0);
         assert!(even.iter().all(|count| (50..160).contains(count)), "{even:?}");
         let steep = holders(1.0);
-        // By the law a tenth as many; the first is in so many lists that drawing it twice is seen.
+        // The law gives a tenth as many. The first is in so many lists that drawing it twice would show.
         let ratio = f64::from(steep[9]) / f64::from(steep[99]);
         assert!((7.0..12.0).contains(&ratio), "{ratio}");
         assert!(steep[0] > 3 * steep[9], "{} {}", steep[0], steep[9]);

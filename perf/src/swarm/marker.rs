@@ -106,7 +106,7 @@ impl Marker {
                 return Some(at + usize::from(self.form != Form::Decimal));
             }
             at += 1;
-            // Far from the pattern: to the next byte that it could begin with.
+            // Nothing of the pattern has been seen: skip to the next byte with which it could begin.
             if *progress == Progress(0)
                 && let Place::Behind(pattern) = &self.place
             {
@@ -130,7 +130,7 @@ impl Marker {
                     *progress = DONE;
                     return true;
                 }
-                // No number behind it: the pattern may begin within itself.
+                // No number follows: the pattern may begin within itself.
                 *progress = Progress(self.advance(seen, byte) as u8);
                 return false;
             }
@@ -146,7 +146,7 @@ impl Marker {
         *progress == DONE
     }
 
-    /// Bytes of the place that have been seen with one more.
+    /// How many bytes of the place have been seen after one more.
     fn advance(&self, seen: usize, byte: u8) -> usize {
         match &self.place {
             Place::At(_) => seen + 1,
@@ -212,7 +212,7 @@ impl Pattern {
         None
     }
 
-    /// How many bytes of the pattern have been seen with one more.
+    /// How many bytes of the pattern have been seen after one more.
     fn advance(&self, seen: usize, byte: u8) -> usize {
         let mut seen = seen;
         loop {

@@ -33,20 +33,20 @@ pub(crate) struct Plan {
     pub(crate) in_flight: u16,
     pub(crate) habits: Habits,
     pub(crate) reading: Reading,
-    /// Each a thread with its share of the connections.
+    /// Threads, each with its share of the connections.
     pub(crate) threads: u16,
     /// CPUs for the threads, in turn; empty: wherever the system puts them.
     pub(crate) cpus: Vec<usize>,
-    /// For the opening of all connections beyond what the rate demands.
+    /// How long the opening may take beyond what the rate demands.
     pub(crate) patience: Duration,
 }
 
 /// A change takes one subject out of a list and puts another in its place.
 #[derive(Debug, Clone)]
 pub(crate) struct Changes {
-    /// Of all clients together. 0: none by the clock, but as they are ordered.
+    /// Changes per second of all clients together. 0: none by the clock, only when ordered.
     pub(crate) per_s: f64,
-    /// What a client says to be rid of a subject, with the subject's number as `id`; and to get another.
+    /// What a client says to leave a subject, with the subject's number as `id`; and to take another.
     pub(crate) leave: Template,
     pub(crate) take: Template,
 }
@@ -60,7 +60,7 @@ pub(crate) struct Upgrade {
 }
 
 impl Upgrade {
-    /// To a server at `addr`, which knows itself by that name.
+    /// An upgrade at a server at `addr`, with that address as the host's name.
     pub(crate) fn to(addr: SocketAddrV4, target: &str) -> anyhow::Result<Upgrade> {
         let target = target.parse().map_err(anyhow::Error::msg)?;
         Ok(Upgrade { host: addr.to_string(), target, protocol: None })
@@ -68,7 +68,7 @@ impl Upgrade {
 }
 
 impl Plan {
-    /// Clients of one thread who all have the same subject, and subscribe by the address if at all.
+    /// The plan for clients of one thread who all have the same subject, and subscribe by the address if at all.
     pub(crate) fn simple(addr: SocketAddrV4, connections: u32, upgrade: Option<Upgrade>) -> Plan {
         Plan {
             addr,
@@ -108,7 +108,7 @@ impl Plan {
         for (opcode, template) in &self.subscribe {
             message.clear();
             template.write(client, &list, &mut message);
-            // RFC 6455 section 10.3 wants an unpredictable mask of clients in the wild; this is none.
+            // RFC 6455 section 10.3 demands an unpredictable mask from clients in the wild; this mask is predictable.
             write_frame(out, *opcode, client.to_le_bytes(), &message);
         }
     }
@@ -153,8 +153,8 @@ impl Subjects {
     }
 }
 
-/// How many of a thousand clients do not read as they should, and how the slow ones do. Which ones, is a function of
-/// their number.
+/// How many of a thousand clients do not read as they should, and how the slow ones read. A client's number decides
+/// whether it is one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Habits {
     pub(crate) stalled_per_mille: u16,
@@ -166,7 +166,7 @@ pub(crate) struct Habits {
 pub(crate) enum Habit {
     /// Reads whatever comes at once.
     Reader,
-    /// Reads so many bytes a second and no more.
+    /// Reads a given number of bytes a second and no more.
     Slow,
     /// Reads nothing once it has subscribed.
     Stalled,
@@ -190,14 +190,14 @@ impl Habits {
 /// Addresses to connect from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sources {
-    /// The kernel's choice.
+    /// Any address: the kernel chooses.
     Any,
-    /// So many addresses from this one on, each for as many clients.
+    /// `count` addresses from `first` on, each for equally many clients.
     Range { first: Ipv4Addr, count: u32 },
 }
 
 impl Sources {
-    /// What to connect from where nothing was said. Loopback has 16 million addresses.
+    /// The addresses to connect from by default. Loopback has 16 million addresses.
     pub(crate) fn usual(addr: SocketAddrV4, connections: u32) -> Sources {
         let count = connections.div_ceil(CONNECTIONS_PER_SOURCE).max(1);
         if addr.ip().is_loopback() { Sources::Range { first: LOOPBACK_FIRST, count } } else { Sources::Any }
@@ -210,7 +210,7 @@ impl Sources {
         }
     }
 
-    /// Whether there are ports enough.
+    /// Checks whether there are enough ports.
     pub(crate) fn check(&self, connections: u32) -> anyhow::Result<()> {
         let addresses = match self {
             Sources::Any => 1,

@@ -1,14 +1,15 @@
-//! What a client makes of the messages that it gets.
+//! How a client reads the messages that it gets.
 
 use super::marker::{Marker, Pattern};
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reading {
-    /// When a message was published, in nanoseconds since the Unix epoch. None: every message counts, without latency.
+    /// Where the time of publishing stands, in nanoseconds since the Unix epoch. None: every message counts, without
+    /// latency.
     pub(crate) timestamp: Option<Marker>,
-    /// Its number among those of its subject.
+    /// Where the message's number within its subject stands.
     pub(crate) sequence: Option<Marker>,
-    /// The number of its subject, where clients have several.
+    /// Where the number of its subject stands, if clients have several subjects.
     pub(crate) subject: Option<Marker>,
     pub(crate) boundary: Boundary,
     pub(crate) preamble: Preamble,
@@ -24,12 +25,12 @@ pub(crate) enum Boundary {
     Timestamp,
 }
 
-/// What a client hears before it counts as subscribed.
+/// What a client receives before it counts as subscribed.
 #[derive(Debug, Clone)]
 pub(crate) enum Preamble {
-    /// So many WebSocket messages.
+    /// This many WebSocket messages.
     Messages(u8),
-    /// These bytes, in whatever message.
+    /// These bytes, in any message.
     Bytes(Pattern),
 }
 

@@ -24,7 +24,7 @@ use opening::{Opening, Openings};
 use ring::{Dial, Done, Kind, Ring, SLOTS_MAX, SocketOption};
 pub(crate) use thread::Threads;
 
-/// Connections of one thread, and nothing of what they carry.
+/// Connections of one thread, without what they carry.
 pub(crate) struct Sockets {
     plan: Arc<Plan>,
     clients: Range<u32>,
@@ -32,7 +32,7 @@ pub(crate) struct Sockets {
     rings: Vec<Ring>,
     links: Vec<Link>,
     openings: Openings,
-    /// The next client to connect, counted from our first.
+    /// The next client to connect, counted from the first of this thread.
     next: u32,
     begun: Instant,
     upgraded: u32,
@@ -48,13 +48,13 @@ pub(crate) struct Sockets {
     speeches: Vec<Speech>,
 }
 
-/// Those who get to hear what a connection carries.
+/// Whoever receives what the connections carry.
 pub(crate) trait Audience {
-    /// The connection stands, upgraded if it was to be.
+    /// The connection is established, and upgraded if it was to be.
     fn opened(&mut self, client: u32) -> anyhow::Result<()>;
-    /// Bytes behind the upgrade. Pongs are sent for the client.
+    /// Bytes behind the upgrade have come. Pongs are sent for the client.
     fn received(&mut self, client: u32, bytes: &[u8], now_ns: u64, pongs: &mut Vec<Pong>) -> anyhow::Result<()>;
-    /// The server has ended it: 0, or an errno. Whether our end shall be closed, too.
+    /// The server has ended the connection: 0, or an errno. Returns whether to close our end, too.
     fn ended(&mut self, client: u32, errno: i32) -> anyhow::Result<bool>;
     /// What clients have to say by themselves, asked for at each turn.
     fn speak(&mut self, _said: &mut Vec<Speech>) -> anyhow::Result<()> {
@@ -89,7 +89,7 @@ struct Pace {
 }
 
 impl Sockets {
-    /// To be called in the thread that will use it.
+    /// Must be called in the thread that will use the result.
     pub(crate) fn new(plan: &Arc<Plan>, clients: Range<u32>) -> anyhow::Result<Sockets> {
         let descriptors = fanblade_net::rlimit::descriptors()?;
         let slots_per_ring = SLOTS_MAX.min(u32::try_from(descriptors).unwrap_or(SLOTS_MAX));
@@ -120,14 +120,14 @@ impl Sockets {
         size_of::<Link>() + Ring::bytes().div_ceil(SLOTS_MAX as usize)
     }
 
-    /// Begins to connect everybody; [`Self::turn`] goes on with it.
+    /// Begins to connect everybody; [`Self::turn`] continues.
     pub(crate) fn open(&mut self) {
         self.links.resize(self.clients.len(), Link::default());
         (self.next, self.upgraded, self.begun) = (0, 0, Instant::now());
         self.handshakes = Latency::default();
     }
 
-    /// How many connections there are to be.
+    /// How many connections there will be.
     pub(crate) fn len(&self) -> usize {
         self.clients.len()
     }
@@ -142,7 +142,7 @@ impl Sockets {
         &self.handshakes
     }
 
-    /// Nothing is being opened or said any more; what memory that took is given back.
+    /// Whether nothing is being opened or said any more; then gives back the memory for that.
     pub(crate) fn settle(&mut self) -> bool {
         let is_settled = self.next as usize == self.links.len() && self.openings.is_empty();
         if is_settled {
@@ -151,7 +151,7 @@ impl Sockets {
         is_settled
     }
 
-    /// From now on the slow ones read slowly, and the stalled ones not at all.
+    /// From now on the slow clients read slowly, and the stalled ones not at all.
     pub(crate) fn fall_into_habits(&mut self) {
         let Sockets { plan, clients, .. } = self;
         let slow: Vec<u32> =
@@ -159,7 +159,7 @@ impl Sockets {
         self.pace = Some(Pace { slow, begun: Instant::now(), served: 0 });
     }
 
-    /// Closes all; [`Self::turn`] goes on with it until [`Self::is_closed`].
+    /// Begins to close all; [`Self::turn`] continues until [`Self::is_closed`].
     pub(crate) fn close(&mut self) -> anyhow::Result<()> {
         ensure!(self.openings.is_empty(), "closed while connections are being opened");
         self.pace = None;
@@ -180,7 +180,7 @@ impl Sockets {
         self.receiving == 0 && self.closing == 0
     }
 
-    /// Takes what has come, and goes on with what is under way. Never waits. Returns how many things happened.
+    /// Takes what has come, and continues what is under way. Never waits. Returns how many things happened.
     pub(crate) fn turn(&mut self, audience: &mut impl Audience) -> anyhow::Result<usize> {
         self.open_more()?;
         self.read_slowly()?;
@@ -209,14 +209,14 @@ impl Sockets {
         match done.kind {
             Kind::Socket | Kind::Option | Kind::Bind | Kind::Connect | Kind::Request => match done.errno {
                 0 => self.opened(at, audience)?,
-                // Behind the step that failed.
+                // The step came after the one that failed.
                 libc::ECANCELED => {}
                 errno => bail!("client {}: {}", self.clients.start + at, opening::failure(done.kind, errno)),
             },
             Kind::Receive => self.received(at, done, now_ns, audience)?,
             Kind::Speech => {
                 self.openings.end(done.with as u16);
-                // Where the connection has ended meanwhile, that has been or will be told.
+                // If the connection has ended meanwhile, that has been reported or will be.
                 let is_open = self.links[at as usize].state == State::Open;
                 ensure!(!is_open || done.errno == 0, "client {at}: its subscription: errno {}", done.errno);
             }
@@ -337,7 +337,7 @@ impl Sockets {
         Ok(())
     }
 
-    /// Each slow client once a second, evenly spread.
+    /// Lets each slow client read once a second, evenly spread.
     fn read_slowly(&mut self) -> anyhow::Result<()> {
         let Some(pace) = &mut self.pace else { return Ok(()) };
         let count = pace.slow.len() as u64;
@@ -380,7 +380,7 @@ impl Sockets {
         Ok(())
     }
 
-    /// Sends frames to a connection, if it still stands, and keeps them for so long.
+    /// Sends frames to a connection, if it is still open, and keeps them until they have been sent.
     fn say(&mut self, at: u32, frames: Box<[u8]>) -> anyhow::Result<()> {
         if self.links[at as usize].state != State::Open {
             return Ok(());
@@ -434,7 +434,7 @@ impl Audience for Subscribers {
     }
 }
 
-/// Since the Unix epoch: publishers write the same clock into their messages.
+/// Time since the Unix epoch: publishers write the same clock into their messages.
 pub(crate) fn now_ns() -> anyhow::Result<u64> {
     Ok(Duration::from(clock_gettime(ClockId::CLOCK_REALTIME)?).as_nanos() as u64)
 }

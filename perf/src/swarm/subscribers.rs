@@ -21,10 +21,10 @@ pub(crate) struct Subscribers {
     window: Window,
     ready: u32,
     tally: Tally,
-    /// Control frames that came in pieces, so far; and messages, where clients have lists.
+    /// Control frames that have come in pieces, so far; and messages, if clients have lists.
     controls: HashMap<u32, Vec<u8>>,
     cut: HashMap<u32, Vec<u8>>,
-    /// Where clients have lists.
+    /// If clients have lists.
     ledger: Option<Box<Ledger>>,
 }
 
@@ -58,7 +58,7 @@ struct Client {
     timestamp: u64,
     /// The low half of its sequence number, the same way.
     sequence: u32,
-    /// That of the last message.
+    /// The low half of the last message's sequence number.
     last: u32,
     /// Messages of the window.
     messages: u32,
@@ -69,16 +69,16 @@ struct Client {
     flags: u8,
 }
 
-/// The promise is a hundred bytes with all that a connection needs besides.
+/// A connection with all that it needs is promised to take a hundred bytes; this is the client's share.
 const _: () = assert!(size_of::<Client>() <= 32);
 
 const READY: u8 = 1 << 0;
-/// `last` holds.
+/// `last` is valid.
 const FOLLOWS: u8 = 1 << 1;
 /// Nothing more is expected: closed, ended, or the stream is torn.
 const OVER: u8 = 1 << 2;
 
-/// What has been seen of a subject, by all readers together.
+/// What all readers together have seen of a subject.
 #[derive(Clone, Copy, Default)]
 struct Subject {
     /// Readers that have it.
@@ -146,14 +146,14 @@ impl Subscribers {
         self.subjects.get(subject as usize).map_or(0, |subject| subject.members)
     }
 
-    /// Changes so many lists, as fast as it is answered.
+    /// Orders `count` changes of lists, made as fast as they are answered.
     pub(crate) fn order_changes(&mut self, count: u64) {
         if let Some(ledger) = &mut self.ledger {
             ledger.order(count);
         }
     }
 
-    /// Whether no change is due by order or under way.
+    /// Whether no ordered change is due or under way.
     pub(crate) fn is_settled(&self) -> bool {
         self.ledger.as_ref().is_none_or(|ledger| ledger.is_settled())
     }
@@ -181,7 +181,7 @@ impl Subscribers {
         self.clients.iter_mut().for_each(|client| client.messages = 0);
     }
 
-    /// A connection stands, upgraded.
+    /// A connection has been established and upgraded.
     pub(crate) fn opened(&mut self, client: u32) {
         let at = (client - self.first) as usize;
         self.clients[at] = Client { messages: self.clients[at].messages, ..Client::default() };
@@ -190,14 +190,14 @@ impl Subscribers {
         }
     }
 
-    /// We have closed it ourselves.
+    /// We have closed the connection ourselves.
     pub(crate) fn closed(&mut self, client: u32) {
         let client = &mut self.clients[(client - self.first) as usize];
         self.ready -= u32::from(client.flags & READY != 0);
         client.flags = 0;
     }
 
-    /// The server has ended it: 0, or an errno.
+    /// The server has ended the connection: 0, or an errno.
     pub(crate) fn ended(&mut self, client: u32, errno: i32) {
         let at = &mut self.clients[(client - self.first) as usize];
         if at.flags & OVER == 0 {
@@ -217,7 +217,7 @@ impl Subscribers {
         if self.plan.upgrade.is_none() || self.clients[at].flags & OVER != 0 {
             return;
         }
-        // Aside, because the pieces change the rest of the client.
+        // Kept aside, because the pieces change the rest of the client.
         let mut frames = self.clients[at].frames;
         let done = frames.push(bytes, |piece| match piece {
             Piece::Message { bytes, is_first, is_last } => {
@@ -247,7 +247,7 @@ impl Subscribers {
             let Some(taken) = pattern.scan(&mut self.clients[at].timestamp_progress, part.bytes) else { return };
             self.clients[at].timestamp_progress = Progress::default();
             self.make_ready(at);
-            // What stands behind it in the same message is none of its own.
+            // The rest of the same WebSocket message belongs to the preamble, too.
             if self.plan.reading.boundary == Boundary::Frame {
                 return;
             }
@@ -284,6 +284,7 @@ impl Subscribers {
         let reading = &self.plan.reading;
         let tally = self.tally.class(Habit::Reader);
         let find = |marker: &Option<Marker>| marker.as_ref().and_then(|marker| marker.find(part.bytes));
+        // A text without a time is no message of the publisher's, but may answer a change.
         let Some(due_ns) = find(&reading.timestamp) else {
             tally.others += 1;
             match ledger.reply(client, part.bytes, part.now_ns) {
@@ -298,6 +299,7 @@ impl Subscribers {
         let (Some(subject), Some(number)) = (number(&reading.subject), number(&reading.sequence)) else {
             return tally.wrong(format!("client {client}: a message without its subject or number"));
         };
+        // Only new messages go on to the counts of the window.
         match ledger.hear(client, subject, number, due_ns) {
             Heard::New => {}
             Heard::Behind(missing) => {
@@ -332,7 +334,7 @@ impl Subscribers {
         }
     }
 
-    /// A message of the server's is one of the publisher's.
+    /// Each message of the server is one message of the publisher.
     fn piece_of_message(&mut self, client: u32, part: Part<'_>) {
         let Subscribers { plan, clients, .. } = self;
         let reading = &plan.reading;
@@ -361,7 +363,7 @@ impl Subscribers {
         }
     }
 
-    /// A message of the publisher's ends with its timestamp, wherever the server's begin and end.
+    /// A publisher's message ends with its timestamp, wherever the server's messages begin and end.
     fn piece_of_stream(&mut self, client: u32, part: Part<'_>) {
         let at = (client - self.first) as usize;
         let mut bytes = part.bytes;
@@ -475,8 +477,8 @@ impl Subscribers {
         self.ready += 1;
     }
 
-    /// All counts, and with them what each client of `all` should have got of its subject, and has not: of what any
-    /// client has seen.
+    /// All counts, including what each client of `all` should have received of its subject and has not, measured by
+    /// what any client has seen.
     pub(crate) fn finish(all: Vec<Subscribers>) -> Tally {
         let mut tally = Tally::new();
         Subscribers::settle_lists(&all, &mut tally);
@@ -504,7 +506,7 @@ impl Subscribers {
         tally
     }
 
-    /// The same of clients that have lists.
+    /// The same for clients with lists.
     fn settle_lists(all: &[Subscribers], tally: &mut Tally) {
         let ledgers: Vec<&Ledger> = all.iter().filter_map(|part| part.ledger.as_deref()).collect();
         let Some(window) = all.first().map(|part| part.window).filter(|_| !ledgers.is_empty()) else { return };
@@ -524,7 +526,7 @@ impl Subscribers {
     }
 }
 
-/// Of a message that came in pieces.
+/// The longest message that may come in pieces.
 const CUT_LEN_MAX: usize = 1 << 20;
 
 /// Bytes of a message, and when they came.
@@ -537,7 +539,7 @@ struct Part<'a> {
 }
 
 impl Subject {
-    /// The how many-th receipt of the newest message this is; none for an older one.
+    /// Which receipt of the newest message this is, counted from 1; none for an older message.
     fn rank(&mut self, sequence: u32) -> Option<u32> {
         if !self.has_messages {
             (self.first, self.newest, self.has_messages) = (sequence, sequence, true);

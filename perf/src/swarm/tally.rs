@@ -16,11 +16,11 @@ pub(crate) struct Tally {
     stalled: Class,
     pub(crate) position: Position,
     pub(crate) changed: Changed,
-    /// Of each subject that lists held throughout: messages of the window that any client has seen.
+    /// For each subject that lists held throughout: messages of the window that any client has seen.
     pub(crate) subjects_seen: Vec<Option<u32>>,
 }
 
-/// Lists that were changed within the window, and how long the server took for it.
+/// Lists that were changed within the window, and how long the server took for the changes.
 #[derive(Default)]
 pub(crate) struct Changed {
     pub(crate) made: u64,
@@ -30,38 +30,38 @@ pub(crate) struct Changed {
     pub(crate) latency: Latency,
 }
 
-/// The counts of those who read alike.
+/// The counts of clients that read in the same way.
 #[derive(Default)]
 pub(crate) struct Class {
     pub(crate) clients: u64,
-    /// Of the window, each once.
+    /// Messages of the window, each counted once.
     pub(crate) messages: u64,
-    /// Published before the window or after it.
+    /// Messages that were published before the window or after it.
     pub(crate) outside: u64,
-    /// Without a timestamp: replies, notices.
+    /// Messages without a timestamp: replies, notices.
     pub(crate) others: u64,
     pub(crate) bytes: u64,
     /// Numbers left out between two messages of a client, in the window or not.
     pub(crate) missing: u64,
-    /// Places where some were.
+    /// Places where numbers were left out.
     pub(crate) gaps: u64,
     /// Messages that came again, or behind a later one.
     pub(crate) repeated: u64,
-    /// Of a subject that the client does not have.
+    /// Messages of a subject that the client does not have.
     pub(crate) unasked: u64,
-    /// What came first after a change, from before it.
+    /// Messages that came first after a change, but are from before it.
     pub(crate) snapshots: u64,
     pub(crate) pings: u64,
-    /// Messages of the window that lists of subjects make due for sure; counted for these only.
+    /// Messages of the window that were due for sure by the lists; counted only if there are lists.
     pub(crate) due: u64,
     /// Messages of the window that a client should have got and has not.
     pub(crate) lost: u64,
-    /// Clients with such a loss.
+    /// Clients that have lost messages.
     pub(crate) losers: u64,
     pub(crate) lost_most: u64,
     /// Close frames by code.
     closes: BTreeMap<u16, u64>,
-    /// Connections that ended without.
+    /// Connections that ended without a close frame.
     ended: u64,
     faults: u64,
     /// The first thing that went wrong with a connection.
@@ -69,7 +69,8 @@ pub(crate) struct Class {
     pub(crate) latency: Latency,
 }
 
-/// Latencies by the position in the fan-out: the how many-th of a subject's clients it was.
+/// Latencies by the position in the fan-out: whether a client was the first of its subject's to get a message, the
+/// second, and so on.
 #[derive(Default)]
 pub(crate) struct Position {
     first: Latency,
@@ -123,7 +124,7 @@ impl Tally {
         }
     }
 
-    /// Of readers.
+    /// Numbers that readers are missing.
     pub(crate) fn missing(&self) -> u64 {
         self.readers.missing
     }
@@ -145,7 +146,8 @@ impl Tally {
         self.changed.merge(&other.changed);
     }
 
-    /// What speaks against the server: every client that reads has got everything once, and is still connected.
+    /// Complaints about the server; there are none if every client that reads has got everything once and is still
+    /// connected.
     pub(crate) fn complaints(&self) -> Vec<String> {
         let it = &self.readers;
         let mut complaints = Vec::new();
@@ -189,7 +191,7 @@ impl Tally {
 }
 
 impl Class {
-    /// A client that has got so many messages of those that it should.
+    /// Counts a client that has received `messages` of `expected` messages.
     pub(crate) fn client(&mut self, messages: u32, expected: u32) {
         let lost = u64::from(expected.saturating_sub(messages));
         self.clients += 1;
@@ -198,7 +200,7 @@ impl Class {
         self.lost_most = self.lost_most.max(lost);
     }
 
-    /// A client with a list: what it should have got for sure, and what it has lost of that.
+    /// Counts a client with a list: what it should have received for sure, and what it has lost of that.
     pub(crate) fn client_with_list(&mut self, due: u64, lost: u64) {
         self.clients += 1;
         self.due += due;
@@ -207,7 +209,7 @@ impl Class {
         self.lost_most = self.lost_most.max(lost);
     }
 
-    /// Something went wrong that is counted elsewhere.
+    /// Keeps an example of something wrong that is counted elsewhere.
     pub(crate) fn wrong(&mut self, what: String) {
         self.example.get_or_insert(what);
     }
@@ -348,11 +350,11 @@ impl Latency {
     }
 
     pub(crate) fn merge(&mut self, other: &Latency) {
-        // Fails only where the other's bounds are wider.
+        // Fails only if the other's bounds are wider.
         let _ = self.0.add(&other.0);
     }
 
-    /// In microseconds; null where there is nothing.
+    /// In microseconds; null if there are no latencies.
     pub(crate) fn percentiles(&self) -> Value {
         if self.0.is_empty() {
             return Value::Null;

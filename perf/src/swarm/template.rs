@@ -15,11 +15,11 @@ enum Part {
         of: Of,
         digits: usize,
     },
-    /// Once for each subject, with commas between.
+    /// Repeated for each subject, with commas between.
     Each(Template),
 }
 
-/// Whose number.
+/// Whose number stands there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Of {
     Subject,

@@ -1,8 +1,8 @@
 //! The engine without sockets: subscribers in an XDP program (`ebpf/swarm`) on the client end of a veth pair.
 //!
 //! A subscriber is an address, a port and an entry of 32 bytes in a map that is shared with the program. We open the
-//! connections by raw packets (SYN; acknowledgement and upgrade request; subscription) and see in the entries what
-//! came of them; whatever stays unanswered is sent again. From then on the program does everything, and we look at its
+//! connections by raw packets (SYN; acknowledgement and upgrade request; subscription) and see in the entries what the
+//! server answered; unanswered packets are sent again. From then on the program does everything, and we look at its
 //! counters.
 
 pub(crate) mod cable;
@@ -35,10 +35,10 @@ pub(crate) use packet::Mac;
 use packet::{Ends, Wire};
 use pongs::Pongs;
 
-/// What this engine is told besides the plan.
+/// Options of this engine beyond the plan.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Options {
-    /// None: a veth pair of its own.
+    /// None: the engine lays a veth pair of its own.
     pub(crate) interface: Option<String>,
     pub(crate) server_mac: Option<Mac>,
     pub(crate) drop_per_mille: u16,
@@ -52,7 +52,7 @@ pub(crate) struct Xdp {
     settings: Settings,
     window_end_ns: u64,
     before: Counts,
-    // Goes last, with the interfaces.
+    // Dropped last, with the interfaces.
     _cable: Option<Cable>,
 }
 
@@ -89,7 +89,7 @@ impl Engine for Xdp {
         Openings::new(&self.plan, &self.settings, self.kernel.table(), &mut self.wire).run()
     }
 
-    /// They have none: `settings` has seen to that.
+    /// The subscribers have no habits: `settings` has seen to that.
     fn fall_into_habits(&mut self) -> anyhow::Result<()> {
         Ok(())
     }
@@ -125,7 +125,7 @@ impl Engine for Xdp {
         Ok(Measured { tally, busy_percent: 0.0, pass_max: Duration::ZERO, transport })
     }
 
-    /// By a reset, so that the same addresses and ports can be used again at once.
+    /// Closes by a reset, so that the same addresses and ports can be used again at once.
     fn close(&mut self) -> anyhow::Result<()> {
         self.pongs.take().map_or(Ok(()), Pongs::end)?;
         for client in 0..self.plan.connections {
@@ -144,7 +144,7 @@ impl Engine for Xdp {
     }
 }
 
-/// Everything that is counted all the time.
+/// All that is counted at all times.
 #[derive(Default)]
 struct Counts {
     program: Counters,
@@ -170,7 +170,7 @@ fn transport(after: &Counts, before: &Counts) -> Value {
     })
 }
 
-/// The plan, as far as the program can do it.
+/// Makes settings of the plan, and refuses what the program cannot do.
 fn settings(plan: &Plan) -> anyhow::Result<Settings> {
     ensure!(plan.reading.boundary == Boundary::Frame, "the xdp engine takes a message for a WebSocket message");
     ensure!(plan.lists.is_none(), "subscribers of the xdp engine have one subject each: lists take --engine sockets");
@@ -205,10 +205,10 @@ fn settings(plan: &Plan) -> anyhow::Result<Settings> {
     })
 }
 
-/// After which nothing comes any more: a segment that is lost twice is sent for the third time after 0.6 s.
+/// Nothing comes after this much silence: a segment that is lost twice is sent for the third time after 0.6 s.
 const SILENCE: Duration = Duration::from_secs(1);
 const STRAGGLERS_MAX: Duration = Duration::from_secs(30);
-/// Of each address.
+/// The first port on each address.
 const PORT_FIRST: u32 = 1_024;
 const PORTS: u32 = 64_000;
 

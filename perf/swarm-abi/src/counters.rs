@@ -26,7 +26,7 @@ pub struct Counters {
     pub others: u64,
     /// Numbers left out between two messages of a subscriber.
     pub missing: u64,
-    /// Places where some were.
+    /// Places where numbers were left out.
     pub gaps: u64,
     /// Messages that came again, or behind a later one.
     pub repeated: u64,
@@ -51,14 +51,14 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// With those of another CPU.
+    /// The sum with the counters of another CPU.
     #[must_use]
     pub fn plus(&self, other: &Counters) -> Counters {
         let latency_max_ns = self.latency_max_ns.max(other.latency_max_ns);
         Counters { latency_max_ns, ..self.with(other, u64::wrapping_add) }
     }
 
-    /// What has come since `before`. The longest latency is that of all time.
+    /// What has been counted since `before`. The longest latency is that of all time.
     #[must_use]
     pub fn since(&self, before: &Counters) -> Counters {
         Counters { latency_max_ns: self.latency_max_ns, ..self.with(before, u64::wrapping_sub) }

@@ -5,19 +5,20 @@ use crate::limits::HEAD_LEN;
 /// What a header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// What it is: text, binary, ping …
+    /// The frame's type: text, binary, ping …
     pub opcode: u8,
-    /// Two, four or ten.
+    /// Two, four or ten bytes.
     pub header_len: u32,
-    /// Header and payload.
+    /// Header and payload together.
     pub total_len: u32,
 }
 
-/// No server may send that. The stream is of no use any more.
+/// A header that no server may send. After that, the stream is of no use any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault;
 
-/// Reads the header of the frame that `head` begins with, of which `len` bytes are there. `None`: more are needed.
+/// Reads the header of the frame that `head` begins with, of which `len` bytes are there. `None`: more bytes are
+/// needed.
 #[inline(always)]
 pub fn frame(head: &[u8; HEAD_LEN], len: u32) -> Result<Option<Frame>, Fault> {
     if len < 2 {
@@ -54,21 +55,21 @@ pub fn frame(head: &[u8; HEAD_LEN], len: u32) -> Result<Option<Frame>, Fault> {
 }
 
 impl Frame {
-    /// A text or binary message begins with it.
+    /// Whether a text or binary message begins with this frame.
     #[inline(always)]
     #[must_use]
     pub fn is_message(&self) -> bool {
         self.opcode == TEXT || self.opcode == BINARY
     }
 
-    /// It asks for a pong.
+    /// Whether the frame asks for a pong.
     #[inline(always)]
     #[must_use]
     pub fn is_ping(&self) -> bool {
         self.opcode == PING
     }
 
-    /// The server ends the connection with it.
+    /// Whether the server ends the connection with this frame.
     #[inline(always)]
     #[must_use]
     pub fn is_close(&self) -> bool {

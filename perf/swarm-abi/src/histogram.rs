@@ -3,7 +3,7 @@
 /// From a microsecond to 36 minutes. As 64-bit counters they fit the 32 KiB that an entry of a per-CPU map may have.
 pub const BUCKETS: usize = ((EXPONENT_MAX - EXPONENT_MIN + 1) as usize) << STEPS_LOG2;
 
-/// The bucket of a latency. What is shorter is in the first one, what is longer in the last.
+/// The bucket of a latency. The first bucket has all shorter latencies, too, and the last one all longer ones.
 #[inline(always)]
 #[must_use]
 pub fn bucket(ns: u64) -> usize {

@@ -9,8 +9,8 @@ pub const HEAD_END: u32 = 256;
 /// Room for the bytes that a segment may bring behind those that were kept.
 pub const SCRATCH_LEN: usize = 2 * HEAD_LEN;
 
-/// Frames whose beginning is cut by the end of a segment and waits for the next: one per subscriber at most, and hardly
-/// ever many at once. Beyond that the stream counts as torn: `heads_lost`.
+/// Beginnings of frames that are cut by the end of a segment and wait for the next: one per subscriber at most, and
+/// hardly ever many at once. Beyond that the stream counts as torn: `heads_lost`.
 pub const HEADS_MAX: usize = 16_384;
 
 /// Subscribers, unless the loader sets another number.

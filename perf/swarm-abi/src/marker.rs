@@ -8,14 +8,14 @@ use crate::limits::{HEAD_END, HEAD_LEN};
 pub struct Pattern {
     /// The bytes, the last one lowest.
     pub bytes: u64,
-    /// Ones where they are.
+    /// Ones where the bytes are.
     pub mask: u64,
-    /// How many; 0: nothing is looked for.
+    /// The number of bytes; 0: nothing is looked for.
     pub len: u64,
 }
 
 impl Pattern {
-    /// `None` where it is longer than a window, or has a zero in it.
+    /// `None` if the pattern is longer than a window, or has a zero in it.
     #[must_use]
     pub fn new(bytes: &[u8]) -> Option<Pattern> {
         if bytes.is_empty() || bytes.len() > 8 || bytes.contains(&0) {
@@ -29,17 +29,17 @@ impl Pattern {
 /// A number, and where its pattern begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// Wrapping.
+    /// Wraps around if it is too long.
     pub number: u64,
-    /// In the head.
+    /// The place in the head.
     pub at: u32,
 }
 
-/// A search that goes byte by byte, because the kernel wants a loop with so many ways through it as a function that is
-/// called again and again. It begins at `at`; [`Search::step`] is called with the byte there until it says `true`.
+/// A search that goes byte by byte: the kernel's verifier wants a loop with so many paths as a function that is called
+/// again and again. The search begins at `at`; [`Search::step`] is called with the byte there until it says `true`.
 #[derive(Clone, Copy, Debug)]
 pub struct Search {
-    /// Where it is.
+    /// The present place in the head.
     pub at: u32,
     to: u32,
     pattern: Pattern,
@@ -50,7 +50,7 @@ pub struct Search {
 }
 
 impl Search {
-    /// For the number behind the first occurrence of `pattern` in `from..to` that has one behind it.
+    /// Searches for the number behind the first occurrence of `pattern` in `from..to` that has one behind it.
     #[inline(always)]
     #[must_use]
     pub fn new(from: u32, to: u32, pattern: &Pattern) -> Search {
@@ -58,7 +58,7 @@ impl Search {
         Search { at: from, to, pattern: *pattern, window: 0, number: 0, digits: 0, is_behind: false }
     }
 
-    /// Looks at `head[at]`. `true`: it is over.
+    /// Looks at `head[at]`. `true`: the search is over.
     #[inline(always)]
     pub fn step(&mut self, head: &[u8; HEAD_LEN]) -> bool {
         if self.at >= self.to || self.at >= HEAD_END {
@@ -79,11 +79,11 @@ impl Search {
         false
     }
 
-    /// What came of it.
+    /// What the search has found.
     #[inline(always)]
     #[must_use]
     pub fn found(&self) -> Option<Found> {
-        // Digits at the end of a full head may go on behind it.
+        // Digits at the end of a full head may continue behind it.
         if self.digits == 0 || self.at == HEAD_END {
             return None;
         }

@@ -6,15 +6,15 @@ use crate::marker::Pattern;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// Added to `CLOCK_MONOTONIC`, wrapping: `CLOCK_REALTIME`, which stands in the messages.
+    /// What to add to `CLOCK_MONOTONIC`, wrapping, to get `CLOCK_REALTIME`, which stands in the messages.
     pub realtime_offset_ns: u64,
     /// Messages that count: those published from `from_ns` on and before `to_ns`.
     pub from_ns: u64,
     /// The end of the window.
     pub to_ns: u64,
-    /// Stands before a message's time of publishing. Empty: the time of its receipt is taken.
+    /// Stands before a message's time of publishing. Empty: the time of receipt counts.
     pub timestamp: Pattern,
-    /// Stands before its number. Empty: it has none.
+    /// Stands before a message's number. Empty: messages have no numbers.
     pub sequence: Pattern,
     /// Address of the first subscriber, in host order.
     pub addr_first: u32,
@@ -22,11 +22,11 @@ pub struct Settings {
     pub port_first: u32,
     /// Ports in use on each address.
     pub ports: u32,
-    /// How many there are.
+    /// How many subscribers there are.
     pub subscribers: u32,
     /// Messages that a subscriber gets before it is ready.
     pub preamble: u32,
-    /// Of a thousand segments with data, of either side, so many are dropped unseen: a test of the counting.
+    /// Of a thousand segments with data, of either side, this many are dropped unseen, to test the counting.
     pub drop_per_mille: u32,
 }
 

@@ -2,8 +2,8 @@
 
 /// One subscriber: value of `SUBSCRIBERS`, by its number.
 ///
-/// Userspace writes `sent` and `state` before it sends the packet that they speak of, and nothing once the subscriber
-/// is [`OPEN`]; from then on the program alone does, until it is closed.
+/// Userspace writes `sent` and `state` before it sends the packet that they describe, and nothing once the subscriber
+/// is [`OPEN`]; from then on only the program writes, until the connection is closed.
 ///
 /// ```text
 ///  0      4      8      12     16     20     24         28    29    30    31    32
@@ -22,13 +22,13 @@ pub struct Subscriber {
     pub last: u32,
     /// Number of the first message of the window.
     pub first: u32,
-    /// Number of its last.
+    /// Number of the last message of the window.
     pub newest: u32,
     /// Messages of the window.
     pub messages: u32,
     /// [`CLOSED`] and what follows.
     pub state: u8,
-    /// [`READY`], [`FOLLOWS`], [`AWAITED`].
+    /// Flags: [`READY`], [`FOLLOWS`], [`AWAITED`].
     pub flags: u8,
     /// Messages of the preamble.
     pub heard: u8,
@@ -41,20 +41,20 @@ pub struct Subscriber {
 pub const CLOSED: u8 = 0;
 /// Userspace has sent a SYN.
 pub const CALLED: u8 = 1;
-/// The server has answered it.
+/// The server has answered the SYN.
 pub const ANSWERED: u8 = 2;
-/// Userspace has acknowledged that and asked for the upgrade.
+/// Userspace has acknowledged the answer and asked for the upgrade.
 pub const ASKED: u8 = 3;
-/// The server has agreed.
+/// The server has agreed to the upgrade.
 pub const OPEN: u8 = 4;
-/// It has not.
+/// The server has refused the upgrade.
 pub const REFUSED: u8 = 5;
 /// The server has closed or reset the connection, or the stream is torn.
 pub const OVER: u8 = 6;
 
 /// The preamble has been heard.
 pub const READY: u8 = 1 << 0;
-/// `last` holds.
+/// `last` is valid.
 pub const FOLLOWS: u8 = 1 << 1;
 /// The server has not acknowledged our last pong, as far as we know.
 pub const AWAITED: u8 = 1 << 2;

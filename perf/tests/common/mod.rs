@@ -6,13 +6,13 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-/// Runs `fanblade-perf` where its results and scenarios are.
+/// Runs `fanblade-perf` in the directory of its results and scenarios.
 pub(crate) fn perf(args: &[&str]) -> Output {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     Command::new(env!("CARGO_BIN_EXE_fanblade-perf")).current_dir(root).args(args).output().unwrap()
 }
 
-/// Measures, and returns the report. What it says meanwhile (figures, or what is wrong) is shown with the test.
+/// Measures, and returns the report. Other output (figures, or what is wrong) is shown with the test.
 pub(crate) fn report(args: &[&str]) -> Value {
     let output = perf(&[args, &["--out", "-"]].concat());
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -26,7 +26,7 @@ pub(crate) fn run(args: &[&str]) -> Output {
     perf(&[&["run"], args].concat())
 }
 
-/// Plays a scenario once, which goes well.
+/// Plays a scenario once, which must succeed.
 pub(crate) fn result(args: &[&str]) -> Value {
     let output = run(&[args, &["--runs", "1", "--out", "-"]].concat());
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -35,7 +35,7 @@ pub(crate) fn result(args: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Says so where it is.
+/// Whether the machine is too small; prints it if so.
 pub(crate) fn is_machine_too_small() -> bool {
     if std::thread::available_parallelism().map_or(1, std::num::NonZero::get) < 2 {
         println!("skipped: it needs a CPU for the server and one for the clients");

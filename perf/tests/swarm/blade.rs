@@ -17,7 +17,7 @@ pub(crate) struct Blade {
 
 impl Blade {
     pub(crate) fn start() -> Blade {
-        // So that the rings have full tables. No session of them is a descriptor.
+        // The rings can have full tables then. None of their sessions is a descriptor.
         fanblade_net::rlimit::raise_descriptors().unwrap();
         let mut lane_len = [0; LANES];
         lane_len[Lane::Json as usize] = 16 << 20;

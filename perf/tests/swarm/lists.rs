@@ -1,4 +1,4 @@
-//! Clients with lists of their own: what each gets is held against its list, whoever the server is.
+//! Clients with lists of their own: what each gets is checked against its list, for any server.
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
@@ -17,7 +17,7 @@ const LISTS: [&str; 6] = ["--subjects", "20", "--subjects-per-client", "4", "--s
 const LEAVE: &str = r#"{"op":"unsubscribe","id":{subject},"subjects":["/K/{subject}/v"]}"#;
 const TAKE: &str = r#"{"op":"subscribe","id":{subject},"subjects":["/K/{subject}/v"],"mode":"all"}"#;
 
-/// A client of a server that says what the test wants: its socket, and what stood in its address.
+/// A client of a server that says what the test wants: its socket, and the list in its address.
 fn accept(listener: &TcpListener) -> (TcpStream, Vec<u32>) {
     let (mut socket, _) = listener.accept().unwrap();
     let mut request = Vec::new();
@@ -43,7 +43,8 @@ fn frame(subject: u32, number: u64, ts_ns: u64) -> Vec<u8> {
     frame
 }
 
-/// Three messages of each subject, cut anywhere; `says` what of them client number `at` gets, given its list.
+/// Sends three messages of each subject, cut anywhere. `says` decides which of them client number `at` gets, given its
+/// list.
 fn play(says: impl Fn(usize, &BTreeSet<u32>, u32, u64) -> bool) -> (Value, bool) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}/{{subjects|{{subject}}|}}", listener.local_addr().unwrap());
@@ -59,7 +60,7 @@ fn play(says: impl Fn(usize, &BTreeSet<u32>, u32, u64) -> bool) -> (Value, bool)
         let all = (1..=3).flat_map(|number| (0..SUBJECTS).map(move |subject| (subject, number)));
         let told = all.filter(|(subject, number)| says(at, list, *subject, *number));
         let stream: Vec<u8> = told.flat_map(|(subject, number)| frame(subject, number, from_ns + number)).collect();
-        // In the middle of a message, and of a header.
+        // Cuts in the middle of a message, and of a header.
         for chunk in stream.chunks(61) {
             socket.write_all(chunk).unwrap();
         }
@@ -84,8 +85,9 @@ fn what_is_lost_at_an_end_or_between_or_not_asked_for_is_told() {
     if is_uring_missing() {
         return;
     }
-    // One is without the last message of all that it has, one without those between, and one gets somebody else's. What
-    // one alone has at all, nobody misses at its end.
+    // One client lacks the last message of every subject that it has, one lacks those in between, and one gets a
+    // message of a subject that it does not have. If only one client has a subject, nobody notices that its last
+    // message is missing.
     let (report, is_ok) = play(|at, list, subject, number| match at {
         0 => list.contains(&subject) && number != 3,
         1 => list.contains(&subject) && number != 2,
@@ -131,7 +133,7 @@ fn lists_change_while_messages_come_and_each_is_counted() {
     assert!(is_ok, "{report}");
     let count = |name: &str| report[name].as_u64().unwrap();
     assert!(count("delivered") >= count("due") && count("due") > 0, "{report}");
-    // On a machine that is busy fewer are made; none is made twice or left without an answer.
+    // A busy machine makes fewer changes; none is made twice or left without an answer.
     let changes = &report["changes"];
     assert!(changes["made"].as_u64().unwrap() > 10 && changes["unanswered"] == 0, "{changes}");
     assert!(count("snapshots") > 0, "what was put in the place of another begins with its newest message: {report}");

@@ -99,7 +99,7 @@ fn what_is_wrong_is_told(mut server: Server, mut swarm: Swarm) {
     });
     let (report, is_ok) = swarm.finish();
     assert!(!is_ok);
-    // Of four messages: one, none, one, two and three.
+    // Of four messages the clients lack one, none, one, two and three.
     assert_eq!(report["lost"], 7, "{report}");
     assert_eq!(report["clients_with_loss"], 4);
     assert_eq!((&report["missing"], &report["gaps"], &report["repeated"]), (&json!(1), &json!(1), &json!(1)));
@@ -162,7 +162,7 @@ fn slow_clients_read_as_slowly_as_they_should_and_stalled_ones_not_at_all() {
     let slow_bytes = report["slow"]["bytes"].as_u64().unwrap();
     // Two or three times in the two seconds and a bit that it takes.
     assert!(slow_bytes >= slow * 500 && slow_bytes <= slow * 500 * 5, "{slow_bytes} of {slow} slow clients");
-    // What they had asked for before.
+    // What the stalled clients had asked for before they stalled.
     assert!(report["stalled"]["delivered"].as_u64().unwrap() < 40 * 20 / 3, "{report}");
 }
 
@@ -192,7 +192,7 @@ fn a_refusal_is_told() {
     assert!(error.contains("connecting: Connection refused"), "{error}");
 }
 
-/// More than the process may have descriptors, where that is 20,000: two full rings, and a hundred bytes each.
+/// More clients than the process may have descriptors, if that is 20,000: two full rings, and a hundred bytes each.
 #[test]
 fn many_subscribers_of_a_blade_lose_nothing_and_need_little_memory() {
     if is_uring_missing() {

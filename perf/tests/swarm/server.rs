@@ -9,7 +9,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::sync::broadcast;
 use tokio_tungstenite::tungstenite::Message;
 
-/// It upgrades its clients, and then says to each what the test wants.
+/// A server that upgrades its clients, and then says to each what the test wants.
 pub(crate) struct Server {
     listener: TcpListener,
     clients: Vec<Client>,
@@ -30,7 +30,7 @@ impl Server {
         format!("ws://{host}:{}/", self.listener.local_addr().unwrap().port())
     }
 
-    /// Takes so many clients, and greets each in the same breath as the answer to its upgrade.
+    /// Takes `count` clients, and greets each in the same write as the answer to its upgrade.
     pub(crate) fn accept(&mut self, count: usize, greeting: &[u8]) {
         for _ in 0..count {
             let mut client = Client(self.listener.accept().unwrap().0);
@@ -62,7 +62,7 @@ impl Client {
         self.0.write_all(bytes).unwrap();
     }
 
-    /// Whether the other end has reset the connection; it has said nothing.
+    /// Whether the other end has reset the connection without saying anything.
     pub(crate) fn is_reset(&mut self) -> bool {
         self.0.set_nonblocking(true).unwrap();
         let error = self.0.read(&mut [0]).unwrap_err();
@@ -76,7 +76,7 @@ impl Client {
     }
 }
 
-/// tokio-tungstenite and a broadcast channel.
+/// A broadcast server of tokio-tungstenite and a broadcast channel.
 pub(crate) struct Broadcast {
     addr: SocketAddr,
     sender: broadcast::Sender<String>,
@@ -92,7 +92,7 @@ impl Broadcast {
         let messages = sender.clone();
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                // Before the handshake is answered, so that nobody who is connected misses anything.
+                // Subscribes before the handshake is answered, so that nobody who is connected misses anything.
                 let mut messages = messages.subscribe();
                 tokio::spawn(async move {
                     let socket = tokio_tungstenite::accept_async(stream).await.unwrap();

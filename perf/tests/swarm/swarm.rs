@@ -1,4 +1,4 @@
-//! The program as a child, and what it says.
+//! The swarm program as a child, and what it says.
 
 use std::io::{BufRead as _, BufReader, Lines, Read as _};
 use std::process::{ChildStdout, Command, Stdio};
@@ -12,7 +12,7 @@ pub(crate) struct Swarm {
 }
 
 impl Swarm {
-    /// A second counts, after two tenths of one; what stands in `args` goes before that.
+    /// The window is one second, after two tenths of a second of warm-up; `args` override that.
     pub(crate) fn start(url: &str, connections: usize, args: &[&str]) -> Swarm {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fanblade-swarm"));
         command.args(["--json", "--url", url, "--connections", &connections.to_string(), "--warmup", "0.2"]);
@@ -24,12 +24,12 @@ impl Swarm {
         Swarm { child, events }
     }
 
-    /// Waits until all are subscribed, and returns from when on a message counts.
+    /// Waits until all are subscribed, and returns the time from which messages count.
     pub(crate) fn window(&mut self) -> u64 {
         self.event("window")["from_ns"].as_u64().unwrap()
     }
 
-    /// The report, and whether the swarm was content.
+    /// The report, and whether the swarm has no complaints.
     pub(crate) fn finish(mut self) -> (Value, bool) {
         let report = self.event("report");
         let is_ok = self.child.wait().unwrap().success();
@@ -37,7 +37,7 @@ impl Swarm {
         (report, is_ok)
     }
 
-    /// What it says when it cannot.
+    /// What the swarm says when it fails.
     pub(crate) fn fail(mut self) -> String {
         assert_eq!(self.events.by_ref().filter(|line| line.as_ref().unwrap().contains("report")).count(), 0);
         assert!(!self.child.wait().unwrap().success());
@@ -61,7 +61,7 @@ impl Swarm {
     }
 }
 
-/// Says so where it is.
+/// Whether io_uring is missing; prints it if so.
 pub(crate) fn is_uring_missing() -> bool {
     if let Err(error) = fanblade_net::uring_probe() {
         println!("skipped: the swarm needs io_uring: {error}");

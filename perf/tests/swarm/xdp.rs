@@ -9,7 +9,7 @@ use crate::server::Server;
 use crate::swarm::Swarm;
 use crate::{MARKERS, message, what_is_wrong_is_told};
 
-/// Says so where it may not.
+/// Enters a network namespace; `false`, with a message, if that is not permitted.
 fn enter_namespace() -> bool {
     if !is_root("the xdp engine") {
         return false;
@@ -31,7 +31,7 @@ fn without_sockets_a_stream_that_is_cut_anywhere_counts_the_same() {
         let mut stream = message(1, from_ns + 1);
         write_frame(&mut stream, Opcode::Ping, b"are you there");
         stream.extend(message(2, from_ns + 2));
-        // Longer than what is looked at of a frame, and than a segment.
+        // Longer than the part of a frame that is looked at, and than a segment.
         let long = format!(r#"{{"n":3,"ts":"{}","p":"{}"}}"#, from_ns + 3, "x".repeat(1_500));
         write_frame(&mut stream, Opcode::Text, long.as_bytes());
         write_frame(&mut stream, Opcode::Ping, b"");
@@ -95,8 +95,8 @@ fn segments_that_are_lost_on_their_way_are_told_and_what_they_carried_is_only_la
     assert!(report["latency_us"]["max"].as_f64().unwrap() > report["latency_us"]["p50"].as_f64().unwrap());
 }
 
-/// Nothing else is said, so that nobody but the clients could notice. They look once a second: of forty pongs some are
-/// lost, and in ten seconds none every time.
+/// The server says nothing else, so that nobody but the clients can notice. They look once a second: some of forty
+/// pongs are lost, but none is lost every time in ten seconds.
 #[test]
 fn a_pong_that_is_lost_on_its_way_is_sent_again() {
     if !enter_namespace() {

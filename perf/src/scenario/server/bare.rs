@@ -1,9 +1,9 @@
-//! `bare`: what any server on the kernel's sockets costs at least, where each subscriber has a list of its own: for
-//! each subject an array of sockets, and one send for each socket that something is for. No Fanblade code but the
+//! `bare`: the least that any server on the kernel's sockets costs if each subscriber has a list of its own: for each
+//! subject an array of sockets, and one send to each socket for which there is something. No Fanblade code but the
 //! listener's options, the opening handshake and the head of a frame.
 //!
-//! Subscribers come with their lists in the address, as in [`super::contract`], and stay as long as it does. What is
-//! published comes by a pipe, as to [`super::datapath`]; what comes together is due together.
+//! Subscribers name their lists in the address, as in [`super::contract`], and stay as long as the server does.
+//! Messages are published through a pipe, as in [`super::datapath`]; messages that come together are due together.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddrV4, TcpListener, TcpStream};
@@ -72,7 +72,7 @@ pub(crate) fn run(args: &BareArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Upgrades a subscriber, whose address says what it wants.
+/// Upgrades a subscriber, and reads its list from the address.
 fn welcome(mut socket: TcpStream) -> anyhow::Result<(OwnedFd, Vec<u32>)> {
     let (mut request, mut chunk) = (Vec::new(), [0; 4_096]);
     loop {
@@ -94,29 +94,29 @@ fn welcome(mut socket: TcpStream) -> anyhow::Result<(OwnedFd, Vec<u32>)> {
     }
 }
 
-/// Some of the sockets, and what is to be sent to them: frames, or several of them joined.
+/// Some of the sockets, and what must be sent to them: frames, or several of them joined.
 struct Table {
     ring: Direct,
     sends: Vec<(u32, Part)>,
 }
 
 enum Part {
-    /// By the number of its message.
+    /// The frame of the message with this number.
     Frame(u32),
     Joined(Range<usize>),
 }
 
-/// What is due at once, and to whom.
+/// What is due at once, and who receives it.
 struct Pass {
     tables: Vec<Table>,
     frames: Vec<u8>,
-    /// Where the frame of each message is.
+    /// Where each message's frame is.
     messages: Vec<Range<usize>>,
-    /// Several frames of one subscriber, one behind the other.
+    /// The joined frames of each subscriber that gets several.
     joined: Vec<u8>,
-    /// Each message for each of its subscribers, and the one before for the same.
+    /// Each message for each of its subscribers, with a link to the one before for the same subscriber.
     due: Vec<Due>,
-    /// Of each subscriber the last of those, counted from 1.
+    /// The last of those of each subscriber, counted from 1.
     last: Vec<u32>,
     touched: Vec<u32>,
 }
@@ -190,7 +190,7 @@ impl Pass {
     }
 }
 
-/// The process, from outside; it ends when this is dropped.
+/// A handle of the process; dropping it ends the process.
 pub(crate) struct Bare {
     child: Child,
     addr: SocketAddrV4,
@@ -210,7 +210,7 @@ impl Bare {
         let mut child = command.spawn().context("cannot start the bare loop")?;
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
         let target = contract::subscriber_target(scenario);
-        // From here on dropping it ends the process.
+        // From here on, dropping the handle ends the process.
         let mut bare =
             Bare { child, addr: SocketAddrV4::new([127, 0, 0, 1].into(), 0), input: stdin.map(Input::new), target };
         let mut line = String::new();
@@ -243,7 +243,7 @@ impl Server for Bare {
     }
 
     fn kill(&mut self) {
-        // Fails where it has ended by itself.
+        // Fails if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -22,7 +22,7 @@ pub(crate) struct Blade {
     data: SocketAddrV4,
     admin: SocketAddrV4,
     mode: String,
-    /// Of each subscriber's, where they have lists.
+    /// Subjects of each subscriber, if they have lists.
     subjects: Option<u32>,
     configuration: toml::Table,
     directory: TempDir,
@@ -35,20 +35,20 @@ impl Blade {
         Ok(blade)
     }
 
-    /// With this configuration, for subscribers in this mode.
+    /// Starts a blade with this configuration, for subscribers in this mode.
     pub(crate) fn launch(configuration: toml::Table, mode: &str, cpus: &[usize]) -> anyhow::Result<Blade> {
         let program = program()?;
         let directory = tempfile::tempdir()?;
         std::fs::write(directory.path().join(CONFIGURATION), toml::to_string(&configuration)?)?;
         let mut command = Command::new(program);
         command.args(["run", "--config", CONFIGURATION]).stdin(Stdio::null()).stdout(Stdio::piped());
-        // There, so that no path of this machine gets into a result.
+        // The blade runs in its directory, so that no path of this machine gets into a result.
         command.current_dir(directory.path());
         crate::sys::tie(&mut command, cpus)?;
         let mut child = command.spawn().context("cannot start the blade")?;
         let stdout = child.stdout.take();
         let nowhere = SocketAddrV4::new([127, 0, 0, 1].into(), 0);
-        // From here on dropping it ends the process.
+        // From here on, dropping the handle ends the process.
         let mode = mode.to_owned();
         let mut blade = Blade { child, data: nowhere, admin: nowhere, mode, subjects: None, configuration, directory };
         (blade.data, blade.admin) = addresses(BufReader::new(stdout.context("no output of the blade")?))?;
@@ -64,7 +64,7 @@ impl Blade {
     }
 }
 
-/// `fanblade`, beside this program.
+/// The program `fanblade` beside this one.
 pub(crate) fn program() -> anyhow::Result<PathBuf> {
     let program = std::env::current_exe()?.with_file_name("fanblade");
     ensure!(program.is_file(), "there is no {}: `cargo xtask bench` builds it", program.display());
@@ -81,7 +81,7 @@ pub(in crate::scenario) fn merge(table: &mut toml::Table, over: &toml::Table) {
     }
 }
 
-/// What the scenario wants, and what it takes to be measured.
+/// The blade's configuration: what the scenario wants, and what the measurement needs.
 fn configuration(scenario: &Scenario) -> anyhow::Result<toml::Table> {
     // The newest message of every subject may fill half of a lane.
     let live = u64::from(scenario.subjects) * (u64::from(scenario.payload_bytes) + ENVELOPE_LEN_MAX);
@@ -93,7 +93,7 @@ fn configuration(scenario: &Scenario) -> anyhow::Result<toml::Table> {
         "admin": {"listen": "127.0.0.1:0"},
         "ring": {"updates": updates, "json": lane, "binary": lane, "subjects_max": scenario.subjects.max(1_024)},
         "ebpf": {"enabled": false},
-        // Its lines would stand between ours.
+        // The blade's log lines would mix with ours.
         "log": {"level": "warn"},
     });
     let mut table = toml::Table::try_from(usual)?;
@@ -101,7 +101,7 @@ fn configuration(scenario: &Scenario) -> anyhow::Result<toml::Table> {
     Ok(table)
 }
 
-/// Where subscribers connect, and where the admin port is: what it prints at its start.
+/// Reads where subscribers connect and where the admin port is, from what the blade prints at its start.
 pub(crate) fn addresses(stdout: impl std::io::BufRead) -> anyhow::Result<(SocketAddrV4, SocketAddrV4)> {
     let (mut data, mut admin) = (None, None);
     for line in stdout.lines() {
@@ -149,7 +149,7 @@ impl Server for Blade {
     }
 
     fn kill(&mut self) {
-        // Fails where it has ended by itself.
+        // Fails if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -195,7 +195,7 @@ impl Outlet for Feed {
     fn flush(&mut self) -> anyhow::Result<()> {
         self.stream.write_all(&self.pending).context("the blade's publisher feed")?;
         self.pending.clear();
-        // Without acknowledgements, whatever it says is a complaint.
+        // The blade sends no acknowledgements, so whatever it says is a complaint.
         self.stream.set_nonblocking(true)?;
         let mut complaint = [0; 512];
         let said = self.stream.read(&mut complaint);

@@ -4,8 +4,8 @@
 //! It is started as `PROGRAM PORT SUBJECTS`, and listens for WebSocket clients on 127.0.0.1:PORT until it is killed.
 //!
 //! - A client at `/NUMBER` (0 to SUBJECTS - 1, decimal) subscribes to that subject from its upgrade on, one at
-//!   `/NUMBER,NUMBER,…` to all of these. It gets each message of them as a text message, and says nothing itself. Pings
-//!   are unwanted.
+//!   `/NUMBER,NUMBER,…` to all of these. The client gets each message of them as a text message, and says nothing
+//!   itself. The server should send no pings.
 //! - A client at `/publish` is the publisher. Each of its binary messages is the number of a subject, four bytes,
 //!   little endian, and the message for its subscribers, which is UTF-8.
 
@@ -23,7 +23,7 @@ use super::peer::{Peer, Publisher};
 use super::process::{self, Line, Process};
 use crate::scenario::definition::Scenario;
 
-/// The broadcast server of our own writing.
+/// The broadcast server that we have written.
 pub(super) fn tungstenite(scenario: &Scenario, cpus: &[usize]) -> anyhow::Result<Peer> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("tungstenite");
@@ -64,5 +64,5 @@ fn write(out: &mut Vec<u8>, subject: u32, payload: &[u8]) {
     write_frame(out, Opcode::Binary, MASK, &message);
 }
 
-/// Nobody is between who could be misled by what he reads.
+/// Zeros: there is nobody in between whom the bytes could mislead.
 const MASK: [u8; 4] = [0; 4];

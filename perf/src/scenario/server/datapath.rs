@@ -29,8 +29,8 @@ pub(crate) struct DatapathArgs {
     ping_interval_ms: u32,
 }
 
-/// What comes in by the standard input: number of the subject, length of the payload, payload. A subject that there is
-/// not asks for the counters.
+/// The head of a record on the standard input: number of the subject, length of the payload, which follows. A subject
+/// that does not exist asks for the counters.
 const HEAD_LEN: usize = 8;
 const COUNTERS: u32 = u32::MAX;
 
@@ -49,12 +49,13 @@ pub(crate) fn run(args: &DatapathArgs) -> anyhow::Result<()> {
     let addr = listener.local_addr();
     let limits = Limits { ping_interval_ms: args.ping_interval_ms, ..Limits::default() };
     let sessions_max = limits.sessions_max as usize;
+    // The engine is made in the worker's thread, so that its prediction comes by a channel.
     let (predicted, prediction) = channel();
     let config = WorkerConfig { limits, ..WorkerConfig::default() };
     let worker = fanblade_worker::spawn(config, writer.open_reader()?, sleeper, waker.clone(), move |sleeper| {
         let config = EngineConfig { sessions_max, waker: Some(sleeper.fd()) };
         let engine = fanblade_net::uring(listener, &config).map_err(std::io::Error::other)?;
-        // Fails where nobody waits for it any more.
+        // Fails if nobody waits for it any more.
         let _ = predicted.send(engine.bytes_per_session());
         Ok(engine)
     })?;
@@ -91,14 +92,14 @@ pub(crate) fn run(args: &DatapathArgs) -> anyhow::Result<()> {
         }
         let left = rest.len();
         bytes.drain(..bytes.len() - left);
-        // Once for all that came together.
+        // Wakes once for all messages that came together.
         waker.wake();
     }
     worker.send(fanblade_worker::Command::Stop);
     Ok(worker.join()?)
 }
 
-/// Appends what has come, and waits where that is nothing. `false` at the end.
+/// Appends what has come, and waits if there is nothing. `false` at the end.
 pub(super) fn read_some(stdin: &mut impl Read, bytes: &mut Vec<u8>) -> anyhow::Result<bool> {
     let mut chunk = [0; 64 * 1024];
     let len = stdin.read(&mut chunk)?;
@@ -127,7 +128,7 @@ pub(crate) struct Datapath {
     input: Input,
     addr: SocketAddrV4,
     mode: String,
-    /// Of each subscriber's, where they have lists.
+    /// Subjects of each subscriber, if they have lists.
     subjects: Option<u32>,
     predicted: Option<Predicted>,
     ping_interval_ms: u32,
@@ -149,7 +150,7 @@ impl Datapath {
         let lines = BufReader::new(child.stdout.take().context("no output of the data path")?).lines();
         let input = Input::new(stdin);
         let nowhere = SocketAddrV4::new([127, 0, 0, 1].into(), 0);
-        // From here on dropping it ends the process.
+        // From here on, dropping the handle ends the process.
         let (mode, subjects) = (scenario.mode.clone(), scenario.watchlists.map(|it| it.subjects_per_session));
         let mut it = Datapath { child, lines, input, addr: nowhere, mode, subjects, predicted: None, ping_interval_ms };
         let greeting = it.line()?;
@@ -213,7 +214,7 @@ impl Server for Datapath {
     }
 
     fn kill(&mut self) {
-        // Fails where it has ended by itself.
+        // Fails if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -20,12 +20,12 @@ use crate::scenario::message;
 pub(super) fn start(scenario: &Scenario, cpus: &[usize]) -> anyhow::Result<Peer> {
     let program = process::find("mosquitto", INSTALL)?;
     process::check_descriptors(scenario)?;
-    // Of the WebSocket listener, and of MQTT's own.
+    // Addresses of the WebSocket listener, and of MQTT's own.
     let (addr, publisher_addr) = (process::free_addr()?, process::free_addr()?);
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("mosquitto.conf");
     let user = if nix::unistd::geteuid().is_root() { "user root\n" } else { "" };
-    // Its WebSocket listener takes the name of an interface, not an address.
+    // The WebSocket listener takes the name of an interface, not an address.
     let listeners =
         format!("listener {} 127.0.0.1\nlistener {} lo\nprotocol websockets\n", publisher_addr.port(), addr.port());
     std::fs::write(&path, format!("{user}{CONFIGURATION}{listeners}"))?;
@@ -55,7 +55,7 @@ pub(super) fn start(scenario: &Scenario, cpus: &[usize]) -> anyhow::Result<Peer>
     Ok(Peer { process, manners, configuration, publisher_addr, connect })
 }
 
-/// A build without WebSockets is not told by its start alone.
+/// Fails if the build has no WebSockets, which a successful start does not tell.
 fn upgrade(addr: SocketAddrV4) -> anyhow::Result<()> {
     let mut line = Line::connect(addr, |_| false)?;
     let host = addr.to_string();
@@ -90,7 +90,7 @@ fn write(out: &mut Vec<u8>, subject: u32, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-/// As the swarm's templates want bytes.
+/// Bytes as the swarm's templates write them.
 fn escaped(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!(r"\x{byte:02x}")).collect()
 }
@@ -100,7 +100,7 @@ const PROTOCOL: &str = "mqtt";
 /// CONNECT (section 3.1): MQTT 3.1.1, clean session, no keepalive, a client identifier of the server's choice.
 const CONNECT: &[u8] = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x00\x00\x00";
 const INSTALL: &str = "apt-get install -y --no-install-recommends mosquitto";
-/// Not every build of Debian 12 has WebSockets; that of its backports has.
+/// Not every build in Debian 12 has WebSockets; the one in its backports has.
 const BACKPORTS: &str = "echo 'deb http://deb.debian.org/debian bookworm-backports main' \
     > /etc/apt/sources.list.d/backports.list && apt-get update && \
     apt-get install -y --no-install-recommends -t bookworm-backports mosquitto";

@@ -18,7 +18,7 @@ use crate::scenario::definition::Scenario;
 pub(super) fn start(scenario: &Scenario, cpus: &[usize]) -> anyhow::Result<Peer> {
     let program = process::find("nats-server", INSTALL)?;
     process::check_descriptors(scenario)?;
-    // Of the WebSocket listener, and of NATS's own.
+    // Addresses of the WebSocket listener, and of NATS's own.
     let (addr, publisher_addr) = (process::free_addr()?, process::free_addr()?);
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("nats.conf");
@@ -58,7 +58,7 @@ fn write(out: &mut Vec<u8>, subject: u32, payload: &[u8]) {
 
 const INSTALL: &str = "apt-get install -y --no-install-recommends nats-server";
 const GOGC: &str = "400";
-/// The ports and the last brace come on top.
+/// The ports and the last brace are added.
 const CONFIGURATION: &str = r#"host: "127.0.0.1"
 max_connections: 1000000
 max_pending: 1GB

@@ -22,9 +22,9 @@ pub(super) fn start(scenario: &Scenario, cpus: &[usize]) -> anyhow::Result<Peer>
     process::check_descriptors(scenario)?;
     let addr = process::free_addr()?;
     let directory = tempfile::tempdir()?;
-    // As root it would give up its rights, and with them its directory.
+    // As root, nginx would give up its rights, and with them its directory.
     let user = if nix::unistd::geteuid().is_root() { "user root;\n" } else { "" };
-    // A worker must be able to hold all, and it begins to close connections when less than a sixteenth is free.
+    // A worker must be able to hold all connections; it begins to close some when less than a sixteenth is free.
     let connections = scenario.subscribers + scenario.subscribers / 8 + CONNECTIONS_BESIDE;
     let configuration = format!(
         "worker_processes {};\nevents {{ worker_connections {connections}; use epoll; multi_accept on; }}\n{HTTP}",
@@ -35,9 +35,9 @@ pub(super) fn start(scenario: &Scenario, cpus: &[usize]) -> anyhow::Result<Peer>
     let version = process::version(&program, "-v");
     let mut command = Command::new(program);
     command.arg("-p").arg(directory.path()).args(["-e", "stderr", "-c", "nginx.conf", "-g", "daemon off;"]);
-    // Asked, the master ends its workers; killed, it leaves them.
+    // On SIGTERM the master ends its workers; when killed, it leaves them running.
     let process = Process::start(command, cpus, addr, Signal::SIGTERM)?;
-    // A worker answers, so that the master has written its last, the number of its process: the directory can go.
+    // Once a worker answers, the master has written its last file, its process number: the directory can go.
     let mut line = Line::connect(addr, |_| false)?;
     line.pending.extend_from_slice(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     line.flush()?;
@@ -48,7 +48,7 @@ pub(super) fn start(scenario: &Scenario, cpus: &[usize]) -> anyhow::Result<Peer>
 }
 
 fn connect(addr: SocketAddrV4) -> anyhow::Result<Publisher> {
-    // Any but 2xx. An answer that is cut within its first line is taken for a good one.
+    // Any status but 2xx. An answer that is cut within its first line counts as a good one.
     let complaint = |heard: &[u8]| {
         let mut statuses = memchr::memmem::find_iter(heard, STATUS).filter_map(|at| heard.get(at + STATUS.len()));
         statuses.any(|status| *status != b'2')
@@ -67,7 +67,7 @@ const STATUS: &[u8] = b"HTTP/1.1 ";
 const INSTALL: &str = "apt-get install -y --no-install-recommends nginx libnginx-mod-nchan";
 const MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
 const CONNECTIONS_BESIDE: u32 = 512;
-/// Where to listen, and the last braces, come on top.
+/// The listening address and the last braces are added.
 const HTTP: &str = "pid nginx.pid;
 http {
   access_log off;

@@ -1,4 +1,4 @@
-//! A server that is not ours, as it runs: a process, what its subscribers say to it, and how it is published to.
+//! A running server that is not ours: a process, what its subscribers say to it, and how messages are published to it.
 
 use std::net::SocketAddrV4;
 
@@ -12,16 +12,16 @@ pub(super) struct Peer {
     pub(super) process: Process,
     pub(super) manners: Manners,
     pub(super) configuration: Value,
-    /// Where its publisher connects.
+    /// Where the server's publisher connects.
     pub(super) publisher_addr: SocketAddrV4,
-    /// The publisher's connection, once it may publish.
+    /// Opens the publisher's connection, and returns once it may publish.
     pub(super) connect: fn(SocketAddrV4) -> anyhow::Result<Publisher>,
 }
 
 /// A connection to a peer, and how it wants a message.
 pub(super) struct Publisher {
     pub(super) line: Line,
-    /// Writes a message with this payload for a subject behind what is to be sent.
+    /// Appends a message with this payload for a subject to the bytes that are to be sent.
     pub(super) write: fn(&mut Vec<u8>, u32, &[u8]),
 }
 

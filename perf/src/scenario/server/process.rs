@@ -1,4 +1,4 @@
-//! A server that is not ours, as a process: found, started, waited for, and ended with all that it has started itself.
+//! A server that is not ours, as a process: found, started, waited for, and ended with all its children.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
@@ -16,16 +16,17 @@ use serde_json::{Value, json};
 
 use crate::scenario::definition::Scenario;
 
-/// It ends when this is dropped.
+/// Dropping it ends the process.
 pub(super) struct Process {
     child: Child,
-    /// What it says, in a file without a name.
+    /// The process's output, in a file without a name.
     log: File,
 }
 
 impl Process {
-    /// Starts a program, and waits until it accepts connections at `addr`. What it reads at its start can go then, so
-    /// that nothing stays however we end. Where we end without having ended it, it gets `end`.
+    /// Starts a program, and waits until it accepts connections at `addr`. The files that the program reads at its
+    /// start can be removed then, so that nothing stays however we end. If we end without having ended the process, it
+    /// gets the signal `end`.
     pub(super) fn start(
         mut command: Command,
         cpus: &[usize],
@@ -48,12 +49,12 @@ impl Process {
         Ok(process)
     }
 
-    /// It counts nothing that we know of, but it may have said something.
+    /// The server has no counters that we know of, but it may have said something.
     pub(super) fn counters(&self) -> Value {
         json!({"log": self.log()})
     }
 
-    /// What it has said of itself.
+    /// What the process has said.
     fn log(&self) -> String {
         let whole = self.log.metadata().map_or(0, |it| it.len());
         let mut end = vec![0; whole.min(LOG_LEN_TOLD) as usize];
@@ -63,20 +64,20 @@ impl Process {
         last.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
-    /// It and its children.
+    /// The process and its children.
     pub(super) fn pids(&self) -> Vec<u32> {
         let pid = self.child.id();
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
         std::iter::once(pid).chain(children.split_whitespace().filter_map(|pid| pid.parse().ok())).collect()
     }
 
-    /// The parent first, who might replace a child.
+    /// Kills the parent first, because it might replace a child.
     pub(super) fn kill(&mut self) {
         if !matches!(self.child.try_wait(), Ok(None)) {
             return;
         }
         for pid in self.pids() {
-            // Fails where it has ended by itself.
+            // Fails if the process has already ended.
             let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
         }
         let _ = self.child.wait();
@@ -105,13 +106,13 @@ pub(super) fn version(program: &Path, argument: &str) -> String {
     String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_owned()
 }
 
-/// A port that nobody has, just now.
+/// A port that nobody has at the moment.
 pub(super) fn free_addr() -> anyhow::Result<SocketAddrV4> {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
     Ok(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
 }
 
-/// Refuses more subscribers than such a server can have: each is a descriptor to it.
+/// Refuses more subscribers than the server can have: each takes one of its descriptors.
 pub(super) fn check_descriptors(scenario: &Scenario) -> anyhow::Result<()> {
     fanblade_net::rlimit::raise_descriptors()?;
     let (wanted, limit) = (u64::from(scenario.subscribers) + DESCRIPTORS_BESIDE, fanblade_net::rlimit::descriptors()?);
@@ -124,12 +125,12 @@ pub(super) fn check_descriptors(scenario: &Scenario) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A publisher's connection: what it says goes out at once, and what the server answers is looked at and let go. It
-/// never waits for an answer, because it shares its thread with subscribers.
+/// A publisher's connection: what the publisher says goes out at once; what the server answers is checked and thrown
+/// away. The publisher never waits for an answer, because it shares its thread with subscribers.
 pub(super) struct Line {
     stream: TcpStream,
     pub(super) pending: Vec<u8>,
-    /// The answers begin so where all is well.
+    /// Whether an answer is a complaint.
     complaint: fn(&[u8]) -> bool,
 }
 
@@ -177,10 +178,10 @@ impl Line {
     }
 }
 
-/// Servers that complain, complain of each connection.
+/// A server that complains does so for each connection.
 const LOG_LINES_TOLD: usize = 5;
 const LOG_LEN_TOLD: u64 = 4_096;
-/// For a start, and for an answer to the publisher.
+/// How long to wait for a start, or for an answer to the publisher.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Of programs that need a few more than one for each subscriber.
+/// Descriptors of programs that need a few more than one for each subscriber.
 const DESCRIPTORS_BESIDE: u64 = 100;

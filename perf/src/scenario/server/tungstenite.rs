@@ -1,6 +1,6 @@
 //! `tungstenite`: what people write themselves in Rust: tokio, tokio-tungstenite, a task for each connection, and a
 //! broadcast channel for each subject. A connection with a list of subjects has a channel of its own instead, and each
-//! subject the senders of those who want it. It keeps the contract in [`super::contract`].
+//! subject holds the senders of those who want it. The server keeps the contract in [`super::contract`].
 //!
 //! Its configuration is the best that we know. One CPU: a runtime of one thread, so that no wake-up crosses threads.
 //! The text is shared by all tasks. What waits in the channel goes into one write. Small read buffers, because
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &TungsteniteArgs) -> anyhow::Result<()> {
 
 type Subjects = Arc<[Subject]>;
 
-/// A channel for those who want nothing else, and those of the others.
+/// A broadcast channel for connections that want nothing else, and the channels of the others.
 struct Subject {
     alone: Sender<Utf8Bytes>,
     listed: Mutex<Vec<mpsc::Sender<Utf8Bytes>>>,
@@ -63,10 +63,10 @@ struct Subject {
 
 impl Subject {
     fn send(&self, text: &Utf8Bytes) {
-        // Fails where nobody has subscribed.
+        // Fails if nobody has subscribed.
         let _ = self.alone.send(text.clone());
         let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
-        // One whose channel is full misses it, and counts that.
+        // A connection whose channel is full misses the message, and its client counts that.
         listed.retain(|to| !matches!(to.try_send(text.clone()), Err(TrySendError::Closed(_))));
     }
 }
@@ -90,7 +90,7 @@ async fn serve(args: &TungsteniteArgs) -> anyhow::Result<()> {
     }
 }
 
-/// What somebody wants, by the path of the request.
+/// What a client wants, by the path of its request.
 enum Role {
     Subscriber(Receiver<Utf8Bytes>),
     Listed(mpsc::Receiver<Utf8Bytes>),
@@ -100,7 +100,7 @@ enum Role {
 async fn connection(stream: TcpStream, subjects: &Subjects) -> tungstenite::Result<()> {
     stream.set_nodelay(true)?;
     let mut role = None;
-    // Before the handshake is answered, so that nobody who is connected misses anything.
+    // Subscribes before the handshake is answered, so that nobody who is connected misses anything.
     #[expect(clippy::result_large_err, reason = "the library wants it so")]
     let on_request = |request: &Request, response: Response| -> Result<Response, ErrorResponse> {
         role = match request.uri().path().trim_start_matches('/') {
@@ -128,7 +128,7 @@ async fn connection(stream: TcpStream, subjects: &Subjects) -> tungstenite::Resu
     }
 }
 
-/// Subscribes to all of them, if there are such.
+/// Subscribes to all subjects of the list, if they exist.
 fn listed(list: &str, subjects: &Subjects) -> Option<mpsc::Receiver<Utf8Bytes>> {
     let (sender, receiver) = mpsc::channel(LIST_CHANNEL_LEN);
     let list: Option<Vec<&Subject>> =
@@ -202,7 +202,7 @@ async fn publisher(mut socket: WebSocketStream<TcpStream>, subjects: &Subjects) 
 }
 
 const READ_BUFFER_LEN: usize = 1_024;
-/// A channel's slots are allocated at its creation: fewer each where there are many.
+/// A channel's slots are allocated at its creation, so each channel has fewer if there are many channels.
 const CHANNELS_LEN: usize = 1 << 20;
 const CHANNEL_LEN_MIN: usize = 16;
 const CHANNEL_LEN_MAX: usize = 4_096;

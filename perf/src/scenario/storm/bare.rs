@@ -33,7 +33,7 @@ pub(crate) fn run(args: &BareArgs) -> anyhow::Result<()> {
     std::io::stdout().flush()?;
     let answer = answer()?;
     let mut tables = Vec::new();
-    // Those that are closing need their slots a little longer.
+    // Connections that are closing need their slots a little longer.
     let mut left = args.connections + args.connections / 4 + ACCEPTS;
     while left > 0 {
         let slots = left.min(SLOTS_MAX);
@@ -66,7 +66,7 @@ pub(crate) fn run(args: &BareArgs) -> anyhow::Result<()> {
         }
         if !has_happened {
             tables.iter_mut().for_each(|table| table.ring.notify(true));
-            // Either the kernel sees that it is to notify, or we see its work: each side writes before it reads.
+            // Either the kernel sees that it must notify us, or we see its work: each side writes before it reads.
             fence(Ordering::SeqCst);
             if !tables.iter_mut().any(|table| table.ring.has_work()) {
                 eventfd.read()?;
@@ -120,7 +120,7 @@ impl Table {
     }
 }
 
-/// The same for all: all clients have the same key.
+/// The same answer for all: all clients send the same key.
 fn answer() -> anyhow::Result<Vec<u8>> {
     let (mut request, mut answer) = (Vec::new(), Vec::new());
     UpgradeRequest { host: "bare", target: "/", key: KEY, protocol: None, token: None }.write(&mut request);
@@ -130,10 +130,10 @@ fn answer() -> anyhow::Result<Vec<u8>> {
 }
 
 const END: &[u8] = b"\r\n\r\n";
-/// As many as the blade's engine has under way.
+/// As many accepts as the blade's engine has under way.
 const ACCEPTS: u32 = 64;
 
-/// The process, from outside; it ends when this is dropped.
+/// A handle of the process; dropping it ends the process.
 pub(super) struct Bare {
     child: Child,
     addr: SocketAddrV4,
@@ -165,7 +165,7 @@ impl Bare {
 
 impl Drop for Bare {
     fn drop(&mut self) {
-        // Fails where it has ended by itself.
+        // Fails if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! The subscribers: few, and each copy is remembered with its times.
+//! The subscribers: few, so that each copy is remembered with its times.
 
 use std::io::{IoSliceMut, Read as _, Write as _};
 use std::net::{SocketAddrV4, TcpStream};
@@ -49,8 +49,8 @@ impl Clients {
         self.clients.iter().map(|client| &client.stream)
     }
 
-    /// Takes what a client's socket has, and notes it in `receipts`, which has a row for each message and in it a place
-    /// for each client. Returns how many messages there were.
+    /// Takes what a client's socket has, and notes the messages in `receipts`, which has a row for each message with a
+    /// place for each client. Returns how many messages there were.
     pub(super) fn receive(&mut self, number: usize, receipts: &mut [Receipt]) -> anyhow::Result<usize> {
         let count = self.clients.len();
         let Clients { clients, sequence, control, buffer } = self;

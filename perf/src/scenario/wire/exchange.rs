@@ -12,9 +12,9 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// Begins a session on a group of loopback.
+    /// Begins a session on a multicast group on loopback.
     pub(super) fn open(group: SocketAddrV4) -> anyhow::Result<Exchange> {
-        // Who is bound to an interface's address sends to groups by that interface.
+        // A socket that is bound to an interface's address sends to groups through that interface.
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         socket.connect(group)?;
         let mut builder = PacketBuilder::new(*b"WIRE      ", 1, PACKET_LEN_MAX);
@@ -22,7 +22,7 @@ impl Exchange {
         Ok(Exchange { socket, builder })
     }
 
-    /// Sends the next message. Loopback has it with all receivers before this returns.
+    /// Sends the next message. Loopback delivers it to all receivers before this returns.
     pub(super) fn send(&mut self) -> anyhow::Result<()> {
         let number = self.builder.next_sequence();
         let trade = Trade {

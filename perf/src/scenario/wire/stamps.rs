@@ -13,7 +13,7 @@ use fanblade_ring::Reader;
 pub(super) struct Kernel {
     socket: DatagramSocket,
     batch: Batch,
-    /// Of the message with number n at place n - 1; 0: not seen.
+    /// The time of the message with number n is at index n - 1; 0: not seen.
     pub(super) times: Vec<u64>,
 }
 
@@ -25,7 +25,7 @@ impl Kernel {
         Ok(Kernel { socket, batch: Batch::new(), times: vec![0; messages as usize] })
     }
 
-    /// Takes what has come.
+    /// Takes the packets that have come.
     pub(super) fn take(&mut self) -> anyhow::Result<()> {
         let Kernel { socket, batch, times } = self;
         socket.receive(batch, |packet| {
@@ -46,14 +46,14 @@ impl AsFd for Kernel {
     }
 }
 
-/// The ring of a blade, which remembers when it got each message.
+/// The ring of a blade, which records when the blade got each message.
 pub(super) struct Ring(Reader);
 
 impl Ring {
     pub(super) fn of(pid: u32) -> anyhow::Result<Ring> {
         for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
             let path = entry?.path();
-            // Others come and go meanwhile.
+            // Other descriptors come and go meanwhile.
             let is_ring = |target: std::path::PathBuf| target.to_string_lossy().starts_with("/memfd:fanblade-ring");
             if fs::read_link(&path).is_ok_and(is_ring) {
                 let file = File::open(&path).with_context(|| format!("the ring of process {pid}"))?;
@@ -63,7 +63,7 @@ impl Ring {
         anyhow::bail!("process {pid} has no ring")
     }
 
-    /// Of the message with number n at place n - 1.
+    /// The time of the message with number n is at index n - 1.
     pub(super) fn times(&self, messages: u64) -> anyhow::Result<Vec<u64>> {
         let mut times = vec![0; messages as usize];
         for index in self.0.oldest()..self.0.tail() {

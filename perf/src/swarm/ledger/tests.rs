@@ -1,4 +1,4 @@
-//! What a ledger makes of what its clients hear.
+//! How a ledger judges what its clients hear.
 
 use super::super::lists::Shape;
 use super::super::plan::{Changes, Upgrade};
@@ -29,7 +29,7 @@ fn of_client(ledger: &Ledger, client: u32) -> Vec<u32> {
     ledger.places[ledger.list(client)].iter().map(|place| place.subject).collect()
 }
 
-/// Orders a change, and returns whose it is, what goes and what comes.
+/// Orders a change, and returns the client, the subject that goes and the one that comes.
 fn change(ledger: &mut Ledger, now_ns: u64) -> (u32, u32, u32) {
     let mut said = Vec::new();
     ledger.order(1);
@@ -112,7 +112,7 @@ fn a_change_ends_one_subject_and_begins_another() {
     assert!(!ledger.is_settled());
     assert_eq!(reply(&mut ledger, client, "subscribed", new, 22 * S), Settled::Taken(new));
     assert!(ledger.is_settled());
-    // The newest from before, and what follows.
+    // The newest message from before the subscription, and the one that follows.
     assert_eq!(hear(&mut ledger, new, 4, 19 * S), Heard::Snapshot);
     assert_eq!(hear(&mut ledger, new, 5, 23 * S), Heard::New);
     assert_eq!(hear(&mut ledger, new, 7, 25 * S), Heard::Behind(1));

@@ -1,4 +1,4 @@
-//! Connections that are being opened: only so many at the same time need memory for what they say and hear.
+//! Connections that are being opened: only a limited number at a time needs memory for what is sent and received.
 
 use std::io;
 use std::time::Instant;
@@ -13,7 +13,7 @@ pub(super) struct Openings {
     most: u16,
 }
 
-/// One of them.
+/// A connection that is being opened.
 pub(super) struct Opening {
     pub(super) begun: Instant,
     /// What is being sent.
@@ -27,7 +27,7 @@ impl Openings {
         Openings { all: Vec::new(), free: Vec::new(), most }
     }
 
-    /// A new one, or none while there are as many as there may be.
+    /// Begins an opening, or returns none while there are as many as there may be.
     pub(super) fn begin(&mut self) -> Option<u16> {
         let number = match self.free.pop() {
             Some(number) => number,
@@ -48,7 +48,7 @@ impl Openings {
         &mut self.all[usize::from(number)]
     }
 
-    /// After the last one their memory is given back.
+    /// Ends an opening. After the last one, the memory of all is given back.
     pub(super) fn end(&mut self, number: u16) {
         self.free.push(number);
     }
@@ -57,14 +57,14 @@ impl Openings {
         self.free.len() == self.all.len()
     }
 
-    /// Gives their memory back, once all have ended.
+    /// Gives the openings' memory back, once all have ended.
     pub(super) fn clear(&mut self) {
         *self = Openings::new(self.most);
     }
 }
 
 impl Opening {
-    /// Length of the head, once it is whole and what a client may accept.
+    /// Length of the head, once it is whole and acceptable to a client.
     pub(super) fn head_len(&self) -> Result<Option<usize>, ResponseError> {
         Ok(read_response(&self.head, KEY)?.map(|response| response.head_len))
     }

@@ -1,5 +1,5 @@
-//! One io_uring with a table of direct descriptors: sockets that are made, connected, read and closed in it, and are
-//! nobody's file descriptors.
+//! One io_uring with a table of direct descriptors: sockets are made, connected, read and closed in the ring, and have
+//! no file descriptors.
 
 #![expect(unsafe_code, reason = "io_uring's requests hold raw pointers")]
 
@@ -14,14 +14,14 @@ use nix::sys::socket::{SockaddrIn, SockaddrLike as _};
 
 use crate::buffers::{Buffers, GROUP};
 
-/// A table that every limit of descriptors from 16,384 on permits. A limit below makes smaller ones.
+/// The size of a table that every limit of descriptors from 16,384 on permits. A lower limit makes smaller tables.
 pub(crate) const SLOTS_MAX: u32 = 16_384;
 const SUBMISSIONS: u32 = 256;
-/// Emptied after every twenty receives or so.
+/// The queue is emptied after every twenty receives or so.
 const COMPLETIONS: u32 = 2_048;
 
 pub(crate) struct Ring {
-    // Before the buffers, so that it goes first.
+    // Declared before the buffers, so that it is dropped first.
     uring: IoUring,
     buffers: Buffers,
 }
@@ -43,7 +43,7 @@ pub(crate) enum Kind {
     Receive,
     Cancel,
     Close,
-    /// Of the bare server's.
+    /// An accept of the bare server.
     Accept,
 }
 
@@ -66,7 +66,7 @@ const KINDS: [Kind; 11] = [
 pub(crate) struct Done {
     pub(crate) kind: Kind,
     pub(crate) slot: u32,
-    /// What the request was given besides its slot.
+    /// The value that the request was given besides its slot.
     pub(crate) with: u32,
     /// Bytes, or 0.
     pub(crate) len: usize,
@@ -95,8 +95,8 @@ impl Ring {
             + Buffers::bytes()
     }
 
-    /// Makes a socket in a slot, connects it, sends a request and begins to receive; what fails ends the chain, and is
-    /// the only thing that completes before something is received. Without a request, the connecting completes.
+    /// Makes a socket in a slot, connects it, sends a request and begins to receive. A step that fails ends the chain,
+    /// and only such a step completes before something is received. Without a request, the connecting completes.
     pub(crate) fn connect(&mut self, slot: u32, dial: &Dial<'_>) -> anyhow::Result<()> {
         let socket = Fixed(slot);
         let source = dial.source.map(|source| SockaddrIn::from(SocketAddrV4::new(source, 0)));
@@ -119,7 +119,7 @@ impl Ring {
         }
         let tells = if dial.request.is_empty() { Kind::Connect } else { Kind::Receive };
         chain.push((Kind::Receive, if dial.keeps_receiving { receive(slot) } else { receive_once(slot, 0) }));
-        // A chain ends where a submission does.
+        // A chain ends where a submission does, so all of it must fit into one.
         let submissions = self.uring.submission();
         let has_room = submissions.capacity() - submissions.len() >= chain.len();
         drop(submissions);
@@ -129,21 +129,21 @@ impl Ring {
         let last = chain.len() - 1;
         for (at, (kind, entry)) in chain.into_iter().enumerate() {
             let silence = if kind == tells { Flags::empty() } else { Flags::SKIP_SUCCESS };
-            // The last, which receives, has flags of its own.
+            // The last entry, which receives, has flags of its own.
             let entry = if at == last { entry } else { entry.flags(silence | Flags::IO_LINK) };
             self.push(entry, kind, slot, 0)?;
         }
-        // The addresses are ours, and read when they are submitted.
+        // The addresses are locals, which the kernel reads at submission.
         self.uring.submit()?;
         Ok(())
     }
 
-    /// Receives from now on, whatever comes.
+    /// Receives from now on, as often as something comes.
     pub(crate) fn receive(&mut self, slot: u32) -> anyhow::Result<()> {
         self.push(receive(slot), Kind::Receive, slot, 0)
     }
 
-    /// Receives once, at most `len` bytes, 0: as many as fit a buffer.
+    /// Receives once, at most `len` bytes; 0: as many as fit a buffer.
     pub(crate) fn receive_once(&mut self, slot: u32, len: u32) -> anyhow::Result<()> {
         self.push(receive_once(slot, len), Kind::Receive, slot, 0)
     }
@@ -162,7 +162,7 @@ impl Ring {
         self.push(entry.build(), kind, slot, with)
     }
 
-    /// Ends what is being received from a slot.
+    /// Cancels what is being received from a slot.
     pub(crate) fn cancel(&mut self, slot: u32) -> anyhow::Result<()> {
         self.push(opcode::AsyncCancel::new(user_data(Kind::Receive, slot, 0)).build(), Kind::Cancel, slot, 0)
     }
@@ -171,7 +171,7 @@ impl Ring {
         self.push(opcode::Close::new(Fixed(slot)).build(), Kind::Close, slot, 0)
     }
 
-    /// Lets the kernel do what there is to do, and appends what has completed.
+    /// Lets the kernel do its pending work, and appends what has completed.
     pub(crate) fn turn(&mut self, done: &mut Vec<Done>) -> anyhow::Result<()> {
         if self.has_requests_or_work() {
             self.uring.submit()?;
@@ -198,7 +198,8 @@ impl Ring {
         Ok(())
     }
 
-    /// The descriptor of the ring itself would not do: it is not readable by work that waits for us to run it.
+    /// Whether the eventfd is written. The ring's own descriptor would not do: it does not become readable by work that
+    /// waits for us to run it.
     pub(crate) fn notify(&mut self, on: bool) {
         let completions = self.uring.completion();
         if on { completions.enable_eventfd() } else { completions.disable_eventfd() }
@@ -240,9 +241,9 @@ pub(crate) struct Dial<'a> {
     pub(crate) addr: SocketAddrV4,
     pub(crate) source: Option<Ipv4Addr>,
     pub(crate) options: &'static [SocketOption],
-    /// It must stay where it is until an answer comes or something fails.
+    /// The bytes must stay where they are until an answer comes or something fails.
     pub(crate) request: &'a [u8],
-    /// Receive whatever comes, or once only.
+    /// Whether to receive whatever comes, or once only.
     pub(crate) keeps_receiving: bool,
 }
 
@@ -263,11 +264,11 @@ pub(crate) struct SocketOption {
 }
 
 impl SocketOption {
-    /// The port is chosen at connect, by the whole 4-tuple.
+    /// Chooses the port at connect, by the whole 4-tuple.
     const BIND_NO_PORT: SocketOption =
         SocketOption { level: libc::IPPROTO_IP as u32, name: libc::IP_BIND_ADDRESS_NO_PORT as u32, value: 1 };
 
-    /// A small window, and segments that fit it several times: a slow reader is behind at once, not after megabytes.
+    /// A small window, and segments several of which fit into it: a slow reader is behind at once, not after megabytes.
     pub(crate) const SMALL_WINDOW: &'static [SocketOption] = &[
         SocketOption { level: libc::SOL_SOCKET as u32, name: libc::SO_RCVBUF as u32, value: 4_096 },
         SocketOption { level: libc::IPPROTO_TCP as u32, name: libc::TCP_MAXSEG as u32, value: 536 },

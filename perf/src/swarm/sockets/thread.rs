@@ -52,7 +52,7 @@ struct Effort {
 }
 
 impl Threads {
-    /// Returns once all of them stand.
+    /// Starts the threads; returns once all of them are ready.
     pub(crate) fn start(plan: &Arc<Plan>) -> anyhow::Result<Threads> {
         let (answer, answers) = channel();
         let mut threads = Vec::new();
@@ -66,7 +66,7 @@ impl Threads {
             let thread = std::thread::Builder::new().name(format!("swarm-{number}")).spawn(move || {
                 let ended = run(&plan, clients, cpu, &inbox, |it| drop(answer.send(Ok(it))));
                 if let Err(error) = ended {
-                    // Nobody hears it where the engine is being dropped.
+                    // Fails if the engine is being dropped and nobody listens.
                     let _ = answer.send(Err(error));
                 }
             })?;
@@ -81,14 +81,14 @@ impl Threads {
         for thread in &self.threads {
             let orders = thread.orders.as_ref().context("the thread was stopped")?;
             if orders.send(order).is_err() {
-                // It has ended with an error, which waits among the answers.
+                // The thread has ended with an error, which is among the answers.
                 break;
             }
         }
         Ok(())
     }
 
-    /// One answer of each thread.
+    /// Waits for one answer of each thread.
     fn answers(&self, patience: Duration) -> anyhow::Result<Vec<Answer>> {
         let end = Instant::now() + patience;
         let mut answers = Vec::new();
@@ -171,7 +171,7 @@ impl Drop for Threads {
         }
         for thread in &mut self.threads {
             if let Some(thread) = thread.thread.take() {
-                // One that has panicked has said so.
+                // A thread that has panicked has said so.
                 let _ = thread.join();
             }
         }
@@ -256,7 +256,7 @@ fn begin(
     })
 }
 
-/// After a turn in which so many things happened.
+/// Continues the task after a turn in which `turned` things happened.
 fn go_on(
     task: Task,
     turned: usize,
@@ -305,7 +305,7 @@ fn go_on(
     })
 }
 
-/// Nobody, after the counting.
+/// An audience that ignores everything, after the counting.
 struct Deaf;
 
 impl Audience for Deaf {
@@ -317,13 +317,13 @@ impl Audience for Deaf {
         Ok(())
     }
 
-    /// Our end stays, so that its memory can be told from the server's.
+    /// Our end stays open, so that its memory can be told from the server's.
     fn ended(&mut self, _: u32, _: i32) -> anyhow::Result<bool> {
         Ok(false)
     }
 }
 
-/// No message of the window for so long after its end: there are none left.
+/// If no message of the window comes for this long after its end, there are none left.
 const SILENCE: Duration = Duration::from_millis(700);
-/// However long they trickle in.
+/// The longest wait, however long they trickle in.
 const STRAGGLERS_MAX: Duration = Duration::from_secs(30);

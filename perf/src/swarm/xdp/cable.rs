@@ -1,5 +1,5 @@
 //! The way to the server: a veth pair in this network namespace. The server's end has its address, and the route to all
-//! subscribers; the other end has none, because nobody lives there but the program.
+//! subscribers; the other end has none, because only the program uses it.
 
 use std::net::Ipv4Addr;
 use std::process::Command;
@@ -10,15 +10,15 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::packet::Mac;
 
-/// Both ends; they go when it is dropped.
+/// Both ends; dropping this removes them.
 #[derive(Debug)]
 pub(crate) struct Cable(());
 
 impl Cable {
-    /// In the present namespace, to a server that will listen on this address.
+    /// Lays a cable in the present namespace, to a server that will listen on this address.
     pub(crate) fn lay(server: Ipv4Addr) -> anyhow::Result<Cable> {
         require_root()?;
-        // Each segment as on a wire: the program reads no joined ones.
+        // Each segment alone, as on a wire: the program cannot read joined ones.
         let one = ["gso_max_segs", "1"];
         let (server_mac, client_mac) = (SERVER_MAC.to_string(), CLIENT_MAC.to_string());
         let ends = [
@@ -32,8 +32,8 @@ impl Cable {
         for end in [SERVER_END, CLIENT_END] {
             ip(&["link", "set", end, "addrgenmode", "none"])?;
             ip(&["link", "set", end, "up"])?;
-            // A veth takes 256 packets at a time. A queue before it lets the sender's burst wait; without one, what is
-            // too much is dropped, and sent again by a timer, in a burst (Linux 6.16 and later).
+            // A veth takes 256 packets at a time. With a queue before it, the rest of a sender's burst waits; without
+            // one, the rest is dropped, and sent again by a timer, in a burst (Linux 6.16 and later).
             run("tc", &["qdisc", "add", "dev", end, "root", "pfifo", "limit", QUEUE_PACKETS])?;
         }
         for end in [SERVER_END, CLIENT_END] {
@@ -47,8 +47,8 @@ impl Cable {
         Ok(cable)
     }
 
-    /// In a network namespace that this process, and those that it starts from now on, have for themselves. It goes
-    /// with the last of them, however they end.
+    /// Lays a cable in a network namespace that only this process and the children that it starts from now on have. The
+    /// namespace goes with the last of them, however they end.
     pub(crate) fn lay_apart(server: Ipv4Addr) -> anyhow::Result<Cable> {
         require_root()?;
         unshare(CloneFlags::CLONE_NEWNET).context("a network namespace of our own")?;
@@ -59,7 +59,7 @@ impl Cable {
 
 impl Drop for Cable {
     fn drop(&mut self) {
-        // The other end goes, too.
+        // The other end is deleted with it.
         let _ = ip(&["link", "del", SERVER_END]);
     }
 }
@@ -70,7 +70,7 @@ pub(crate) fn require_root() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Segments that the kernel has sent again in this namespace, since it is there.
+/// Segments that the kernel has sent again in this namespace since its creation.
 pub(super) fn segments_retransmitted() -> anyhow::Result<u64> {
     let snmp = std::fs::read_to_string("/proc/thread-self/net/snmp")?;
     let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Tcp: "));
@@ -80,9 +80,9 @@ pub(super) fn segments_retransmitted() -> anyhow::Result<u64> {
     value.context("no RetransSegs in /proc/net/snmp")
 }
 
-/// Waits until an end takes packets. The kernel drops them in silence from the moment that an interface is set up until
-/// a worker of its own has seen the carrier and made the queue, which takes a busy machine some time. Asking by netlink
-/// waits for that worker's lock: what says UP has its queue.
+/// Waits until an end takes packets. From the moment that an interface is set up, the kernel drops packets in silence
+/// until one of its workers has seen the carrier and made the queue, which takes a busy machine some time. Asking by
+/// netlink waits for that worker's lock: an interface that says UP has its queue.
 fn until_up(end: &str) -> anyhow::Result<()> {
     let deadline = Instant::now() + UP_MAX;
     loop {
@@ -107,7 +107,7 @@ fn run(program: &str, arguments: &[&str]) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Where a server listens that a scenario starts.
+/// Where the server of a scenario listens.
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 63, 0, 1);
 pub(crate) const SERVER_END: &str = "fanblade0";
 pub(crate) const CLIENT_END: &str = "fanblade1";
@@ -116,8 +116,8 @@ pub(super) const CLIENT_MAC: Mac = Mac([0x02, 0xfa, 0, 0, 0, 2]);
 const QUEUE_PACKETS: &str = "1000000";
 /// How long an end may take until it is up.
 const UP_MAX: Duration = Duration::from_secs(30);
-/// Four million addresses.
+/// The first of four million addresses.
 pub(super) const CLIENTS_FIRST: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 0);
 const CLIENTS_PREFIX: u32 = 10;
-/// Whom the server's kernel takes for the way to them.
+/// The gateway of the server's route to the clients.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 63, 255, 254);

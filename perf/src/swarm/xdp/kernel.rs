@@ -1,4 +1,4 @@
-//! The program and its maps.
+//! The kernel program and its maps.
 
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::sys::Plain;
 use super::table::Table;
 use crate::swarm::tally::Latency;
 
-/// It is detached when this is dropped.
+/// Dropping it detaches the program.
 pub(super) struct Kernel {
     ebpf: Ebpf,
     table: Arc<Table>,
@@ -43,7 +43,7 @@ impl Kernel {
         Ok(Kernel { ebpf, table, settings, counters, latencies })
     }
 
-    /// To the client end; and to the server's, where that is here, too.
+    /// Attaches the program to the client end, and to the server's end if that is here, too.
     pub(super) fn attach(&mut self, interface: &str) -> anyhow::Result<()> {
         for (name, interface) in [(SERVER, SERVER_END), (SWARM, interface)] {
             if name == SERVER && nix::net::if_::if_nametoindex(interface).is_err() {
@@ -63,13 +63,13 @@ impl Kernel {
         &self.table
     }
 
-    /// Of all CPUs.
+    /// The sum of all CPUs' counters.
     pub(super) fn counters(&self) -> anyhow::Result<Counters> {
         let each = self.counters.get(&0, 0)?;
         Ok(each.iter().fold(Counters::default(), |sum, Plain(one)| sum.plus(one)))
     }
 
-    /// Of the window's messages, right to 0.4 %; the longest is known exactly.
+    /// Latencies of the window's messages, right to 0.4 %; the longest is known exactly.
     pub(super) fn latencies(&self, longest_ns: u64) -> anyhow::Result<Latency> {
         let mut latency = Latency::default();
         for Plain(buckets) in self.latencies.get(&0, 0)?.iter() {
@@ -81,7 +81,7 @@ impl Kernel {
     }
 }
 
-/// Without what the verifier says of each instruction.
+/// The error without the verifier's remarks on each instruction.
 fn refusal(name: &str, error: &ProgramError) -> anyhow::Error {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
@@ -94,7 +94,7 @@ fn refusal(name: &str, error: &ProgramError) -> anyhow::Error {
     }
 }
 
-/// What to add to the program's clock to have the publisher's.
+/// What to add to the program's clock to get the publisher's.
 pub(super) fn realtime_offset_ns() -> anyhow::Result<u64> {
     let now = |clock| Ok::<_, anyhow::Error>(std::time::Duration::from(clock_gettime(clock)?).as_nanos() as u64);
     let mut best = (u64::MAX, 0);

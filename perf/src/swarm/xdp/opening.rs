@@ -1,4 +1,4 @@
-//! Connecting everybody: so many at the same time, each step sent again where nothing came of it.
+//! Connects everybody: a limited number at a time, with each step sent again that gets no answer.
 
 use std::time::{Duration, Instant};
 
@@ -57,7 +57,7 @@ impl<'a> Openings<'a> {
         }
     }
 
-    /// Returns when the last one is ready.
+    /// Connects everybody; returns when the last client is ready.
     pub(super) fn run(mut self) -> anyhow::Result<Opened> {
         let rate = self.plan.connect_rate.map_or(f64::INFINITY, f64::from);
         let patience = self.plan.patience + Duration::from_secs_f64(f64::from(self.plan.connections) / rate);
@@ -100,7 +100,7 @@ impl<'a> Openings<'a> {
         self.say(self.under_way.len() - 1)
     }
 
-    /// Takes a look at one of those under way. Whether it is ready.
+    /// Looks at one of the clients under way. Returns whether it is ready.
     fn go_on(&mut self, at: usize) -> anyhow::Result<bool> {
         let Opening { client, begun, sent, step } = self.under_way[at];
         let entry = self.table.read(client);
@@ -132,7 +132,7 @@ impl<'a> Openings<'a> {
         Ok(false)
     }
 
-    /// Sends what belongs to the step, for the first time or again.
+    /// Sends the packet of the present step, for the first time or again.
     fn say(&mut self, at: usize) -> anyhow::Result<()> {
         let opening = &mut self.under_way[at];
         opening.sent = Instant::now();
@@ -150,7 +150,7 @@ impl<'a> Openings<'a> {
         self.wire.send(&ends, from, next, DATA, &self.bytes)
     }
 
-    /// What a client says; how many bytes.
+    /// Writes what a client says; returns how many bytes.
     fn write(&mut self, client: u32, step: Step) -> anyhow::Result<u32> {
         self.bytes.clear();
         match step {
@@ -165,9 +165,9 @@ impl<'a> Openings<'a> {
 
 /// Sequence number of our first byte of data.
 const FIRST: u32 = 1;
-/// One segment.
+/// The data of one segment.
 const DATA_LEN_MAX: usize = 1_460;
-/// Between two looks, where nothing has happened.
+/// The pause between two looks if nothing has happened.
 const LOOK: Duration = Duration::from_micros(50);
-/// Until a packet is sent again. Where the server has the first one, the second does no harm.
+/// After this time a packet is sent again. If the server has the first one, the second does no harm.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! TCP segments of ours, and the socket that they are sent by.
+//! TCP segments that we make, and the socket that sends them.
 
 use std::fmt;
 use std::net::SocketAddrV4;
@@ -14,7 +14,7 @@ use super::sys::RawSocket;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mac(pub(crate) [u8; 6]);
 
-/// Whom a segment is from, and whom to.
+/// The sender and the receiver of a segment.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ends {
     client: SocketAddrV4,
@@ -26,7 +26,7 @@ pub(super) struct Ends {
 pub(super) struct Kind(u8);
 
 pub(super) const SYN: Kind = Kind(0x02);
-/// With data.
+/// A segment with data.
 pub(super) const DATA: Kind = Kind(0x18);
 pub(super) const RESET: Kind = Kind(0x04);
 pub(super) const ACKNOWLEDGEMENT: Kind = Kind(0x10);
@@ -77,7 +77,7 @@ fn write(out: &mut Vec<u8>, to: Mac, ends: &Ends, sequence: u32, next: u32, kind
     let ip_at = out.len();
     out.extend_from_slice(&[0x45, 0]);
     out.extend_from_slice(&((20 + tcp_len) as u16).to_be_bytes());
-    // Not to be fragmented, 64 hops.
+    // "Don't fragment", and 64 hops.
     out.extend_from_slice(&[0, 0, 0x40, 0, 64, TCP, 0, 0]);
     out.extend_from_slice(&source);
     out.extend_from_slice(&destination);
@@ -97,7 +97,7 @@ fn write(out: &mut Vec<u8>, to: Mac, ends: &Ends, sequence: u32, next: u32, kind
     out[tcp_at + 16..tcp_at + 18].copy_from_slice(&sum.to_be_bytes());
 }
 
-/// Adds 16-bit words, the last one filled up with a zero (RFC 1071).
+/// Adds 16-bit words; the last one is filled up with a zero (RFC 1071).
 fn add(sum: u64, bytes: &[u8]) -> u64 {
     let word = |pair: &[u8]| u64::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
     sum + bytes.chunks(2).map(word).sum::<u64>()

@@ -1,7 +1,7 @@
-//! Pongs that get lost on their way. What a client sends besides is sent again by `opening`, and a message by the
-//! server; a pong is sent once, by the program, and the server may say nothing for longer than it waits. So we look
-//! through the entries, and where a pong is not acknowledged from one look to the next, we make the server say where it
-//! stands. The program answers that with the pong.
+//! Recovers pongs that get lost on their way. `opening` resends whatever else a client sends, and the server resends
+//! messages; the program sends a pong only once, and the server may say nothing for longer than it waits for the pong.
+//! So we look through the entries. If a pong is not acknowledged from one look to the next, we make the server say
+//! where it stands, and the program answers that with the pong.
 
 use std::collections::HashMap;
 use std::net::SocketAddrV4;
@@ -16,7 +16,7 @@ use fanblade_swarm_abi::{AWAITED, OPEN, Settings};
 use super::packet::{ACKNOWLEDGEMENT, Ends, Wire};
 use super::table::Table;
 
-/// The thread that does so, until the end.
+/// The thread that recovers pongs, until the end.
 pub(super) struct Pongs {
     end: Sender<()>,
     thread: JoinHandle<anyhow::Result<()>>,
@@ -49,7 +49,7 @@ fn look(
     mut wire: Wire,
     ended: &Receiver<()>,
 ) -> anyhow::Result<()> {
-    // Up to where each of those had sent whose pong was awaited.
+    // How far each client had sent whose pong was awaited, at the last look and at this one.
     let (mut before, mut now) = (HashMap::new(), HashMap::new());
     while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
         for (client, entry) in (0..).zip(table.iter()) {
@@ -58,7 +58,7 @@ fn look(
             }
             now.insert(client, entry.sent);
             if before.get(&client) == Some(&entry.sent) {
-                // What lies before the window is answered by an acknowledgement (RFC 9293, 3.10.7.4).
+                // The server answers what lies before its window with an acknowledgement (RFC 9293, 3.10.7.4).
                 let ends = Ends::new(settings, client, server);
                 wire.send(&ends, entry.sent.wrapping_sub(LONG_AGO), entry.next, ACKNOWLEDGEMENT, &[])?;
             }
@@ -69,7 +69,7 @@ fn look(
     Ok(())
 }
 
-/// Between two looks. An acknowledgement that waits for company waits for 0.2 s at most.
+/// The time between two looks. A delayed acknowledgement waits for 0.2 s at most.
 const LOOK: Duration = Duration::from_secs(1);
-/// More than a pong has.
+/// More bytes than a pong has.
 const LONG_AGO: u32 = 256;

@@ -1,18 +1,19 @@
-//! What each subscriber should have got, and has not: of what any subscriber of its subject has seen in the window.
+//! What each subscriber should have received, and has not, measured by what any subscriber of its subject has seen in
+//! the window.
 
 use fanblade_swarm_abi::Subscriber;
 
 use crate::swarm::plan::{Habit, Subjects};
 use crate::swarm::tally::Tally;
 
-/// `subscribers` is asked for all of them, in their order, twice.
+/// Calls `subscribers` twice; each time it must return all of them, in their order.
 pub(super) fn count<I: Iterator<Item = Subscriber>>(
     subjects: &Subjects,
     is_sequenced: bool,
     subscribers: impl Fn() -> I,
     tally: &mut Tally,
 ) {
-    // First and last number of each.
+    // First and last number of each subject.
     let mut seen: Vec<Option<(u32, u32)>> = vec![None; subjects.count as usize];
     for (number, subscriber) in (0..).zip(subscribers()).filter(|(_, it)| it.messages > 0) {
         let place = &mut seen[subjects.of(number) as usize];
@@ -31,7 +32,7 @@ pub(super) fn count<I: Iterator<Item = Subscriber>>(
     }
 }
 
-/// Numbers go on behind the end of their low half.
+/// Compares the low halves of two numbers, which wrap around.
 fn is_before(one: u32, other: u32) -> bool {
     one.wrapping_sub(other).cast_signed() < 0
 }

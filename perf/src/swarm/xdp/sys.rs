@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32};
 use aya::Pod;
 use fanblade_swarm_abi::{BUCKETS, Counters, Settings, Subscriber};
 
-/// An abi type as aya wants it.
+/// An abi type in the form that aya wants.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 pub(super) struct Plain<T>(pub(super) T);
@@ -52,7 +52,7 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps an array map with `BPF_F_MMAPABLE` of so many subscribers; the kernel refuses any other.
+    /// Maps an array map with `BPF_F_MMAPABLE` of `len` subscribers; the kernel refuses any other.
     pub(super) fn new(fd: BorrowedFd<'_>, len: usize) -> io::Result<Mapping> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let bytes = len * size_of::<Shared>();
@@ -68,7 +68,7 @@ impl Mapping {
     }
 
     pub(super) fn entries(&self) -> &[Shared] {
-        // SAFETY: so many entries were mapped, page-aligned, for as long as `self` lives; every access is atomic.
+        // SAFETY: `len` entries were mapped, page-aligned, for as long as `self` lives; every access is atomic.
         unsafe { std::slice::from_raw_parts(self.entries.as_ptr(), self.len) }
     }
 }
@@ -113,7 +113,7 @@ impl RawSocket {
         let sent = unsafe { libc::send(self.0.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
         if sent < 0 {
             let error = io::Error::last_os_error();
-            // A full queue: it is as if the packet were lost on its way, and it will be sent again.
+            // A full queue counts as a packet that was lost on its way: it will be sent again.
             return if error.raw_os_error() == Some(libc::ENOBUFS) { Ok(()) } else { Err(error) };
         }
         Ok(())

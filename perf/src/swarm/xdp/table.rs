@@ -1,7 +1,8 @@
 //! The subscribers' entries, shared with the program.
 //!
-//! Who writes: we, `sent` and `state`, before we send the packet that they speak of; the program, everything, when the
-//! server answers it. The packet is behind our stores and before its loads, so relaxed order is enough.
+//! Who writes: we write `sent` and `state` before we send the packet that they describe; the program writes everything
+//! when the server answers that packet. The packet comes after our stores and before the program's loads, so relaxed
+//! order is enough.
 
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering::Relaxed;
@@ -25,17 +26,17 @@ impl Table {
         self.0.entries().iter().map(read)
     }
 
-    /// Says what the packet that is sent next will have done.
+    /// Sets the state that the packet sent next will bring about.
     pub(super) fn enter(&self, client: u32, state: u8) {
         self.0.entries()[client as usize].state.store(state, Relaxed);
     }
 
-    /// Up to where we have sent, with the packet that is sent next.
+    /// Sets how far we have sent, including the packet sent next.
     pub(super) fn sent(&self, client: u32, sent: u32) {
         self.0.entries()[client as usize].sent.store(sent, Relaxed);
     }
 
-    /// No connection.
+    /// Marks that there is no connection.
     pub(super) fn clear(&self, client: u32) {
         let entry = &self.0.entries()[client as usize];
         entry.state.store(0, Relaxed);
