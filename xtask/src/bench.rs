@@ -12,15 +12,15 @@ use crate::{child, repository};
 ///   cargo xtask bench feed             CPU per message of the exchange, from packet to ring, by stage
 ///   cargo xtask bench instructions     instructions per message of the exchange, by its type; --baseline FILE compares
 ///   cargo xtask bench multicast        from a packet's receive time to the ring, through the blade, at several rates
-///   cargo xtask bench floor            CPU per delivered message, beside a bare loop over the same sockets
+///   cargo xtask bench floor            CPU per delivered message, compared with a bare loop over the same sockets
 ///   cargo xtask bench floor --help     its options
-///   cargo xtask bench idle             memory per idle session, 100,000 of them; none lost
-///   cargo xtask bench peers            CPU per delivered message, of others' servers, the blade and a bare loop
-///   cargo xtask bench run              the scenarios of perf/scenarios/: what others have published, and ours
+///   cargo xtask bench idle             memory per idle session, with 100,000 sessions; none lost
+///   cargo xtask bench peers            CPU per delivered message: other servers, the blade and a bare loop
+///   cargo xtask bench run              the scenarios of perf/scenarios/: those that others have published, and our own
 ///   cargo xtask bench run kafkorama-1m --subscribers 50000 --runs 3 --duration 60
 ///   cargo xtask bench run wire-to-wire one packet in, one frame out, and where the time goes; also -busy, -sparse
 ///   cargo xtask bench report           docs/BENCHMARKS.md and docs/plots/, from the results of scenarios
-///   cargo xtask bench --help           this; without a name: the list of measurements
+///   cargo xtask bench --help           this text; without a name: the list of measurements
 ///
 /// Results go to perf/results/, one JSON file each. Numbers in README.md come from there (see `tidy`).
 #[derive(clap::Args)]
@@ -31,16 +31,16 @@ pub(crate) struct Args {
     args: Vec<String>,
 }
 
-/// Attack a running blade (release) beside a subscriber that behaves well, and say what the subscriber noticed
+/// Attack a running blade (release) that serves a well-behaved subscriber, and report what the subscriber noticed
 ///
-///   cargo xtask campaign --list        what there is
+///   cargo xtask campaign --list        the list of attacks
 ///   cargo xtask campaign               all attacks, over both engines
-///   cargo xtask campaign pong-flood    one of them
+///   cargo xtask campaign pong-flood    one attack
 ///   cargo xtask campaign log-stuck log-gone --engine epoll --pairs 5 --seconds 20
 ///
-/// Each attack is run in pairs, without it and with it in turn: the subscriber's p99 may grow by 10 ms, no promise may
-/// be broken, /healthz is always true, and the blade stops when it is told to. Results go to
-/// perf/results/campaign-DATE.json. It needs no root, talks over loopback only, and leaves nothing behind.
+/// Each attack is run in pairs, alternately without the attack and with it: the subscriber's p99 may grow by at most
+/// 10 ms, no promise may be broken, /healthz must always be true, and the blade must stop when told to. Results go to
+/// perf/results/campaign-DATE.json. A campaign needs no root, talks over loopback only, and leaves nothing behind.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct CampaignArgs {
@@ -58,7 +58,7 @@ pub(crate) fn campaign(args: &CampaignArgs) -> anyhow::Result<ExitCode> {
     perf(&[&["campaign".to_owned()], &args.args[..]].concat())
 }
 
-/// Both programs always: alone, each has its dependencies built with other features.
+/// Builds both programs together: built alone, each would need its dependencies rebuilt with other features.
 fn perf(args: &[String]) -> anyhow::Result<ExitCode> {
     let root = repository::root()?;
     let mut build = repository::cargo(&root);

@@ -1,4 +1,4 @@
-//! Running other programs: said before, watched while, gone after.
+//! Running other programs: printed before they start, watched while they run, and never left behind.
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 
 use crate::repository;
 
-/// Runs a program with our own output; an unsuccessful end is an error that names the command.
+/// Runs a program that inherits our output. If it fails, the error names the command.
 pub(crate) fn succeed(command: &mut Command) -> anyhow::Result<()> {
     let line = line(command);
     eprintln!("$ {line}");
@@ -32,7 +32,7 @@ pub(crate) enum Stream {
 }
 
 /// Runs a program and passes its output on, line by line, letting `watch` see every line first.
-/// After `time_max` it and all its descendants are killed, which is an error.
+/// After `time_max` the program and all its descendants are killed, and the result is an error.
 pub(crate) fn watched(
     command: &mut Command,
     time_max: Duration,
@@ -47,6 +47,7 @@ pub(crate) fn watched(
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("starting `{line}`"))?;
+    // A thread for each output, so that neither pipe fills while we read the other.
     let (sender, lines) = mpsc::sync_channel::<(Stream, Vec<u8>)>(LINES_QUEUED_MAX);
     forward(child.stdout.take(), Stream::Out, sender.clone());
     forward(child.stderr.take(), Stream::Err, sender);
@@ -55,7 +56,7 @@ pub(crate) fn watched(
         match lines.recv_timeout(POLL_INTERVAL) {
             Ok((stream, bytes)) => {
                 watch(stream, String::from_utf8_lossy(&bytes).trim_end());
-                // A closed pipe at our own end is no reason to stop.
+                // A reader that has closed our own output is no reason to stop the program.
                 let _ = match stream {
                     Stream::Out => std::io::stdout().write_all(&bytes),
                     Stream::Err => std::io::stderr().write_all(&bytes),
@@ -66,13 +67,14 @@ pub(crate) fn watched(
                 if ended.is_none() && child.try_wait()?.is_some() {
                     ended = Some(Instant::now());
                 }
-                // It is gone, but something that it started holds its output open: not ours to wait for.
+                // The program has ended, but a process that it started holds its output open: do not wait for that one.
                 if ended.is_some_and(|ended| ended.elapsed() > OUTPUT_OPEN_MAX) {
                     return Ok(child.wait()?);
                 }
             }
         }
         if ended.is_none() && Instant::now() >= deadline {
+            // The descendants first: once their parent is dead they could not be found.
             let pid = Pid::from_raw(child.id().cast_signed());
             for process in living(pid) {
                 let _ = kill(process.pid, Signal::SIGKILL);
@@ -88,7 +90,7 @@ pub(crate) fn watched(
 fn forward(pipe: Option<impl Read + Send + 'static>, stream: Stream, lines: mpsc::SyncSender<(Stream, Vec<u8>)>) {
     let Some(pipe) = pipe else { return };
     let mut pipe = BufReader::new(pipe);
-    // It ends with the pipe or with the receiver, whichever goes first.
+    // The thread ends with the pipe or with the receiver, whichever closes first.
     thread::spawn(move || {
         loop {
             let mut bytes = Vec::new();
@@ -116,7 +118,7 @@ pub(crate) fn line(command: &Command) -> String {
         .get_envs()
         .filter_map(|(name, value)| Some(format!("{}={}", name.to_string_lossy(), quoted(&value?.to_string_lossy()))));
     let program = command.get_program().to_string_lossy();
-    // The full path of a toolchain's cargo helps nobody.
+    // The full path of a toolchain's cargo tells the reader nothing.
     let program = if program.ends_with("/cargo") { "cargo".into() } else { program };
     let args = command.get_args().map(|arg| quoted(&arg.to_string_lossy()));
     set.chain([program.into_owned()]).chain(args).collect::<Vec<_>>().join(" ")
@@ -136,14 +138,14 @@ pub(crate) fn ending(status: ExitStatus) -> String {
     }
 }
 
-/// A living process, as /proc tells of it.
+/// A living process, as /proc describes it.
 pub(crate) struct Process {
     pub(crate) pid: Pid,
     parent: Pid,
     pub(crate) command: String,
 }
 
-/// Every process below `ancestor` that has not ended. A zombie has, and only waits to be collected.
+/// Every descendant of `ancestor` that has not ended. A zombie has ended and only waits to be reaped.
 pub(crate) fn living(ancestor: Pid) -> Vec<Process> {
     let all: Vec<Process> = repository::list("/proc").iter().filter_map(|name| read_process(name)).collect();
     let mut found: Vec<Process> = Vec::new();
@@ -163,7 +165,7 @@ pub(crate) fn living(ancestor: Pid) -> Vec<Process> {
 fn read_process(name: &str) -> Option<Process> {
     let pid: i32 = name.parse().ok()?;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // "PID (NAME) STATE PARENT …", and NAME may hold anything, parentheses too.
+    // "PID (NAME) STATE PARENT …", and NAME can hold anything, even parentheses.
     let (head, tail) = stat.rsplit_once(')')?;
     let mut fields = tail.split_ascii_whitespace();
     let state = fields.next()?;
@@ -179,13 +181,13 @@ fn read_process(name: &str) -> Option<Process> {
     })
 }
 
-/// Lines between a reader and us; a program that prints faster than we do is held up by its pipe.
+/// Lines queued between a reader's thread and us; a program that prints faster than we do blocks on its pipe.
 const LINES_QUEUED_MAX: usize = 1024;
 
-/// How long an ended program's output may stay open.
+/// How long we wait for the output of a program that has ended to close.
 const OUTPUT_OPEN_MAX: Duration = Duration::from_secs(5);
 
-/// How often a silent program is looked at.
+/// How often we check whether a silent program has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

@@ -14,15 +14,15 @@ use crate::{child, repository};
 
 /// Run the Autobahn WebSocket cases against the wire code, over each engine
 ///
-/// All 301 cases without compression (sections 1 to 7, 9 and 10). The verdict is ours, from the report: every case OK
-/// with a clean close, three INFORMATIONAL as the suite has it, and NON-STRICT only where a server may read UTF-8 to
-/// the end of a frame before it judges (6.4.3, 6.4.4). Reports: target/conformance/ENGINE/index.html.
+/// Runs all 301 cases without compression (sections 1 to 7, 9 and 10) and judges the report itself: every case must be
+/// OK with a clean close. Three are INFORMATIONAL in the suite, and two may be NON-STRICT, because a server may read
+/// UTF-8 to the end of a frame before it judges (6.4.3, 6.4.4). Reports: target/conformance/ENGINE/index.html.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// One engine only
+    /// Test this engine only
     #[arg(long, value_enum)]
     engine: Option<Engine>,
-    /// Run only matching cases, as in `9.*`; may be repeated. The number of cases is then not checked
+    /// Run only cases that match, such as `9.*`; may be repeated. The number of cases is then not checked
     #[arg(long, value_name = "CASE")]
     case: Vec<String>,
     /// Build the echo server in release mode
@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The suite's runner, where it is installed.
+/// The suite's runner, if it is installed.
 pub(crate) fn kosoku(root: &Path) -> Option<PathBuf> {
     Some(repository::venv(root).join("bin/kosoku")).filter(|kosoku| repository::is_executable(kosoku))
 }
@@ -95,14 +95,14 @@ pub(crate) fn verdict(
     for case in cases {
         suite.args(["-i", case]);
     }
-    // Its own verdict takes NON-STRICT for success and tells nothing of the number of cases: the report decides.
+    // Its exit code counts NON-STRICT as success and does not show the number of cases: the report decides.
     child::watched(suite.arg(address), SUITE_TIME_MAX, |_, _| {})?;
     let index = reports.join("index.json");
     let report = fs::read_to_string(&index).with_context(|| format!("reading {}", index.display()))?;
     Verdict::of(engine, &report, cases.is_empty()).with_context(|| format!("reading {}", index.display()))
 }
 
-/// Starts the echo server on a port of the kernel's choice, which it prints.
+/// Starts the echo server on a port that the kernel chooses and the server prints.
 fn start_echo(echo: &Path, engine: Engine) -> anyhow::Result<(child::Server, String)> {
     let mut command = Command::new(echo);
     command.args(["--engine", engine.name(), "--listen", "127.0.0.1:0"]);
@@ -114,17 +114,17 @@ fn start_echo(echo: &Path, engine: Engine) -> anyhow::Result<(child::Server, Str
     output.read_line(&mut line)?;
     let address = line.split_whitespace().find_map(|word| word.parse::<std::net::SocketAddr>().ok());
     let Some(address) = address else { bail!("the echo server did not say where it listens, but {line:?}") };
-    // Whatever else it says is read, so that it never waits for us.
+    // The rest of its output is read too, so that a full pipe never blocks it.
     thread::spawn(move || output.read_to_end(&mut Vec::new()));
     Ok((server, address.to_string()))
 }
 
-/// What the report says of one engine.
+/// The report's results for one engine.
 #[derive(Debug)]
 pub(crate) struct Verdict {
     engine: &'static str,
     counts: BTreeMap<String, usize>,
-    /// One line for each thing that must not be.
+    /// One line for each fault.
     faults: Vec<String>,
 }
 
@@ -180,15 +180,15 @@ impl std::fmt::Display for Verdict {
 /// Cases of sections 1 to 7, 9 and 10 in Autobahn 25.10 and kosoku 0.1.0.
 const CASES: usize = 301;
 
-/// The suite asks of these only what the server does, and calls no answer wrong.
+/// In these cases the suite only records what the server does; no answer is wrong.
 const INFORMATIONAL: [&str; 3] = ["7.1.6", "7.13.1", "7.13.2"];
 
-/// Invalid UTF-8 at the beginning of a frame whose end is late: failing at the end of the frame is allowed.
+/// Invalid UTF-8 at the beginning of a frame whose end arrives late: a server may fail at the end of the frame.
 const NON_STRICT: [&str; 2] = ["6.4.3", "6.4.4"];
 
 const CASES_AT_ONCE: &str = "8";
 
-/// The suite takes a few seconds; a server that does not answer costs it 100 seconds a case.
+/// The suite takes a few seconds; each case that the server does not answer takes 100 seconds.
 const SUITE_TIME_MAX: Duration = Duration::from_secs(300);
 
 #[cfg(test)]

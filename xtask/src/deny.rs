@@ -1,4 +1,4 @@
-//! Other people's crates: their licences, where they come from, what is known against them (`cargo deny`, deny.toml).
+//! Other people's crates: their licences, sources and security advisories (`cargo deny`, deny.toml).
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,28 +11,28 @@ use crate::{child, repository};
 /// The version that deny.toml is written for.
 pub(crate) const VERSION: &str = "0.20.2";
 
-/// What was found, one line each.
+/// The findings, one line each.
 #[derive(Default)]
 pub(crate) struct Report {
     pub(crate) passed: usize,
     pub(crate) faults: Vec<String>,
-    /// What could not be looked at, and why.
+    /// What could not be checked, and why.
     pub(crate) skipped: Vec<String>,
 }
 
-/// Our own, else one on PATH.
+/// cargo-deny: our own, else the one on PATH.
 pub(crate) fn program(root: &Path) -> Option<PathBuf> {
     let own = repository::tools(root).join("bin/cargo-deny");
     if repository::is_executable(&own) { Some(own) } else { repository::find_program("cargo-deny") }
 }
 
-/// The line that brings it.
+/// The command that installs cargo-deny.
 pub(crate) fn install_line() -> String {
     format!("cargo install cargo-deny --version {VERSION} --locked --root target/tools")
 }
 
-/// Looks at both workspaces. What needs the network is skipped without it: crates that the lock file names and building
-/// does not fetch (those of other platforms), and the advisories.
+/// Checks both workspaces. Without a network, two things are skipped: crates that the lock file names but a build does
+/// not fetch (those of other platforms), and the advisories.
 pub(crate) fn check(root: &Path) -> Report {
     check_with(root, |workspace| run(&mut workspace.fetch(root), FETCH_TIME_MAX))
 }
@@ -78,7 +78,7 @@ impl Report {
 /// A workspace with a lock file of its own.
 struct Workspace {
     manifest: &'static str,
-    /// What deny.toml has for the other workspace is no fault here.
+    /// Warnings to allow: entries of deny.toml that only the other workspace needs are no fault in this one.
     allowed: &'static [&'static str],
 }
 
@@ -91,7 +91,7 @@ const WORKSPACES: [Workspace; 2] = [
 ];
 
 impl Workspace {
-    /// Fetches what its lock file names.
+    /// Fetches the crates that the workspace's lock file names.
     fn fetch(&self, root: &Path) -> Command {
         let mut command = repository::cargo(root);
         command.args(["fetch", "--locked", "--manifest-path", self.manifest]).stdin(Stdio::null());
@@ -109,7 +109,7 @@ impl Workspace {
 fn deny(program: &Path, root: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir(root).stdin(Stdio::null());
-    // As in `repository::cargo`: what cargo has set for us is about this package.
+    // As in `repository::cargo`: cargo has set these for xtask itself.
     command.env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_MANIFEST_PATH");
     command
 }
@@ -122,11 +122,11 @@ fn run(command: &mut Command, time_max: Duration) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Seconds, unless cargo waits for its lock.
+/// A check takes seconds, unless cargo waits for its lock.
 const CHECK_TIME_MAX: Duration = Duration::from_secs(5 * 60);
 
-/// A clone of some megabytes, or as many crates. A network that takes packets and answers none must not hold the
-/// others up.
+/// For a clone of some megabytes, or crates of that size. A network that drops all packets must not delay the other
+/// steps for long.
 const FETCH_TIME_MAX: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
@@ -136,7 +136,7 @@ mod tests {
 
     use super::*;
 
-    /// A checkout whose cargo-deny notes what it is asked and ends with 1 where `fails` stands among it.
+    /// Checks a checkout whose cargo-deny logs its arguments and exits with 1 if `fails` is among them.
     fn checked(fails: &str) -> (Report, String) {
         let root = tempfile::tempdir().unwrap();
         let bin = repository::tools(root.path()).join("bin");

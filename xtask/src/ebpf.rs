@@ -2,7 +2,7 @@
 //!
 //! The object is committed together with its disassembly, so that nobody needs a BPF toolchain to build the appliance,
 //! and so that a reviewer sees what a change does to the instructions. The first line of the disassembly names the
-//! toolchain: another compiler makes other instructions, and only the same one can be compared.
+//! toolchain: another compiler makes other instructions, so that only builds of the same compiler can be compared.
 
 use std::env;
 use std::fs;
@@ -17,7 +17,8 @@ use crate::{child, repository};
 ///
 /// The appliance embeds ebpf/prebuilt/fanblade.bpf.o, and the load generator swarm.bpf.o, so this is needed only after
 /// a change to ebpf/, appliance/abi or perf/swarm-abi.
-/// It takes Debian's rustc-web with its BPF library if that is there, else rustup's nightly with rust-src.
+/// The command builds with Debian's rustc-web and its BPF library if they are installed, else with rustup's nightly
+/// and its rust-src.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Change nothing: build, and fail if the disassembly differs from the committed one.
@@ -25,15 +26,15 @@ pub(crate) struct Args {
     check: bool,
 }
 
-/// What came of a build.
+/// The outcome of a build.
 pub(crate) enum Outcome {
     /// Built, and ebpf/prebuilt is new.
     Built,
-    /// Built, and just as committed.
+    /// Built, and the same as committed.
     Unchanged,
-    /// Built, and not as committed: the first difference.
+    /// Built, and different from what is committed: the first difference.
     Differs(String),
-    /// Not built, or not comparable: why, and the lines that mend it.
+    /// Not built, or not comparable: the reason, and the commands that install what is missing.
     Skipped(String),
 }
 
@@ -53,18 +54,19 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         Outcome::Skipped(reason) => {
             println!("skipped: {reason}");
-            // Who asks for a build and gets none has failed; who asks for a check may not have the tools.
+            // A build that is asked for and not made is a failure; a check is skipped where the tools are missing.
             if args.check { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
     })
 }
 
-/// Builds ebpf/ with the toolchain that there is. `check`: compares it with ebpf/prebuilt instead of writing it there.
+/// Builds ebpf/ with the installed toolchain. `check`: compares the result with ebpf/prebuilt and writes nothing.
 pub(crate) fn build(check: bool) -> anyhow::Result<Outcome> {
     let root = repository::root()?;
     let Some(llvm) = Llvm::find() else { return Ok(Outcome::Skipped(format!("no llvm-objdump\n{INSTALL}"))) };
     let committed: Vec<Prebuilt> = OBJECTS.iter().map(|object| Prebuilt::read(&root, object)).collect();
     if check {
+        // This needs no toolchain: the committed object must hold the instructions of its committed disassembly.
         for prebuilt in &committed {
             if let Some(difference) = first_difference(&prebuilt.code, &llvm.disassemble(&prebuilt.object)?) {
                 let (object, disassembly) = (prebuilt.object.display(), prebuilt.disassembly.display());
@@ -75,6 +77,7 @@ pub(crate) fn build(check: bool) -> anyhow::Result<Outcome> {
     let Some(toolchain) = Toolchain::find(&root)? else {
         return Ok(Outcome::Skipped(format!("no toolchain for BPF\n{INSTALL}")));
     };
+    // A different toolchain makes different instructions: there is nothing to compare with.
     let built_by = format!("; built by {}", toolchain.version);
     if check && let Some(other) = committed.iter().find(|prebuilt| prebuilt.built_by != built_by) {
         return Ok(Outcome::Skipped(format!(
@@ -88,7 +91,7 @@ pub(crate) fn build(check: bool) -> anyhow::Result<Outcome> {
     for (prebuilt, object) in committed.iter().zip(OBJECTS) {
         let built = release.join(object.program);
         let stripped = built.with_extension("stripped");
-        // The debug information has become BTF, which stays.
+        // The linker has made BTF, which stays, of the debug information.
         child::succeed(Command::new(&llvm.objcopy).arg("--strip-debug").arg(&built).arg(&stripped))?;
         let code = llvm.disassemble(&stripped)?;
         if check {
@@ -114,7 +117,7 @@ pub(crate) fn build(check: bool) -> anyhow::Result<Outcome> {
     Ok(if is_new { Outcome::Built } else { Outcome::Unchanged })
 }
 
-/// An object that is committed: its name, and that of the program that it is built from.
+/// A committed object: its name, and the name of the program that it is built from.
 struct Object {
     program: &'static str,
     name: &'static str,
@@ -125,11 +128,11 @@ const OBJECTS: [Object; 2] = [
     Object { program: "fanblade-swarm-bpf", name: "swarm.bpf" },
 ];
 
-/// An object, and its disassembly as it is committed; empty where it is not yet.
+/// An object and its disassembly as committed; both texts are empty if nothing is committed yet.
 struct Prebuilt {
     object: PathBuf,
     disassembly: PathBuf,
-    /// The first line.
+    /// The first line of the disassembly.
     built_by: String,
     code: String,
 }
@@ -144,13 +147,13 @@ impl Prebuilt {
     }
 }
 
-/// Cargo, and what it needs to build for BPF.
+/// Cargo, and the other programs that a build for BPF needs.
 struct Toolchain {
     cargo: Vec<&'static str>,
     rustc: Option<&'static str>,
     build_std: bool,
     linker: PathBuf,
-    /// Of the compiler and the linker.
+    /// Versions of the compiler and the linker.
     version: String,
 }
 
@@ -189,12 +192,12 @@ impl Toolchain {
         if self.build_std {
             cargo.args(["-Z", "build-std=core"]);
         }
-        // The userland's toolchain and flags, which cargo has set for us, are not for this one.
+        // Cargo has set these for the userland's toolchain; the toolchain for BPF must not see them.
         for name in ["RUSTC", "RUSTUP_TOOLCHAIN", "RUSTFLAGS", "CARGO", "CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH"] {
             cargo.env_remove(name);
         }
         if let Some(rustc) = self.rustc {
-            // Debian's compiler is a release, and the programs use two features that are not.
+            // Debian's compiler is a stable release, and the programs use two unstable features.
             cargo.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
         }
         cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f")).env("CARGO_TARGET_DIR", &target_dir);
@@ -217,7 +220,7 @@ impl Llvm {
         Some(Self { objcopy: find("llvm-objcopy")?, objdump: find("llvm-objdump")? })
     }
 
-    /// The instructions with their relocations, without addresses, so that an insertion is one line of difference.
+    /// The instructions with their relocations, without addresses, so that an insertion changes one line only.
     fn disassemble(&self, object: &Path) -> anyhow::Result<String> {
         let mut objdump = Command::new(&self.objdump);
         objdump.args(["--disassemble", "--reloc", "--no-leading-addr", "--no-show-raw-insn"]).arg(object);
@@ -231,7 +234,7 @@ impl Llvm {
     }
 }
 
-/// In mangled names, what the compiler makes of the path of the checkout: `NtCs8vcDmAn3AJB_12fanblade` →
+/// Removes from mangled names the hash that depends on the path of the checkout: `NtCs8vcDmAn3AJB_12fanblade` →
 /// `NtCs_12fanblade`.
 fn without_crate_hashes(line: &str) -> String {
     let mut parts = line.trim_end().split("Cs");
@@ -245,13 +248,13 @@ fn without_crate_hashes(line: &str) -> String {
     text
 }
 
-/// Source paths in BTF's line information, made the same on every machine.
+/// Prefixes of source paths to replace, so that BTF's line information is the same on every machine.
 fn remaps(root: &Path) -> Vec<(PathBuf, &'static str)> {
     let mut remaps = vec![(cargo_home(), "/cargo"), (root.to_owned(), "/fanblade")];
-    // Each registry has a directory with a checksum of its own.
+    // Each registry has its own directory, with a checksum in its name.
     let sources = cargo_home().join("registry/src");
     remaps.extend(repository::list(&sources).into_iter().map(|name| (sources.join(name), "/cargo")));
-    // The last one that fits is taken.
+    // The compiler takes the last prefix that fits: the longest, once they are sorted.
     remaps.sort();
     remaps
 }

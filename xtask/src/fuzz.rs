@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: libFuzzer over the parsers of what others send, with a canary first.
+//! `cargo xtask fuzz`: libFuzzer over the parsers of untrusted input, with a canary first.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,33 +11,33 @@ use serde_json::{Value, json};
 
 use crate::{child, repository};
 
-/// Fuzz the parsers of what others send: frames, requests, packets, files, records, the configuration
+/// Fuzz the parsers of untrusted input: frames, requests, packets, files, records, the configuration
 ///
-///   cargo xtask fuzz                         a minute of each target
-///   cargo xtask fuzz pcap query --for 10m    ten minutes of these
-///   cargo xtask fuzz --list                  what there is
-///   cargo xtask fuzz pcap --input FILE       one input again, such as one that was found
+///   cargo xtask fuzz                         each target for a minute
+///   cargo xtask fuzz pcap query --for 10m    these two for ten minutes each
+///   cargo xtask fuzz --list                  the list of targets
+///   cargo xtask fuzz pcap --input FILE       run one input again, such as one that failed
 ///
-/// First the canary: a target with a planted fault, which must be found, or nothing that this says is worth anything.
-/// What is found lies in target/fuzz/found/, what was learned in target/fuzz/corpus/ and is used again; the inputs of
-/// appliance/fuzz/corpus/ are in `cargo test`, too. Executions go to perf/results/fuzz-DATE.json. It needs a C++
-/// compiler, for libFuzzer, and no other toolchain than the one of the build.
+/// The canary runs first: a target with a planted fault. If the fuzzer does not find it, no other result counts.
+/// Inputs that fail go to target/fuzz/found/. Inputs that reach new code go to target/fuzz/corpus/ and are used again;
+/// `cargo test` runs those of appliance/fuzz/corpus/, too. Executions go to perf/results/fuzz-DATE.json. libFuzzer
+/// needs a C++ compiler; apart from that, the toolchain of the build is enough.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// Targets; all of them where none is named
+    /// Targets; without a name, all of them
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
-    /// How long each is fuzzed: 30s, 10m, 1h
+    /// How long to fuzz each target: 30s, 10m, 1h
     #[arg(long = "for", value_name = "TIME", default_value = "1m", value_parser = time)]
     duration: Duration,
     /// Only run this input
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
-    /// Name the targets
+    /// List the targets
     #[arg(long)]
     list: bool,
-    /// The result's file; `-`: standard output. It is perf/results/fuzz-DATE.json where nothing is said
+    /// The file of the results; `-`: standard output. Default: perf/results/fuzz-DATE.json
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -53,6 +53,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         ensure!(known.contains(name), "there is no target `{name}`; there are {}", known.join(", "));
     }
     let chosen = if args.targets.is_empty() { &known } else { &args.targets };
+    // One input alone: no fuzzing, no canary, no results.
     if let Some(input) = &args.input {
         let [target] = &chosen[..] else { bail!("--input wants one target") };
         let fuzzer = Fuzzer::build(&root)?;
@@ -61,6 +62,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let fuzzer = Fuzzer::build(&root)?;
+    // Without a working fuzzer, finding nothing would mean nothing.
     let canary_s = fuzzer.canary()?;
     println!("canary: its fault was found after {canary_s:.1} s");
     let mut results = BTreeMap::new();
@@ -86,12 +88,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             round.inputs
         );
     }
+    // Results are written even if inputs have failed.
     write(&root, args, canary_s, &results)?;
     found.iter().for_each(|line| println!("FOUND {line}; again: cargo xtask fuzz TARGET --input FILE"));
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The corpora's directories are the targets; a test compares them.
+/// Each target has a corpus directory of its name; a test compares the two lists.
 fn targets(root: &Path) -> Vec<String> {
     let mut names = repository::list(root.join(CORPUS));
     names.retain(|name| name != CANARY);
@@ -129,12 +132,12 @@ fn write(root: &Path, args: &Args, canary_s: f64, results: &BTreeMap<String, Rou
     Ok(())
 }
 
-/// One target for some time.
+/// One target, fuzzed for some time.
 struct Round {
     executions: u64,
     seconds: u64,
     features: u64,
-    /// In its corpus, the committed ones and what was learned.
+    /// Inputs in its corpus: the committed ones and those that fuzzing has added.
     inputs: u64,
     /// An input that failed.
     found: Option<String>,
@@ -153,7 +156,7 @@ impl Round {
     }
 }
 
-/// The program with libFuzzer in it.
+/// The program that has libFuzzer linked in.
 struct Fuzzer {
     program: PathBuf,
     root: PathBuf,
@@ -169,7 +172,7 @@ impl Fuzzer {
         let mut build = repository::cargo(root);
         build
             .args(["build", "--package", "fanblade-fuzz", "--features", "libfuzzer", "--profile", "fuzz"])
-            // With a target named, the flags are not for build scripts, which have no libFuzzer to call.
+            // With --target, the flags do not apply to build scripts, which have no libFuzzer to call.
             .args(["--target", &host, "--target-dir"])
             .arg(&directory)
             .env("RUSTFLAGS", COVERAGE);
@@ -178,7 +181,7 @@ impl Fuzzer {
         Ok(Fuzzer { program, root: root.to_owned(), directory })
     }
 
-    /// libFuzzer over a target.
+    /// The command that runs libFuzzer over a target.
     fn command(&self, target: &str) -> Command {
         let mut command = Command::new(&self.program);
         command.env("FANBLADE_FUZZ_TARGET", target).current_dir(&self.directory);
@@ -186,11 +189,11 @@ impl Fuzzer {
         command
     }
 
-    /// The seconds that it took to find the planted fault.
+    /// Fuzzes the canary; returns the seconds until the planted fault was found.
     fn canary(&self) -> anyhow::Result<f64> {
         let scratch = tempfile::tempdir_in(&self.directory)?;
         let mut command = self.command(CANARY);
-        // From the start each time, by one fixed road.
+        // From an empty corpus and with a fixed seed, so that each run is the same.
         let prefix = format!("-artifact_prefix={}/", scratch.path().display());
         command.args(["-seed=1", &format!("-max_total_time={}", CANARY_MAX.as_secs()), &prefix]).arg(scratch.path());
         let started = std::time::Instant::now();
@@ -218,7 +221,7 @@ impl Fuzzer {
             .arg(self.root.join(CORPUS).join(target));
         let mut round = Round { executions: 0, seconds: 0, features: 0, inputs: 0, found: None };
         let started = std::time::Instant::now();
-        // A build that is slower than its time limit is told by libFuzzer itself; this is for one that hangs.
+        // libFuzzer itself ends and reports an input that takes too long; this limit is for a process that hangs.
         let status = child::watched(&mut command, duration * 2 + Duration::from_secs(120), |_, line| round.line(line))?;
         round.seconds = started.elapsed().as_secs().max(1);
         ensure!(status.success() || round.found.is_some(), "{target}: {}", child::ending(status));
@@ -227,7 +230,7 @@ impl Fuzzer {
 }
 
 impl Round {
-    /// Takes what libFuzzer says: `#8192 pulse cov: 301 ft: 1203 corp: 85/4Kb …`, statistics, and what it found.
+    /// Reads libFuzzer's output: `#8192 pulse cov: 301 ft: 1203 corp: 85/4Kb …`, statistics, and inputs that failed.
     fn line(&mut self, line: &str) {
         let number = |text: &str| text.trim().parse().ok();
         if let Some(count) = line.strip_prefix("stat::number_of_executed_units:").and_then(number) {
@@ -254,7 +257,7 @@ fn host() -> anyhow::Result<String> {
     text.lines().find_map(|line| line.strip_prefix("host: ")).map(str::to_owned).context("`rustc -vV` names no host")
 }
 
-/// `30s`, `10m`, `1h`; seconds where there is no unit.
+/// `30s`, `10m`, `1h`; a number without a unit is in seconds.
 fn time(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(['s', 'm', 'h']);
     let factor = match &text[digits.len()..] {
@@ -269,13 +272,13 @@ fn time(text: &str) -> Result<Duration, String> {
 
 const CORPUS: &str = "appliance/fuzz/corpus";
 const CANARY: &str = "canary";
-/// How long the canary may take. It has been seen to take one.
+/// How long the canary may take. It has been seen to take one second.
 const CANARY_MAX: Duration = Duration::from_secs(60);
-/// Coverage for libFuzzer by stable flags: counters at every edge, and what is compared with what.
+/// Coverage for libFuzzer by stable flags: counters at every edge, and the operands of comparisons.
 const COVERAGE: &str = "-C passes=sancov-module -C llvm-args=-sanitizer-coverage-level=4 \
     -C llvm-args=-sanitizer-coverage-inline-8bit-counters -C llvm-args=-sanitizer-coverage-pc-table \
     -C llvm-args=-sanitizer-coverage-trace-compares";
-/// Of one input: bytes, seconds, and MiB of the whole program.
+/// Limits for one input: bytes, seconds, and MiB of the whole program.
 const LIMITS: [&str; 5] =
     ["-max_len=4096", "-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1", "-use_value_profile=1"];
 

@@ -1,4 +1,4 @@
-//! What a test run must not leave behind: processes, network namespaces, interfaces, pinned maps, mounts, files.
+//! Finds what a test run must not leave behind: processes, network namespaces, interfaces, pinned maps, mounts, files.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 
 use crate::{child, repository};
 
-/// The machine's state before the run, to compare with after.
+/// The machine's state before the run, to be compared with its state after the run.
 pub(crate) struct Before {
     root: PathBuf,
     places: Vec<(Place, Vec<String>)>,
@@ -21,11 +21,11 @@ pub(crate) struct Before {
     temporary: PathBuf,
 }
 
-/// A directory that shows something which outlives the process that made it.
+/// A directory that lists things that can outlive the process that made them.
 struct Place {
     what: &'static str,
     dir: &'static str,
-    /// Only names that begin so are ours.
+    /// Only names with this prefix are ours.
     prefix: &'static str,
 }
 
@@ -37,11 +37,11 @@ const PLACES: [Place; 3] = [
 
 const BPFFS: &str = "/sys/fs/bpf";
 
-/// How long what has been told to stop may take.
+/// How long a process that has been told to stop may take to end.
 pub(crate) const STOP_MAX: Duration = Duration::from_secs(5);
 
 impl Before {
-    /// Looks around, and arranges for orphans to become our children and temporary files to lie in one place.
+    /// Records the state, makes this process the parent of orphans, and creates one directory for temporary files.
     pub(crate) fn look(root: &Path) -> anyhow::Result<Before> {
         prctl::set_child_subreaper(true).context("becoming the parent of orphans")?;
         let temporary = env::temp_dir().join(format!("fanblade-test-{}", std::process::id()));
@@ -53,12 +53,12 @@ impl Before {
         Ok(Before { root: root.to_owned(), places: places.into(), mounts: mounts(), changes: changes(root), temporary })
     }
 
-    /// Where the steps keep their temporary files (TMPDIR).
+    /// The directory of the steps' temporary files (TMPDIR).
     pub(crate) fn temporary(&self) -> &Path {
         &self.temporary
     }
 
-    /// One line for each thing that is there now and was not before. The temporary files are then removed.
+    /// Returns one line for each thing that is new since `look`, and removes the temporary files.
     pub(crate) fn compare(self) -> Vec<String> {
         let mut left = Vec::new();
         for (place, before) in &self.places {
@@ -67,14 +67,14 @@ impl Before {
             }
         }
         for mount in mounts().into_iter().filter(|mount| !self.mounts.contains(mount)) {
-            // A blade mounts the BPF file system where there is none, and leaves it to the next. A test run does not.
+            // A blade mounts the BPF file system if it is missing, and leaves it mounted. A test run unmounts it again.
             let is_unmounted =
                 mount == BPFFS && Command::new("umount").arg(BPFFS).status().is_ok_and(|it| it.success());
             if !is_unmounted {
                 left.push(format!("mount: {mount}"));
             }
         }
-        // Changes beside other changes may be somebody's work; in a clean tree they can only be ours.
+        // In a tree that had changes already, new ones may be somebody's work; in a clean tree they are the run's.
         if self.changes.as_ref().is_some_and(Vec::is_empty) {
             left.extend(changes(&self.root).into_iter().flatten().map(|change| format!("in the checkout: {change}")));
         }
@@ -92,7 +92,7 @@ impl Place {
     }
 }
 
-/// Processes below `ancestor` that do not end by themselves, one line each; they are killed.
+/// Kills the descendants of `ancestor` that do not end by themselves within `wait_max`; returns one line for each.
 pub(crate) fn processes(ancestor: Pid, wait_max: Duration) -> Vec<String> {
     let since = Instant::now();
     let mut living = child::living(ancestor);
@@ -106,13 +106,13 @@ pub(crate) fn processes(ancestor: Pid, wait_max: Duration) -> Vec<String> {
     living.iter().map(|process| format!("process {}: {}", process.pid, process.command)).collect()
 }
 
-/// Where something is mounted.
+/// The paths at which something is mounted.
 fn mounts() -> Vec<String> {
     let table = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     table.lines().filter_map(|line| line.split(' ').nth(1)).map(str::to_owned).collect()
 }
 
-/// `git status`, one line a change; `None` where there is no git or no repository.
+/// `git status`, one line for each change; `None` without git or outside a repository.
 fn changes(root: &Path) -> Option<Vec<String>> {
     let status = Command::new("git")
         .args(["status", "--porcelain"])

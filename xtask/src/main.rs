@@ -1,4 +1,4 @@
-//! `cargo xtask`: everything that is done with this repository, and with `--help` its manual.
+//! `cargo xtask`: the commands for everything that is done with this repository; `--help` is their manual.
 #![warn(clippy::cast_possible_truncation)]
 
 use std::any::Any;
@@ -26,7 +26,7 @@ mod tidy;
 ///
 /// On a fresh clone, `cargo xtask run` builds the blade and serves a simulated market; `cargo xtask test` checks all
 /// that can be checked on this machine and names what it had to skip. Neither needs root; with root, the eBPF programs
-/// and the network namespace tests run too. `cargo xtask setup` fetches what the other commands can make use of.
+/// and the network namespace tests run too. `cargo xtask setup` fetches what the other commands can use.
 ///
 /// All output of builds and tests lies under target/ (or CARGO_TARGET_DIR), tools and the Python venv under target/.
 #[derive(Parser)]
@@ -50,7 +50,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    // `println!` panics where nobody reads any more, or the disk is full. What is under way is undone all the same.
+    // `println!` panics if the reader has closed the pipe or the disk is full. Unwinding still cleans up.
     let usual = take_hook();
     set_hook(Box::new(move |panic| match unprinted(panic.payload()) {
         None => usual(panic),
@@ -65,7 +65,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// The exit code and the words, where a panic is that of a print.
+/// The exit code and the message, if a panic came from a failed print.
 fn unprinted(panic: &(dyn Any + Send)) -> Option<(u8, &str)> {
     let message = panic.downcast_ref::<String>().filter(|message| message.starts_with("failed printing to std"))?;
     Some((if message.contains("Broken pipe") { BROKEN_PIPE } else { 1 }, message))
@@ -89,5 +89,5 @@ fn carry_out() -> ExitCode {
     })
 }
 
-/// As a shell reports SIGPIPE.
+/// The exit code with which a shell reports SIGPIPE.
 const BROKEN_PIPE: u8 = 141;

@@ -1,4 +1,4 @@
-//! Where things lie: the checkout, build output, tools and programs.
+//! The paths of the checkout, of build output, tools and programs.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::{env, fs};
 
 use anyhow::Context as _;
 
-/// The checkout that the caller stands in (cargo itself says so; else the nearest parent that has an xtask).
+/// The checkout of the current directory: cargo names it, else it is the nearest parent that has an xtask.
 pub(crate) fn root() -> anyhow::Result<PathBuf> {
     if let Some(manifest) = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from)
         && let Some(root) = manifest.parent()
@@ -26,7 +26,7 @@ pub(crate) fn build_dir(root: &Path) -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir))
 }
 
-/// The Python venv with the test peers. Always below the checkout, so that tests find it without being told.
+/// The Python venv with the test peers. It is always below the checkout, so that tests find it by themselves.
 pub(crate) fn venv(root: &Path) -> PathBuf {
     root.join("target/venv")
 }
@@ -36,16 +36,16 @@ pub(crate) fn tools(root: &Path) -> PathBuf {
     root.join("target/tools")
 }
 
-/// `cargo`, the very one that runs us, in the checkout, with nothing to read from.
+/// The same `cargo` that runs us, in the checkout, with an empty standard input.
 pub(crate) fn cargo(root: &Path) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root).stdin(std::process::Stdio::null());
-    // What cargo set for us is about this package; build scripts and tests of others must not see it.
+    // Cargo has set these for xtask itself; build scripts and tests of other packages must not see them.
     command.env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_MANIFEST_PATH");
     command
 }
 
-/// Looks for a program on PATH and where Debian keeps the administrator's, which a plain user's PATH lacks.
+/// Looks for a program on PATH and in Debian's directories for the administrator, which a user's PATH lacks.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
@@ -54,7 +54,7 @@ pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
         .find(|file| is_executable(file))
 }
 
-/// The entries of a directory, sorted; none where it cannot be read.
+/// The entries of a directory, sorted; none if it cannot be read.
 pub(crate) fn list(dir: impl AsRef<Path>) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(dir)
         .into_iter()

@@ -1,4 +1,4 @@
-//! `cargo xtask run`: the blade, built and started.
+//! `cargo xtask run`: builds the blade and starts it.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
@@ -9,12 +9,12 @@ use crate::{child, repository};
 
 /// Build the blade (release) and run it, by default with a simulated market
 ///
-/// Without arguments: `fanblade run --feed sim`. What follows `--` goes to `fanblade run`:
+/// Without arguments: `fanblade run --feed sim`. Arguments after `--` go to `fanblade run`:
 ///
 ///   cargo xtask run -- --feed file:DAY.NASDAQ_ITCH50
 ///   cargo xtask run -- --config blade.toml
 ///
-/// The blade takes our place, so Ctrl-C and other signals reach it directly.
+/// The blade replaces this process (exec), so Ctrl-C and other signals reach it directly.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {

@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: what the other commands can make use of, and what is lost without it.
+//! `cargo xtask setup`: the tools that the other commands can use, and what is lost without them.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -14,8 +14,8 @@ use crate::{child, deny, repository};
 ///
 /// As root on a system with apt-get: installs the Debian packages, builds bpf-linker and cargo-deny into target/tools,
 /// makes the Python venv in target/venv. As a plain user: makes the venv, and prints the lines to be run as root.
-/// Nothing of it is needed to build and run the blade. A thing that cannot be fetched is no error, it is named. Quick
-/// when all is there.
+/// Building and running the blade needs none of this. A thing that cannot be fetched is no error: it is named. If
+/// everything is installed, this is quick.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Install nothing, only report; exit code 1 if something is missing
@@ -34,7 +34,7 @@ struct Piece {
 enum How {
     /// Debian packages.
     Apt(&'static [&'static str]),
-    /// Debian packages that may start services: listed, and left to whoever wants them.
+    /// Debian packages that may start services: `setup` names them but does not install them.
     Services(&'static [&'static str]),
     /// `rustup component add`.
     Rustup(&'static str),
@@ -142,7 +142,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if args.check && !missing.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// For the test command: installs what it may, and returns one line for each thing that is still missing.
+/// For the test command: installs what it is allowed to, and returns one line for each thing that is still missing.
 pub(crate) fn prepare(root: &Path, with_packages: bool) -> Vec<String> {
     install(root, with_packages)
         .iter()
@@ -159,7 +159,7 @@ fn missing(root: &Path) -> Vec<&'static Piece> {
     PIECES.iter().filter(|piece| !(piece.is_there)(root)).collect()
 }
 
-/// Installs what is missing and returns what still is. Failures are said and are not fatal: less works, not nothing.
+/// Installs what is missing and returns what is still missing. Failures are printed and are not fatal.
 fn install(root: &Path, with_packages: bool) -> Vec<&'static Piece> {
     let missing_before = missing(root);
     if with_packages {
@@ -194,7 +194,7 @@ impl Piece {
         }
     }
 
-    /// The line that brings it.
+    /// The command that installs it.
     fn command(&self) -> String {
         match self.how {
             How::Apt(packages) | How::Services(packages) => {
@@ -222,7 +222,7 @@ fn apt_install(packages: &[&str]) -> anyhow::Result<()> {
         eprintln!("warning: {error:#}; going on with the lists that are there");
     }
     let install: Vec<&str> = ["install", "-yq", "--no-install-recommends"].iter().chain(packages).copied().collect();
-    // dpkg has been seen to fail once and to succeed when asked again.
+    // dpkg has been seen to fail once and to succeed at the second try.
     apt(&install).or_else(|_| apt(&install))
 }
 
@@ -230,7 +230,7 @@ fn add_components(components: &str) -> anyhow::Result<()> {
     child::succeed(Command::new("rustup").args(["component", "add"]).args(components.split(' ')))
 }
 
-/// Our own, else one on PATH, of the right version.
+/// bpf-linker of the right version: our own, else the one on PATH.
 fn bpf_linker(root: &Path) -> Option<PathBuf> {
     [Some(repository::tools(root).join("bin/bpf-linker")), repository::find_program("bpf-linker")]
         .into_iter()
@@ -278,7 +278,7 @@ fn python() -> Option<PathBuf> {
 
 const REQUIREMENTS: &str = include_str!("../requirements.txt");
 
-/// Written last: it says that all requirements have been installed, and where (a venv cannot be moved or copied).
+/// Written last: the stamp says that all requirements are installed, and where (a venv cannot be moved or copied).
 fn stamp(root: &Path) -> PathBuf {
     repository::venv(root).join("requirements.txt")
 }
@@ -288,7 +288,7 @@ fn stamp_text(root: &Path) -> String {
 }
 
 fn venv_is_current(root: &Path) -> bool {
-    // The interpreter is a link to the system's, which may have gone.
+    // The interpreter is a link to the system's, which may have been removed.
     repository::is_executable(&repository::venv(root).join("bin/python"))
         && fs::read_to_string(stamp(root)).is_ok_and(|installed| installed == stamp_text(root))
 }

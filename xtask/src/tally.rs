@@ -7,18 +7,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::child::Stream;
 
-/// Tests passed, failed, skipped; for each of the latter, why.
+/// The numbers of tests passed and failed, and the skipped tests with their reasons.
 #[derive(Default, Debug, PartialEq)]
 pub(crate) struct Tally {
     pub(crate) passed: usize,
     pub(crate) failed: usize,
-    /// Test and reason, for those that skipped themselves and those that are ignored.
+    /// Test and reason, for tests that skipped themselves and tests that are ignored.
     pub(crate) skipped: BTreeMap<String, String>,
     pub(crate) failures: BTreeSet<String>,
     /// Test binaries and doc test runs that reported a result.
     pub(crate) suites: usize,
     ignored: usize,
-    /// The test whose output follows.
+    /// The test whose captured output the next lines are.
     speaking: Option<String>,
 }
 
@@ -29,14 +29,14 @@ impl Tally {
         if let Some(reason) = line.strip_prefix("skipped: ") {
             let spoken = self.speaking.as_deref().filter(|_| stream == Stream::Out).map(|name| (name, reason));
             let (name, reason) = spoken.or_else(|| reason.split_once(": ")).unwrap_or((reason, "cannot run here"));
-            // A test may give several reasons, and remains one.
+            // A test that gives several reasons still counts once: its first reason stays.
             self.skipped.entry(name.to_owned()).or_insert_with(|| reason.to_owned());
         } else if stream == Stream::Out {
             self.harness(line);
         }
     }
 
-    /// Moves the tests that skipped themselves, which the harness calls passed, to where they belong.
+    /// The harness counts tests that skipped themselves as passed: subtracts them from `passed`.
     pub(crate) fn finish(mut self) -> Tally {
         let themselves = self.skipped.len().saturating_sub(self.ignored);
         self.passed = self.passed.saturating_sub(themselves);

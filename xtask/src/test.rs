@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything that can be checked on this machine, and the names of what cannot.
+//! `cargo xtask test`: checks everything that can be checked on this machine, and names what cannot.
 
 use std::env;
 use std::path::PathBuf;
@@ -54,7 +54,7 @@ enum Step {
 }
 
 impl Step {
-    /// In the order of running: what is quick first, and what others build on.
+    /// In the order of running: quick steps first, and steps that others need.
     const ALL: [Step; 10] = [
         Step::Setup,
         Step::Format,
@@ -122,7 +122,7 @@ impl Found {
             faults: tally.failures.into_iter().map(|name| format!("test {name} failed")).collect(),
         };
         if let Err(error) = result {
-            // A build that fails, or a test binary that dies, has no failed test to show for it.
+            // A build that fails, or a test binary that dies, reports no failed test: count one.
             found.failed = found.failed.max(1);
             found.faults.push(format!("{error:#}"));
         }
@@ -150,7 +150,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             done.push(Done::after(step.name(), || run.step(step)));
         }
     }
-    // Whatever happened before, what is left behind is looked at and removed.
+    // Leftovers are looked for and removed even after a failed step.
     done.push(Done::after("leftovers", || {
         let mut left = leftovers::processes(Pid::this(), leftovers::STOP_MAX);
         left.extend(before.compare());
@@ -211,7 +211,7 @@ fn conclusion(done: &[Done]) -> String {
     text + &format!("{passed} passed, {failed} failed, {skipped} skipped\n")
 }
 
-/// One run, and where it works.
+/// One run, and the paths that it uses.
 struct Run {
     root: PathBuf,
     temporary: PathBuf,
@@ -248,15 +248,15 @@ impl Run {
             Step::Ebpf => match ebpf::build(true) {
                 Ok(ebpf::Outcome::Built | ebpf::Outcome::Unchanged) => Found::one(Ok(())),
                 Ok(ebpf::Outcome::Differs(difference)) => Found::faults(vec![format!("ebpf/prebuilt: {difference}")]),
-                // Its first line says what is missing, the others what `setup` says as well.
+                // The first line says what is missing; `setup` prints the other lines, too.
                 Ok(ebpf::Outcome::Skipped(reason)) => {
                     let reason = reason.lines().next().unwrap_or_default();
                     Found::skipped(format!("comparison of ebpf/prebuilt: {reason}"))
                 }
                 Err(error) => Found::one(Err(error)),
             },
-            // The harness stops at the first test binary that fails unless told otherwise, and hides what passing tests
-            // print.
+            // By default cargo stops at the first test binary that fails, and the harness hides the output of passing
+            // tests, which names the skipped ones.
             Step::Tests => {
                 self.tests(&["test", "--workspace", "--no-fail-fast", "--", "--show-output"], &[], TESTS_TIME_MAX)
             }
@@ -266,7 +266,7 @@ impl Run {
     }
 
     fn setup(&self) -> Found {
-        // Packages of somebody's own machine are theirs to install: `cargo xtask setup`.
+        // On a developer's own machine only `cargo xtask setup`, run on purpose, installs system packages.
         let with_packages = Uid::effective().is_root() && env::var_os("CI").is_some();
         let skipped = setup::prepare(&self.root, with_packages);
         Found { passed: 1, skipped, ..Found::default() }
@@ -274,11 +274,11 @@ impl Run {
 
     fn format(&self) -> anyhow::Result<()> {
         self.cargo(&["fmt", "--all", "--check"], &[], BUILD_TIME_MAX)?;
-        // A workspace of its own.
+        // ebpf/ is a workspace of its own.
         self.cargo(&["fmt", "--manifest-path", "ebpf/Cargo.toml", "--all", "--check"], &[], BUILD_TIME_MAX)
     }
 
-    /// The model has its own build: RUSTFLAGS are part of every crate's identity.
+    /// The model has its own target directory: a change of RUSTFLAGS rebuilds every crate.
     fn loom(&self) -> Found {
         let target = repository::build_dir(&self.root).join("loom");
         let target = target.to_string_lossy();
@@ -312,12 +312,12 @@ impl Run {
         found
     }
 
-    /// A cargo command that counts as one.
+    /// Runs a cargo command that counts as one step.
     fn cargo(&self, args: &[&str], env: &[(&str, &str)], time_max: Duration) -> anyhow::Result<()> {
         self.watched(args, env, time_max, |_, _| {})
     }
 
-    /// A cargo command that runs tests, each of which counts.
+    /// Runs a cargo command that runs tests, and counts each test.
     fn tests(&self, args: &[&str], env: &[(&str, &str)], time_max: Duration) -> Found {
         let mut tally = Tally::default();
         let mut result = self.watched(args, env, time_max, |stream, line| tally.line(stream, line));
@@ -348,13 +348,13 @@ impl Run {
     }
 }
 
-/// Lines of one kind and step that the conclusion repeats.
+/// How many lines of one kind the conclusion repeats for each step.
 const LINES_MAX: usize = 40;
 
-/// A cold build on two slow cores, and some.
+/// For a cold build on two slow cores, with a margin.
 const BUILD_TIME_MAX: Duration = Duration::from_secs(15 * 60);
 
-/// With the build of the tests.
+/// Includes the build of the tests.
 const TESTS_TIME_MAX: Duration = Duration::from_secs(30 * 60);
 
 #[cfg(test)]

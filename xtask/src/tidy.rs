@@ -1,4 +1,4 @@
-//! `cargo xtask tidy`: what no compiler checks. Each check is a function from the tree to its findings.
+//! `cargo xtask tidy`: checks what the compiler does not. Each check is a function from the tree to its findings.
 
 use std::process::ExitCode;
 
@@ -20,7 +20,7 @@ mod specification;
 mod tree;
 mod unsafety;
 
-/// Check what no compiler checks
+/// Check what the compiler does not check
 ///
 ///   manifests      crates depend only in the direction of the data path; versions and lints stand in the workspace
 ///   unsafe         `unsafe` only in files that xtask/tidy.toml names, each with its reason
@@ -46,7 +46,7 @@ pub(crate) fn run(_args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// All checks over the checkout.
+/// Runs all checks over the checkout.
 pub(crate) fn findings() -> anyhow::Result<Vec<Finding>> {
     let tree = Tree::read(&repository::root()?)?;
     let exceptions = Exceptions::of(&tree)?;

@@ -1,4 +1,4 @@
-//! A command whose output nobody reads ends without a panic.
+//! A command whose output cannot be written ends without a panic.
 
 use std::fs::File;
 use std::process::{Command, Output, Stdio};

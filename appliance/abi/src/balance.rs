@@ -1,9 +1,9 @@
 //! Which worker gets a new connection.
 //!
 //! Two candidates are drawn by weight from the connection's hash, and the one that holds fewer connections for its
-//! weight gets it ("the power of two choices"). While nobody publishes a load, or the loads are level, the shares
-//! follow the weights exactly; as soon as they differ, the draw pulls them level, and a load figure that is a little
-//! old does no harm, since no worker is everybody's first choice. A worker of weight 0 is never drawn.
+//! weight gets it ("the power of two choices"). While no loads are published, or the loads are level, the shares follow
+//! the weights exactly; as soon as the loads differ, the choice levels them. A slightly old load figure does no harm,
+//! since no worker is the first choice of all connections. A worker of weight 0 is never drawn.
 
 use crate::WorkerSlot;
 use crate::limits::WEIGHT_MAX;
@@ -11,8 +11,8 @@ use crate::limits::WEIGHT_MAX;
 /// The choice for one connection, in two rounds over the workers: [`weigh`](Self::weigh) each, [`draw`](Self::draw),
 /// [`offer`](Self::offer) each, [`index`](Self::index).
 ///
-/// Whoever has the workers does the walking: [`choose`] over a slice, `steer` by `bpf_loop`, whose body the kernel's
-/// verifier looks at once instead of once for every way through all workers.
+/// The caller walks over the workers: [`choose`] over a slice, `steer` by `bpf_loop`, because the kernel's verifier
+/// checks the body of `bpf_loop` once instead of once for every path through all workers.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Choice {
@@ -57,8 +57,8 @@ impl Choice {
 
     /// Second round: the worker whose share of the sum holds a draw is its candidate.
     ///
-    /// Weights may have changed since the first round. A draw may then lie behind all of them, and the last worker
-    /// with a weight takes it; a weight of 0 takes none in any case.
+    /// Weights may have changed since the first round. If a draw then lies beyond the sum of all weights, the last
+    /// worker with a weight takes it; a worker of weight 0 never takes one.
     #[inline(always)]
     pub const fn offer(&mut self, index: u32, worker: WorkerSlot) {
         let weight = weight(worker);
@@ -132,7 +132,7 @@ mod tests {
 
     const HASHES: u32 = 100_000;
 
-    /// Shares of many connections, spread over the whole range of the hash; `held` adds what was given to what is held.
+    /// Shares of many connections over the whole range of the hash; `held` adds each given connection to the load.
     fn shares<const N: usize>(mut slots: [WorkerSlot; N], held: bool) -> [u32; N] {
         let mut shares = [0; N];
         for n in 0..HASHES {
@@ -173,7 +173,7 @@ mod tests {
         let mut slots = [weighted(1); 4];
         slots[0].connections = 1_000_000;
         let shares = shares(slots, false);
-        // It gets only those for which it was drawn twice: one in 16.
+        // The loaded worker gets only connections for which it was drawn twice: one in 16.
         assert!(shares[0].abs_diff(HASHES / 16) < 600, "{shares:?}");
         for share in &shares[1..] {
             assert!(share.abs_diff(HASHES * 15 / 48) < 600, "{shares:?}");

@@ -1,4 +1,4 @@
-//! What the kernel programs and userspace share: the map types, the packet parser, the choice of a worker.
+//! The code that the kernel programs and userspace share: the map types, the packet parser, the choice of a worker.
 //!
 //! The programs in `ebpf/` compile this crate for BPF; `fanblade-steer` reads the same types out of the maps; the
 //! tests run the same parsing and choosing on the host. No dependency, no std, no allocation, no panic reachable from
@@ -16,7 +16,7 @@ mod verdict;
 
 pub use verdict::{Hook, Verdict, VerdictCounters};
 
-/// Version of all layouts here; userspace replaces pinned maps that were made for another one.
+/// Version of all layouts here; userspace replaces pinned maps that were made for another version.
 pub const LAYOUT_VERSION: u32 = 1;
 
 /// One TCP connection, seen from outside: `src` is always the client, the remote end, in both directions.
@@ -36,7 +36,7 @@ pub struct FlowKey {
 }
 
 /// Value of `FLOWS`. Bytes are those of the IP packet, header included, without the link layer and its padding (what
-/// IPFIX calls `octetDeltaCount`); packets are those on the wire, also where the kernel hands over 64 KiB at once.
+/// IPFIX calls `octetDeltaCount`); packets are those on the wire, even if the kernel hands over 64 KiB at once.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowCounters {
@@ -71,23 +71,23 @@ impl FlowCounters {
 }
 
 /// Value of `WORKERS`, one per worker. Userspace writes `weight` and `connections` through a shared mapping, `steer`
-/// writes `steered`; each field has one writer, so nobody overwrites another's.
+/// writes `steered`; each field has one writer, so that no writer overwrites another's value.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WorkerSlot {
     /// Share of the new connections, relative to the other workers; 0: none (draining), at most [`limits::WEIGHT_MAX`].
     pub weight: u32,
-    /// Connections that the worker holds now, as published by it.
+    /// Connections that the worker holds now, as the worker publishes them.
     pub connections: u32,
-    /// Connections that `steer` gave to it, also those that had waited at another's listener when it closed.
+    /// Connections that `steer` gave to the worker, including those that had waited at another listener which closed.
     pub steered: u64,
 }
 
-/// Value of `CONFIG` (one entry): what userspace tells the programs.
+/// Value of `CONFIG` (one entry): the settings that userspace gives to the programs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Config {
-    /// [`LAYOUT_VERSION`] of whoever made the maps.
+    /// [`LAYOUT_VERSION`] of the program that made the maps.
     pub layout_version: u32,
     /// Workers in use: the slots `0..workers` of `WORKERS` and `LISTENERS`.
     pub workers: u32,
@@ -96,7 +96,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Is this port, in host order, one of ours?
+    /// Is this port (in host order) one of ours?
     #[inline(always)]
     #[must_use]
     pub fn has_port(&self, port: u16) -> bool {

@@ -1,11 +1,11 @@
 //! The limits of the kernel programs: sizes of maps and bounds of loops.
 
-/// TCP ports that can be ours. More than a blade listens on (data, TLS); every TCP packet is compared with all of them.
-/// Userspace refuses a longer list.
+/// TCP ports that can be ours: more than a blade listens on (data, TLS), but few, as every TCP packet is compared with
+/// all of them. Userspace refuses a longer list.
 pub const PORTS_MAX: usize = 8;
 
-/// Workers that `steer` can choose among: one per core of the largest box we mean. It walks them all, twice, for each
-/// new connection. Userspace refuses a greater number.
+/// Workers that `steer` can choose among: one per core of the largest machine we target. `steer` walks over all of them
+/// twice for each new connection. Userspace refuses a greater number.
 pub const WORKERS_MAX: u32 = 64;
 
 /// Greatest weight of a worker, so that `connections * weight` and sums of weights are far from the end of a `u64`.
@@ -13,7 +13,7 @@ pub const WORKERS_MAX: u32 = 64;
 pub const WEIGHT_MAX: u32 = 65_535;
 
 /// Flows counted at once unless the loader sets another size: 18 MiB, taken when the map is made. When it is full, the
-/// flow that was idle longest is forgotten; its packets stay in the verdicts, but its own counts are gone.
+/// flow that was idle longest is removed; its packets stay in the verdicts, but its own counts are lost.
 pub const FLOWS_MAX: u32 = 131_072;
 
 /// VLAN tags looked through (802.1Q in 802.1ad). A packet with more passes uncounted in `FLOWS`, verdict `too_deep`.
@@ -23,6 +23,6 @@ pub const VLAN_TAGS_MAX: usize = 2;
 /// twice). A packet with more passes uncounted in `FLOWS`, verdict `too_deep`.
 pub const EXTENSION_HEADERS_MAX: usize = 7;
 
-/// Headers lie within this many bytes of the start of the packet: Ethernet, tags, IPv6 and its extension headers at
-/// their longest, TCP. The verifier wants a bound for every offset.
+/// Headers lie within this many bytes of the start of the packet: Ethernet, tags, IPv6 and its longest extension
+/// headers, TCP. The verifier needs a bound for every offset.
 pub const HEADERS_LEN_MAX: usize = 16 * 1024;

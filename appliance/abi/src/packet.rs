@@ -1,7 +1,7 @@
 //! From the bytes of an Ethernet frame to a TCP segment's addresses, ports and length.
 //!
-//! The same functions run in `ingress` and `egress`, over the packet itself, and on the host, over a slice. They only
-//! ever read through [`Bytes`], which checks the bounds; every loop is bounded by [`limits`](crate::limits).
+//! The same functions run in `ingress` and `egress`, over the packet itself, and on the host, over a slice. They read
+//! only through [`Bytes`], which checks the bounds; every loop is bounded by [`limits`](crate::limits).
 
 use crate::limits::{EXTENSION_HEADERS_MAX, VLAN_TAGS_MAX};
 
@@ -9,7 +9,7 @@ use crate::limits::{EXTENSION_HEADERS_MAX, VLAN_TAGS_MAX};
 pub trait Bytes {
     /// `N` bytes from `offset`, or `None` if the packet ends before.
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
-    /// Length of the whole frame, also of what cannot be read directly.
+    /// Length of the whole frame, including bytes that cannot be read directly.
     fn frame_len(&self) -> u32;
 }
 
@@ -38,11 +38,11 @@ pub struct Segment {
     pub flags: u8,
     /// Length of the IP packet, header included, without the link layer and its padding.
     pub packet_len: u32,
-    /// Length of the IP and TCP headers together: what each packet repeats when the card cuts up a large one.
+    /// Length of the IP and TCP headers together: each packet repeats them when the card cuts up a large one.
     pub headers_len: u32,
 }
 
-/// Why a frame is not such a segment.
+/// Why a frame holds no whole TCP segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Other {
     /// Neither IPv4 nor IPv6.
@@ -136,8 +136,8 @@ fn parse_ipv6<B: Bytes + ?Sized>(frame: &B, start: usize) -> Result<Segment, Oth
         protocol = extension[0];
         extensions += 1;
     }
-    // RFC 2675: 0 for a jumbogram, and what Linux has between devices of one machine when it hands over more than 64
-    // KiB.
+    // 0 marks a jumbogram (RFC 2675), and a packet of more than 64 KiB that Linux passes between devices of one
+    // machine.
     let payload_len = u32::from(u16::from_be_bytes([header[4], header[5]]));
     let packet_len = if payload_len == 0 { 0 } else { payload_len + IPV6_LEN_U32 };
     let mut src = [0; 16];
@@ -147,7 +147,7 @@ fn parse_ipv6<B: Bytes + ?Sized>(frame: &B, start: usize) -> Result<Segment, Oth
     parse_tcp(frame, start, headers_len, packet_len, src, dst)
 }
 
-/// `packet_len` 0: not said by the IP header, so that the frame's own end is the packet's.
+/// `packet_len` 0: the IP header does not say the length, so that the packet ends where the frame ends.
 #[expect(clippy::cast_possible_truncation, reason = "headers lie within HEADERS_LEN_MAX")]
 #[inline(always)]
 fn parse_tcp<B: Bytes + ?Sized>(
@@ -180,15 +180,15 @@ fn parse_tcp<B: Bytes + ?Sized>(
     })
 }
 
-/// A header between IPv6 and TCP that only needs to be stepped over: 8 bytes, and `unit_len` for each unit in its
-/// second byte. Encrypted payload (ESP) and "no next header" are not such.
+/// A header between IPv6 and TCP that is only skipped: 8 bytes, and `unit_len` for each unit in its second byte.
+/// Encrypted payload (ESP) and "no next header" cannot be skipped.
 ///
 /// A table instead of a `match`, because the kernel's verifier follows every branch in every round of the loop.
 #[derive(Clone, Copy)]
 struct Extension {
     is_extension: bool,
     unit_len: u8,
-    /// Bits of the third and fourth byte that make it a fragment.
+    /// Bits of the third and fourth byte that mark the packet as a fragment.
     fragment_mask: u16,
 }
 
@@ -203,7 +203,7 @@ static EXTENSIONS: [Extension; 256] = {
     table[135] = plain;
     table[139] = plain;
     table[140] = plain;
-    // RFC 8200 4.5: always 8 bytes, the second is reserved. Offset 0 and nothing to come: it is whole (RFC 6946).
+    // RFC 8200 4.5: always 8 bytes, the second is reserved. Offset 0 without more fragments is whole (RFC 6946).
     table[44] = Extension { is_extension: true, unit_len: 0, fragment_mask: 0xfff9 };
     // RFC 4302 2.2, authentication: in units of 4 bytes, minus 2.
     table[51] = Extension { is_extension: true, unit_len: 4, fragment_mask: 0 };

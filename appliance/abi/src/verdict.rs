@@ -1,4 +1,4 @@
-//! What the programs decided: one counter per verdict, with a name each.
+//! The decisions of the programs: one counter per verdict, each with a name.
 
 /// The program that a verdict belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -7,7 +7,7 @@ pub enum Hook {
     Ingress,
     /// tcx egress: every packet that the interface sends.
     Egress,
-    /// `sk_reuseport`: every new connection, and every one that waits at a listener which closes.
+    /// `sk_reuseport`: every new connection, and every connection that waits at a listener which closes.
     Steer,
 }
 
@@ -60,7 +60,7 @@ verdicts! {
     IngressNotTcp ingress_not_tcp Ingress;
     /// Neither IPv4 nor IPv6.
     IngressNotIp ingress_not_ip Ingress;
-    /// A fragment: only its first part has ports, so that no fragment is counted in a flow.
+    /// A fragment: only the first one of a packet has ports, so that no fragment is counted in a flow.
     IngressFragment ingress_fragment Ingress;
     /// Shorter than its own headers say.
     IngressRunt ingress_runt Ingress;

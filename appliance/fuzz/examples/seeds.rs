@@ -1,5 +1,5 @@
-//! Writes valid inputs of every target to `corpus/`, made by the project's own writers: what the corpora began with.
-//! `cargo run -p fanblade-fuzz --example seeds`, after a format has changed.
+//! Writes valid inputs of every target to `corpus/`, made by the project's own writers: the corpora began with them.
+//! After a format has changed, run `cargo run -p fanblade-fuzz --example seeds`.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ impl Corpus {
         std::fs::write(self.directory.join(format!("seed-{:02}", self.count)), bytes).unwrap();
     }
 
-    /// Behind the byte that says how the stream is cut.
+    /// Adds a stream behind a byte that says how to cut the stream.
     fn add_stream(&mut self, bytes: &[u8]) {
         let rhythm = self.count as u8;
         self.add(&[&[rhythm], bytes].concat());
@@ -60,7 +60,7 @@ fn handshake() {
         let mut request = Vec::new();
         UpgradeRequest { host: "blade.example:7400", target, key: client::KEY, protocol, token }.write(&mut request);
         corpus.add_stream(&request);
-        // With a frame behind it.
+        // A request with a frame behind it.
         client::write_frame(&mut request, Opcode::Text, [1, 2, 3, 4], b"{\"op\":\"ping\"}");
         corpus.add_stream(&request);
     }
@@ -106,7 +106,7 @@ fn frames() {
     from_server.add_stream(&close);
 }
 
-/// MoldUDP64, SoupBinTCP, ITCH and files of it.
+/// MoldUDP64, SoupBinTCP, ITCH and files of ITCH messages.
 fn exchange() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("day");
@@ -121,6 +121,7 @@ fn exchange() {
         rest = after;
     }
 
+    // Messages of a simulated day, and a made-up message of each type, twice.
     let mut itch = Corpus::of("itch");
     let with_lengths =
         |messages: &[&[u8]]| -> Vec<u8> { messages.iter().flat_map(|it| [&[it.len() as u8], *it].concat()).collect() };
@@ -132,6 +133,7 @@ fn exchange() {
         itch.add(&with_lengths(&[&message, &message]));
     }
 
+    // Packets of 1 to 10 messages, empty ones, and the end of the session.
     let mut mold = Corpus::of("moldudp64");
     for (at, some) in messages.chunks(10).enumerate() {
         let mut packet = PacketBuilder::new(*b"SESSION001", 1 + 10 * at as u64, 1_400);
@@ -144,6 +146,7 @@ fn exchange() {
     mold.add(empty.finish());
     mold.add(empty.end_of_session());
 
+    // Each packet as a stream of its own, and all in one stream.
     let mut soup = Corpus::of("soupbintcp");
     let login = |heartbeat_timeout_ms| LoginRequest {
         username: *b"user01",
@@ -175,6 +178,7 @@ fn exchange() {
     }
     soup.add_stream(&all);
 
+    // Files that end within a length, within a message and between messages, plain and gzipped.
     let mut binaryfile = Corpus::of("binaryfile");
     for len in [0, 1, 2, 14, 15, 500, 1_000] {
         binaryfile.add(&file[..len]);
@@ -216,7 +220,7 @@ fn classic(magic: u32, is_big: bool, link: u32, frame: &[u8]) -> Vec<u8> {
     let len = frame.len() as u32;
     let head = [word(magic), version, word(0), word(0), word(65_535), word(link)].concat();
     let record = [word(1_577_682_000), word(17), word(len), word(len)].concat();
-    // Twice, the second cut short by the capture.
+    // The frame twice, the second one cut short by the capture.
     let short = [word(1_577_682_001), word(18), word(len / 2), word(len)].concat();
     [&head[..], &record, frame, &short, &frame[..frame.len() / 2]].concat()
 }
@@ -229,7 +233,7 @@ fn ng(link: u16, frame: &[u8]) -> Vec<u8> {
     };
     let len = (frame.len() as u32).to_le_bytes();
     let section = block(0x0a0d_0d0a, &[&0x1a2b_3c4d_u32.to_le_bytes()[..], &[1, 0, 0, 0], &[0xff; 8]].concat());
-    // Nanoseconds, and an offset of the times.
+    // Options: times in nanoseconds, and an offset that is added to them.
     let options = [9, 0, 1, 0, 9, 0, 0, 0, 14, 0, 8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let interface = block(1, &[&link.to_le_bytes()[..], &[0, 0, 0, 0, 4, 0], &options].concat());
     let enhanced = block(6, &[&[0; 4][..], &5_u32.to_le_bytes(), &[9, 0, 0, 0], &len, &len, frame].concat());
@@ -253,7 +257,7 @@ fn publisher() {
         let mut bytes = Vec::new();
         request.write(&mut bytes);
         corpus.add_stream(&bytes);
-        // As one frame.
+        // The same bytes without the length field, as one frame.
         corpus.add_stream(&bytes[4..]);
         all.extend(bytes);
     }
@@ -305,6 +309,7 @@ fn texts() {
     ] {
         query.add(text.as_bytes());
     }
+    // The example's sections, texts with faults, and the beginnings of the venues' examples.
     let mut config = Corpus::of("config");
     let example = include_str!("../../../docs/fanblade.example.toml");
     let starts = example.match_indices("\n[").map(|(at, _)| at).chain([example.len()]);

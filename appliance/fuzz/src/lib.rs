@@ -1,9 +1,9 @@
-//! What is fuzzed: a function for each parser of bytes that others send, with what must hold of them all. libFuzzer
-//! calls them with what it makes up (`cargo xtask fuzz`), ordinary tests with every file of the corpora.
+//! The fuzz targets: a function for each parser of untrusted bytes, with the properties that must hold of all inputs.
+//! libFuzzer calls them with random inputs (`cargo xtask fuzz`), ordinary tests with every file of the corpora.
 //!
-//! A target panics where something does not hold. The oracles are cheap ones: a stream that is cut elsewhere says the
-//! same, what was written is read again, what a request's parser takes is JSON to `serde_json`, too, and each refusal
-//! says something.
+//! A target panics if a property does not hold. The oracles are cheap: a stream that is cut at other places gives the
+//! same result, a written message is read again, a request that our parser accepts is JSON to `serde_json`, too, and
+//! each refusal has a message.
 #![warn(clippy::cast_possible_truncation)]
 
 mod streams;
@@ -12,13 +12,13 @@ mod targets;
 /// A parser, and how it is called.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
-    /// Its name for the command, and its corpus's directory.
+    /// The name of the target for the command, and of the directory of its corpus.
     pub name: &'static str,
-    /// Calls it. Panics where something does not hold.
+    /// Calls the parser. Panics if a property does not hold.
     pub run: fn(&[u8]),
 }
 
-/// All of them.
+/// All targets.
 pub const TARGETS: [Target; 12] = [
     Target { name: "binaryfile", run: targets::files::binaryfile },
     Target { name: "config", run: targets::texts::config },
@@ -34,7 +34,7 @@ pub const TARGETS: [Target; 12] = [
     Target { name: "soupbintcp", run: targets::feed::soupbintcp },
 ];
 
-/// One with a fault, which fuzzing must find, or it finds nothing: the command runs it before the others.
+/// A target with a planted fault. If fuzzing does not find it, no result counts: the command runs it before the others.
 pub const CANARY: Target = Target { name: "canary", run: targets::canary };
 
 /// The input that makes the canary fail.

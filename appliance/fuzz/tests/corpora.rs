@@ -1,4 +1,4 @@
-//! Every input of the corpora, by the functions that are fuzzed: without a fuzzer, in a moment, on every machine.
+//! Runs every input of the corpora through the fuzz targets: without a fuzzer, in a moment, on every machine.
 
 use std::collections::BTreeSet;
 use std::panic::catch_unwind;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use fanblade_fuzz::{CANARY, CANARY_INPUT, TARGETS, Target};
 
-/// Corpora are read by people, and are in the repository for ever.
+/// Inputs stay small, because people read them and the repository keeps them for ever.
 const INPUT_LEN_MAX: usize = 4 << 10;
 const INPUTS_MIN: usize = 10;
 const INPUTS_MAX: usize = 100;
@@ -46,7 +46,8 @@ fn each_corpus_has_its_target() {
     assert_eq!(directories.collect::<BTreeSet<String>>(), targets);
 }
 
-/// The cheapest fuzzer: nothing that is cut or changed makes a target panic. Some places of each input, others in each.
+/// The cheapest fuzzer: no input that is cut or changed makes a target panic. It tries some places of each input, and
+/// other places in each.
 #[test]
 fn what_must_hold_holds_of_what_is_cut_or_changed() {
     for target in &TARGETS {

@@ -1,4 +1,4 @@
-//! What can be missing, what it costs, and what mends it.
+//! Errors: what is missing, what the blade loses without it, and how to mend it.
 
 use std::error::Error;
 use std::io;
@@ -12,7 +12,7 @@ use aya::programs::ProgramError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SteerError {
-    /// The process may not use eBPF.
+    /// The process is not allowed to use eBPF.
     #[error(
         "missing {missing}: no flow counters, and connections are spread by the kernel's hash instead of by load; \
          run as root, or: setcap cap_bpf,cap_net_admin,cap_perfmon+ep {program}"
@@ -31,7 +31,7 @@ pub enum SteerError {
         what: String,
         /// What the kernel said.
         cause: String,
-        /// What mends it.
+        /// How to mend it.
         mend: &'static str,
     },
 
@@ -42,7 +42,7 @@ pub enum SteerError {
         dir: PathBuf,
         /// What went wrong.
         cause: String,
-        /// What mends it.
+        /// How to mend it.
         mend: String,
     },
 
@@ -73,7 +73,7 @@ pub enum SteerError {
         interface: String,
     },
 
-    /// The interface takes the program neither in its driver nor in the kernel's generic place.
+    /// The interface takes the program neither in its driver nor in the kernel's generic mode.
     #[error("{interface} takes no XDP program: incoming packets are not counted; native: {native}; generic: {generic}")]
     Ingress {
         /// The interface.
@@ -84,7 +84,7 @@ pub enum SteerError {
         generic: io::Error,
     },
 
-    /// tcx came with Linux 6.6.
+    /// The interface takes no tcx program, which needs Linux 6.6.
     #[error(
         "{interface} takes no tcx program: outgoing packets are not counted; {cause}; tcx needs Linux 6.6 or later \
          (uname -r)"
@@ -96,7 +96,7 @@ pub enum SteerError {
         cause: io::Error,
     },
 
-    /// A listener could not be entered, or the group not be given the program.
+    /// A listener could not be entered in the map, or the program could not be attached to the group.
     #[error(
         "listener of worker {worker} not steered: {cause}; its group stays with the kernel's hash; the listeners must be \
          listening TCP sockets of one SO_REUSEPORT group, and in no other map"
@@ -128,7 +128,7 @@ pub enum SteerError {
         cause: MapError,
     },
 
-    /// Nothing is pinned there, or maps of another version.
+    /// Nothing is pinned in the directory, or maps of another version are.
     #[error("no maps of a running blade in {}: {cause}; is the daemon running, with its pins there, and are you root?", dir.display())]
     NothingPinned {
         /// The directory that was looked in.
@@ -157,7 +157,7 @@ impl From<EbpfError> for SteerError {
     }
 }
 
-/// The operating system's error number, wherever in the chain of causes it is.
+/// The operating system's error number, found anywhere in the chain of causes.
 pub(crate) fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -174,7 +174,8 @@ pub(crate) fn io_error(error: &ProgramError) -> io::Error {
     errno(error).map_or_else(|| io::Error::other(chain(error)), io::Error::from_raw_os_error)
 }
 
-/// An error with its causes in one line. The verifier's log, which may be long, is cut to its end, where the reason is.
+/// An error with its causes in one line. Of the verifier's log, which may be long, only the end is kept: it has the
+/// reason.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

@@ -1,11 +1,11 @@
-//! The control plane of the kernel programs: load them, attach them, tell them what they need, read what they counted.
+//! The control plane of the kernel programs: loads, attaches and configures them, and reads their counters.
 //!
 //! [`Steer`] belongs to the daemon: it loads the object that is compiled into this crate, pins the maps, attaches
 //! `ingress`, `egress` and `steer`, and sets the workers' weights and loads. [`View`] reads the same maps, also from
-//! another process and without the daemon. [`probe()`] says what the machine lacks for it.
+//! another process and without the daemon. [`probe()`] says what the machine lacks for the kernel programs.
 //!
-//! Nothing here is needed to serve: each step can fail on its own, with an error that names what is missing, what that
-//! costs and what mends it, and the blade goes on without it.
+//! The blade serves without all of this: each step can fail on its own, with an error that names what is missing, what
+//! the blade loses and how to mend it, and the blade goes on.
 #![warn(clippy::cast_possible_truncation)]
 
 mod error;

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-/// How long a starting blade waits for one that is just ending to let go of the pin directory. Then it goes without
-/// pins.
+/// How long a starting blade waits until a blade that is just ending unlocks the pin directory. After that it starts
+/// without pins.
 pub const LOCK_WAIT_MAX: Duration = Duration::from_millis(200);
 
-/// Steps that an iteration over the flows takes at most for each entry that the map can hold. Flows come and go
-/// meanwhile, and the kernel starts again from the first when the one that we stand on has gone. Then the listing
+/// The most steps of an iteration over the flows, for each entry that the map can hold. Flows come and go meanwhile,
+/// and the kernel starts again from the first flow if the current one has been removed. After so many steps the listing
 /// ends early.
 pub const FLOW_STEPS_PER_ENTRY_MAX: usize = 2;
 

@@ -1,8 +1,8 @@
-//! What the kernel programs have to say, into the daemon's log.
+//! Log lines of the kernel programs, passed on to the daemon's log.
 
 use log::{Level, Log, Metadata, Record};
 
-/// Hands the records of `aya-log` to `tracing`. They name their own source file and line.
+/// Hands the records of `aya-log` to `tracing`. Each record names its own source file and line.
 #[derive(Debug)]
 pub(crate) struct ToTracing;
 

@@ -1,4 +1,4 @@
-//! The directory under /sys/fs/bpf where the maps have names.
+//! The directory under /sys/fs/bpf in which the maps are pinned.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -14,7 +14,7 @@ use crate::error::{SteerError, chain};
 use crate::limits::LOCK_WAIT_MAX;
 use crate::sys::{self, Plain};
 
-/// Where the maps are pinned unless told otherwise.
+/// The directory in which the maps are pinned by default.
 pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/fanblade";
 
 /// Names of the pinned maps.
@@ -25,7 +25,7 @@ pub const MAPS: [&str; 5] = ["FLOWS", "VERDICTS", "WORKERS", "LISTENERS", "CONFI
 #[derive(Debug)]
 pub(crate) struct PinDir {
     path: PathBuf,
-    /// Holds the lock; the kernel lets go of it when we end, however we end.
+    /// Holds the lock; the kernel releases it when the process ends, however it ends.
     _lock: File,
     pub(crate) keep: bool,
 }
@@ -81,12 +81,12 @@ impl Drop for PinDir {
         if let Err(error) = self.remove_pins() {
             tracing::warn!(dir = %self.path.display(), "pinned maps not removed: {error}");
         }
-        // This fails where somebody else has something in it, which stays.
+        // This fails, as it should, if the directory holds somebody else's files.
         let _: io::Result<()> = fs::remove_dir(&self.path);
     }
 }
 
-/// Locks the directory. A blade that is just ending may still have it for a moment.
+/// Locks the directory. A blade that is just ending may hold the lock a moment longer.
 fn lock_within(lock: &File, wait_max: Duration) -> Result<(), TryLockError> {
     let deadline = Instant::now() + wait_max;
     loop {
@@ -98,7 +98,7 @@ fn lock_within(lock: &File, wait_max: Duration) -> Result<(), TryLockError> {
 }
 
 /// Why the pinned maps are not those that this version makes; `None` if they are, or if nothing is pinned and a blade
-/// may make them (`flows_max` given).
+/// is about to make them (`flows_max` is given).
 pub(crate) fn incompatibility(dir: &Path, flows_max: Option<u32>) -> Result<Option<String>, MapError> {
     for shape in shapes(flows_max) {
         let path = dir.join(shape.name);
@@ -113,7 +113,7 @@ pub(crate) fn incompatibility(dir: &Path, flows_max: Option<u32>) -> Result<Opti
     let config = dir.join("CONFIG");
     if flows_max.is_some() && config.exists() {
         let config: Array<_, Plain<Config>> = Map::Array(MapData::from_pin(config)?).try_into()?;
-        // 0: a blade made it and ended before it could write the version.
+        // 0: a blade made the map and ended before it could write the version.
         let version = config.get(&0, 0)?.0.layout_version;
         if version != LAYOUT_VERSION && version != 0 {
             return Ok(Some(format!("layout version {version} instead of {LAYOUT_VERSION}")));
@@ -158,7 +158,7 @@ impl Shape {
     }
 }
 
-/// The BPF file system above `path`. It is mounted only in its usual place, and only if nothing is there.
+/// Makes sure that `path` is on a BPF file system. Mounts one only at its usual place, and only if none is there.
 fn ensure_mounted(path: &Path) -> Result<(), SteerError> {
     if is_bpffs(path) {
         return Ok(());

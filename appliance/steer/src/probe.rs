@@ -1,4 +1,4 @@
-//! What the machine has and lacks for the kernel programs.
+//! Checks what the machine has and lacks for the kernel programs.
 
 use std::fs;
 use std::path::Path;
@@ -19,13 +19,13 @@ pub struct Check {
     pub is_ok: bool,
     /// What was found.
     pub found: String,
-    /// What it costs to go without.
+    /// What the blade loses without it.
     pub cost: &'static str,
-    /// The command or change that mends it.
+    /// The command or change that provides it.
     pub mend: String,
 }
 
-/// Looks at everything that [`crate::Steer`] needs. Changes nothing, and needs no privileges itself.
+/// Checks everything that [`crate::Steer`] needs. Changes nothing, and needs no privileges itself.
 #[must_use]
 pub fn probe() -> Vec<Check> {
     let held = effective_capabilities();
@@ -53,7 +53,7 @@ pub fn probe() -> Vec<Check> {
     let cost = "connections are spread by the kernel's hash instead of by weight and load";
     checks.push(supported("sk_reuseport", ProgramType::SkReuseport, may_load, cost));
     let jit = fs::read_to_string("/proc/sys/net/core/bpf_jit_enable").ok();
-    // The file cannot be read without privileges, and is absent where the kernel always compiles.
+    // The file cannot be read without privileges, and does not exist in a kernel that always compiles.
     checks.push(Check {
         name: "BPF JIT",
         is_ok: jit.as_deref().is_none_or(|value| value.trim() != "0"),
@@ -100,7 +100,7 @@ fn tcx() -> Check {
 struct Capability {
     name: &'static str,
     bit: u32,
-    /// CAP_SYS_ADMIN contains it (capabilities(7)).
+    /// CAP_SYS_ADMIN includes this capability (capabilities(7)).
     in_sys_admin: bool,
     cost: &'static str,
 }

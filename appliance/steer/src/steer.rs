@@ -1,4 +1,4 @@
-//! The daemon's side: load, attach, publish.
+//! The daemon's side: loads and attaches the programs, and publishes the workers' loads.
 
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::path::{Path, PathBuf};
@@ -23,14 +23,14 @@ use crate::probe;
 use crate::sys::{WorkerTable, watch};
 use crate::view::View;
 
-/// What the programs are loaded with.
+/// Options for loading the programs.
 #[derive(Clone, Debug)]
 pub struct SteerOptions {
     /// TCP ports whose packets are counted; at most [`PORTS_MAX`].
     pub ports: Vec<u16>,
-    /// Where the maps are pinned; `None`: nowhere.
+    /// The directory in which the maps are pinned; `None`: they are not pinned.
     pub pin_dir: Option<PathBuf>,
-    /// Leave the pins when the blade ends, so that the counts can still be read and the next blade counts on.
+    /// Leave the pins when the blade ends, so that the counts can still be read and the next blade continues them.
     pub keep_pins: bool,
     /// Size of the flow table, in flows of about 144 bytes of kernel memory each.
     pub flows_max: u32,
@@ -45,15 +45,15 @@ impl Default for SteerOptions {
 /// How `ingress` is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum XdpMode {
-    /// In the driver, before the kernel makes anything of the packet.
+    /// In the driver, before the kernel makes a socket buffer of the packet.
     Native,
-    /// In the kernel's network stack, after the packet was made up: it costs more, and where the kernel has already
-    /// joined several packets into one (GRO), that one is counted.
+    /// In the kernel's network stack, after it has made a socket buffer: this costs more, and packets that the kernel
+    /// has already joined (GRO) count as one.
     Generic,
 }
 
 impl XdpMode {
-    /// For logs and metrics.
+    /// The mode's name in logs and metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -72,10 +72,10 @@ pub enum Hook {
     Egress,
 }
 
-/// What came of running a program over a packet.
+/// The result of running a program over a packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
-    /// Its answer (`XDP_PASS` is 2, tcx "next" is -1).
+    /// The program's answer (`XDP_PASS` is 2, tcx "next" is -1).
     pub action: i32,
     /// Mean time of one run.
     pub duration: Duration,
@@ -92,14 +92,14 @@ pub struct Steer {
     log_task: Option<tokio::task::AbortHandle>,
     pin_dir: Option<PinDir>,
     unpinned: Option<SteerError>,
-    /// The links by interface, so that an interface that comes again takes the place of the one that had gone.
+    /// The links by interface, so that an interface which reappears replaces its former link.
     ingress_links: Vec<(String, XdpLinkId)>,
     egress_links: Vec<(String, SchedClassifierLinkId)>,
 }
 
 impl Steer {
-    /// Loads the programs and makes their maps. If the maps cannot be pinned, they work all the same, and
-    /// [`Steer::unpinned_because`] says why nobody else sees them.
+    /// Loads the programs and makes their maps. Maps that cannot be pinned still work, and [`Steer::unpinned_because`]
+    /// says why other programs cannot see them.
     pub fn load(options: &SteerOptions) -> Result<Self, SteerError> {
         let ports = ports(&options.ports)?;
         if !(FLOWS_MIN..=FLOWS_LIMIT).contains(&options.flows_max) {
@@ -108,7 +108,7 @@ impl Steer {
         }
         probe::require_capabilities()?;
 
-        // Without a directory for the pins it goes on, and says so.
+        // Without a directory for the pins, loading goes on, and `unpinned` keeps the reason.
         let (mut pin_dir, unpinned) = match &options.pin_dir {
             None => (None, None),
             Some(path) => match PinDir::open(path, options.flows_max) {
@@ -116,7 +116,7 @@ impl Steer {
                 Err(error) => (None, Some(error)),
             },
         };
-        // The loader takes over pinned maps, and pins those that it makes.
+        // The loader reuses maps that are pinned, and pins the maps that it makes.
         let mut loader = EbpfLoader::new();
         loader.map_max_entries("FLOWS", options.flows_max);
         if let Some(dir) = &pin_dir {
@@ -127,7 +127,7 @@ impl Steer {
         let mut ebpf = loader.load(OBJECT)?;
         load_programs(&mut ebpf)?;
 
-        // The maps: `WORKERS` shared by mapping, the others by system calls.
+        // `WORKERS` is accessed through a shared mapping, the other maps by system calls.
         let logger =
             EbpfLogger::init_with_logger(&mut ebpf, ToTracing).map_err(|error| SteerError::load("AYA_LOGS", &error))?;
         let workers = match take(&mut ebpf, "WORKERS")? {
@@ -144,7 +144,7 @@ impl Steer {
             take(&mut ebpf, "CONFIG")?,
         )
         .map_err(|error| SteerError::load("the maps", &error))?;
-        // Pinned maps may hold the workers of an earlier blade. Their counts may stay, the workers must go.
+        // Pinned maps may hold the workers of an earlier blade: remove the workers, keep the counts.
         for worker in 0..WORKERS_MAX {
             table.set_weight(worker, 0);
             table.set_connections(worker, 0);
@@ -174,7 +174,7 @@ impl Steer {
         self.unpinned.as_ref()
     }
 
-    /// Where the maps are pinned, if they are.
+    /// The directory in which the maps are pinned, if they are.
     #[must_use]
     pub fn pin_dir(&self) -> Option<&Path> {
         self.pin_dir.as_ref().map(PinDir::path)
@@ -186,8 +186,8 @@ impl Steer {
         &self.view
     }
 
-    /// Attaches `ingress` to an interface: in its driver if that can, else in the generic place. May be called for
-    /// several.
+    /// Attaches `ingress` to an interface: in its driver if the driver supports XDP, else in generic mode. May be
+    /// called for several interfaces.
     pub fn attach_ingress(&mut self, interface: &str) -> Result<XdpMode, SteerError> {
         require_ethernet(interface)?;
         let taken = || SteerError::InterfaceTaken { interface: interface.to_owned() };
@@ -216,7 +216,8 @@ impl Steer {
         }
     }
 
-    /// Attaches `egress` to an interface, after whatever is there already. May be called for several.
+    /// Attaches `egress` to an interface, behind programs that are attached already. May be called for several
+    /// interfaces.
     pub fn attach_egress(&mut self, interface: &str) -> Result<(), SteerError> {
         require_ethernet(interface)?;
         let program: &mut SchedClassifier = program(&mut self.ebpf, EGRESS)?;
@@ -231,11 +232,11 @@ impl Steer {
         }
     }
 
-    /// Lets go of an interface, which may have gone.
+    /// Detaches both programs from an interface, which may have been removed.
     pub fn detach(&mut self, interface: &str) -> Result<(), SteerError> {
         let xdp: &mut Xdp = program(&mut self.ebpf, INGRESS)?;
         for (_, link) in self.ingress_links.extract_if(.., |(name, _)| name == interface) {
-            // Where the interface has gone, the kernel has detached the program already.
+            // If the interface has been removed, the kernel has detached the program already.
             let _ = xdp.detach(link);
         }
         let classifier: &mut SchedClassifier = program(&mut self.ebpf, EGRESS)?;
@@ -245,11 +246,11 @@ impl Steer {
         Ok(())
     }
 
-    /// Enters the workers' listeners, which must be one SO_REUSEPORT group, and gives the group the program. The
-    /// index of a listener is that of its worker; every worker begins with [`Steer::WEIGHT_INITIAL`] and no load.
+    /// Enters the workers' listeners, which must be one SO_REUSEPORT group, and attaches `steer` to the group. A
+    /// listener has the index of its worker; every worker begins with [`Steer::WEIGHT_INITIAL`] and no load.
     ///
-    /// One group only: a call for another group takes the place of the first, which is then spread by the kernel's
-    /// hash.
+    /// There is one group only: a call for another group replaces the first, whose connections the kernel's hash then
+    /// spreads.
     pub fn attach_listeners<L: AsFd>(&mut self, listeners: &[L]) -> Result<(), SteerError> {
         let workers = u32::try_from(listeners.len()).unwrap_or(u32::MAX);
         if workers == 0 || workers > WORKERS_MAX {
@@ -272,8 +273,8 @@ impl Steer {
         Ok(())
     }
 
-    /// Puts a worker's listener in its place, or another one in the place of the first: connections that come from
-    /// now on go there. A listener can be in one place only.
+    /// Sets or replaces a worker's listener: new connections go to this one from now on. A listener can belong to one
+    /// worker only.
     pub fn set_listener<L: AsFd>(&mut self, worker: u32, listener: &L) -> Result<(), SteerError> {
         let failed = |error: &aya::maps::MapError| {
             let cause = errno(error)
@@ -283,8 +284,8 @@ impl Steer {
         self.listeners.set(worker, &listener.as_fd().as_raw_fd(), 0).map_err(|error| failed(&error))
     }
 
-    /// Takes a worker's listener out. While the worker has a weight, its share goes by the kernel's hash and is counted
-    /// as `steer_fallback`; so set the weight to 0 first.
+    /// Removes a worker's listener. While the worker has a weight, the kernel's hash spreads its share, counted as
+    /// `steer_fallback`; so set the weight to 0 first.
     pub fn remove_listener(&mut self, worker: u32) -> Result<(), SteerError> {
         self.listeners.clear_index(&worker).map_err(|cause| SteerError::Map { map: "LISTENERS", cause })
     }
@@ -307,13 +308,13 @@ impl Steer {
         Ok(())
     }
 
-    /// For the worker itself: publishes its load by one store, as often as it likes, from its own thread.
+    /// Returns a handle with which the worker itself publishes its load, from its own thread, by one store each time.
     pub fn load_publisher(&self, worker: u32) -> Result<LoadPublisher, SteerError> {
         require_worker(worker)?;
         Ok(LoadPublisher { workers: Arc::clone(&self.workers), worker })
     }
 
-    /// Writes what the programs have to say to the log. Call it now and then, or when [`Steer::log_fd`] is readable;
+    /// Writes the programs' log lines to the log. Call this now and then, or when [`Steer::log_fd`] is readable; it is
     /// not needed after [`Steer::spawn_log`].
     pub fn drain_log(&mut self) {
         if let Some(logger) = &mut self.logger {
@@ -321,13 +322,13 @@ impl Steer {
         }
     }
 
-    /// Readable when the programs have something to say.
+    /// A descriptor that is readable when the programs have log lines.
     #[must_use]
     pub fn log_fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         self.logger.as_ref().map(AsFd::as_fd)
     }
 
-    /// Lets a tokio task write what the programs have to say to the log, until this is dropped. Within a runtime only.
+    /// Starts a tokio task that writes the programs' log lines to the log, until `self` is dropped. Needs a runtime.
     pub fn spawn_log(&mut self) -> std::io::Result<()> {
         let Some(logger) = self.logger.take() else { return Ok(()) };
         let mut logger = watch(logger)?;
@@ -341,7 +342,7 @@ impl Steer {
         Ok(())
     }
 
-    /// Runs a program over a frame, as if it had come by (`BPF_PROG_TEST_RUN`): the counters count it.
+    /// Runs a program over a frame, as if the interface had seen it (`BPF_PROG_TEST_RUN`): the counters count it.
     pub fn run(&mut self, hook: Hook, frame: &[u8], repeat: u32) -> Result<Run, SteerError> {
         let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::new() };
         let (name, result) = match hook {
@@ -352,7 +353,7 @@ impl Steer {
         Ok(Run { action: result.return_value.cast_signed(), duration: result.duration })
     }
 
-    /// Weight of a worker until another is set.
+    /// Weight of a worker until another weight is set.
     pub const WEIGHT_INITIAL: u32 = 100;
 }
 
@@ -387,7 +388,7 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<(), SteerError> {
     loaded.map_err(|error| SteerError::load(STEER, &error))
 }
 
-/// A program of the object. The object that is compiled in has it, as every test here shows.
+/// A program of the embedded object. Every test here shows that the object has it.
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, SteerError>
 where
     &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
@@ -420,7 +421,7 @@ fn require_worker(worker: u32) -> Result<(), SteerError> {
     Err(SteerError::OutOfRange { what: "worker", value: worker.into(), allowed: format!("less than {WORKERS_MAX}") })
 }
 
-/// The programs read Ethernet headers: on a tunnel without them they would take addresses for something else.
+/// The programs read Ethernet headers: on a tunnel, which has none, they would misread the packets.
 fn require_ethernet(interface: &str) -> Result<(), SteerError> {
     let unknown = |_errno| SteerError::UnknownInterface { interface: interface.to_owned() };
     nix::net::if_::if_nametoindex(interface).map_err(unknown)?;

@@ -15,7 +15,7 @@ use log::Log;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// An abi type as aya wants it.
+/// An abi type, wrapped so that aya's trait [`Pod`] can be implemented for it.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plain<T>(pub(crate) T);
@@ -38,8 +38,8 @@ pub(crate) struct WorkerTable {
     slots: NonNull<SharedSlot>,
 }
 
-/// [`WorkerSlot`] as it is shared: `weight` and `connections` are written here and read by `steer`, `steered` the other
-/// way round. Each is a number of its own, so that relaxed order is enough.
+/// [`WorkerSlot`] in shared memory: `weight` and `connections` are written here and read by `steer`; `steered` is
+/// written by `steer` and read here. The fields are independent of each other, so that relaxed order is enough.
 #[repr(C)]
 struct SharedSlot {
     weight: AtomicU32,
@@ -57,10 +57,10 @@ unsafe impl Sync for WorkerTable {}
 impl WorkerTable {
     const LEN_BYTES: usize = WORKERS_MAX as usize * size_of::<WorkerSlot>();
 
-    /// Maps `WORKERS`, an array map of `WORKERS_MAX` slots with `BPF_F_MMAPABLE`; the kernel refuses any other.
+    /// Maps `WORKERS`, an array map of `WORKERS_MAX` slots with `BPF_F_MMAPABLE`; the kernel refuses other maps.
     pub(crate) fn map(fd: BorrowedFd<'_>) -> io::Result<Self> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a fresh mapping at an address of the kernel's choosing; it refuses a length beyond the map's.
+        // SAFETY: a fresh mapping at an address that the kernel chooses; the kernel refuses a length beyond the map's.
         let address = unsafe {
             libc::mmap(std::ptr::null_mut(), Self::LEN_BYTES, protection, libc::MAP_SHARED, fd.as_raw_fd(), 0)
         };
@@ -84,19 +84,19 @@ impl WorkerTable {
 
     fn slot(&self, worker: u32) -> Option<&SharedSlot> {
         // SAFETY: the index is within the mapping, which is page-aligned and lives as long as `self`, and every
-        // access by anybody is atomic.
+        // access, here and in the kernel, is atomic.
         (worker < WORKERS_MAX).then(|| unsafe { self.slots.add(worker as usize).as_ref() })
     }
 }
 
 impl Drop for WorkerTable {
     fn drop(&mut self) {
-        // SAFETY: what `map` mapped, and no reference into it outlives `self`.
+        // SAFETY: this is the range that `map` mapped, and no reference into it outlives `self`.
         unsafe { libc::munmap(self.slots.as_ptr().cast(), Self::LEN_BYTES) };
     }
 }
 
-/// Lets tokio tell when there is something to read.
+/// Registers the logger with tokio, which then wakes a task when there is something to read.
 pub(crate) fn watch<T: Log>(logger: EbpfLogger<T>) -> io::Result<AsyncFd<EbpfLogger<T>>> {
     // SAFETY: the logger owns its descriptor, which stays open and the same for as long as it lives.
     Ok(unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }?)

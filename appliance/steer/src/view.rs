@@ -1,4 +1,4 @@
-//! Reading the maps: the same for the daemon and for `fanblade flows`, which works from the pins alone.
+//! Reading the maps: the same for the daemon and for `fanblade flows`, which needs only the pins.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -25,7 +25,7 @@ pub struct View {
 pub struct Flow {
     /// Addresses and ports.
     pub key: FlowKey,
-    /// What was counted.
+    /// Its counters.
     pub counters: FlowCounters,
 }
 
@@ -50,7 +50,7 @@ impl Flow {
 }
 
 impl View {
-    /// Opens the maps that a blade has pinned. It need not be running any more if it was told to keep them.
+    /// Opens the maps that a blade has pinned. A blade that was told to keep its pins need not be running any more.
     pub fn open_pinned(dir: &Path) -> Result<Self, SteerError> {
         let nothing = |cause: String| SteerError::NothingPinned { dir: dir.to_owned(), cause };
         if let Some(reason) = pins::incompatibility(dir, None).map_err(|error| nothing(chain(&error)))? {
@@ -118,7 +118,7 @@ impl View {
         Ok(self.verdicts()?[verdict as usize].1)
     }
 
-    /// The workers in use: weight, load, connections given.
+    /// The workers in use: weight, load, number of connections steered.
     pub fn workers(&self) -> Result<Vec<WorkerSlot>, SteerError> {
         (0..self.config()?.workers)
             .map(|worker| self.workers.get(&worker, 0).map(|Plain(slot)| slot))
@@ -126,7 +126,7 @@ impl View {
             .map_err(|cause| SteerError::Map { map: "WORKERS", cause })
     }
 
-    /// What the programs were told.
+    /// The settings of the programs.
     pub fn config(&self) -> Result<Config, SteerError> {
         self.config.get(&0, 0).map(|Plain(config)| config).map_err(|cause| SteerError::Map { map: "CONFIG", cause })
     }

@@ -1,4 +1,4 @@
-//! The kernel's counts against everybody else's: the sockets', the TCP stacks' and the interface's.
+//! Compares the flow counters with those of the sockets, the TCP stacks and the interface.
 
 mod common;
 
@@ -15,11 +15,11 @@ use fanblade_testkit::{Namespace, PATIENCE, until};
 
 /// IPv4 and TCP with timestamps, without other options.
 const HEADERS_LEN: u64 = 20 + 32;
-/// What a SYN has more: maximum segment size, window scale.
+/// Further options of a SYN: maximum segment size, window scale.
 const SYN_OPTIONS_LEN: u64 = 8;
 const ETHERNET_LEN: u64 = 14;
 
-/// One connection: what its two sockets know.
+/// One connection: its two sockets.
 struct Connection {
     client: TcpStream,
     server: TcpStream,
@@ -31,7 +31,7 @@ impl Connection {
     /// The flow as the sockets and the TCP stacks see it; `None` while segments are still under way.
     fn expected(&self) -> Option<[u64; 4]> {
         let (client, server) = (tcp_info(&self.client), tcp_info(&self.server));
-        // The server's socket is made at the end of the handshake: it knows of the SYN, not of its SYN-ACK.
+        // The server's socket is made at the end of the handshake: it counts the SYN, but not the SYN-ACK.
         if (client.segments_in, client.segments_out) != (server.segments_out + 1, server.segments_in) {
             return None;
         }
@@ -47,7 +47,7 @@ impl Connection {
     }
 }
 
-/// Connects, and sends so much both ways.
+/// Makes a connection for each pair of sizes, and sends so many bytes each way.
 fn exchange(blade: &Namespace, client: &Namespace, sizes: &[(u64, u64)]) -> Vec<Connection> {
     let listener = blade.run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).unwrap());
     let mut connections = Vec::new();
@@ -72,7 +72,7 @@ fn counts(flow: &FlowCounters) -> [u64; 4] {
     [flow.packets_in, flow.bytes_in, flow.packets_out, flow.bytes_out]
 }
 
-/// Waits until every flow is as its sockets see it. Acknowledgements may still be on their way for a moment.
+/// Waits until every flow agrees with its sockets. Acknowledgements may still be under way for a moment.
 fn assert_flows_agree(steer: &Steer, connections: &[Connection]) {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -131,13 +131,14 @@ fn flows_agree_with_the_sockets_the_stacks_and_the_interface() {
             *sum += count;
         }
     }
-    // What goes into an XDP program, veth counts from the IP header on; what comes from the other end, from Ethernet's.
+    // veth counts the bytes of packets that go into an XDP program from the IP header on, and the bytes of packets from
+    // the other end from the Ethernet header on.
     let on_the_wire = [sent, sent_bytes, received, received_bytes - received * ETHERNET_LEN];
     assert_eq!(total, on_the_wire, "packets and bytes in, packets and bytes out");
     assert_eq!(steer.view().verdict(Verdict::IngressCounted).unwrap(), sent);
     assert_eq!(steer.view().verdict(Verdict::EgressCounted).unwrap(), received);
 
-    // After the end the flows are still there, and say so.
+    // After the connections' end the flows are still there, and are closed.
     drop(connections);
     until("the end of each flow", || steer.view().flows().all(|flow| flow.counters.is_closed()).then_some(()));
     assert_eq!(steer.view().flows().count(), sizes.len());
@@ -199,14 +200,14 @@ fn interfaces_that_cannot_be_had_are_named() {
         let error = second.attach_ingress("veth0").unwrap_err();
         assert!(matches!(error, SteerError::InterfaceTaken { .. }), "{error}");
         assert!(error.to_string().contains("ip link show dev veth0"), "{error}");
-        // tcx takes several.
+        // An interface takes several tcx programs.
         first.attach_egress("veth0").unwrap();
         second.attach_egress("veth0").unwrap();
         let error = second.attach_ingress("veth7").unwrap_err();
         assert!(matches!(error, SteerError::UnknownInterface { .. }), "{error}");
     });
-    // The first goes, and its place is free: as soon as no process that another test is just starting holds a copy of
-    // our descriptors any more.
+    // When the first is dropped, its place becomes free, as soon as no process that another test is just starting
+    // holds a copy of our descriptors.
     drop(first);
     assert_eq!(until("its place", || blade.run(|| second.attach_ingress("veth0")).ok()), XdpMode::Native);
 

@@ -1,5 +1,5 @@
 //! The packet table, through the parser on the host and through the programs in the kernel. Counters are compared after
-//! the whole table: a packet that is counted twice, or in the wrong place, shows.
+//! the whole table, which shows a packet that is counted twice or in the wrong place.
 
 mod common;
 
@@ -19,7 +19,7 @@ fn the_parser_says_what_the_table_says() {
 
 #[test]
 fn no_prefix_and_no_flipped_byte_leads_the_parser_out_of_bounds() {
-    /// Fails where a slice would just say no: the programs may not even ask beyond the bound that the verifier knows.
+    /// Panics where a slice would return `None`: the programs must never read beyond the bound that the verifier knows.
     struct Bounded<'a>(&'a [u8]);
     impl Bytes for Bounded<'_> {
         fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
@@ -77,6 +77,7 @@ fn run_table(hook: Hook, action: i32) {
         expected[verdict as usize] += 1;
         assert_eq!(steer.view().verdict(verdict).unwrap(), expected[verdict as usize], "{}", case.name);
     }
+    // Each packet has one verdict, and no other counter has moved.
     let counted = steer.view().verdicts().unwrap();
     assert_eq!(counted.map(|(_name, count)| count), expected);
     assert_eq!(
@@ -139,7 +140,7 @@ fn a_connection_on_the_ports_of_a_closed_one_begins_from_zero() {
     assert_eq!(steer.view().flow(&FlowKey::default()).unwrap(), None);
 }
 
-/// Not a test of speed: it prints what the documentation says, and fails only if a program has become absurdly slow.
+/// Not a benchmark: prints the times that the documentation quotes, and fails only if a program is absurdly slow.
 #[test]
 fn a_packet_costs_less_than_ten_microseconds() {
     if !is_privileged("a_packet_costs_less_than_ten_microseconds") {

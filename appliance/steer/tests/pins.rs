@@ -1,4 +1,4 @@
-//! The pinned maps: readable by others, gone at the end, never in the way of the next start.
+//! The pinned maps: other programs can read them, the end removes them, and they never prevent the next start.
 
 mod common;
 
@@ -138,7 +138,7 @@ fn what_the_programs_say_reaches_the_log() {
     let mut steer = with_something_to_say();
     tracing::subscriber::with_default(subscriber, || steer.drain_log());
     let warnings = warnings(&lines);
-    // The 1st, 2nd, 4th … on each CPU: some, but not a hundred.
+    // Each CPU logs its 1st, 2nd, 4th … time: some lines, but not a hundred.
     let cpus = std::thread::available_parallelism().unwrap().get();
     assert!((1..=8 * cpus).contains(&warnings), "{warnings}");
 }
@@ -150,7 +150,7 @@ fn a_task_writes_the_log_as_it_comes() {
     }
     let (lines, subscriber) = log();
     let mut steer = with_something_to_say();
-    // One thread, so that the task logs to this test's own subscriber.
+    // A runtime of one thread, so that the task logs to this test's own subscriber.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tracing::subscriber::with_default(subscriber, || {
         runtime.block_on(async {
@@ -164,7 +164,7 @@ fn a_task_writes_the_log_as_it_comes() {
     assert!(warnings(&lines) > 0);
 }
 
-/// Programs that have left 100 connections to the kernel's hash.
+/// Programs that have left 100 connections to the kernel's hash, and so have lines to log.
 fn with_something_to_say() -> Steer {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
     let mut steer = load();
@@ -176,7 +176,7 @@ fn with_something_to_say() -> Steer {
         for _ in 0..100 {
             TcpStream::connect(address).unwrap();
         }
-        // Before the listeners go: then the kernel asks again, for the connections that wait at them.
+        // Checked before the listeners close, when the kernel asks again for the connections that wait at them.
         assert_eq!(steer.view().verdict(Verdict::SteerFallback).unwrap(), 100);
     });
     steer
@@ -193,7 +193,7 @@ fn warnings(lines: &Lines) -> usize {
     log.lines().filter(|line| line.contains("WARN fanblade::ebpf: steer: worker 0 has no listener")).count()
 }
 
-/// A pin directory that is gone in the end, also after a panic.
+/// A pin directory that is removed in the end, even after a panic.
 struct Removed(PathBuf);
 
 impl Drop for Removed {

@@ -1,4 +1,4 @@
-//! Who gets new connections: over real sockets, in a namespace of the test's own.
+//! Which worker gets a new connection: over real sockets, in a namespace of the test's own.
 
 mod common;
 
@@ -48,7 +48,7 @@ impl Group {
         shares
     }
 
-    /// Every connection still works, with the server's end where it was accepted.
+    /// Checks that every connection still works, with the server's end at the worker that accepted it.
     fn echo_all(&mut self) {
         let mut servers: std::collections::HashMap<_, _> =
             self.accepted.iter_mut().flatten().map(|server| (server.peer_addr().unwrap(), server)).collect();
@@ -114,7 +114,7 @@ fn published_load_draws_the_shares_level() {
     in_namespace("published_load_draws_the_shares_level", || {
         let mut group = Group::new();
         let publishers: Vec<_> = (0..4).map(|worker| group.steer.load_publisher(worker).unwrap()).collect();
-        // Worker 0 comes with a load of 200 from elsewhere; the others catch up.
+        // Worker 0 begins with a load of 200; the others catch up.
         let mut held = [200, 0, 0, 0];
         for _ in 0..CONNECTIONS {
             for (publisher, connections) in publishers.iter().zip(held) {

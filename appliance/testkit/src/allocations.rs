@@ -1,6 +1,6 @@
-//! An allocator that counts, for each thread, how often it asks for memory and what it has not given back.
+//! An allocator that counts, for each thread, how often the thread asks for memory and how many bytes it holds.
 //!
-//! A test binary that counts says so once:
+//! A test binary that counts declares the allocator once:
 //!
 //! ```
 //! use fanblade_testkit::allocations::{self, Counting};
@@ -17,7 +17,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-/// How often this thread has asked for memory. A block that grows or shrinks is asked for anew.
+/// How often this thread has asked for memory. A block that grows or shrinks counts as asked for again.
 pub fn count() -> u64 {
     COUNT.get()
 }
@@ -27,7 +27,7 @@ pub fn bytes_held() -> i64 {
     HELD.get()
 }
 
-/// The system's allocator, which counts.
+/// The system's allocator, with counting.
 pub struct Counting;
 
 thread_local! {
@@ -39,7 +39,7 @@ fn hold(len: usize, sign: i64) {
     HELD.set(HELD.get() + sign * i64::try_from(len).unwrap_or(i64::MAX));
 }
 
-// SAFETY: each call goes to the system's allocator as it came. The thread-locals are initialised without allocating,
+// SAFETY: each call goes to the system's allocator unchanged. The thread-locals are initialised without allocating,
 // and have no destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

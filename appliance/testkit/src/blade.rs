@@ -1,4 +1,4 @@
-//! A running blade, and what tests ask it.
+//! A running blade, and the questions that tests ask it.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -18,9 +18,9 @@ use crate::{Child, PATIENCE, http};
 ///
 /// # Panics
 ///
-/// It is not there: only the tests of its own package have cargo build it.
+/// The program does not exist: cargo builds it only for the tests of its own package.
 pub fn program() -> PathBuf {
-    // Tests are in `deps`, below the programs.
+    // Tests lie in `deps`, below the directory of the programs.
     let test = std::env::current_exe().unwrap();
     let program = test.ancestors().nth(2).unwrap().join("fanblade");
     assert!(program.is_file(), "there is no {}: `cargo build -p fanblade` makes it", program.display());
@@ -39,23 +39,23 @@ pub struct Blade {
 }
 
 impl Blade {
-    /// Starts one with these arguments, without eBPF, on free ports.
+    /// Starts a blade with these arguments, without eBPF, on free ports.
     pub fn start(args: &[&str]) -> Blade {
         let mut command = Command::new(program());
         command.args(["run", "--no-ebpf"]).args(args);
         Blade::spawn(command)
     }
 
-    /// Starts one by a command that has everything but the ports.
+    /// Starts a blade by a command that has all arguments but the ports.
     pub fn spawn(command: Command) -> Blade {
         Blade::spawn_logging_to(command, Stdio::piped())
     }
 
-    /// The same, with its log where the test wants it; [`Blade::log`] is empty then.
+    /// As [`Blade::spawn`], with the log going to `stderr`; [`Blade::log`] is empty then.
     pub fn spawn_logging_to(mut command: Command, stderr: Stdio) -> Blade {
         command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
         let mut child = Child::spawn(command.stdout(Stdio::piped()).stderr(stderr));
-        // What it was given of the test's own descriptors is closed here, or a pipe would never end.
+        // The command holds copies of the test's own descriptors: close them here, or a pipe would never end.
         drop(command);
         let log = Arc::new(Mutex::new(String::new()));
         let log_reader = child.stderr.take().map(|stderr| {
@@ -64,7 +64,7 @@ impl Blade {
                 stderr.lines().map_while(Result::ok).for_each(|line| *log.lock().unwrap() += &format!("{line}\n"));
             })
         });
-        // What it prints at its start is its interface to people and to this.
+        // The blade prints its ports at its start, for people and for this.
         let (mut data, mut admin) = (None, None);
         for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
             let address =
@@ -82,18 +82,18 @@ impl Blade {
         Blade { child, data, admin, log, log_reader }
     }
 
-    /// Its process.
+    /// The number of the blade's process.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to the blade.
     #[track_caller]
     pub fn signal(&self, signal: Signal) {
         self.child.signal(signal);
     }
 
-    /// Waits for its end, and for the last line of its log.
+    /// Waits for the blade's end, and for the last line of its log.
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
@@ -109,23 +109,23 @@ impl Blade {
         }
     }
 
-    /// Its end, if it has come.
+    /// The exit status, if the blade has ended.
     pub fn try_wait(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
     }
 
-    /// All that it has logged.
+    /// All that the blade has logged.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
-    /// Waits for words in its log: what a status tells already may reach the log a little later.
+    /// Waits for words in the log: an event that the status shows already may reach the log a little later.
     #[track_caller]
     pub fn until_logged(&self, words: &str) {
         self.until(words, |_| self.log().contains(words));
     }
 
-    /// The same, where the admin port does not answer any more.
+    /// As [`Blade::until_logged`], for a blade whose admin port does not answer any more.
     #[track_caller]
     pub fn until_logged_alone(&self, words: &str) {
         until(words, || self.log().contains(words).then_some(()));
@@ -137,13 +137,13 @@ impl Blade {
         http(self.admin, path)
     }
 
-    /// What `/v1/status` says.
+    /// The answer of `/v1/status`.
     #[track_caller]
     pub fn status(&self) -> Value {
         serde_json::from_str(&self.get("/v1/status").1).unwrap()
     }
 
-    /// The value of a metric, without labels or as it stands with them.
+    /// The value of a metric; `name` includes the labels, if it has any.
     #[track_caller]
     pub fn metric(&self, name: &str) -> f64 {
         let text = self.get("/metrics").1;
@@ -151,13 +151,13 @@ impl Blade {
         value.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
     }
 
-    /// Waits until a metric has this value: what the sequencer counts is told every so often.
+    /// Waits until a metric has this value: the sequencer reports its counts only every so often.
     #[track_caller]
     pub fn until_metric(&self, name: &str, value: f64) {
         self.until(&format!("{name} {value}"), |_| self.metric(name) == value);
     }
 
-    /// Waits until this holds of the status, and returns it.
+    /// Waits until `holds` is true of the status, and returns the status.
     #[track_caller]
     pub fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + PATIENCE;
@@ -176,7 +176,7 @@ impl Blade {
         self.subscriber(args).output().unwrap()
     }
 
-    /// `fanblade subscribe` at this blade.
+    /// The command `fanblade subscribe`, with this blade's address.
     pub fn subscriber(&self, args: &[&str]) -> Command {
         let mut command = Command::new(program());
         command.arg("subscribe").arg(self.data.to_string()).args(args);
@@ -187,7 +187,7 @@ impl Blade {
 impl Drop for Blade {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // After its end, so that nothing is missing.
+            // The log is printed after the blade's end, so that no line is missing.
             let _ = self.child.kill();
             let _ = self.child.wait();
             eprintln!("log of the blade:\n{}", self.log());

@@ -12,29 +12,29 @@ use nix::unistd::Pid;
 
 use crate::wait::until;
 
-/// A process that is killed when this is dropped, and by the kernel when the thread that started it ends: also where
-/// the test leaks it, panics, or is killed itself. So a thread that starts one must last as long as the child should.
+/// A process that is killed when this is dropped, and by the kernel when the thread that started it ends: even if the
+/// test leaks it, panics, or is killed itself. So the thread that starts a child must live as long as the child should.
 pub struct Child {
-    /// There until its output has been taken.
+    /// `None` once the output has been taken.
     process: Option<process::Child>,
 }
 
 impl Child {
-    /// Starts it.
+    /// Starts the process.
     ///
     /// # Panics
     ///
-    /// It cannot be started.
+    /// The process cannot be started.
     #[track_caller]
     pub fn spawn(command: &mut Command) -> Child {
         Child::try_spawn(command).unwrap_or_else(|error| panic!("{command:?}: {error}"))
     }
 
-    /// Starts it, where it may be missing on this machine.
+    /// Starts the process, or returns an error: the program may be missing on this machine.
     pub fn try_spawn(command: &mut Command) -> io::Result<Child> {
         let before_exec = || {
             prctl::set_pdeathsig(Signal::SIGKILL)?;
-            // Whoever started the tests may ignore it (`nohup`), and the child would inherit that.
+            // The tests may have been started with SIGHUP ignored (`nohup`), and the child would inherit that.
             // SAFETY: there is no handler that could be called.
             unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl)? };
             Ok(())
@@ -44,23 +44,23 @@ impl Child {
         Ok(Child { process: Some(command.spawn()?) })
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to the process.
     #[track_caller]
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.id().cast_signed()), signal).unwrap();
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the process.
     ///
     /// # Panics
     ///
-    /// It does not come within [`crate::PATIENCE`].
+    /// The process does not end within [`crate::PATIENCE`].
     #[track_caller]
     pub fn end(&mut self) -> ExitStatus {
         until("the end of a child", || self.try_wait().unwrap())
     }
 
-    /// Waits for its end, and takes what it has written to pipes that nobody else has taken.
+    /// Waits for the end of the process, and returns its output to pipes that the test has not taken.
     #[track_caller]
     pub fn output(mut self) -> Output {
         self.process.take().and_then(|process| process.wait_with_output().ok()).expect("a child's output")
@@ -84,7 +84,7 @@ impl DerefMut for Child {
 impl Drop for Child {
     fn drop(&mut self) {
         if let Some(process) = &mut self.process {
-            // Both fail where it has ended and been waited for.
+            // Both fail if the process has already ended and been waited for.
             let _ = process.kill();
             let _ = process.wait();
         }

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-/// A file below the directory that `FANBLADE_DATA` names, else below `shared/data` beside the checkout; none, and a
-/// line that says so, where it is not at hand.
+/// A file below the directory that `FANBLADE_DATA` names, else below `shared/data` beside the checkout. If the file
+/// does not exist, prints a line that says so and returns `None`.
 pub fn real(path: &str) -> Option<PathBuf> {
     let root = std::env::var_os("FANBLADE_DATA")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"), PathBuf::from);

@@ -1,4 +1,4 @@
-//! An HTTP client that takes one answer.
+//! An HTTP client that reads one answer.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -15,7 +15,7 @@ pub fn http(address: SocketAddr, path: &str) -> (String, String) {
     try_http(address, path).unwrap_or_else(|error| panic!("{address}{path}: {error}"))
 }
 
-/// The same, where there may be no answer yet.
+/// The same, but without an answer it returns an error: the server may not be ready yet.
 pub fn try_http(address: SocketAddr, path: &str) -> io::Result<(String, String)> {
     let mut stream = BufReader::new(TcpStream::connect(address)?);
     stream.get_ref().set_read_timeout(Some(PATIENCE))?;

@@ -1,11 +1,11 @@
-//! What tests share. Only tests may depend on it (`cargo xtask tidy` looks).
+//! Code that tests share. Only tests may depend on this crate (`cargo xtask tidy` checks).
 //!
 //! - [`Blade`]: a running `fanblade run`, its log and its admin port
 //! - [`Child`]: a process that ends with its test, however the test ends
 //! - [`Namespace`]: a network of a test's own
 //! - [`allocations`]: how often a thread asks for memory, and how much it holds
 //! - [`until`]: waiting with a deadline
-//! - [`data`]: files of real market data, where they are at hand
+//! - [`data`]: files of real market data, if the machine has them
 
 pub mod allocations;
 mod blade;

@@ -8,12 +8,12 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::wait::until;
 
-/// A network namespace. It has no name: it ends with the threads, descriptors and processes that are in it, however a
-/// test ends.
+/// A network namespace. It has no name, so that it ends with the threads, descriptors and processes that use it,
+/// however a test ends.
 pub struct Namespace(File);
 
 impl Namespace {
-    /// Makes one, with nothing but `lo` in it, which is up. Needs root.
+    /// Makes a namespace that has only `lo`, which is up. Needs root.
     pub fn new() -> Namespace {
         let made = std::thread::spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).unwrap();
@@ -24,20 +24,20 @@ impl Namespace {
         namespace
     }
 
-    /// Makes one for this thread, and for all threads and processes that it starts.
+    /// Makes a namespace for this thread, and for all threads and processes that the thread starts.
     pub fn enter_new() -> Namespace {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         ip(&["link", "set", "lo", "up"]);
         Namespace(File::open("/proc/thread-self/ns/net").unwrap())
     }
 
-    /// How `ip` and `nsenter` name it, for as long as this lives.
+    /// The path by which `ip` and `nsenter` find the namespace, for as long as `self` lives.
     pub fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
     }
 
-    /// Runs a closure on a thread within: its sockets are those of the namespace. Children that it starts end with it;
-    /// for others there is [`Namespace::command`].
+    /// Runs a closure on a thread within the namespace: its sockets belong to the namespace. Children that the thread
+    /// starts end with it; for children that live longer there is [`Namespace::command`].
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let namespace = self.0.try_clone().unwrap();
         let result = std::thread::scope(|scope| {
@@ -51,13 +51,13 @@ impl Namespace {
         result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    /// Runs `ip` within; what it prints.
+    /// Runs `ip` within the namespace, and returns its output.
     #[track_caller]
     pub fn ip(&self, arguments: &[&str]) -> String {
         self.run(|| ip(arguments))
     }
 
-    /// A command that runs this program within, as this thread's child.
+    /// A command that runs this program within the namespace, as a child of the calling thread.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", self.path())).arg("--").arg(program);
@@ -80,18 +80,18 @@ pub fn is_root(what: &str) -> bool {
     is_root
 }
 
-/// Waits until an interface of this thread's namespace takes packets. The kernel drops them in silence from the moment
-/// that an interface is set up until a worker of its own has seen the carrier and made the queue, which takes a busy
-/// machine some time. Asking by netlink waits for that worker's lock: what says UP has its queue.
+/// Waits until an interface of this thread's namespace takes packets. After an interface is set up, the kernel silently
+/// drops its packets until a kernel worker has seen the carrier and made the queue, which takes a busy machine some
+/// time. A netlink query waits for that worker's lock: an interface that the query reports as UP has its queue.
 pub fn until_up(interface: &str) {
     until(interface, || ip(&["-o", "link", "show", "dev", interface]).contains(" state UP ").then_some(()));
 }
 
-/// Runs `ip` in this thread's namespace; what it prints.
+/// Runs `ip` in this thread's namespace, and returns its output.
 ///
 /// # Panics
 ///
-/// It fails.
+/// `ip` fails.
 #[track_caller]
 pub fn ip(arguments: &[&str]) -> String {
     let output = Command::new("ip").args(arguments).output().expect("`ip` of iproute2");

@@ -1,4 +1,4 @@
-//! Waiting for what another process or thread does.
+//! Waiting for another process or thread.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 ///
 /// # Panics
 ///
-/// There is none within [`PATIENCE`]; the message says what was waited for.
+/// There is no answer within [`PATIENCE`]; the message says what was waited for.
 #[track_caller]
 pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;

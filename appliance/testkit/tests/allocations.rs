@@ -1,4 +1,4 @@
-//! That the allocator counts what a thread asks for and gives back, and nothing of other threads'.
+//! The allocator counts the memory that a thread asks for and gives back, and none of other threads.
 
 use std::hint::black_box;
 

@@ -1,4 +1,4 @@
-//! That a child ends with its test: when it is dropped, when its thread ends, and when the whole process is killed.
+//! A child ends with its test: when it is dropped, when its thread ends, and when the whole process is killed.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
@@ -9,10 +9,10 @@ fn sleeper() -> Child {
     Child::spawn(Command::new("sleep").arg("600"))
 }
 
-/// Has a process of this number ended? One that nobody has waited for yet has.
+/// Has the process of this number ended? A zombie, which has not been waited for yet, has ended.
 fn has_ended(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The state stands behind the name, which may have any characters.
+    // The state stands behind the name, which can contain any characters.
     stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
 }
 

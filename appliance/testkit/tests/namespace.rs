@@ -1,4 +1,4 @@
-//! That a namespace is a network of its own, and ends with who is in it.
+//! A namespace is a network of its own, and ends with the threads and processes in it.
 
 use std::net::{TcpListener, TcpStream};
 
@@ -12,7 +12,7 @@ fn a_namespace_is_a_network_of_its_own() {
     let namespace = Namespace::new();
     let address = namespace.run(|| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
     let _outside = TcpListener::bind(address).unwrap();
-    // Within nobody listens at that port, and outside somebody does.
+    // A listener has that port outside the namespace, but none has it within.
     assert!(namespace.run(|| TcpStream::connect(address)).is_err());
     assert!(TcpStream::connect(address).is_ok());
     let shown = namespace.command("ip").args(["-o", "link"]).output().unwrap();

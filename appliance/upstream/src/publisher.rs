@@ -1,12 +1,12 @@
-//! Programs that publish to the blade: a thread of its own listens, checks and numbers what comes, and hands it to the
-//! sequencer through a bounded queue.
+//! Programs that publish to the blade: a thread of its own listens, checks and numbers the records, and hands them to
+//! the sequencer through a bounded queue.
 //!
 //! ```text
 //! publisher ─▶ connection ─▶ intake ──queue──▶ sequencer ─▶ ring
 //!     ◀── replies ◀─ records that are published ─┘
 //! ```
-//! A publisher that is faster than the sequencer fills its share of the queue, then is not read from; TCP does the
-//! rest. docs/PUBLISHING.md is what publishers are told.
+//! A publisher that is faster than the sequencer fills its share of the queue. Its connection is then not read, until
+//! TCP stops the publisher. docs/PUBLISHING.md is the manual for publishers.
 
 mod connection;
 mod feed;
@@ -39,20 +39,20 @@ use state::StateFile;
 
 /// A publisher feed that listens already.
 pub struct Opened {
-    /// For the sequencer.
+    /// The feed that the sequencer polls.
     pub feed: Box<dyn Feed>,
-    /// The name of its numbering.
+    /// The name of the feed's numbering.
     pub epoch: String,
     /// Where publishers connect, in words.
     pub addresses: String,
-    /// Of the publishers' thread.
+    /// The pulse of the publishers' thread.
     pub pulse: Pulse,
 }
 
 /// Listens, reserves numbers, and starts the thread.
 ///
 /// # Errors
-/// What prevents it, in words for whoever has configured it.
+/// The reason, in words for the operator who configured the feed.
 pub fn open(settings: Settings) -> anyhow::Result<Opened> {
     let data_len_possible = limits::data_len_possible(fanblade_ring::limits::frame_len_max(settings.lane_len));
     let data_len_max = settings.data_len_max;
@@ -72,7 +72,7 @@ pub fn open(settings: Settings) -> anyhow::Result<Opened> {
     let (state, next_seq) = StateFile::open(settings.state.as_deref())?;
     let seq_end = numbering::reserve(&state, next_seq).context("`state` in [feed.publisher]")?;
     let epoch = state.epoch().to_owned();
-    // Until the first has come there is none.
+    // At the start no publisher is connected.
     let condition = match settings.stale_without_publisher {
         true => Condition::Stale(Stale::Disconnected),
         false => Condition::Live,

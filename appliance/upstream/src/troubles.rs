@@ -1,18 +1,18 @@
-//! The names of all that can go wrong upstream, so that each has a count from the start: an alert on a rise needs a
-//! nought to rise from.
+//! The names of all troubles upstream, so that each has a count from the start: an alert on an increase needs a zero to
+//! start from.
 
 use std::collections::BTreeMap;
 
 use fanblade_feed::Trouble;
 
-/// The count of each kind of trouble: of those that have happened, and of those that have not.
+/// The count of each kind of trouble; 0 for a kind that has not happened.
 #[must_use]
 pub fn counts(happened: &[(&'static str, u64)]) -> BTreeMap<&'static str, u64> {
     let known = Trouble::KINDS.iter().chain(TOLD).map(|kind| (*kind, 0));
     known.chain(happened.iter().copied()).collect()
 }
 
-/// What this crate's own feeds tell: that of venues, and that of publishers.
+/// The troubles of this crate's own feeds: the feed of venues and the feed of publishers.
 const TOLD: &[&str] = &[
     "accept",
     "bad_frame",
@@ -54,7 +54,7 @@ mod tests {
 
     use super::*;
 
-    /// What the sources name stands in the lists: a kind that is missing there has no count until it happens.
+    /// Every kind that the sources name is in the lists: a kind that is missing there has no count until it happens.
     #[test]
     fn every_kind_in_the_sources_is_known_from_the_start() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -70,7 +70,7 @@ mod tests {
             let is_list = file.ends_with("feed/src/trouble.rs") || file.ends_with("venue/keeper.rs");
             let is_publisher = file.to_string_lossy().contains("upstream/src/publisher");
             let mut markers = vec![".trouble(", ".tell(", "Trouble { kind: ", "Told { kind: "];
-            // Codes of refusals are what they are counted by.
+            // Refusals count under their codes.
             markers.extend(is_publisher.then_some(["code: ", "refusal("]).into_iter().flatten());
             markers.extend(is_list.then_some("=> "));
             for marker in markers {
@@ -78,7 +78,7 @@ mod tests {
                     let Some(rest) = rest.trim_start().strip_prefix('"') else { continue };
                     let kind = rest.split('"').next().unwrap();
                     if kind.contains(|letter: char| !letter.is_ascii_lowercase() && letter != '_') {
-                        // Words for people.
+                        // This is a text for people, not a kind.
                         continue;
                     }
                     assert!(known.contains_key(kind), "{}: `{kind}` is in no list of troubles", file.display());

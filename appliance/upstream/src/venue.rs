@@ -1,4 +1,4 @@
-//! The upstream WebSocket feed: connects to a venue, subscribes, maps its messages to subjects, finds its gaps.
+//! The upstream WebSocket feed: connects to a venue, subscribes, maps its messages to subjects, and detects gaps.
 //!
 //! ```text
 //!            control thread                                                        sequencer thread
@@ -6,13 +6,13 @@
 //!   ▲           │                  │  rules: pattern, subject, value, time
 //!   └ subscribe ┘                  └─ subjects: numbers, books
 //! ```
-//! - `pointer`, `pattern`, `template`: what rules are written in; `settings`: all that there is to say of a venue
-//! - `extract`, `value`: reading messages as text, once, without changing what stands there
-//! - `rule`, `subjects`, `mapper`: from a message to what is to be done about it, a `batch`
-//! - `sequence`, `book`, `keeper`: how gaps are found, and what becomes of books
-//! - `channels`, `silence`: what numbers stand for, and rules that pass nothing on
-//! - `connect`, `connection`, `backoff`, `periodic`, `fetch`: the socket, what we say, and books by HTTP;
-//!   `numbering`: who counts; `feed`: the sequencer's end
+//! - `pointer`, `pattern`, `template`: the language of rules; `settings`: all settings of a venue
+//! - `extract`, `value`: reading messages as text, in one pass, keeping values as the venue wrote them
+//! - `rule`, `subjects`, `mapper`: from a message to the steps that it causes, a `batch`
+//! - `sequence`, `book`, `keeper`: detecting gaps, and keeping books
+//! - `channels`, `silence`: channels that have numbers for names, and rules that pass nothing on
+//! - `connect`, `connection`, `backoff`, `periodic`, `fetch`: the socket, the texts that we send, and books by HTTP;
+//!   `numbering`: whose numbers count; `feed`: the sequencer's end
 
 mod arrival;
 mod backoff;
@@ -60,10 +60,10 @@ pub use settings::{AnswerRule, ChannelRule, MapRule, OnGap, PeriodicText, Rules,
 pub use template::{SubjectTemplate, Template};
 pub use value::TimeFormat;
 
-/// Begins to connect, in a task of the runtime that this is called in; the task ends with the feed.
+/// Begins to connect, in a task of the current runtime; the task ends with the feed.
 ///
 /// # Errors
-/// What of the settings only trying shows to be wrong.
+/// Faults of the settings that show only when they are used.
 pub fn open(settings: &Settings) -> Result<Box<dyn Feed>, TargetError> {
     let tls = trusting(settings.ca_file.as_deref())?;
     let target = Target::new(settings, Arc::clone(&tls))?;

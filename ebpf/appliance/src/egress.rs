@@ -11,8 +11,8 @@ use crate::maps::is_worth_a_line;
 
 #[classifier]
 pub fn egress(ctx: TcContext) -> i32 {
-    // What our own TCP sends has its headers in the linear part. A packet that was forwarded may not have: pull them
-    // in.
+    // The packets of our own TCP have their headers in the linear part. A forwarded packet may have fewer bytes
+    // there: pull its headers in.
     let linear_len = (ctx.data_end() - ctx.data()) as u32;
     if linear_len < LINEAR_LEN_WANTED && linear_len < ctx.len() {
         let wanted = if ctx.len() < LINEAR_LEN_WANTED { ctx.len() } else { LINEAR_LEN_WANTED };
@@ -20,7 +20,7 @@ pub fn egress(ctx: TcContext) -> i32 {
         let _: Result<(), _> = ctx.pull_data(wanted);
     }
     let frame = Direct { data: ctx.data(), data_end: ctx.data_end(), frame_len: ctx.len() };
-    // The kernel hands over up to 64 KiB at once, and the card cuts them up: count what will be on the wire.
+    // The kernel hands over up to 64 KiB at once, and the card cuts them up: count the packets on the wire.
     // SAFETY: the context is the one that the kernel passed in.
     let cut_into = unsafe { (*ctx.skb.skb).gso_segs };
     let segments = if cut_into == 0 { 1 } else { cut_into };
@@ -29,11 +29,11 @@ pub fn egress(ctx: TcContext) -> i32 {
     {
         warn!(&ctx, "egress: the flow table took no entry, {} times on this CPU", lost);
     }
-    // "Next": whatever else is attached has its say.
+    // "Next": the next attached program decides.
     TC_ACT_UNSPEC
 }
 
-/// Ethernet with two tags, IPv6, TCP with options: what is looked at in all but contrived packets.
+/// Ethernet with two tags, IPv6, TCP with options: enough for the headers of all but contrived packets.
 const LINEAR_LEN_WANTED: u32 = 14 + 8 + 40 + 60;
 
 const VERDICTS: Verdicts = Verdicts {

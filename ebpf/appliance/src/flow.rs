@@ -28,10 +28,10 @@ pub struct Verdicts {
     pub too_deep: Verdict,
 }
 
-/// Counts one frame: in its flow if it is TCP of ours, and in exactly one verdict. `segments` is the number of packets
-/// that the frame will be on the wire.
+/// Counts one frame: in its flow if it is TCP on our ports, and in exactly one verdict. `segments` is the number of
+/// packets that the frame becomes on the wire.
 ///
-/// Returns the count of lost flows if this was one and it is worth a log line.
+/// Returns the count of lost flows if this frame's flow was lost and the count is worth a log line.
 #[inline(always)]
 pub fn account(frame: &Direct, direction: Direction, segments: u32, verdicts: &Verdicts) -> Option<u64> {
     match parse(frame) {
@@ -111,8 +111,8 @@ fn add(segment: &Segment, direction: Direction, segments: u32) -> bool {
 #[inline(always)]
 fn update(flow: *mut FlowCounters, direction: Direction, packets: u64, bytes: u64, tcp_flags: u8, now_ns: u64) {
     // SAFETY: `flow` is an entry of FLOWS, valid and aligned while the program runs. The counters are only ever added
-    // to atomically. Of the other fields the newest value wins, and any order of the writers is right: the time, and
-    // flags which only grow and which a later packet of the same side shows again.
+    // to atomically. In the other fields the newest value wins, and any order of the writers is right: the time, and
+    // flags, which are only ever added, and which a later packet of the same side shows again.
     unsafe {
         let (packets_at, bytes_at, flags_at) = match direction {
             Direction::In => (&raw mut (*flow).packets_in, &raw mut (*flow).bytes_in, &raw mut (*flow).flags_in),

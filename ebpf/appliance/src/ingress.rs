@@ -11,7 +11,7 @@ use fanblade_abi::Verdict;
 use crate::flow::{Direct, Direction, Verdicts, account};
 use crate::maps::is_worth_a_line;
 
-/// `frags`: also on interfaces whose packets span several buffers (jumbo frames). Headers are always in the first.
+/// `frags`: works on interfaces whose packets span several buffers (jumbo frames), too. The first has the headers.
 #[xdp(frags)]
 pub fn ingress(ctx: XdpContext) -> u32 {
     // SAFETY: the context is the one that the kernel passed in.

@@ -1,7 +1,7 @@
 //! Fanblade's kernel programs. They decide and count; they never look at application data, and they drop nothing.
 //!
-//! One program per file; the maps that they share, and that userspace reads, are in `maps.rs`. What a packet is, which
-//! worker gets a connection, and how the map entries look, is ordinary code in the `fanblade-abi` crate, tested there.
+//! One program per file; the maps that they share, and that userspace reads, are in `maps.rs`. The parser,
+//! the choice of a worker and the types of the map entries are ordinary code in the `fanblade-abi` crate, tested there.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -12,7 +12,7 @@ mod ingress;
 mod maps;
 mod steer;
 
-/// Helpers are given to programs under a GPL-compatible license.
+/// The kernel gives its helpers only to programs under a GPL-compatible license.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

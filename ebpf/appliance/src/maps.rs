@@ -33,7 +33,7 @@ pub static CONFIG: Array<Config, 1> = Array::new();
 pub fn count(verdict: Verdict) -> u64 {
     let Some(counters) = VERDICTS.get_ptr_mut(0) else { return 0 };
     // SAFETY: VerdictCounters is one u64 per verdict, in their order (asserted where both are defined), and the copy of
-    // this CPU is written by nobody else while a program runs: they all run with bottom halves disabled.
+    // this CPU has no other writer while a program runs: all programs run with bottom halves disabled.
     unsafe {
         let counter = counters.cast::<u64>().add(verdict as usize);
         let count = (*counter).wrapping_add(1);
@@ -44,8 +44,8 @@ pub fn count(verdict: Verdict) -> u64 {
 
 /// Adds to a counter that programs on other CPUs add to at the same time.
 ///
-/// By the instruction itself, since the target has no atomic operations in `core` (it lacks compare-and-swap in its
-/// oldest form), and the compiler's own intrinsic for it changes from release to release.
+/// Uses the instruction itself, since `core` has no atomic operations for the target (its oldest form lacks
+/// compare-and-swap), and the compiler's own intrinsic for them changes from release to release.
 ///
 /// # Safety
 ///
@@ -56,7 +56,7 @@ pub unsafe fn add_atomically(counter: *mut u64, amount: u64) {
     unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) amount, options(nostack)) };
 }
 
-/// Something that happens often is worth a log line the 1st, 2nd, 4th, 8th … time, and never a flood of them.
+/// A repeated event is worth a log line the 1st, 2nd, 4th, 8th … time, so that it never floods the log.
 #[inline(always)]
 pub fn is_worth_a_line(count: u64) -> bool {
     count & count.wrapping_sub(1) == 0

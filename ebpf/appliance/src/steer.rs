@@ -1,4 +1,4 @@
-//! sk_reuseport: picks the worker of a new connection. Established connections are never asked about.
+//! sk_reuseport: picks the worker of a new connection. The kernel never asks about established connections.
 
 use core::ffi::c_void;
 
@@ -13,7 +13,7 @@ use fanblade_abi::limits::WORKERS_MAX;
 
 use crate::maps::{CONFIG, LISTENERS, WORKERS, add_atomically, count, is_worth_a_line};
 
-/// `migrate`: the kernel also asks when a listener closes and its waiting connections need another one
+/// `migrate`: the kernel also asks when a listener closes and its waiting connections need another listener
 /// (`net.ipv4.tcp_migrate_req`).
 #[sk_reuseport(migrate)]
 pub fn steer(ctx: SkReuseportContext) -> u32 {
@@ -43,7 +43,7 @@ pub fn steer(ctx: SkReuseportContext) -> u32 {
     SK_PASS
 }
 
-/// The choice itself is `fanblade_abi::balance`; here is the walk over the workers.
+/// Walks over the workers; the choice itself is made by `fanblade_abi::balance`.
 #[inline(always)]
 fn choose(hash: u32) -> Option<u32> {
     let configured = CONFIG.get(0).map_or(0, |config| config.workers);

@@ -1,8 +1,8 @@
-//! No file of a crate imports in a circle with another: one can be read, and moved, without the other.
+//! The files of a crate do not import each other in a circle, so that each can be read, and moved, without the others.
 //!
-//! A file imports another where it names one of its items: with `use`, or by a path in its code. Where the name is
-//! found through re-exports, the file that defines the item counts. `pub use` alone is no import, but a shop window,
-//! unless the file's own code uses the name. Code for tests does not count.
+//! A file imports another if it names one of the other's items: with `use`, or by a path in its code. If the name is
+//! a re-export, the file that defines the item counts. `pub use` alone is a re-export and no import, unless the file's
+//! own code uses the name. Code for tests does not count.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
@@ -31,7 +31,7 @@ pub(super) fn check(tree: &Tree, exceptions: &Exceptions) -> Vec<Finding> {
     findings
 }
 
-/// The shortest circle of each knot of files in the crate that lies in `folder`.
+/// The shortest circle of each set of files that all reach each other, in the crate that lies in `folder`.
 fn circles(tree: &Tree, folder: &str) -> Result<Vec<Finding>, Finding> {
     let mut circles = Vec::new();
     let source = if folder.is_empty() { "src/".to_owned() } else { format!("{folder}/src/") };
@@ -48,10 +48,10 @@ fn circles(tree: &Tree, folder: &str) -> Result<Vec<Finding>, Finding> {
     Ok(circles)
 }
 
-/// (from, to) to the name by which the one imports the other.
+/// Maps (from, to) to the name by which the file `from` imports the file `to`.
 type Imports<'t> = BTreeMap<(&'t str, &'t str), String>;
 
-/// The modules of a crate, its root first. Those that stand inside a file are modules of their own, too.
+/// The modules of a crate, its root first. An inline module (`mod x { … }`) is a module of its own, too.
 struct Modules<'t> {
     tree: &'t Tree,
     all: Vec<Module<'t>>,
@@ -75,14 +75,14 @@ struct Use {
     is_public: bool,
 }
 
-/// What a path leads to.
+/// The target of a path.
 enum Target {
     Module(usize),
     ItemOf(usize),
 }
 
 impl<'t> Modules<'t> {
-    /// `folder` is where the files of its modules lie.
+    /// Reads a module's file. `folder` holds the files of its child modules.
     fn read_file(&mut self, path: &'t str, folder: &str, parent: Option<usize>) -> Result<usize, Finding> {
         let text = self.tree.file(path).and_then(File::text).unwrap_or_default();
         let syntax = syn::parse_file(text).map_err(|error| Finding::new(path, 0, format!("no Rust: {error}")))?;
@@ -136,7 +136,7 @@ impl<'t> Modules<'t> {
         imports
     }
 
-    /// What a path leads to, as the module `from` writes it; none: out of the crate.
+    /// The target of a path in the module `from`; `None` if the path leads out of the crate.
     fn resolve(&self, from: usize, path: &[String], depth: usize) -> Option<Target> {
         let (first, mut rest) = path.split_first()?;
         let mut at = match first.as_str() {
@@ -169,7 +169,7 @@ impl<'t> Modules<'t> {
         Some(Target::Module(at))
     }
 
-    /// What a name leads to that `use` has brought into the module `at`.
+    /// The target of a name that `use` has brought into the module `at`.
     fn resolve_used(&self, at: usize, name: &str, after: &[String], depth: usize) -> Option<Target> {
         let depth = depth.checked_sub(1)?;
         let uses = &self.all[at].uses;
@@ -189,7 +189,7 @@ impl<'t> Modules<'t> {
     }
 }
 
-/// What a module's own code names, without the modules inside it.
+/// The names in a module's own code, without the modules inside it.
 #[derive(Default)]
 struct Names {
     uses: Vec<Use>,
@@ -271,7 +271,7 @@ fn attributes(item: &Item) -> &[Attribute] {
     }
 }
 
-/// `#[cfg(test)]` and the like. What is not for tests (`not(…)`) is not.
+/// Whether an item is for tests: `#[cfg(test)]` and the like, but not `cfg(not(test))`.
 fn is_test(attributes: &[Attribute]) -> bool {
     attributes.iter().filter(|attribute| attribute.path().is_ident("cfg")).any(|attribute| {
         let syn::Meta::List(list) = &attribute.meta else { return false };
@@ -324,7 +324,7 @@ fn circle_through<'t>(start: &'t str, imports: &Imports<'t>) -> Option<Vec<&'t s
     None
 }
 
-/// Re-exports of re-exports that are followed.
+/// How many re-exports of re-exports are followed.
 const DEPTH_MAX: usize = 16;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Rust source without what is not code: just enough of a lexer to tell a keyword from a word in a comment or a string.
+//! Rust source reduced to its code: just enough of a lexer to tell a keyword from a word in a comment or a string.
 
 /// The text with comments, strings and character literals blanked; lines stay where they are.
 pub(super) fn only_code(text: &str) -> String {
@@ -71,7 +71,7 @@ fn literal_len(rest: &str) -> usize {
     }
 }
 
-/// Bytes up to and with the closing quote, which a backslash hides.
+/// Bytes up to and including the closing quote; a quote behind a backslash does not close.
 fn escaped_len(body: &str, quote: char) -> usize {
     let mut is_escaped = false;
     for (at, c) in body.char_indices() {
@@ -85,7 +85,7 @@ fn escaped_len(body: &str, quote: char) -> usize {
     body.len()
 }
 
-/// Block comments nest.
+/// Length of the block comment that `rest` begins with. Block comments nest.
 fn block_comment_len(rest: &str) -> usize {
     let mut depth = 0_usize;
     let mut at = 0;

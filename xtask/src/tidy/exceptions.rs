@@ -1,4 +1,4 @@
-//! What xtask/tidy.toml grants.
+//! The exceptions that xtask/tidy.toml grants.
 
 use anyhow::Context as _;
 use serde::Deserialize;

@@ -1,4 +1,4 @@
-//! What checks find.
+//! A finding of a check.
 
 use std::fmt;
 

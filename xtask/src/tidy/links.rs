@@ -1,4 +1,4 @@
-//! Relative links and anchors in Markdown lead somewhere.
+//! Relative links and anchors in Markdown lead to a file or heading that exists.
 
 use super::finding::Finding;
 use super::tree::Tree;
@@ -29,7 +29,7 @@ fn fault(tree: &Tree, from: &str, target: &str) -> Option<String> {
     anchor.filter(|anchor| !has_anchor(anchor)).map(|anchor| format!("{path} has no heading #{anchor}"))
 }
 
-/// `a/b.md` + `../c` → `c`; none when it leaves the repository.
+/// `a/b.md` + `../c` → `c`; `None` if the link leaves the repository.
 fn resolve(from: &str, target: &str) -> Option<String> {
     let mut parts: Vec<&str> = from.split('/').collect();
     parts.pop();
@@ -45,7 +45,7 @@ fn resolve(from: &str, target: &str) -> Option<String> {
     Some(parts.join("/"))
 }
 
-/// Targets of `[text](target)`, `![text](target "title")` and `[name]: target`, with their lines. Code is passed over.
+/// Targets of `[text](target)`, `![text](target "title")` and `[name]: target`, with their lines. Code is skipped.
 fn targets(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (line, content) in prose(text) {

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use super::finding::Finding;
 use super::tree::Tree;
 
-/// Which of our crates a crate may depend on (ARCHITECTURE: Layout). A new crate is entered here on purpose.
+/// Which of our crates a crate may depend on (ARCHITECTURE: Layout). A new crate must be entered here.
 const DIRECTION: &[(&str, &[&str])] = &[
     ("fanblade-abi", &[]),
     (TESTKIT, &[]),
@@ -89,10 +89,10 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
-/// What tests share: every crate's tests may use it, and nothing that is shipped.
+/// The crate that tests share: the tests of every crate may use it, but nothing that is shipped may.
 const TESTKIT: &str = "fanblade-testkit";
 
-/// The serving core: all that a blade is made of, apart from its command line.
+/// The serving core: all crates that a blade is made of, except its command line.
 const CORE: &[&str] = &[
     "fanblade-abi",
     "fanblade-admin",
@@ -118,7 +118,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
-/// The core links no terminal library, by itself or by another of our crates.
+/// Checks that the core links no terminal library, either directly or through another of our crates.
 fn check_core(core: &[&str], manifests: &[(&str, &str)]) -> Vec<Finding> {
     let crates: BTreeMap<String, (&str, Vec<String>)> =
         manifests.iter().filter_map(|(path, text)| linked(text).map(|(name, to)| (name, (*path, to)))).collect();
@@ -128,7 +128,7 @@ fn check_core(core: &[&str], manifests: &[(&str, &str)]) -> Vec<Finding> {
             findings.push(Finding::new("xtask/src/tidy/manifests.rs", 0, format!("{name} is no crate")));
             continue;
         };
-        // Grows while it is gone through.
+        // The list grows while it is walked.
         let mut reached = vec![(*name).to_owned()];
         let mut at = 0;
         while let Some(of) = reached.get(at).cloned() {
@@ -146,7 +146,7 @@ fn check_core(core: &[&str], manifests: &[(&str, &str)]) -> Vec<Finding> {
     findings
 }
 
-/// A crate's name, and what it links.
+/// A crate's name, and the names of the crates that it links.
 fn linked(manifest: &str) -> Option<(String, Vec<String>)> {
     let manifest: Table = manifest.parse().ok()?;
     let name = manifest.get("package")?.get("name")?.as_str()?.to_owned();
@@ -162,7 +162,7 @@ fn check_manifest(path: &str, text: &str) -> Vec<Finding> {
         Ok(manifest) => manifest,
         Err(error) => return vec![finding(format!("not TOML: {error}"))],
     };
-    // A workspace's own manifest has no package.
+    // The manifest of a workspace has no package.
     let Some(package) = manifest.get("package").and_then(Value::as_table) else { return Vec::new() };
     let name = package.get("name").and_then(Value::as_str).unwrap_or_default();
     let Some((_, allowed)) = DIRECTION.iter().find(|(crate_name, _)| *crate_name == name) else {
@@ -189,7 +189,7 @@ fn check_manifest(path: &str, text: &str) -> Vec<Finding> {
     findings
 }
 
-/// (kind, name, specification) of all dependencies, those of single targets too.
+/// (kind, name, specification) of all dependencies, target-specific ones too.
 fn dependencies(manifest: &Table) -> Vec<(&'static str, String, Value)> {
     let targets = manifest.get("target").and_then(Value::as_table);
     let tables = [manifest].into_iter().chain(targets.into_iter().flat_map(|t| t.values()).filter_map(Value::as_table));

@@ -1,9 +1,9 @@
-//! README.md and docs/numbers.md: a measured number comes from a file under perf/results, and says from where.
+//! README.md and docs/numbers.md: a measured number comes from a file under perf/results, and names that file.
 //!
-//! The number is followed by a comment, which does not show, with the file and the JSON pointer of the value, and a
-//! factor where the page's unit is another: `5.3 µs<!-- floor.json /uring/one/cpu_ns * 0.001 -->`. The value, rounded
-//! to as many decimals as the number shows, must equal it. Numbers with a unit of measurement need such a comment
-//! wherever they stand; others may have one.
+//! A hidden comment follows the number, with the file and the JSON pointer of the value, and a factor if the page uses
+//! another unit: `5.3 µs<!-- floor.json /uring/one/cpu_ns * 0.001 -->`. The value, rounded to as many decimals as the
+//! number shows, must equal the number. Every number with a unit of measurement needs a comment of this form; other
+//! numbers may have one.
 
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ use super::tree::Tree;
 const PATHS: [&str; 2] = ["README.md", "docs/numbers.md"];
 const RESULTS: &str = "perf/results/";
 
-/// What a number before such a word claims has been measured.
+/// Units: a number before one of these words claims to have been measured.
 const UNITS: [&str; 8] = ["µs", "ns", "ms", "msg/s", "messages/s", "frames/s", "bytes per session", "B per session"];
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
@@ -63,7 +63,8 @@ fn compare(tree: &Tree, before: &str, comment: &str) -> Result<(), String> {
     if claimed == measured { Ok(()) } else { Err(format!("{shown}, but {RESULTS}{file} {pointer} says {measured}")) }
 }
 
-/// The first number with a unit of measurement in `text`; the very last may be sourced by the comment behind.
+/// Returns a complaint about the first number in `text` that has a unit but no source. The comment behind `text` may be
+/// the source of its last number.
 fn unsourced(text: &str, is_last_sourced: bool) -> Option<String> {
     let text = without_code(text);
     for unit in UNITS {
@@ -87,7 +88,7 @@ fn without_code(text: &str) -> String {
     text.split('`').step_by(2).collect::<Vec<_>>().join("`")
 }
 
-/// `1,234.5` of "it takes 1,234.5 µs".
+/// `1,234.5` in "it takes 1,234.5 µs".
 fn last_number(text: &str) -> Option<&str> {
     let end = text.rfind(|c: char| c.is_ascii_digit())? + 1;
     let start = text[..end]

@@ -1,4 +1,5 @@
-//! Every source file: a module doc first, lines and files of readable length, nothing unfinished, no builder's paths.
+//! Checks of source files: a module doc first, lines and files of readable length, nothing unfinished, no paths of the
+//! machine that built them.
 
 use super::exceptions::Exceptions;
 use super::finding::Finding;
@@ -43,15 +44,15 @@ fn module_doc(path: &str, text: &str) -> Option<Finding> {
     (!has_doc).then(|| Finding::new(path, 1, "must begin with a module doc (`//! …`)"))
 }
 
-/// A module's file has the module's name. Only directly in `tests/` would that make it a test of its own.
+/// A module's file has the module's name, except in `tests/`: there, cargo would take `tests/NAME.rs` for a test.
 fn module_style(path: &str) -> Option<Finding> {
     let folder = path.strip_suffix("/mod.rs")?;
     let is_shared_by_tests = folder.rsplit('/').nth(1) == Some("tests");
     (!is_shared_by_tests).then(|| Finding::new(path, 0, format!("call it {folder}.rs (one style of modules)")))
 }
 
-/// Comments only: rustfmt sees to code, and a string is not always better for being broken. Nor is a table, a drawing
-/// or a line with an address.
+/// Checks the width of comments only: rustfmt breaks code, and strings may be wide. Tables, drawings and lines with a
+/// web address are exempt.
 fn width(path: &str, text: &str) -> Vec<Finding> {
     let is_wide = |line: &str| {
         let is_prose =
@@ -79,7 +80,7 @@ fn unfinished(file: &File) -> Vec<Finding> {
     lines.map(|(at, _)| Finding::new(&file.path, at + 1, "a note of unfinished work: do it, or file it")).collect()
 }
 
-/// Looks into binary files too: debug information likes to keep the builder's directories.
+/// Searches binary files too: debug information often holds the directories of the machine that built them.
 fn machine_path(file: &File) -> Option<Finding> {
     let places = if file.text().is_some() { &MACHINE_PATHS[..3] } else { &MACHINE_PATHS[..] };
     let place = places.iter().find_map(|place| {
@@ -94,14 +95,14 @@ fn machine_path(file: &File) -> Option<Finding> {
 
 const LINES_MAX: usize = 700;
 
-/// What a newcomer reads before the first try.
+/// The line limit of README.md, which a newcomer reads before the first try.
 const README_LINES_MAX: usize = 150;
 const COLUMNS_MAX: usize = 120;
 
-/// Split, so that this file does not find itself.
+/// The words are split, so that the check does not find them in this file.
 const UNFINISHED: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
 
-/// The last is a fault in binary files only; a text may well speak of it.
+/// The last one is a fault in binary files only; a text may mention it.
 const MACHINE_PATHS: [&str; 4] = [concat!("/ro", "ot/"), concat!("/ho", "me/"), concat!("/wo", "rk/"), "/tmp/"];
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! A promise is a paragraph (or list item) that begins with its number in bold, and ends with its tests:
 //! `**R3.** A reader that was lapped knows it. Tests: \`ring::stress::no_torn_frame\`.` or `Pending: why.`
-//! What stands before a test's name are parts of its file's path.
+//! The words before a test's name (`ring::stress::`) are parts of its file's path.
 
 use std::collections::BTreeSet;
 
@@ -102,7 +102,7 @@ impl Test<'_> {
     }
 }
 
-/// The functions with a test attribute, those within a `proptest!` too, in all our sources.
+/// The functions with a test attribute in all our sources, including those within a `proptest!`.
 fn tests(tree: &Tree) -> Vec<Test<'_>> {
     let mut tests = Vec::new();
     for (path, text) in tree.texts(&[".rs"]) {

@@ -28,7 +28,7 @@ impl Tree {
         self.files.iter().find(|file| file.path == path)
     }
 
-    /// A file or a directory of that name.
+    /// Is there a file or a directory of that name?
     pub(super) fn has(&self, path: &str) -> bool {
         path.is_empty()
             || self
@@ -37,7 +37,7 @@ impl Tree {
                 .any(|file| file.path.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
     }
 
-    /// The text files whose names end in one of the given ways.
+    /// The text files whose names have one of these endings.
     pub(super) fn texts<'t>(&'t self, endings: &'t [&str]) -> impl Iterator<Item = (&'t str, &'t str)> {
         self.files
             .iter()
@@ -53,7 +53,7 @@ impl File {
     }
 }
 
-/// Build output and what belongs to other tools. (`git ls-files` would need a repository that git trusts.)
+/// Directories of build output and of other tools. (`git ls-files` would need a repository that git trusts.)
 const SKIPPED: [&str; 4] = ["target", ".git", "node_modules", "__pycache__"];
 
 fn walk(root: &Path, below: &str, files: &mut Vec<File>) -> anyhow::Result<()> {

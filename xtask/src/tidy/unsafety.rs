@@ -1,4 +1,4 @@
-//! `unsafe` stands only in files that are named, and `wire` forbids it altogether.
+//! `unsafe` stands only in files that xtask/tidy.toml names, and `wire` forbids it altogether.
 
 use super::code::{has_word, only_code};
 use super::exceptions::Exceptions;
@@ -31,7 +31,7 @@ pub(super) fn check(tree: &Tree, exceptions: &Exceptions) -> Vec<Finding> {
     findings
 }
 
-/// Crates that read what peers send.
+/// Crates that parse untrusted input: they must forbid `unsafe`.
 const FORBIDDING: [&str; 1] = ["appliance/wire/src/lib.rs"];
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What exchanges send.
+//! Targets for the formats that exchanges send.
 
 use fanblade_feed::itch::Message;
 use fanblade_feed::moldudp64::{Kind, Packet as Mold, PacketBuilder};
@@ -8,7 +8,7 @@ use fanblade_market::encode;
 
 use crate::streams::{cut, pieces};
 
-/// Packets: what is read is what a builder of ours writes again.
+/// MoldUDP64 packets: our builder must write a packet again as it was read.
 pub(crate) fn moldudp64(bytes: &[u8]) {
     let packet = match Mold::parse(bytes) {
         Ok(packet) => packet,
@@ -33,7 +33,7 @@ pub(crate) fn moldudp64(bytes: &[u8]) {
     }
 }
 
-/// A connection's bytes: cut elsewhere, the same packets, which are written as they were read.
+/// A connection's bytes: cut at other places, they must give the same packets, which are written as they were read.
 pub(crate) fn soupbintcp(input: &[u8]) {
     let (lengths, bytes) = cut(input);
     let mut heard = Vec::new();
@@ -76,7 +76,7 @@ pub(crate) fn soupbintcp(input: &[u8]) {
     assert_eq!(heard, by_pieces, "a stream that is cut elsewhere says something else");
 }
 
-/// Messages with a length before each, to a market: books are built, and all that comes of them is encoded.
+/// Messages with a length before each, for a market: builds its books and encodes every update that they cause.
 pub(crate) fn itch(input: &[u8]) {
     let mut market = Market::with_orders_max("NASDAQ", 0, 1_000);
     let (mut json, mut binary, mut subject) = (Vec::new(), Vec::new(), String::new());

@@ -1,4 +1,4 @@
-//! Files: of the exchange's messages, and captures of its packets.
+//! Targets for files: the exchange's messages, and captures of its packets.
 
 use std::io::{Cursor, Seek as _, SeekFrom, Write as _};
 use std::os::fd::AsRawFd as _;
@@ -25,7 +25,7 @@ pub(crate) fn binaryfile(bytes: &[u8]) {
     }
 }
 
-/// A capture, as the blade opens and plays one: from a file.
+/// A capture, read from a file as the blade reads it.
 pub(crate) fn pcap(bytes: &[u8]) {
     let mut file = tempfile::tempfile().expect("a temporary file");
     file.write_all(bytes).and_then(|()| file.seek(SeekFrom::Start(0))).expect("writing a temporary file");

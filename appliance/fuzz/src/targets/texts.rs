@@ -1,4 +1,4 @@
-//! What people and their programs write: requests, addresses, records, the configuration.
+//! Targets for text from people and their programs: requests, addresses, records, the configuration.
 
 use fanblade_feed::publisher::{Frames, Request};
 use fanblade_upstream::publisher::json;
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::streams::{cut, pieces};
 
-/// A request of a subscriber: what is taken is JSON, and what is refused is told in JSON.
+/// A request of a subscriber: an accepted one must be JSON, and a refusal must be JSON, too.
 pub(crate) fn requests(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     match fanblade_worker::fuzzing::request(text) {
@@ -51,7 +51,7 @@ pub(crate) fn publisher(input: &[u8]) {
             }
         }
     }
-    // One frame, without a length that would have to be guessed.
+    // The same bytes as one frame, without a length field, which the fuzzer would have to guess.
     request(bytes);
     if let Ok(text) = std::str::from_utf8(bytes) {
         match records(text) {
@@ -61,7 +61,7 @@ pub(crate) fn publisher(input: &[u8]) {
     }
 }
 
-/// Takes a publisher's text message apart, each record to its fields.
+/// Splits a publisher's text message into records, and each record into its fields.
 fn records(text: &str) -> Result<usize, String> {
     let mut records = 0;
     for (offset, element) in json::elements(text).map_err(|fault| fault.to_string())? {

@@ -1,4 +1,4 @@
-//! WebSocket: both handshakes, both directions of frames.
+//! Targets for WebSocket: both handshakes, both directions of frames.
 
 use fanblade_wire::client::{self, ServerFrames};
 use fanblade_wire::frame::Opcode;
@@ -7,7 +7,7 @@ use fanblade_wire::{Event, Flow, Inbound, InboundError, InboundLimits};
 
 use crate::streams::{cut, pieces};
 
-/// A request's head, whole and piece by piece; and what a client of ours makes of such an answer.
+/// A request's head, whole and piece by piece; and the same bytes as an answer to our client.
 pub(crate) fn handshake(input: &[u8]) {
     let (lengths, bytes) = cut(input);
     let whole = outcome(bytes, 0);
@@ -21,14 +21,14 @@ pub(crate) fn handshake(input: &[u8]) {
             break;
         }
     }
-    // Of what never ends in one piece, the pieces may have been refused when they became too long, and not before.
+    // A head without an end may be refused piece by piece, but only once the pieces are longer than the limit.
     if come <= HEAD_LEN_MAX {
         assert_eq!(whole, by_pieces, "a head that comes in pieces is another one");
     }
     let _ = client::read_response(bytes, client::KEY);
 }
 
-/// The status of the answer, 0 for none yet, and where the head ends.
+/// The status of the answer, 0 if there is none yet, and where the head ends.
 fn outcome(bytes: &[u8], scanned: usize) -> (u16, Option<usize>) {
     let mut response = Vec::new();
     match handshake::parse(bytes, scanned) {
@@ -48,7 +48,7 @@ fn outcome(bytes: &[u8], scanned: usize) -> (u16, Option<usize>) {
     }
 }
 
-/// What a client sends: in one piece and in others it is the same, and within the limits.
+/// Frames from a client: in one piece and in many they must give the same result, within the limits.
 pub(crate) fn frames(input: &[u8]) {
     let (lengths, bytes) = cut(input);
     let whole = said(std::iter::once(bytes));
@@ -94,7 +94,7 @@ fn said<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Said {
     (events, Ok(()))
 }
 
-/// What a server sends, to a client of ours.
+/// Frames from a server, read by our client.
 pub(crate) fn server_frames(input: &[u8]) {
     let (lengths, bytes) = cut(input);
     let heard = |pieces: &mut dyn Iterator<Item = &[u8]>| {
@@ -112,5 +112,5 @@ pub(crate) fn server_frames(input: &[u8]) {
 }
 
 const CONTROL: u8 = 8;
-/// Small, so that they are met.
+/// Small limits, so that short inputs reach them.
 const LIMITS: InboundLimits = InboundLimits { message_len_max: 300, skipped_len_max: 600, fragments_max: 4 };

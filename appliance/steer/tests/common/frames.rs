@@ -5,18 +5,18 @@ use fanblade_steer::abi::{Verdict, packet};
 
 use super::PORT;
 
-/// One line of the packet table: a frame, and what the programs should make of it.
+/// One line of the packet table: a frame, and the result that the programs should give.
 pub struct Case {
     pub name: &'static str,
     pub frame: Vec<u8>,
-    /// `Ok`: counted, with this length of the IP packet.
+    /// `Ok`: a TCP segment, with this length of the IP packet; else why the frame is none.
     pub expected: Result<u32, packet::Other>,
-    /// Is it to one of our ports, if it is counted?
+    /// If it is a segment: does it go to one of our ports, or come from one if `to_us` is false?
     pub is_ours: bool,
 }
 
 impl Case {
-    /// The verdict of `ingress`; that of `egress` has the same place among its own.
+    /// The verdict of `ingress`; the verdict of `egress` has the same place among the egress verdicts.
     pub fn ingress_verdict(&self) -> Verdict {
         match self.expected {
             Ok(_) if self.is_ours => Verdict::IngressCounted,
@@ -36,7 +36,7 @@ impl Case {
     }
 }
 
-/// The packet table. `to_us`: the frames go to our port, else they come from it.
+/// The packet table. `to_us`: the frames go to our port, else they come from our port.
 pub fn table(to_us: bool) -> Vec<Case> {
     use packet::Other::{Fragment, Malformed, NotIp, NotTcp, Runt, TooDeep};
     let v4 = |flags, payload| ipv4(&[], 0, TCP, &tcp(ports(to_us), flags, payload));
@@ -44,6 +44,7 @@ pub fn table(to_us: bool) -> Vec<Case> {
     let mut cases = Vec::new();
     let mut case = |name, frame, expected, is_ours| cases.push(Case { name, frame, expected, is_ours });
 
+    // IPv4: flags, padding, options, tags, other ports and protocols, fragments.
     case("SYN", ethernet(&[], IPV4, &v4(SYN, 0)), Ok(40), true);
     case("SYN ACK", ethernet(&[], IPV4, &v4(SYN | ACK, 0)), Ok(40), true);
     case("ACK", ethernet(&[], IPV4, &v4(ACK, 0)), Ok(40), true);
@@ -75,6 +76,7 @@ pub fn table(to_us: bool) -> Vec<Case> {
     case("later fragment", ethernet(&[], IPV4, &ipv4(&[], 0x0010, TCP, &[0; 64])), Err(Fragment), false);
     case("do not fragment", ethernet(&[], IPV4, &ipv4(&[], 0x4000, TCP, &tcp(ports(to_us), ACK, 8))), Ok(48), true);
 
+    // IPv6: tags, extension headers, fragments, other protocols.
     case("IPv6", ethernet(&[], IPV6, &v6(&[])), Ok(70), true);
     case("IPv6 in VLAN in VLAN", ethernet(&[QINQ, VLAN], IPV6, &v6(&[])), Ok(70), true);
     let hop_by_hop = (0, extension(0));
@@ -101,6 +103,7 @@ pub fn table(to_us: bool) -> Vec<Case> {
     case("IPv6 no next header", ethernet(&[], IPV6, &ipv6(&[], 59, &[0; 8])), Err(NotTcp), false);
     case("IPv6 extension header cut off", ethernet(&[], IPV6, &ipv6(&[], 60, &[0, 0])), Err(Runt), false);
 
+    // Frames that end too early.
     let whole = ethernet(&[], IPV4, &v4(ACK, 100));
     case("cut off within IPv4", whole[..14 + 19].to_vec(), Err(Runt), false);
     case("cut off within TCP", whole[..14 + 20 + 19].to_vec(), Err(Runt), false);
@@ -108,6 +111,7 @@ pub fn table(to_us: bool) -> Vec<Case> {
     let whole = ethernet(&[], IPV6, &v6(&[]));
     case("cut off within IPv6", whole[..14 + 39].to_vec(), Err(Runt), false);
 
+    // Headers that contradict themselves.
     let mut wrong = ethernet(&[], IPV4, &v4(ACK, 0));
     wrong[14] = 0x65;
     case("version 6 in IPv4", wrong.clone(), Err(Malformed), false);
@@ -159,7 +163,7 @@ fn ipv4(options: &[u8], fragment: u16, protocol: u8, payload: &[u8]) -> Vec<u8> 
     packet
 }
 
-/// `extensions`: kind and bytes of each; their first byte becomes the kind of what follows.
+/// `extensions`: kind and bytes of each; their first byte becomes the kind of the next header.
 fn ipv6(extensions: &[(u8, Vec<u8>)], protocol: u8, payload: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     for (index, (_kind, bytes)) in extensions.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What the tests share: privileges, pin directories, network namespaces. All of it is gone when a test ends or panics.
+//! Code that the tests share: privileges, pin directories, network namespaces. All is gone when a test ends or panics.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(unreachable_pub, reason = "a module of several test binaries")]
 
@@ -22,7 +22,7 @@ pub fn is_privileged(test: &str) -> bool {
         .map(|check| check.name)
         .collect();
     if !missing.is_empty() {
-        // Written, not printed: the harness keeps to itself what a passing test prints.
+        // Written to stderr, not printed: the harness hides the prints of a passing test.
         let line = format!("skipped: {test}: needs {}\n", missing.join(", "));
         std::io::stderr().write_all(line.as_bytes()).unwrap();
     }

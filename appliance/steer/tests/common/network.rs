@@ -10,7 +10,7 @@ use nix::sys::socket::{
 };
 
 /// Two namespaces with a veth pair between them: `blade` (10.9.0.1) and `client` (10.9.0.2), both ends called `veth0`.
-/// Nothing but what the test sends is on it: no IPv6, no ARP; `segment_offload` off: each packet as on a wire.
+/// The cable carries only the test's own packets: no IPv6, no ARP. Without `segment_offload`, packets are as on a wire.
 pub fn pair(segment_offload: bool) -> (Namespace, Namespace) {
     let (blade, client) = (Namespace::new(), Namespace::new());
     let paths = [blade.path(), client.path()];
@@ -29,7 +29,7 @@ pub fn pair(segment_offload: bool) -> (Namespace, Namespace) {
         end.ip(&["link", "set", "veth0", "addrgenmode", "none"]);
         end.ip(&["addr", "add", &format!("{own}/24"), "dev", "veth0"]);
         end.ip(&["link", "set", "veth0", "up"]);
-        // A busy machine may send something twice; then selective acknowledgements would make some headers longer.
+        // A busy machine may retransmit; then selective acknowledgements would make some headers longer.
         end.run(|| std::fs::write("/proc/sys/net/ipv4/tcp_sack", "0").unwrap());
         end.ip(&["neigh", "add", other, "lladdr", mac, "dev", "veth0", "nud", "permanent"]);
     }
@@ -73,7 +73,7 @@ pub fn accept_all(listener: &TcpListener) -> Vec<TcpStream> {
     }
 }
 
-/// A byte there and back.
+/// Sends a byte there and back.
 pub fn echo(client: &mut TcpStream, server: &mut TcpStream) {
     let mut byte = [7];
     client.write_all(&byte).unwrap();
@@ -82,13 +82,13 @@ pub fn echo(client: &mut TcpStream, server: &mut TcpStream) {
     client.read_exact(&mut byte).unwrap();
 }
 
-/// What the kernel's TCP knows of a connection.
+/// The kernel's TCP counters of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct TcpInfo {
     /// Segments received and sent, SYN and pure ACKs included.
     pub segments_in: u64,
     pub segments_out: u64,
-    /// Payload sent, and how much of it was sent again.
+    /// Bytes of payload sent, and bytes sent again.
     pub bytes_sent: u64,
     pub bytes_resent: u64,
 }

@@ -29,7 +29,7 @@ use super::shared::{Shared, until_stop};
 
 type Messages = SplitStream<WebSocketStream<Stream>>;
 
-/// Serves one connection. `greeting` is given back as soon as it is known who it is.
+/// Serves one connection. `greeting` is released as soon as the publisher is known.
 pub(super) async fn serve(
     accepted: Accepted,
     shared: Arc<Shared>,
@@ -68,7 +68,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Runs both halves until both are done.
+/// Runs the reading and the writing half until both are done.
 async fn publish(
     stream: Stream,
     greeted: Greeted,
@@ -88,7 +88,7 @@ async fn publish(
             let reading = async {
                 until_stopped(&mut intake, stopped, async |intake| frames_in(&mut read, frames, intake).await).await;
                 drop(intake);
-                // A reset would take back the replies that are on their way.
+                // Closing with unread bytes sends a reset, which would destroy replies that are on their way.
                 linger(&mut read).await;
             };
             both(reading, writing.run(replies)).await
@@ -120,7 +120,7 @@ async fn publish(
     }
 }
 
-/// A connection is over when nothing more is read and all replies are written, or when they cannot be written.
+/// A connection is over when reading has ended and all replies are written, or when replies cannot be written.
 async fn both(
     reading: impl Future<Output = ()>,
     writing: impl Future<Output = Result<(), ReplyError>>,
@@ -137,7 +137,7 @@ async fn both(
     }
 }
 
-/// Reads to the end, or until the blade stops.
+/// Reads to the end of the connection, or until the blade stops.
 async fn until_stopped(
     intake: &mut Intake,
     mut stopped: watch::Receiver<bool>,
@@ -166,7 +166,7 @@ async fn frames_in(read: &mut ReadHalf<Stream>, mut frames: Frames, intake: &mut
             }
         }
         intake.flush().await?;
-        // Whoever else has something to read comes first.
+        // Let the tasks of other connections read first.
         tokio::task::yield_now().await;
         match read.read(frames.space()).await {
             Ok(0) if frames.rest().is_empty() => return Ok(()),
@@ -174,7 +174,7 @@ async fn frames_in(read: &mut ReadHalf<Stream>, mut frames: Frames, intake: &mut
                 let message = format!("the connection ends {} bytes into a frame", frames.rest().len());
                 return Err(intake.fail(Refusal { code: "cut_frame", message }, close::PROTOCOL_ERROR).await);
             }
-            // Both halves see it, and the other one tells.
+            // Both halves see a broken connection, and the writing half reports it.
             Err(_) => return Ok(()),
             Ok(len) => frames.note_filled(len),
         }
@@ -200,7 +200,7 @@ async fn too_long(error: &FrameTooLong, intake: &mut Intake) -> Ended {
     intake.fail(Refusal { code: "too_long", message }, close::TOO_BIG).await
 }
 
-/// `None` at the end, which comes behind all messages.
+/// The next message; `None` at the end of the stream, after all messages.
 async fn next_message(
     messages: &mut Messages,
     ended: &mut watch::Receiver<bool>,
@@ -222,6 +222,7 @@ async fn messages_in(
         intake.received_ns = unix_ns();
         match message {
             Some(Ok(Message::Text(text))) => text_in(&text, intake).await?,
+            // A binary message holds whole frames, one or more.
             Some(Ok(Message::Binary(bytes))) => {
                 let mut rest: &[u8] = &bytes;
                 while !rest.is_empty() {
@@ -239,8 +240,10 @@ async fn messages_in(
                     }
                 }
             }
+            // The end of the connection. Other messages are pings and pongs, which tungstenite answers.
             Some(Ok(Message::Close(_))) | None => return Ok(()),
             Some(Ok(_)) => continue,
+            // Reply to faults of the publisher; the writing half reports a broken connection.
             Some(Err(tungstenite::Error::Capacity(CapacityError::MessageTooLong { size, max_size }))) => {
                 let message = format!("a message of {size} bytes; at most {max_size} are taken");
                 return Err(intake.fail(Refusal { code: "too_long", message }, close::TOO_BIG).await);
@@ -260,7 +263,7 @@ async fn messages_in(
     }
 }
 
-/// A text message: a record, or an array of them. One that cannot be taken apart counts as one record.
+/// A text message: a record, or an array of records. A message that cannot be parsed counts as one record.
 async fn text_in(text: &str, intake: &mut Intake) -> Result<(), Ended> {
     let elements = match json::elements(text) {
         Ok(elements) => elements,
@@ -282,7 +285,7 @@ async fn text_in(text: &str, intake: &mut Intake) -> Result<(), Ended> {
     Ok(())
 }
 
-/// The outer error: it is no record.
+/// Takes one record of a text message. The outer error: the entry is no record.
 async fn entry_in(entry: &json::Entry<'_>, intake: &mut Intake) -> Result<Result<(), Ended>, Refusal> {
     let subject: &str = &entry.s;
     let refusal = |message: String| Refusal { code: "bad_record", message };
@@ -303,7 +306,7 @@ async fn entry_in(entry: &json::Entry<'_>, intake: &mut Intake) -> Result<Result
     Ok(intake.take(&Record { ts_ns, subject, value }).await)
 }
 
-/// Reads away what is still sent, for a while.
+/// Reads and discards what the publisher still sends, for a while.
 async fn linger(read: &mut (impl tokio::io::AsyncRead + Unpin)) {
     let mut scrap = vec![0; SCRAP_LEN];
     let rest = async { while matches!(read.read(&mut scrap).await, Ok(1..)) {} };

@@ -15,7 +15,7 @@ use super::server;
 use super::shared::Shared;
 use super::state::StateFile;
 
-/// What publishers publish. Its end is the end of the thread, which then writes down where the numbering stopped.
+/// The feed of all publishers. Dropping it ends the thread, which then writes down where the numbering stopped.
 pub(super) struct PublisherFeed {
     queue: Option<QueueFeed>,
     stop: Option<watch::Sender<bool>>,
@@ -43,7 +43,7 @@ impl PublisherFeed {
             runtime.spawn(keep_beating(pulse));
             move || {
                 runtime.block_on(server::serve(accepting, shared, Arc::new(state), seq_end, stopped));
-                // A write of the state may be stuck for ever.
+                // Do not wait for a write of the state: it may be stuck for ever.
                 runtime.shutdown_background();
             }
         })?;
@@ -51,7 +51,7 @@ impl PublisherFeed {
     }
 }
 
-/// The thread gets round to its tasks as long as this one beats.
+/// Beats as long as the thread gets round to running its tasks.
 async fn keep_beating(pulse: Pulse) {
     loop {
         pulse.beat();
@@ -65,10 +65,10 @@ impl Feed for PublisherFeed {
     }
 
     fn poll(&mut self, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) -> Result<Poll, FeedError> {
-        // Only while it is dropped.
+        // The queue is taken only while the feed is dropped.
         let Some(queue) = &mut self.queue else { return Ok(Poll::Finished) };
         let polled = queue.poll(now_ns, sink)?;
-        // It ends when it is told to, which is when nobody polls any more: it has panicked, and nothing will come.
+        // The thread ends only when the feed is dropped, after the last poll. So it has panicked: nothing will come.
         if polled != Poll::Busy
             && let Some(thread) = self.thread.take_if(|thread| thread.is_finished())
             && let Err(panic) = thread.join()
@@ -101,7 +101,8 @@ impl Feed for PublisherFeed {
 
 impl Drop for PublisherFeed {
     fn drop(&mut self) {
-        // Whoever finds the queue closed shall know why. Nothing is polled any more, so the last number is known.
+        // Tell the thread to stop before the queue closes, so that its tasks know why it is closed. Nothing is polled
+        // any more, so that the last number is final.
         if let Some(stop) = self.stop.take() {
             stop.send_replace(true);
         }
@@ -119,6 +120,6 @@ impl Drop for PublisherFeed {
     }
 }
 
-/// A pulse that is older than some of these belongs to a thread that stands still.
+/// The thread is taken for stuck when its pulse is older than several intervals.
 const BEAT_INTERVAL: Duration = Duration::from_millis(100);
 const END_STEP: Duration = Duration::from_millis(2);

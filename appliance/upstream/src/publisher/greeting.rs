@@ -1,5 +1,5 @@
-//! Who connects, and by which protocol: the first bytes tell. An HTTP request asks for a WebSocket; everything else has
-//! to be the hello of docs/PUBLISHING.md, whose length field is no HTTP method.
+//! Who connects, and by which protocol: the first bytes tell. An HTTP request asks for a WebSocket; anything else must
+//! be the hello of docs/PUBLISHING.md, whose length field is no HTTP method.
 
 use std::io;
 use std::sync::Arc;
@@ -14,39 +14,39 @@ use super::listener::Stream;
 use super::settings::Settings;
 use super::shared::{Seat, Shared};
 
-/// A publisher that may publish.
+/// A publisher that has been admitted.
 pub(super) struct Greeted {
     pub(super) seat: Seat,
     pub(super) wants_acks: bool,
     pub(super) protocol: Protocol,
 }
 
-/// How it does so.
+/// The protocol by which it publishes.
 pub(super) enum Protocol {
-    /// Frames; some may have come already.
+    /// Frames; some may have arrived already.
     Frames(Frames),
-    /// WebSocket messages; so may have these bytes of them.
+    /// WebSocket messages; these bytes of them have arrived already.
     Messages(Vec<u8>),
 }
 
-/// Why somebody may not.
+/// Why a connection is declined.
 #[derive(Debug)]
 pub(super) enum Declined {
-    /// It left, or its connection broke, before it had said who it is.
+    /// The peer closed, or the connection broke, before the peer had said who it is.
     Gone,
     Refused(Refused),
 }
 
 #[derive(Debug)]
 pub(super) struct Refused {
-    /// What it is counted under.
+    /// The kind of trouble that the refusal counts as.
     pub(super) code: &'static str,
     pub(super) message: String,
-    /// What it is told.
+    /// The bytes of the answer to the peer.
     pub(super) answer: Vec<u8>,
 }
 
-/// Reads who it is, and answers if it may publish.
+/// Reads the greeting, and answers if the publisher is admitted.
 pub(super) async fn greet(
     stream: &mut Stream,
     transport: &'static str,
@@ -80,13 +80,13 @@ pub(super) async fn greet(
     }
 }
 
-/// Whether a request begins so, which may be behind an empty line (RFC 9112 section 2.2). A frame of such a length
-/// would be longer than any hello.
+/// Whether these bytes begin an HTTP request, perhaps behind an empty line (RFC 9112 section 2.2). Read as a length
+/// field, they would announce a frame that is longer than any hello.
 fn is_http(bytes: &[u8]) -> bool {
     matches!(bytes, [b'A'..=b'Z', ..] | [b'\r', b'\n', b'A'..=b'Z' | b'\r', ..])
 }
 
-/// What the frame of the longest record holds.
+/// The length of the frame of the longest record.
 pub(super) fn frame_len_max(settings: &Settings) -> usize {
     settings.data_len_max + fanblade_feed::publisher::RECORD_HEAD_LEN_MAX
 }
@@ -125,7 +125,7 @@ fn refuse_hello(code: &'static str, message: String) -> Declined {
     Declined::Refused(Refused { code, message, answer })
 }
 
-/// The same over HTTP.
+/// Reads the HTTP request for a WebSocket, and answers if the publisher is admitted.
 async fn upgrade(stream: &mut Stream, mut head: Vec<u8>, shared: &Arc<Shared>) -> Result<Greeted, Declined> {
     let mut scanned = 0;
     loop {
@@ -147,7 +147,7 @@ async fn upgrade(stream: &mut Stream, mut head: Vec<u8>, shared: &Arc<Shared>) -
     }
 }
 
-/// `wire` helps those who ask a port for subscribers.
+/// Replaces the explanations of `wire`, which are for clients of a port for subscribers.
 fn explained(rejection: Rejection) -> Rejection {
     match rejection.status {
         426 => Rejection::new(
@@ -164,7 +164,7 @@ fn admit_upgrade(upgrade: &Upgrade<'_>, shared: &Arc<Shared>) -> Result<(Seat, b
         let reason = "There is one endpoint here: GET /v1/publish, upgraded to WebSocket.";
         return Err(reject("bad_hello", &Rejection::new(404, reason)));
     }
-    // Any page in a browser of this machine could publish to loopback otherwise.
+    // Otherwise any page in a browser on this machine could publish over loopback.
     if upgrade.origin.is_some_and(|origin| !settings.origins.iter().any(|allowed| allowed == origin)) {
         let reason = "This Origin is not among the allowed_origins of [feed.publisher].";
         return Err(reject("bad_origin", &Rejection::new(403, reason)));
@@ -191,7 +191,8 @@ fn admit_upgrade(upgrade: &Upgrade<'_>, shared: &Arc<Shared>) -> Result<(Seat, b
     Ok((seat, wants_acks))
 }
 
-/// Name and acknowledgements, as the address has them. A typo cannot pass for a wish.
+/// The publisher's name and whether it wants acknowledgements, from the address. Unknown parameters are refused, so
+/// that a typo is noticed.
 fn wishes(query: &str) -> Result<(&str, bool), &'static str> {
     let (mut name, mut acks) = (None, None);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -223,7 +224,7 @@ fn full(settings: &Settings) -> String {
     format!("{} publishers are connected; more are not taken (`publishers_max`)", settings.publishers_max)
 }
 
-/// Compares in a time that does not tell how much of a token is right.
+/// Checks the token, in a time that does not depend on how many of its bytes are right.
 fn may_publish(settings: &Settings, shown: Option<&[u8]>) -> bool {
     let Some(token) = &settings.token else { return true };
     let shown = shown.unwrap_or_default();

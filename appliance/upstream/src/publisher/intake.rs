@@ -17,30 +17,30 @@ use super::shared::{Seat, Shared};
 /// The reading half of a connection, behind its transport.
 pub(super) struct Intake {
     shared: Arc<Shared>,
-    /// Whose updates are answered for on this connection.
+    /// Queues updates, with receipts for this connection.
     sender: Sender,
     seat: Seat,
     replies: mpsc::Sender<Outgoing>,
     /// The connection's share of the queue, in bytes.
     in_flight: Arc<Semaphore>,
-    /// When what is being taken in was read, Unix nanoseconds.
+    /// When the current records were read, in Unix nanoseconds.
     pub(super) received_ns: u64,
-    /// Records so far.
+    /// The number of records so far.
     records: u64,
     refused_in_a_row: u32,
-    /// Records that are under way, and whose acknowledgement has not been asked for.
+    /// Records that are under way, and whose acknowledgement has not been requested yet.
     flight: Option<Flight>,
-    /// The number of the newest that was accepted.
+    /// The number of the newest accepted record.
     seq: u64,
     scratch: String,
 }
 
 #[derive(Debug, Default)]
 struct Flight {
-    /// The newest of them.
+    /// The newest record of the flight.
     records: u64,
     bytes: usize,
-    /// Which numbers those of them have that were accepted.
+    /// The numbers of its accepted records.
     runs: Vec<Run>,
 }
 
@@ -60,7 +60,7 @@ pub(super) struct Refusal {
     pub(super) message: String,
 }
 
-/// Nothing more comes of this connection; the reply that says why is on its way, if there is one.
+/// The connection takes nothing more; the reply that says why, if there is one, is on its way.
 #[derive(Debug)]
 pub(super) struct Ended;
 
@@ -109,7 +109,7 @@ impl Intake {
         let share = len.min(self.shared.settings.in_flight_max);
         let permits = u32::try_from(share).unwrap_or(u32::MAX);
         if self.in_flight.available_permits() < permits as usize {
-            // What is under way comes back only when its acknowledgement has been asked for.
+            // Permits of records under way are returned only once their acknowledgement has been requested.
             self.flush().await?;
         }
         self.in_flight.acquire_many(permits).await.map_err(|_| Ended)?.forget();
@@ -135,7 +135,7 @@ impl Intake {
         Ok(())
     }
 
-    /// Refuses a record that has been read as far as that it is one.
+    /// Refuses a record that was recognised as one.
     pub(super) async fn refuse(&mut self, refusal: Refusal) -> Result<(), Ended> {
         self.note_record(0);
         self.shared.note_refused();
@@ -145,7 +145,7 @@ impl Intake {
         self.shared.tell(code, &format!("publisher {}, record {}: {message}", self.seat.name, self.records)).await;
         let reply = Outgoing::Refused { record: self.records, code, message, close: None };
         self.replies.send(reply).await.map_err(|_| Ended)?;
-        // It is acknowledged like the others: as dealt with.
+        // A refused record is acknowledged like the others: it has been dealt with.
         self.note_under_way(0);
         if self.refused_in_a_row > REFUSED_IN_A_ROW_MAX {
             let message = format!("more than {REFUSED_IN_A_ROW_MAX} records in a row were refused");
@@ -155,21 +155,21 @@ impl Intake {
         Ok(())
     }
 
-    /// Ends the connection for what is wrong with it.
+    /// Ends the connection because of a fault of the publisher.
     pub(super) async fn fail(&mut self, refusal: Refusal, close: u16) -> Ended {
         let Refusal { code, message } = refusal;
         self.shared.tell(code, &format!("publisher {}: {message}; it is let go", self.seat.name)).await;
         self.end(code, message, close).await
     }
 
-    /// Ends the connection for no fault of the publisher's.
+    /// Ends the connection without a fault of the publisher.
     pub(super) async fn end(&mut self, code: &'static str, message: String, close: u16) -> Ended {
         let _ = self.flush().await;
         let _ = self.replies.send(Outgoing::Refused { record: 0, code, message, close: Some(close) }).await;
         Ended
     }
 
-    /// Asks for the acknowledgement of what is under way. To be called whenever the transport has nothing more at hand.
+    /// Requests the acknowledgement of the records under way. Must be called whenever the transport has no more bytes.
     pub(super) async fn flush(&mut self) -> Result<(), Ended> {
         let Some(Flight { records, bytes, runs }) = self.flight.take() else { return Ok(()) };
         let flight = Outgoing::Flight { records, seq: self.seq, bytes, runs };
@@ -189,7 +189,7 @@ impl Intake {
     }
 }
 
-/// The record's data, if all about it is right.
+/// Checks the whole record, and returns its data.
 fn check<'a>(shared: &Shared, record: &Record<'a>, scratch: &'a mut String) -> Result<Data<'a>, Refusal> {
     let refusal = |code, message| Refusal { code, message };
     let Record { subject, value, .. } = record;

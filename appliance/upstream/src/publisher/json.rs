@@ -1,4 +1,4 @@
-//! JSON as it comes: values checked, text messages taken apart.
+//! JSON from publishers: checks values, and splits text messages into records.
 
 use std::borrow::Cow;
 
@@ -6,13 +6,13 @@ use fanblade_wire::json::{Object, check_fit, whole_number};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-/// Why text is not what it should be.
+/// Why a text was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("at byte {offset}: {what}")]
 pub struct JsonFault {
-    /// From the beginning of what was checked.
+    /// Bytes from the beginning of the checked text to the fault.
     pub offset: usize,
-    /// In words.
+    /// The fault, in words.
     pub what: String,
 }
 
@@ -28,21 +28,21 @@ pub struct Entry<'a> {
     /// The subject.
     #[serde(borrow)]
     pub s: Cow<'a, str>,
-    /// The value, JSON; `null` is one, too.
+    /// The value, as JSON; `null` is a value, too.
     #[serde(borrow, default, deserialize_with = "present")]
     pub d: Option<&'a RawValue>,
-    /// The value, opaque, in base64.
+    /// The opaque value, in base64.
     #[serde(borrow)]
     pub b: Option<Cow<'a, str>>,
-    /// Unix nanoseconds, a number or the same in quotes.
+    /// Unix nanoseconds, as a number with or without quotes.
     #[serde(borrow)]
     t: Option<&'a RawValue>,
 }
 
-/// The JSON value that `bytes` are, and nothing else, on one line; copied to `scratch` only to take line breaks out.
+/// Checks that `bytes` are one JSON value, and returns it on one line; `scratch` is used only to remove line breaks.
 ///
 /// # Errors
-/// It is no JSON, or JSON that could not be passed on.
+/// The bytes are no JSON, or JSON that cannot be passed on.
 pub fn check<'a>(bytes: &'a [u8], scratch: &'a mut String) -> Result<&'a str, JsonFault> {
     let value: &RawValue = serde_json::from_slice(bytes).map_err(|error| JsonFault::new(bytes, &error))?;
     let text = value.get();
@@ -59,7 +59,7 @@ pub fn check<'a>(bytes: &'a [u8], scratch: &'a mut String) -> Result<&'a str, Js
     Ok(scratch)
 }
 
-/// The elements of an array, or the one object, with where each begins.
+/// The elements of an array, or the single object, each with the offset at which it begins.
 ///
 /// # Errors
 /// The text is no JSON.
@@ -70,14 +70,14 @@ pub fn elements(text: &str) -> Result<Vec<(usize, &str)>, JsonFault> {
         false => vec![serde_json::from_str(text).map_err(fault)?],
     };
     let start = text.as_ptr() as usize;
-    // Each is a part of `text`.
+    // Each value is a slice of `text`.
     Ok(values.iter().map(|value| ((value.get().as_ptr() as usize).saturating_sub(start), value.get())).collect())
 }
 
-/// One element; `offset` is where it begins in its message.
+/// Reads one element as a record; `offset` is where the element begins in its message.
 ///
 /// # Errors
-/// It is no record.
+/// The element is no record.
 pub fn entry(text: &str, offset: usize) -> Result<Entry<'_>, JsonFault> {
     serde_json::from_str(text).map(|Object(entry)| entry).map_err(|error| {
         let fault = JsonFault::new(text.as_bytes(), &error);
@@ -90,7 +90,7 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 }
 
 impl Entry<'_> {
-    /// When it happened.
+    /// The time of the record's event.
     ///
     /// # Errors
     /// `t` is no time.
@@ -100,7 +100,7 @@ impl Entry<'_> {
 }
 
 impl JsonFault {
-    /// serde_json tells line and column; a place in bytes is what helps in a stream.
+    /// serde_json reports line and column; in a stream, an offset in bytes is more useful.
     fn new(bytes: &[u8], error: &serde_json::Error) -> Self {
         let line_start: usize =
             bytes.split_inclusive(|byte| *byte == b'\n').take(error.line().saturating_sub(1)).map(<[u8]>::len).sum();
@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(checked(r#"{"a":1,"a":"\u0000"}"#).as_deref(), Ok(r#"{"a":1,"a":"\u0000"}"#), "JSON, as it came");
         let mut scratch = String::new();
         assert!(check(b"\"\xff\"", &mut scratch).is_err());
-        // As deep as it is long: no recursion.
+        // A million levels deep: the check must not recurse.
         let deep = "[".repeat(1_000_000);
         assert!(check(deep.as_bytes(), &mut scratch).is_err());
     }

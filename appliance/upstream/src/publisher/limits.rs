@@ -1,42 +1,42 @@
-//! Every bound of publishing that is not a configuration key, with its reason. docs/fanblade.example.toml has the
-//! others.
+//! Every limit of publishing that is not a configuration key, with its reason. docs/fanblade.example.toml has the
+//! limits that are keys.
 
-/// Numbers that are reserved at a time: so many may be lost by a crash, and once in so many records a file is written.
-/// At a million records a second it is written every second.
+/// Numbers that are reserved at a time: a crash loses at most so many, and the state file is written once in so many
+/// records. At a million records a second it is written every second.
 pub(super) const RESERVE_NUMBERS: u64 = 1 << 20;
 
-/// Numbers end here: it is the largest that the state file can hold (TOML). At a million records a second it takes
-/// 292,000 years; a file that is nearly there was not written by a blade, and is refused.
+/// The last number, which is the largest that the state file can hold (TOML). At a million records a second, reaching
+/// it takes 292,000 years; a file with a number close to it was not written by a blade, and is refused.
 pub(super) const SEQ_END_MAX: u64 = i64::MAX as u64;
 
-/// How long the end waits for the state to be written, in milliseconds. Then the next start leaves out the numbers that
-/// were reserved; it is told.
+/// How long a stopping blade waits for the state to be written, in milliseconds. After that it gives up: the next
+/// start skips the reserved numbers, and the log says so.
 pub(super) const STATE_WRITE_MS_MAX: u64 = 2_000;
 
-/// How long the end waits for the publishers' thread, in milliseconds: for its farewell, for the state, and a little.
+/// How long a stopping blade waits for the publishers' thread, in milliseconds: the farewell, the state, and a margin.
 pub(super) const END_MS_MAX: u64 = FAREWELL_MS_MAX + STATE_WRITE_MS_MAX + 1_000;
 
-/// Connections that have not said yet who they are. More wait in the kernel's queue; each has `handshake_ms_max`.
+/// Connections whose greeting is not over, for which each has `handshake_ms_max`. More wait in the kernel's queue.
 pub(super) const GREETINGS_MAX: usize = 64;
 
-/// Replies that wait for one publisher. It is not read from while there are more, so that one which causes errors and
-/// does not read them stalls itself.
+/// Replies that may wait for one publisher. While there are more, its connection is not read, so that a publisher which
+/// causes errors and does not read them stalls itself.
 pub(super) const REPLIES_MAX: usize = 256;
 
-/// How long a publisher may leave a reply in its socket, in milliseconds. Then it is let go, as the trouble
-/// `not_reading`.
+/// How long a publisher may leave a reply unread in its socket, in milliseconds. After that it is disconnected, which
+/// counts as the trouble `not_reading`.
 pub(super) const REPLY_MS_MAX: u64 = 10_000;
 
-/// So many records in a row may be refused. One more ends the connection, as `too_many_errors`: each costs a reply and
-/// a line of thought, and nothing good will come.
+/// So many records in a row may be refused. One more ends the connection, as `too_many_errors`: each refusal costs a
+/// reply and a log line, and a publisher with so many faults is unlikely to recover.
 pub(super) const REFUSED_IN_A_ROW_MAX: u32 = 1_000;
 
-/// The longest WebSocket message, in bytes, where `data_len_max` does not ask for more: a batch of records. Longer
-/// closes with 1009.
+/// The longest WebSocket message, in bytes, unless `data_len_max` asks for more: a batch of records. A longer message
+/// closes the connection with 1009.
 pub(super) const MESSAGE_LEN_MAX: usize = 1 << 20;
 
-/// How long publishers may take to hear that the blade stops, in milliseconds; and how long one that was refused may go
-/// on sending before its connection is cut, so that the refusal is not lost to a reset.
+/// How long publishers may take to read that the blade stops, in milliseconds; and how long a refused publisher may go
+/// on sending before its connection is cut, so that a reset does not destroy the refusal.
 pub(super) const FAREWELL_MS_MAX: u64 = 1_000;
 
 /// Bytes of a frame beside its data: the JSON around it with the longest subject, every character of it escaped, and

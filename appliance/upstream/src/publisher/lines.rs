@@ -1,4 +1,4 @@
-//! What came by which publisher, for status and metrics.
+//! Counts for each publisher, for status and metrics.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use fanblade_feed::{Line, unix_ns};
 use parking_lot::Mutex;
 
-/// Publishers by the names that they give themselves; those without one are counted by their transport.
+/// Publishers by the names that they give themselves; those without a name are counted by their transport.
 #[derive(Debug, Default)]
 pub(super) struct Lines(Mutex<BTreeMap<String, Arc<LineCounters>>>);
 
-/// One line's counts. The publishers' thread writes them, the sequencer's reads them; each is right by itself.
+/// One line's counts. The publishers' thread writes them, the sequencer's thread reads them; they are independent of
+/// each other.
 #[derive(Debug, Default)]
 pub(super) struct LineCounters {
     /// Publishers connected.
@@ -35,7 +36,7 @@ impl LineCounters {
 }
 
 impl Lines {
-    /// A publisher has come.
+    /// Counts a publisher that has connected.
     pub(super) fn join(&self, name: &str) -> Arc<LineCounters> {
         let mut lines = self.0.lock();
         let line = lines.entry(name.to_owned()).or_default();
@@ -43,7 +44,7 @@ impl Lines {
         Arc::clone(line)
     }
 
-    /// It has gone. A name that nobody bears any more is forgotten, so that names that change do not add up.
+    /// Counts a publisher that has left. A name without publishers is removed, so that changing names do not pile up.
     pub(super) fn leave(&self, name: &str) {
         let mut lines = self.0.lock();
         if lines.get(name).is_some_and(|line| line.connected.fetch_sub(1, Relaxed) == 1) && !TRANSPORTS.contains(&name)
@@ -52,7 +53,7 @@ impl Lines {
         }
     }
 
-    /// For the sequencer's report.
+    /// All lines, for the sequencer's report.
     pub(super) fn snapshot(&self) -> Vec<Line> {
         let now_ns = unix_ns();
         let lines = self.0.lock();

@@ -1,4 +1,4 @@
-//! Where publishers connect: TCP ports and Unix sockets.
+//! The sockets at which publishers connect: TCP ports and Unix sockets.
 
 use std::fmt;
 use std::io;
@@ -12,28 +12,28 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{KeepAlive, TcpKeepCount, TcpKeepIdle, TcpKeepInterval};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// A socket that is bound, so that what is wrong with its address is known at the start.
+/// A bound socket: binding early shows at the start what is wrong with the address.
 #[derive(Debug)]
 pub(super) enum Listener {
     Tcp(std::net::TcpListener),
     Unix(UnixListener),
 }
 
-/// Its file goes with it.
+/// A Unix listener, whose file is removed with it.
 #[derive(Debug)]
 pub(super) struct UnixListener {
     listener: std::os::unix::net::UnixListener,
     path: PathBuf,
 }
 
-/// The same, for tasks.
+/// A listener that tasks can wait for.
 #[derive(Debug)]
 pub(super) enum Accepting {
     Tcp(tokio::net::TcpListener),
     Unix { listener: tokio::net::UnixListener, _file: SocketFile },
 }
 
-/// Removes a Unix socket's file in the end.
+/// Removes a Unix socket's file when dropped.
 #[derive(Debug)]
 pub(super) struct SocketFile(PathBuf);
 
@@ -42,12 +42,12 @@ pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 pub(super) type Stream = Box<dyn Transport>;
 
-/// A new connection, and who it is.
+/// A new connection, and where it comes from.
 pub(super) struct Accepted {
     pub(super) stream: Stream,
     /// `tcp` or `unix`.
     pub(super) transport: &'static str,
-    /// For the log.
+    /// The peer's address, for the log.
     pub(super) peer: String,
 }
 
@@ -59,7 +59,7 @@ impl Listener {
         Ok(Listener::Tcp(listener))
     }
 
-    /// A file that a dead process has left is replaced.
+    /// Listens on a Unix socket. Replaces a file that a dead process has left.
     pub(super) fn unix(path: &Path) -> anyhow::Result<Listener> {
         let what = || format!("cannot listen on {}, `unix` in [feed.publisher]", path.display());
         if std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
@@ -73,7 +73,7 @@ impl Listener {
         }
         let listener = std::os::unix::net::UnixListener::bind(path).with_context(what)?;
         let listener = UnixListener { listener, path: path.to_owned() };
-        // Its owner and group may publish; who else may reach it is the directory's business.
+        // The socket's owner and group may publish; the directory's mode can restrict them further.
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).with_context(what)?;
         listener.listener.set_nonblocking(true)?;
         Ok(Listener::Unix(listener))
@@ -97,7 +97,7 @@ impl Accepting {
             Accepting::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                // A publisher that is gone without a word must not stand in the list for ever.
+                // A publisher that disappears without closing must not stay in the list for ever.
                 setsockopt(&stream, KeepAlive, &true)?;
                 setsockopt(&stream, TcpKeepIdle, &30)?;
                 setsockopt(&stream, TcpKeepInterval, &10)?;

@@ -9,7 +9,7 @@ use fanblade_feed::queue::{Record, Refused, Sender};
 use super::limits::{RESERVE_NUMBERS, SEQ_END_MAX};
 use super::state::StateFile;
 
-/// Reserves the first block; numbers below what is returned may be used.
+/// Reserves the first block; returns its end: smaller numbers may be used.
 pub(super) fn reserve(state: &StateFile, next_seq: u64) -> io::Result<u64> {
     if !state.is_kept() {
         return Ok(u64::MAX);
@@ -19,8 +19,8 @@ pub(super) fn reserve(state: &StateFile, next_seq: u64) -> io::Result<u64> {
     Ok(seq_end)
 }
 
-/// Reserves the next block whenever half of one is used, until the feed ends. While the disk does not take it, the
-/// numbers that are reserved are used up, and then publishers wait.
+/// Reserves the next block whenever half of the current one is used, until the feed ends. While the disk refuses the
+/// write, the reserved numbers are used up, and after that publishers wait.
 pub(super) async fn keep_ahead(state: Arc<StateFile>, sender: Sender, mut seq_end: u64, block: u64) {
     while state.is_kept()
         && seq_end < SEQ_END_MAX
@@ -38,7 +38,7 @@ pub(super) async fn keep_ahead(state: Arc<StateFile>, sender: Sender, mut seq_en
             }
             Err(error) => {
                 let text = format!("numbers from {seq_end} on cannot be reserved: {error}");
-                // Where the queue is full, the next attempt tells.
+                // If the queue is full, the next attempt reports the fault.
                 if sender.try_send(&Record::Trouble { kind: "state_not_written", text: &text }) == Err(Refused::Closed)
                 {
                     return;
@@ -92,7 +92,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("publisher.toml");
         let (state, _) = StateFile::open(Some(&path)).unwrap();
-        // Where the new file would be written there is something else.
+        // A directory stands where the new file would be written.
         std::fs::create_dir(directory.path().join("publisher.toml.new")).unwrap();
         let (sender, mut feed) = queue(&QueueConfig::new("test", *b"session   "));
         sender.set_seq_end(11);

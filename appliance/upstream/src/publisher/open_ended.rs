@@ -1,6 +1,7 @@
-//! A connection whose peer may end its own side and still be answered.
+//! A connection whose peer may close its own side and still be answered.
 //!
-//! tungstenite writes nothing more once it has read an end. So the end is kept from it, and told apart.
+//! tungstenite writes nothing more once it has read the end of the stream. So the end is hidden from tungstenite, and
+//! reported separately.
 
 use std::io;
 use std::pin::Pin;
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 
 use super::listener::Stream;
 
-/// The stream: at its end reading waits for ever, and `ended` becomes true.
+/// The stream: at its end, reads wait for ever, and `ended` becomes true.
 pub(super) struct OpenEnded {
     stream: Stream,
     ended: watch::Sender<bool>,

@@ -1,4 +1,4 @@
-//! The writing half of a connection: acknowledges what has been published, tells what was refused.
+//! The writing half of a connection: acknowledges records that have been published, and reports refused ones.
 
 use std::io;
 use std::sync::Arc;
@@ -19,14 +19,14 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use super::limits::REPLY_MS_MAX;
 use super::listener::Stream;
 
-/// What the reading half has to say, in order.
+/// Messages from the reading half, in order.
 #[derive(Debug)]
 pub(super) enum Outgoing {
-    /// Records up to this one are under way; it is told once they have been published.
+    /// Records up to this one are under way; they are acknowledged once they have been published.
     Flight {
         records: u64,
         seq: u64,
-        /// Of the connection's share of the queue.
+        /// Bytes that they hold of the connection's share of the queue.
         bytes: usize,
         runs: Vec<Run>,
     },
@@ -34,17 +34,17 @@ pub(super) enum Outgoing {
     Refused { record: u64, code: &'static str, message: String, close: Option<u16> },
 }
 
-/// Records of a connection that follow each other, and so do their numbers: those of others lie between two runs.
+/// Consecutive records of a connection with consecutive numbers: numbers between two runs belong to other connections.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Run {
-    /// The first of them.
+    /// The first record.
     pub(super) record: u64,
-    /// Its number.
+    /// The number of the first record.
     pub(super) seq: u64,
     pub(super) len: u64,
 }
 
-/// The record that was given the number `seq`; 0 for none of them, which cannot be.
+/// The record that has the number `seq`; 0 if no run has it, which cannot happen.
 fn record_of(runs: &[Run], seq: u64) -> u64 {
     let at = runs.partition_point(|run| run.seq <= seq);
     let run = at.checked_sub(1).and_then(|at| runs.get(at)).filter(|run| seq < run.seq + run.len);
@@ -62,7 +62,7 @@ pub(super) enum Out {
 pub(super) enum ReplyError {
     #[error("{0}")]
     Broken(#[from] io::Error),
-    /// Its close was answered already: there is nobody to tell anything, and nothing is wrong.
+    /// The peer's close has been answered already: there is nobody to reply to, and this is no fault.
     #[error("it has closed")]
     Closed,
     #[error("it has not read a reply for {REPLY_MS_MAX} ms")]
@@ -79,7 +79,7 @@ pub(super) struct Replies {
 }
 
 impl Replies {
-    /// Writes until the reading half has ended and all is told.
+    /// Writes until the reading half has ended and all replies are written.
     pub(super) async fn run(&mut self, mut outgoing: mpsc::Receiver<Outgoing>) -> Result<(), ReplyError> {
         let mut next = outgoing.recv().await;
         while let Some(reply) = next.take() {
@@ -102,8 +102,9 @@ impl Replies {
         self.out.finish(fanblade_wire::close::NORMAL, "").await
     }
 
-    /// Waits until a flight has been taken, and acknowledges it with those behind it that have been, too; but first
-    /// tells which of its records were not published. Returns what comes next, if that was seen.
+    /// Waits until the sequencer has taken a flight, and acknowledges it together with later flights that have been
+    /// taken, too; before that, reports those of their records that were not published. Returns the next message from
+    /// the reading half, if one was received.
     async fn land(
         &mut self,
         mut records: u64,
@@ -112,7 +113,7 @@ impl Replies {
         mut runs: Vec<Run>,
         outgoing: &mut mpsc::Receiver<Outgoing>,
     ) -> Result<Option<Outgoing>, ReplyError> {
-        // At the blade's end: what was not published is not acknowledged, and the reading half says why.
+        // The blade stops: records that were not published are not acknowledged, and the reading half says why.
         let Ok(taken) = self.sender.until_taken(seq).await else { return Ok(None) };
         self.in_flight.add_permits(bytes);
         let mut next = None;
@@ -158,7 +159,7 @@ impl Out {
         Ok(())
     }
 
-    /// Says that nothing more comes.
+    /// Tells the publisher that nothing more comes.
     async fn finish(&mut self, code: u16, reason: &str) -> Result<(), ReplyError> {
         let finished = async {
             match self {
@@ -179,7 +180,7 @@ impl Out {
     }
 }
 
-/// As a text message.
+/// A reply as a text message.
 fn json(reply: &Reply<'_>) -> String {
     #[derive(Serialize)]
     #[serde(tag = "op", rename_all = "lowercase")]
@@ -195,7 +196,7 @@ fn json(reply: &Reply<'_>) -> String {
         Reply::Ack { records, seq } => Json::Ack { records, seq },
         Reply::Error(ErrorReply { record, closes, code, message }) => Json::Error { record, code, message, closes },
     };
-    // Strings and numbers always can be written.
+    // Strings and numbers can always be written.
     serde_json::to_string(&json).unwrap_or_default()
 }
 
@@ -218,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_number_leads_to_its_record_whatever_lies_between() {
-        // Record 3 was refused at once; then somebody else's records had the numbers 12 to 14.
+        // Record 3 was refused at once; the numbers 12 to 14 went to records of another connection.
         let runs =
             [Run { record: 1, seq: 8, len: 2 }, Run { record: 4, seq: 10, len: 2 }, Run { record: 6, seq: 15, len: 1 }];
         let records: Vec<u64> = (7..17).map(|seq| record_of(&runs, seq)).collect();

@@ -1,4 +1,4 @@
-//! The publishers' thread: who is connected, and the end of all of them.
+//! The publishers' thread: accepts connections, and ends them all when the blade stops.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::numbering;
 use super::shared::{Shared, until_stop};
 use super::state::StateFile;
 
-/// Runs until `stopped`, tells everybody, and writes down where the numbering stopped.
+/// Runs until `stopped`, tells all publishers, and writes down where the numbering stopped.
 pub(super) async fn serve(
     accepting: Vec<Accepting>,
     shared: Arc<Shared>,
@@ -31,7 +31,7 @@ pub(super) async fn serve(
     for accepting in accepting {
         tasks.spawn(accept(accepting, Arc::clone(&shared), stopped.clone()));
     }
-    // Without numbers, or nobody who accepts, publishers would wait for ever: a panic of one is one of the thread.
+    // If reserving or accepting ended, publishers would wait for ever: a panic of one of these tasks is passed on.
     loop {
         tokio::select! {
             () = until_stop(&mut stopped) => break,
@@ -48,7 +48,7 @@ pub(super) async fn serve(
         tracing::info!("some publishers did not listen to the end");
         tasks.shutdown().await;
     }
-    // What it is writing, if it is, comes first.
+    // If the task is just writing the state, that write comes first.
     if let Some(ahead) = ahead {
         ahead.abort();
     }
@@ -80,7 +80,7 @@ fn pass_panic_on(ended: Result<(), JoinError>) {
     }
 }
 
-/// Tests only: release builds wait for ever.
+/// For tests only: release builds wait here for ever.
 async fn until_asked_to_panic() {
     while cfg!(debug_assertions) {
         injected::panic_if_asked("publishers");
@@ -109,7 +109,7 @@ async fn accept(accepting: Accepting, shared: Arc<Shared>, stopped: watch::Recei
                     shared.tell("accept", &format!("no publisher can be accepted: {error}")).await;
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
-                // Nobody closes it.
+                // Nobody closes the semaphore.
                 (Err(_), _) => break,
             },
             Some(_) = connections.join_next() => {}
@@ -119,5 +119,5 @@ async fn accept(accepting: Accepting, shared: Arc<Shared>, stopped: watch::Recei
     while connections.join_next().await.is_some() {}
 }
 
-/// Out of descriptors, at once would be in vain.
+/// If descriptors have run out, an immediate retry would fail as well.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -1,31 +1,31 @@
-//! What there is to say about publishing. Whoever makes these has checked the ranges.
+//! The settings of publishing. Whoever makes these has checked the ranges.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where publishers connect, and what they have to keep to.
+/// Where publishers connect, and the limits that they must keep.
 #[derive(Clone)]
 pub struct Settings {
-    /// WebSocket and TCP, on the same ports.
+    /// TCP ports, each for WebSocket and for frames.
     pub listen: Vec<SocketAddr>,
-    /// The same on a Unix socket.
+    /// A Unix socket for both protocols.
     pub unix: Option<PathBuf>,
-    /// The file that keeps the numbering; none: there is none.
+    /// The file that keeps the numbering; none: it is not kept.
     pub state: Option<PathBuf>,
-    /// What publishers have to show; none: nothing.
+    /// The token that publishers must show; none: they need no token.
     pub token: Option<Vec<u8>>,
     /// Browsers' origins that may publish.
     pub origins: Vec<String>,
     /// The feed is stale while there is no publisher.
     pub stale_without_publisher: bool,
-    /// At once.
+    /// Publishers that may be connected at the same time.
     pub publishers_max: usize,
-    /// Of the ring.
+    /// Subjects that the ring can hold.
     pub subjects_max: usize,
-    /// Bytes of data in a record.
+    /// The most bytes of data in a record.
     pub data_len_max: usize,
-    /// Bytes of the ring's shortest lane, which has to hold such a record.
+    /// Bytes of the ring's shortest lane, which must hold the longest record.
     pub lane_len: usize,
     /// Bytes of one publisher that may be on their way to the sequencer.
     pub in_flight_max: usize,
@@ -34,7 +34,7 @@ pub struct Settings {
 }
 
 impl std::fmt::Debug for Settings {
-    /// Without the token.
+    /// Leaves out the token.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Settings").field("listen", &self.listen).field("unix", &self.unix).finish_non_exhaustive()
     }

@@ -1,4 +1,4 @@
-//! What all connections of publishers have in common, and the places of those that are connected.
+//! The state that all publishers' connections share, and the seats of the connected publishers.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::lines::{LineCounters, Lines};
 use super::settings::Settings;
 
-/// What all connections have in common.
+/// The state that all connections share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) settings: Settings,
@@ -20,7 +20,7 @@ pub(super) struct Shared {
     pub(super) epoch: String,
     pub(super) sender: Sender,
     pub(super) lines: Lines,
-    /// All that were ever published: the ring forgets none.
+    /// All subjects that were ever published: the ring forgets none.
     subjects: Mutex<HashSet<Box<str>>>,
     publishers: AtomicUsize,
     records: AtomicU64,
@@ -49,7 +49,7 @@ impl Shared {
         }
     }
 
-    /// Records that came, and those of them that were refused.
+    /// How many records have come, and how many of them were refused.
     pub(super) fn counts(&self) -> (u64, u64) {
         (self.records.load(Relaxed), self.refused.load(Relaxed))
     }
@@ -75,15 +75,15 @@ impl Shared {
         has_room
     }
 
-    /// Counts what is wrong and has it logged, as `kind`.
+    /// Counts a trouble of this kind, and has `text` logged.
     pub(super) async fn tell(&self, kind: &'static str, text: &str) {
-        // After the end of the feed there is nobody to tell.
+        // After the end of the feed nobody receives it.
         let _ = self.sender.send(&Record::Trouble { kind, text }).await;
     }
 
-    /// A place for one publisher more; none if all are taken. `name` is its own, or that of its transport.
+    /// A seat for another publisher; `None` if all are taken. `name` is the publisher's own, or that of its transport.
     pub(super) fn seat(self: &Arc<Self>, name: &str) -> Option<Seat> {
-        // Only this thread adds and takes away.
+        // Only this thread changes the count.
         let publishers = self.publishers.load(Relaxed);
         if publishers >= self.settings.publishers_max {
             return None;
@@ -108,6 +108,6 @@ impl Drop for Seat {
 
 /// Waits for the order to stop.
 pub(super) async fn until_stop(stopped: &mut watch::Receiver<bool>) {
-    // Its sender is gone only after it.
+    // The sender is dropped only after it has ordered the stop, so that an error means stop, too.
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }

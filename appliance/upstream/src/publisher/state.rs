@@ -1,7 +1,8 @@
-//! The file that makes the numbering outlive the process: the epoch's name, and the first number that was not reserved.
+//! The file with which the numbering outlives the process: the epoch's name, and the first number not yet reserved.
 //!
-//! It is written before numbers are used, whole and under its own name only when it is on the disk. So a number is
-//! never used twice: after a crash the blade goes on behind the reserved ones, after a clean stop exactly where it was.
+//! The file is written before the numbers are used: first under another name, and renamed once it is on the disk. So a
+//! number is never used twice: after a crash the blade continues behind the reserved numbers, after a clean stop
+//! exactly where it stopped.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -14,24 +15,24 @@ use serde::Deserialize;
 
 use super::limits::{RESERVE_NUMBERS, SEQ_END_MAX};
 
-/// The open file, locked against other blades; or, without a path, a numbering that nobody will remember.
+/// The open file, locked against other blades; or, without a path, a numbering that is not kept.
 #[derive(Debug)]
 pub(super) struct StateFile {
     place: Option<Place>,
     session: Session,
     epoch: String,
-    /// One write at a time, in the order of the calls: one may be stuck.
+    /// Lets one write at a time through, in the order of the calls, since a write may be stuck.
     writing: Mutex<()>,
 }
 
 #[derive(Debug)]
 struct Place {
     path: PathBuf,
-    /// On a file of its own, as the other one is replaced.
+    /// The lock is on a file of its own, because each write replaces the state file.
     _lock: Flock<File>,
 }
 
-/// What stands in the file.
+/// The content of the file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Text {
@@ -55,7 +56,7 @@ pub(super) enum StateError {
 }
 
 impl StateFile {
-    /// Opens or begins a numbering; returns it with the first number that may be used once it is reserved.
+    /// Opens or begins a numbering; returns it with its first number, which may be used once it is reserved.
     pub(super) fn open(path: Option<&Path>) -> Result<(StateFile, u64), StateError> {
         let Some(path) = path else {
             return Ok((StateFile::begin(None), 1));
@@ -94,7 +95,7 @@ impl StateFile {
         }
     }
 
-    /// A numbering that never was.
+    /// A new numbering, with a random name.
     fn begin(place: Option<Place>) -> StateFile {
         let mut bits = rand::random::<u64>();
         let mut id = String::with_capacity(ID_LEN);
@@ -119,7 +120,7 @@ impl StateFile {
         self.place.is_some()
     }
 
-    /// Remembers that all numbers below `next` may have been used. Returns when that is on the disk.
+    /// Records that all numbers below `next` may have been used. Returns when the file is on the disk.
     pub(super) fn write(&self, next: u64) -> io::Result<()> {
         let Some(Place { path, .. }) = &self.place else { return Ok(()) };
         let _writing = self.writing.lock();
@@ -128,7 +129,7 @@ impl StateFile {
         write!(file, "{HEADING}epoch = \"{}\"\nnext = {next}\n", self.epoch)?;
         file.sync_all()?;
         fs::rename(&new, path)?;
-        // The new name itself has to be on the disk, too.
+        // The directory must be on the disk, too, as it holds the new name.
         let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
         File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
     }
@@ -154,7 +155,7 @@ fn parse(path: &Path, text: &str) -> Result<(String, u64), StateError> {
     Ok((epoch, next))
 }
 
-/// What fits of it: the epoch itself is what subscribers see.
+/// As much of the epoch's name as fits. Subscribers see the whole name.
 fn session(epoch: &str) -> Session {
     let mut session = [b' '; 10];
     let id = epoch.strip_prefix(PREFIX).unwrap_or(epoch);

@@ -1,21 +1,21 @@
-//! When a message has come, and what is counted of those that change nothing.
+//! When a message arrived, and counts of elements that were not passed on.
 
 use std::time::Instant;
 
-/// When a message came.
+/// When a message arrived.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Arrival {
     pub(super) unix_ns: u64,
     pub(super) at: Instant,
 }
 
-/// What became of elements that were not passed on, in totals.
+/// Total counts of elements that were not passed on, by the reason.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Counts {
-    /// Their numbers had been there.
+    /// Their numbers had come before.
     pub(super) duplicates: u64,
-    /// Changes of a book whose whole is not known.
+    /// They are changes of a book that has no snapshot.
     pub(super) without_book: u64,
-    /// Their names make no subject.
+    /// Their names make no valid subject.
     pub(super) bad_names: u64,
 }

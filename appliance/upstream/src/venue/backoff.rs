@@ -1,4 +1,4 @@
-//! How long to wait before the next attempt: longer each time, and never at the same time as everybody else.
+//! How long to wait before the next attempt: longer each time, and at random, so that clients do not retry in step.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -18,8 +18,8 @@ impl Backoff {
         Backoff { min_ms, max_ms, next_ms: min_ms }
     }
 
-    /// The wait after a connection that has lived so long. What lived longer than the longest wait was a good one: the
-    /// waits begin anew. A server that accepts and at once closes is none.
+    /// The wait after a connection that has lived so long. If it lived longer than the longest wait, it was good:
+    /// the waits begin anew. A server that accepts and closes at once does not count as one.
     pub(super) fn wait(&mut self, lived: Duration) -> Duration {
         if lived >= Duration::from_millis(self.max_ms) {
             self.next_ms = self.min_ms;
@@ -29,7 +29,7 @@ impl Backoff {
         Duration::from_millis(rand::random_range(range))
     }
 
-    /// The upper half of what is due: enough to spread a thousand blades, and never next to nothing.
+    /// The upper half of the next wait: enough to spread a thousand blades, and never close to zero.
     fn range(&self) -> RangeInclusive<u64> {
         self.next_ms.div_ceil(2)..=self.next_ms
     }

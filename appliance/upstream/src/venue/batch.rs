@@ -1,17 +1,17 @@
-//! What is to be done about one message: collected while it is read, and then done in order, which may take waiting.
+//! The steps that one message causes: collected while it is read, then carried out in order, which may have to wait.
 
 use std::ops::Range;
 
 use fanblade_feed::Data;
 
-/// One thing to do.
+/// One step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step<'a> {
-    /// A subject's new value, with the venue's number for it if that counts.
+    /// A subject's new value, with the venue's number if the venue's numbers are ours.
     Update { subject: &'a str, ts_ns: u64, data: Data<'a>, seq: Option<u64> },
-    /// Of a subject, the numbers `from..to` are missing.
+    /// The numbers `from..to` of a subject are missing.
     SubjectGap { subject: &'a str, from: u64, to: u64 },
-    /// Of the connection, the messages `from..to` are missing.
+    /// The messages `from..to` of the connection are missing.
     Gap { from: u64, to: u64 },
     /// Something is wrong.
     Trouble { kind: &'static str, text: &'a str },
@@ -21,11 +21,11 @@ pub(super) enum Step<'a> {
     Send(&'a str),
     /// Fetch the book of a subject from this address.
     Fetch { subject: &'a str, url: &'a str },
-    /// This connection is of no use any more.
+    /// Close this connection, and connect again.
     Reconnect(&'static str),
 }
 
-/// Steps in order, and their texts; reused, so that a message costs no allocation of its own.
+/// Steps in order, and their texts. The batch is reused, so that a message needs no allocations.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     items: Vec<Item>,
@@ -56,7 +56,7 @@ impl Batch {
     pub(super) fn update(&mut self, subject: &str, ts_ns: u64, json: &str, seq: Option<u64>) {
         let subject = self.append(subject);
         let start = self.text.len();
-        // In JSON a line break can only stand where a space can.
+        // JSON has line breaks only where it may have spaces.
         for line in json.trim().split(['\n', '\r']) {
             if self.text.len() > start {
                 self.text.push(' ');
@@ -68,7 +68,7 @@ impl Batch {
         self.items.push(Item::Update { subject, ts_ns, data, seq });
     }
 
-    /// Where `from..to` is empty, nothing is missing: a venue whose numbers stay 0 seems to begin anew again and again.
+    /// If `from..to` is empty, nothing is missing: a venue whose numbers stay 0 seems to begin anew again and again.
     pub(super) fn subject_gap(&mut self, subject: &str, from: u64, to: u64) {
         if from >= to {
             return;
@@ -77,7 +77,7 @@ impl Batch {
         self.items.push(Item::SubjectGap { subject, from, to });
     }
 
-    /// As [`subject_gap`](Self::subject_gap), of the connection.
+    /// As [`subject_gap`](Self::subject_gap), for the connection.
     pub(super) fn gap(&mut self, from: u64, to: u64) {
         if from >= to {
             return;
@@ -108,7 +108,7 @@ impl Batch {
         self.items.push(Item::Reconnect(why));
     }
 
-    /// How many values there are among the steps.
+    /// How many of the steps are values.
     pub(super) fn updates(&self) -> usize {
         self.updates
     }
@@ -136,5 +136,5 @@ impl Batch {
     }
 }
 
-/// Bytes that are kept from one message to the next: more than any but a snapshot needs.
+/// Bytes of capacity that are kept from one message to the next: enough for every message but a snapshot.
 const TEXT_KEPT_MAX: usize = 256 << 10;

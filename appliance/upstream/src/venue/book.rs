@@ -1,5 +1,5 @@
-//! Order books of a venue that sends them once whole and then by their changes: kept, so that what is passed on is the
-//! whole state, checked, where the venue sends what it takes, and marked while it is not known to be whole.
+//! Order books of a venue that sends a snapshot and then changes. Books are kept, so that their whole state can be
+//! passed on; verified, if the venue sends checksums or numbers; and marked as incomplete while they may lack changes.
 
 mod change;
 mod checksum;
@@ -20,7 +20,7 @@ use level::Level;
 /// One book.
 #[derive(Debug, Default)]
 pub(super) struct Book {
-    /// Ascending, so that the best are the last.
+    /// In ascending order, so that the best bid is the last.
     bids: BTreeMap<Decimal, Level>,
     asks: BTreeMap<Decimal, Level>,
     trust: Trust,
@@ -29,22 +29,22 @@ pub(super) struct Book {
     checksum: Option<u32>,
     /// The venue's number of the newest change.
     number: Option<u64>,
-    /// Nothing has come since the snapshot.
+    /// No change has come since the snapshot.
     is_fresh: bool,
-    /// What was passed on last, and whether it was marked.
+    /// The text that was passed on last, and whether it was marked.
     shown: String,
     is_marked: bool,
 }
 
-/// What can be said of the levels.
+/// How far the levels can be trusted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Trust {
-    /// There has been no snapshot, or what has become of it is not known: only a snapshot helps.
+    /// There has been no snapshot, or the book is lost since: only a snapshot helps.
     #[default]
     Lost,
-    /// A change is missing, or could not be read. What comes goes in, and what is passed on is marked until a snapshot.
+    /// A change is missing, or could not be read. Later changes are applied, and the book is marked until a snapshot.
     Partial,
-    /// A snapshot, and everything since.
+    /// A snapshot has come, and every change since.
     Whole,
 }
 
@@ -61,17 +61,17 @@ pub(super) enum BookFault {
     Missing { from: u64, to: u64 },
 }
 
-/// How long a book may be.
+/// How many levels a book may have.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
-    /// Levels of a side; what is beyond is cut.
+    /// Levels of each side; further ones are cut off.
     pub(super) depth: usize,
-    /// Levels in all; with more it is not kept.
+    /// Levels of both sides; a book with more is not kept.
     pub(super) room: usize,
 }
 
 impl Book {
-    /// The same for a change before which others are missing.
+    /// As [`take`](Self::take), for a change before which other changes are missing.
     pub(super) fn take_unlinked(
         &mut self,
         format: BookFormat,
@@ -82,7 +82,7 @@ impl Book {
         self.take(format, change, bounds)
     }
 
-    /// Takes a change: a snapshot instead of everything before, or an update. False: it has been there.
+    /// Takes a change: a snapshot, which replaces everything before, or an update. False: the change has come before.
     pub(super) fn take(&mut self, format: BookFormat, change: &Change<'_>, bounds: Bounds) -> Result<bool, BookFault> {
         if change.kind == Kind::Snapshot {
             self.forget();
@@ -117,31 +117,31 @@ impl Book {
         Ok(true)
     }
 
-    /// It has had a snapshot, and everything since.
+    /// The book has had a snapshot, and every change since.
     pub(super) fn is_whole(&self) -> bool {
         self.trust == Trust::Whole
     }
 
-    /// There are levels that changes can be made to.
+    /// The book has levels to which changes can be applied.
     pub(super) fn is_kept(&self) -> bool {
         self.trust != Trust::Lost
     }
 
-    /// Something is missing from it.
+    /// Notes that a change is missing.
     pub(super) fn doubt(&mut self) {
         if self.trust == Trust::Whole {
             self.trust = Trust::Partial;
         }
     }
 
-    /// What has become of it is not known.
+    /// Notes that the state of the book is not known any more.
     pub(super) fn lose(&mut self) {
         self.bids.clear();
         self.asks.clear();
         self.trust = Trust::Lost;
     }
 
-    /// Forgets what was passed on, so that nothing is marked.
+    /// Forgets the text that was passed on, so that it will not be marked.
     pub(super) fn hide(&mut self) {
         self.shown = String::new();
     }
@@ -156,8 +156,8 @@ impl Book {
         self.bids.len() + self.asks.len()
     }
 
-    /// What is to be passed on, as JSON: the first `levels` of each side, with a mark while they are not known to be
-    /// the whole truth; what was passed on last, marked, while nothing is known. None if that has been passed on.
+    /// The JSON to pass on: the first `levels` of each side, with a mark while they may be incomplete; for a book whose
+    /// state is not known, the last text with a mark. `None` if the same text was the last to be passed on.
     pub(super) fn show(&mut self, levels: usize) -> Option<&str> {
         if self.trust == Trust::Lost {
             let is_told = std::mem::replace(&mut self.is_marked, true) || self.shown.is_empty();
@@ -189,7 +189,7 @@ impl Book {
         self.number = None;
     }
 
-    /// Does the change join what there is? False: it has been there.
+    /// Checks that the change follows the newest one. False: the change has come before.
     fn follow(&mut self, link: Link) -> Result<bool, BookFault> {
         let Some(number) = self.number else { return Ok(true) };
         let missing = match link {
@@ -235,7 +235,7 @@ impl Book {
         }
     }
 
-    /// Kraken does not say when a level leaves the depth that was subscribed.
+    /// Cuts each side to `depth`: Kraken does not say when a level leaves the depth that was subscribed.
     fn cut(&mut self, depth: usize) {
         while self.bids.len() > depth {
             self.bids.pop_first();
@@ -257,7 +257,7 @@ fn side<'a>(out: &mut String, name: &str, levels: impl Iterator<Item = &'a Level
     }
 }
 
-/// As the venue wrote it; an exponent is written out, as not everybody reads it. None of it needs an escape.
+/// Writes a number as the venue wrote it, but without an exponent, which not all readers know. It needs no escapes.
 fn push_plain(out: &mut String, number: &str) {
     match Decimal::parse(number) {
         Ok(decimal) if number.contains(['e', 'E', '+']) => {

@@ -1,4 +1,4 @@
-//! Channels that a venue names by numbers: what they are stands in the messages that announce them.
+//! Channels that a venue names by numbers: the messages that announce them say what the channels carry.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use super::value;
 #[derive(Debug)]
 pub(super) struct Channels {
     announcement: Matcher,
-    /// Where an announcement has the channel's name, and where messages of the channel have it.
+    /// The channel's name: its place in an announcement, and its place in messages of the channel.
     id: Slot,
     at: Slot,
     known: HashMap<Box<str>, Box<str>>,
@@ -33,7 +33,7 @@ impl Channels {
         self.known.clear();
     }
 
-    /// Keeps an announcement; false if it is none.
+    /// Keeps an announcement; false if the message is no announcement.
     pub(super) fn take(&mut self, message: Element<'_, '_>, out: &mut Batch) -> bool {
         if !self.announcement.matches(message) {
             return false;
@@ -49,7 +49,7 @@ impl Channels {
         true
     }
 
-    /// What was announced of the message's channel.
+    /// The announcement of the message's channel.
     pub(super) fn find<'a>(&'a self, found: &Found<'_>, plan: &Plan) -> Option<Found<'a>> {
         let id = value::text(found.value(self.at)?)?;
         plan.extract(self.known.get(&*id)?).ok()

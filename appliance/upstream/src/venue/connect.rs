@@ -1,4 +1,4 @@
-//! From an address to an open WebSocket, and in words what prevents it.
+//! Opens a WebSocket to an address, and says in words what prevents it.
 
 use std::io;
 use std::sync::Arc;
@@ -32,22 +32,22 @@ pub(super) struct Target {
     address: String,
 }
 
-/// What is wrong with the settings, as far as only trying shows it.
+/// Faults of the settings that show only when they are used.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    /// The address is none.
+    /// The address is not valid.
     #[error("`{0}` is not the address of a WebSocket server")]
     Url(String),
-    /// A header is none.
+    /// A header is not valid.
     #[error("`{0}` is no HTTP header")]
     Header(String),
-    /// The issuers in `ca_file`.
+    /// The issuers in `ca_file` are not usable.
     #[error(transparent)]
     Issuers(#[from] IssuersError),
 }
 
 impl Target {
-    /// `tls`: whom to trust, where the address is `wss://`.
+    /// `tls`: whom to trust, if the address is `wss://`.
     pub(super) fn new(settings: &Settings, tls: Arc<rustls::ClientConfig>) -> Result<Target, TargetError> {
         let url = &settings.url;
         let mut request = url.as_str().into_client_request().map_err(|_| TargetError::Url(url.clone()))?;
@@ -55,7 +55,7 @@ impl Target {
         let host = uri.host().ok_or_else(|| TargetError::Url(url.clone()))?.to_owned();
         let scheme = uri.scheme_str().unwrap_or_default().to_owned();
         let port = uri.port_u16().unwrap_or(if scheme == "wss" { 443 } else { 80 });
-        // What stands behind a question mark may be a key.
+        // The query may hold a key: leave it out.
         let address = format!("{scheme}://{host}:{port}{}", uri.path());
         let headers = request.headers_mut();
         headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("fanblade/", env!("CARGO_PKG_VERSION"))));
@@ -75,7 +75,7 @@ impl Target {
         })
     }
 
-    /// Without what might be secret.
+    /// The address without its query, which may be secret.
     pub(super) fn address(&self) -> &str {
         &self.address
     }
@@ -94,7 +94,7 @@ impl Target {
     }
 }
 
-/// What ended a connection, or prevented it, in words.
+/// The error that ended or prevented a connection, in words.
 pub(super) fn explain(error: &tungstenite::Error) -> String {
     match error {
         tungstenite::Error::Http(response) => {

@@ -1,4 +1,4 @@
-//! The task that keeps a connection, and passes on what comes by it.
+//! The task that keeps a connection open, and passes on its messages.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,27 +45,27 @@ pub(super) struct Connection {
 enum End {
     /// The blade stops.
     Stopped,
-    /// In words.
+    /// The connection was lost; the reason, in words.
     Lost(String),
 }
 
 /// The times of one connection.
 struct Clock {
-    /// Something was heard last: a message, a pong.
+    /// When anything was heard last, such as a message or a pong.
     heard: Instant,
-    /// A message was.
+    /// When a message was heard last.
     told: Instant,
-    /// Values have come.
+    /// Values have come on this connection.
     is_live: bool,
     /// No message has come for too long.
     is_silent: bool,
     ping: Option<Interval>,
-    /// When to look for rules that pass nothing on.
+    /// When to check for rules that pass nothing on.
     silence: Option<Interval>,
     periodic: Periodic,
 }
 
-/// What is to be done next.
+/// The next event to handle.
 enum Turn {
     Heard(Option<tungstenite::Result<Message>>),
     Fetched(Fetched),
@@ -76,7 +76,7 @@ enum Turn {
 }
 
 impl From<Refused> for End {
-    /// A send waits as long as the queue is full, so that there is one other reason.
+    /// A send waits while the queue is full, so that it fails only because the queue is closed.
     fn from(_: Refused) -> End {
         End::Stopped
     }
@@ -109,7 +109,7 @@ impl Connection {
         }
     }
 
-    /// Ends with the feed.
+    /// Connects again and again; ends with the feed.
     pub(super) async fn run(mut self) {
         let sender = self.sender.clone();
         loop {
@@ -127,7 +127,7 @@ impl Connection {
                 return;
             }
             let wait = self.backoff.wait(began.elapsed());
-            // Before the first value there is nothing that could be stale, and the blade is not ready.
+            // Before the first value nothing can be stale: the blade is not ready yet.
             if self.condition != Condition::CatchingUp {
                 self.become_(Condition::Stale(Stale::Disconnected));
             }
@@ -139,7 +139,7 @@ impl Connection {
         }
     }
 
-    /// Marks what was passed on of books: from now on changes are missed.
+    /// Marks the books that were passed on as incomplete: from now on changes are missed.
     async fn mark_books(&mut self) -> Result<(), Refused> {
         let arrival = Arrival { unix_ns: unix_ns(), at: std::time::Instant::now() };
         let mut batch = std::mem::take(&mut self.batch);
@@ -161,7 +161,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Subscribes, and follows until the end, which it says to the server where that may still listen.
+    /// Subscribes, follows the connection to its end, and then sends the server a close, in case it still listens.
     async fn serve(&mut self, mut socket: Socket) -> End {
         tracing::info!("{}: connected", self.target.address());
         self.mapper.begin_connection();
@@ -200,14 +200,15 @@ impl Connection {
         loop {
             let silent_at = self.silent_max.filter(|_| clock.is_live && !clock.is_silent).map(|max| clock.told + max);
             let periodic_at = clock.periodic.due();
+            // Wait for the next event. In this order (`biased`), so that messages cannot delay what we must send.
             let next = tokio::select! {
                 biased;
-                // However much the venue has to say: it closes if it does not hear of us.
+                // Before the messages, however many there are: a venue closes if it does not hear from us.
                 () = sleep_until(periodic_at.unwrap_or(now)), if periodic_at.is_some() => Turn::SayPeriodic,
                 () = tick(&mut clock.ping) => Turn::Ping,
                 () = tick(&mut clock.silence) => Turn::LookForSilence,
                 fetched = self.fetcher.next() => Turn::Fetched(fetched),
-                // What has arrived is looked at before the clock is: a pause of ours is no silence of the server's.
+                // Arrived messages are read before the clock is checked: a pause of ours is no silence of the server.
                 heard = socket.next() => Turn::Heard(heard),
                 () = sleep_until(clock.heard + self.idle_max) => {
                     return Err(End::Lost(format!("nothing has come for {} ms", self.idle_max.as_millis())));
@@ -218,6 +219,7 @@ impl Connection {
             match next {
                 Turn::Heard(Some(Ok(message))) => {
                     self.take(socket, &message, &mut clock).await?;
+                    // A venue that sends without pause must not hold up the other tasks of the thread.
                     turn += 1;
                     if turn % MESSAGES_PER_TURN_MAX == 0 {
                         tokio::task::yield_now().await;
@@ -252,7 +254,7 @@ impl Connection {
         }
     }
 
-    /// Has the mapper do something beside a message.
+    /// Lets the mapper do something other than taking a message, and carries out the steps.
     async fn do_now(
         &mut self,
         socket: &mut Socket,
@@ -296,7 +298,7 @@ impl Connection {
         }
         let done = self.carry_out(socket, &batch, arrival, clock).await;
         self.batch = batch;
-        // While the queue was full, nothing was read: that is no silence of the server's.
+        // While the queue was full, nothing was read: that is no silence of the server.
         clock.heard = Instant::now();
         if is_message {
             clock.told = clock.heard;
@@ -351,7 +353,7 @@ impl Connection {
     }
 }
 
-/// A server that does not read is none.
+/// Sends within a time limit: a server that does not read is given up.
 async fn send(socket: &mut Socket, message: Message) -> Result<(), End> {
     match timeout(Duration::from_millis(SEND_MS_MAX), socket.send(message)).await {
         Ok(Ok(())) => Ok(()),

@@ -1,7 +1,7 @@
-//! Finding the values that pointers name, all of them in one pass over the text, without making anything of the rest.
+//! Finds the values that pointers name, all in one pass over the text, without building values of the rest.
 //!
-//! A value is found as the text that stands there, so that what is passed on is what the venue wrote: a price of `0.10`
-//! stays `0.10`, which a number would not.
+//! A value is the text in the message, so that the blade passes on what the venue wrote: a price of `0.10` stays
+//! `0.10`, which a parsed number would not.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::pointer::Pointer;
 
-/// Which of a plan's values; an index into [`Found`].
+/// One of a plan's values: an index into [`Found`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Slot(usize);
 
@@ -29,12 +29,12 @@ pub(super) struct Found<'a>(Vec<Option<&'a str>>);
 #[derive(Debug, Default)]
 struct Node {
     slot: Option<Slot>,
-    /// By name; in an array, the name is the index.
+    /// The parts by their names; in an array, the name is the index.
     children: Vec<(String, Node)>,
 }
 
 impl Plan {
-    /// Adds a pointer, unless it is there.
+    /// Adds a pointer, unless the plan has it already.
     pub(super) fn add(&mut self, pointer: &Pointer) -> Slot {
         let mut node = &mut self.root;
         for step in &pointer.0 {
@@ -80,19 +80,19 @@ pub(super) fn elements<'a>(text: &'a str, sink: &mut dyn FnMut(&'a str)) -> Resu
     deserializer.end()
 }
 
-/// A value that is looked for, or on the way to one.
+/// A value that is wanted, or on the path to a wanted one.
 struct Value<'w, 'a> {
     node: &'w Node,
     found: &'w mut Found<'a>,
 }
 
-/// A value whose parts are looked for.
+/// A value whose parts are wanted.
 struct Parts<'w, 'a> {
     parts: &'w [(String, Node)],
     found: &'w mut Found<'a>,
 }
 
-/// The name of a part, if it is on the way.
+/// The name of a part, if the part is on the path to a wanted value.
 struct Name<'w>(&'w [(String, Node)]);
 
 struct Elements<'s, 'a>(&'s mut dyn FnMut(&'a str));
@@ -146,7 +146,7 @@ impl<'de> Visitor<'de> for Parts<'_, 'de> {
         while let Some(node) = map.next_key_seed(Name(self.parts))? {
             match node {
                 Some(node) => {
-                    // Of a name that comes twice, the last counts, whole, as everywhere (RFC 8259, section 4).
+                    // If a name comes twice, the last value counts, whole, as in other parsers (RFC 8259, section 4).
                     self.found.forget(node);
                     map.next_value_seed(Value { node, found: &mut *self.found })?;
                 }
@@ -159,7 +159,7 @@ impl<'de> Visitor<'de> for Parts<'_, 'de> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        // -1 is the last. How many are to be kept until the end is known?
+        // -1 is the last element. So many elements are kept until the end is known.
         let from_end = |name: &str| {
             name.strip_prefix('-')?.parse::<usize>().ok().filter(|index| (1..=FROM_END_MAX).contains(index))
         };
@@ -198,7 +198,7 @@ impl<'de> Visitor<'de> for Parts<'_, 'de> {
         Ok(())
     }
 
-    // Whatever has no parts has none of those that are looked for.
+    // A value without parts has no wanted parts.
 
     fn visit_unit<E>(self) -> Result<(), E> {
         Ok(())
@@ -329,7 +329,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is found is what serde_json's own pointer finds.
+        /// Finds the same as serde_json's own pointer.
         #[test]
         fn it_agrees_with_serde_json(value in json(), steps in prop::collection::vec("[ab01]", 0..4)) {
             let pointer: String = steps.iter().map(|step| format!("/{step}")).collect();

@@ -1,4 +1,4 @@
-//! The feed for the sequencer: the queue, and what its other end counts.
+//! The feed for the sequencer: the queue, and the counts of the connection at its other end.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -11,17 +11,18 @@ use tokio::task::JoinHandle;
 
 use super::mapper::Totals;
 
-/// What comes from a WebSocket server.
+/// The feed of a WebSocket server.
 #[derive(Debug)]
 pub(super) struct WebsocketFeed {
     queue: QueueFeed,
     name: String,
     counters: Arc<Counters>,
-    /// Whoever fills the queue; none once its end has been seen.
+    /// The task that fills the queue; `None` once its end has been seen.
     task: Option<JoinHandle<()>>,
 }
 
-/// What the connection has counted. It writes them, the sequencer's thread reads them; each is right by itself.
+/// The connection's counts. Its task writes them, the sequencer's thread reads them; they are independent of each
+/// other.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     messages: AtomicU64,
@@ -30,7 +31,7 @@ pub(super) struct Counters {
     malformed: AtomicU64,
     duplicates: AtomicU64,
     without_book: AtomicU64,
-    /// Among the messages.
+    /// Messages that were only signs of life.
     heartbeats: AtomicU64,
     pongs: AtomicU64,
     heard_ns: AtomicU64,
@@ -67,7 +68,7 @@ impl Feed for WebsocketFeed {
 
     fn poll(&mut self, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) -> Result<Poll, FeedError> {
         let polled = self.queue.poll(now_ns, sink)?;
-        // It ends with the queue: now it has panicked, and nothing will come.
+        // The task ends only with the queue. So it has panicked, and nothing will come.
         if polled != Poll::Busy
             && let Some(task) = self.task.take_if(|task| task.is_finished())
             && let Some(Err(error)) = task.now_or_never()

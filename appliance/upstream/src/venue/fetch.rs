@@ -1,4 +1,4 @@
-//! Books that are fetched over HTTP, one at a time, because the venue's stream has only their changes.
+//! Fetches books over HTTP, one at a time, for venues whose stream has only the changes.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
@@ -22,21 +22,21 @@ use super::connect::explain_io;
 use super::limits::{FETCH_MS_MAX, FETCH_PAUSE_MS_MAX, FETCH_PAUSE_MS_MIN, TEXT_LEN_MAX};
 use super::value::excerpt;
 
-/// What is to be fetched, in the order in which it was asked for.
+/// Fetches books in the order in which they were asked for.
 pub(super) struct Fetcher {
     client: Arc<Client>,
     waiting: VecDeque<Wanted>,
     under_way: Option<Pin<Box<dyn Future<Output = Fetched> + Send>>>,
-    /// The server wants to be left alone until then.
+    /// The server has asked us to send no requests until then.
     pause_end: Option<Instant>,
 }
 
-/// What came of it.
+/// The result of a fetch.
 #[derive(Debug)]
 pub(super) struct Fetched {
     pub(super) subject: String,
     pub(super) body: Result<String, String>,
-    /// How long the server wants to be left alone.
+    /// How long the server has asked us to send no requests.
     pause: Option<Duration>,
 }
 
@@ -47,7 +47,7 @@ struct Wanted {
 
 struct Client {
     tls: TlsConnector,
-    /// By host and port, of which the settings have a few.
+    /// Dialers by host and port, of which the settings name a few.
     dialers: Mutex<HashMap<(String, u16), Arc<Dialer>>>,
     len_max: usize,
 }
@@ -59,24 +59,24 @@ struct Failure {
 }
 
 impl Fetcher {
-    /// `tls`: whom to trust, where an address is `https://`.
+    /// `tls`: whom to trust, if an address is `https://`.
     pub(super) fn new(tls: Arc<rustls::ClientConfig>, len_max: usize) -> Fetcher {
         let client = Arc::new(Client { tls: tls.into(), dialers: Mutex::default(), len_max });
         Fetcher { client, waiting: VecDeque::new(), under_way: None, pause_end: None }
     }
 
-    /// Nothing of a former connection is wanted any more.
+    /// Drops all requests of the former connection.
     pub(super) fn forget(&mut self) {
         self.waiting.clear();
         self.under_way = None;
     }
 
-    /// Asks for a book. Who waits for one does not ask again, so that there are never more than subjects.
+    /// Asks for a book. A subject that waits for its book does not ask again: requests never outnumber subjects.
     pub(super) fn ask(&mut self, subject: &str, url: &str) {
         self.waiting.push_back(Wanted { subject: subject.to_owned(), url: url.to_owned() });
     }
 
-    /// The next that comes; for ever, if nothing is asked for. May be called off and called again.
+    /// Waits for the next book; for ever, if none has been asked for. May be cancelled and called again.
     pub(super) async fn next(&mut self) -> Fetched {
         loop {
             if let Some(fetch) = &mut self.under_way {
@@ -112,7 +112,7 @@ impl Client {
             Ok(got) => got,
             Err(_) => Err(Failure::from(format!("no whole answer within {FETCH_MS_MAX} ms"))),
         };
-        // What stands behind a question mark may be a key.
+        // The query may hold a key: leave it out.
         let address = url.split('?').next().unwrap_or_default();
         let (body, pause) = match got {
             Ok(body) => (Ok(body), None),
@@ -136,7 +136,7 @@ impl Client {
         self.exchange(stream, &uri).await
     }
 
-    /// It remembers which address is next.
+    /// The dialer of a host, kept because it remembers which address to try next.
     fn dialer(&self, host: &str, port: u16) -> Arc<Dialer> {
         let mut dialers = self.dialers.lock();
         Arc::clone(dialers.entry((host.to_owned(), port)).or_insert_with(|| Arc::new(Dialer::new(host, port))))
@@ -174,13 +174,13 @@ impl Client {
         tokio::select! {
             biased;
             answer = &mut answer => answer,
-            // It ends when the answer has come, whose last part may still have to be taken.
+            // The connection ends once the answer has arrived, but its last part may not have been read yet.
             _ = &mut connection => answer.await,
         }
     }
 }
 
-/// A server that is asked too often says for how long it must not be asked (429; Binance 418 for who goes on).
+/// A server that is asked too often says how long to wait (429; Binance sends 418 to clients that go on).
 fn pause(headers: &header::HeaderMap, status: StatusCode) -> Option<Duration> {
     let is_refused = matches!(status.as_u16(), 418 | 429 | 503);
     let seconds = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());

@@ -1,6 +1,6 @@
-//! What a text means, read from any format that has texts.
+//! Deserializes types from their text form, in any format that has strings.
 
-/// Reads types by what they are parsed from.
+/// Implements `Deserialize` by parsing a string.
 macro_rules! from_text {
     ($($name:ty),+) => {
         $(impl<'de> serde::Deserialize<'de> for $name {

@@ -1,5 +1,5 @@
-//! A subject's book from message to message: what goes into it, what is told and asked for when it is not whole, and
-//! the changes that wait for a snapshot which has to be fetched.
+//! Keeps a subject's book from message to message: applies changes, reports and asks again when the book is not whole,
+//! and holds back changes until a snapshot has been fetched.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -15,15 +15,15 @@ use super::rule::{BookRule, Element, Rule};
 use super::settings::OnGap;
 use super::value::excerpt;
 
-/// A book, and what it takes to keep it.
+/// A book, and the state that is needed to keep it.
 #[derive(Debug, Default)]
 pub(super) struct Keeper {
     pub(super) book: Book,
-    /// The rule that brought its newest message.
+    /// The rule of the newest message.
     pub(super) rule: usize,
-    /// How many levels of it are passed on.
+    /// How many levels of each side are passed on.
     levels: usize,
-    /// A message has come on this connection.
+    /// A message of this book has come on this connection.
     has_begun: bool,
     /// Changes that wait for the snapshot, the oldest first.
     pending: VecDeque<Box<str>>,
@@ -32,14 +32,14 @@ pub(super) struct Keeper {
     fetching: Asking,
 }
 
-/// What all books together hold.
+/// The sizes of all books together.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Sizes {
     levels: usize,
     pending_bytes: usize,
 }
 
-/// What there is beside the book while something is taken.
+/// The context in which a message is taken, apart from the book.
 pub(super) struct Turn<'t> {
     pub(super) name: &'t str,
     pub(super) arrival: Arrival,
@@ -47,14 +47,14 @@ pub(super) struct Turn<'t> {
     pub(super) out: &'t mut Batch,
 }
 
-/// When somebody may be asked again: waits double as long as asking does not help.
+/// When the venue may be asked again: waits double while asking does not help.
 #[derive(Debug, Default)]
 pub(super) struct Asking {
     asked: Option<(Instant, Duration)>,
 }
 
 impl Asking {
-    /// May one ask now? If so, it is taken for done. Who has not asked for long begins with the least wait again.
+    /// May we ask now? If so, this counts as asking. After a long time without asking, the waits begin anew.
     fn may_ask(&mut self, now: Instant, least: Duration) -> bool {
         let next = match self.asked {
             Some((asked, wait)) if now.duration_since(asked) < wait => return false,
@@ -65,7 +65,7 @@ impl Asking {
         true
     }
 
-    /// Something of the subject is missing: does what the rule says about it.
+    /// Messages of the subject are missing: does what the rule's `on_gap` says.
     pub(super) fn act_on_gap(
         &mut self,
         rule: &Rule,
@@ -118,26 +118,26 @@ impl Keeper {
         self.fetching = Asking::default();
     }
 
-    /// Marks what was passed on: the connection has gone.
+    /// The connection has ended: marks the book that was passed on.
     pub(super) fn end(&mut self, turn: &mut Turn<'_>) {
         self.book.lose();
         self.show(turn, None);
     }
 
-    /// Something is missing, as another rule's message has shown.
+    /// A message of another rule has shown that a change is missing: marks the book.
     pub(super) fn doubt(&mut self, turn: &mut Turn<'_>, seq: Option<u64>) {
         self.book.doubt();
         self.show(turn, seq);
     }
 
-    /// Passes on what has changed, at the time of its arrival.
+    /// Passes the book on if it has changed, with the time at which the change arrived.
     fn show(&mut self, turn: &mut Turn<'_>, seq: Option<u64>) {
         if let Some(shown) = self.book.show(self.levels) {
             turn.out.update(turn.name, turn.arrival.unix_ns, shown, seq);
         }
     }
 
-    /// Takes a message. `is_missing`: one before it is known to be missing. `sizes`: of all other books.
+    /// Takes a message. `is_missing`: messages before this one are missing. `sizes`: the sizes of all other books.
     #[expect(clippy::too_many_arguments, reason = "all that is known about one message, once")]
     pub(super) fn take(
         &mut self,
@@ -153,6 +153,7 @@ impl Keeper {
         if is_missing {
             self.book.doubt();
         }
+        // Read the message as a snapshot, a change or a checksum.
         let text = rule.data(element)?;
         let is_first = !std::mem::replace(&mut self.has_begun, true);
         let message = Message { text, kind: book_rule.kind(element), is_first };
@@ -164,6 +165,7 @@ impl Keeper {
                 return asking.act_on_gap(rule, element, turn.arrival, turn.out);
             }
         };
+        // Without a snapshot there is nothing to apply a change to: fetch the book, or count the change.
         match change.kind {
             Kind::Nothing => return Ok(()),
             Kind::Check if !self.book.is_kept() => return Ok(()),
@@ -173,7 +175,7 @@ impl Keeper {
                     return self.fetch(book_rule, element, turn);
                 }
                 turn.counts.without_book += 1;
-                // Asked for already, but in vain: the venue may have been asked too often, or have refused.
+                // If we asked before, it was in vain: the venue was asked too often, or has refused.
                 return match asking.asked {
                     Some(_) => asking.resubscribe(rule, element, turn.arrival, turn.out),
                     None => Ok(()),
@@ -184,16 +186,17 @@ impl Keeper {
         if change.bad.count > 0 {
             self.tell_bad(&change, turn);
         }
+        // Apply the change, and ask for a snapshot if the book is not whole after it.
         match self.book.take(book_rule.format, &change, bounds(book_rule, sizes)) {
             Ok(true) if self.book.is_whole() => Ok(()),
-            // A level that cannot be read would not be read after a reconnection either: only this book is asked for.
+            // A reconnection would not make an unreadable level readable: ask for this book only.
             Ok(true) if book_rule.format != BookFormat::Binance => {
                 asking.resubscribe(rule, element, turn.arrival, turn.out)
             }
             Ok(true) => {
                 self.fetch(book_rule, element, turn)?;
                 if self.is_fetching {
-                    // The snapshot may be older than what has gone in meanwhile.
+                    // The snapshot may be older than changes that have been applied meanwhile: keep them.
                     self.wait(text, sizes, turn);
                 }
                 Ok(())
@@ -210,7 +213,7 @@ impl Keeper {
                     return self.fetch(book_rule, element, turn);
                 }
                 if let BookFault::Missing { .. } = fault {
-                    // What has come is known, and goes in. It joins what comes next.
+                    // Apply this change although others before it are missing, so that the next one follows it.
                     let _ = self.book.take_unlinked(book_rule.format, &change, bounds(book_rule, sizes));
                 }
                 asking.act_on_gap(rule, element, turn.arrival, turn.out)
@@ -218,7 +221,7 @@ impl Keeper {
         }
     }
 
-    /// Takes the snapshot that was fetched, and what has come meanwhile.
+    /// Takes a fetched snapshot, and then the changes that have come meanwhile.
     pub(super) fn take_snapshot(&mut self, rule: &Rule, body: Result<&str, &str>, sizes: Sizes, turn: &mut Turn<'_>) {
         self.is_fetching = false;
         let Some(book_rule) = &rule.book else { return };
@@ -233,7 +236,7 @@ impl Keeper {
             Ok(change) => change,
             Err(error) => {
                 if self.book.is_kept() {
-                    // What comes from now on goes in, and does not wait.
+                    // Later changes are applied at once, and do not wait for a snapshot.
                     self.forget_pending();
                 }
                 return tell(turn, &error);
@@ -245,9 +248,10 @@ impl Keeper {
         if let Err(fault) = self.book.take(book_rule.format, &change, bounds(book_rule, sizes)) {
             return self.tell(&fault, turn);
         }
+        // Apply the changes that have waited. If they do not follow the snapshot, they wait for a newer one.
         while let Some(text) = self.pending.pop_front() {
             self.pending_bytes -= text.len();
-            // It was read when it came.
+            // The change could be read when it came, so that this never skips one.
             let Ok(change) = book_rule.format.read(Message { text: &text, kind: None, is_first: false }) else {
                 continue;
             };
@@ -272,12 +276,12 @@ impl Keeper {
         self.show(turn, None);
     }
 
-    /// Keeps a change until there is something that it changes.
+    /// Keeps a change until the snapshot has come.
     fn wait(&mut self, text: &str, sizes: Sizes, turn: &mut Turn<'_>) {
         self.pending_bytes += text.len();
         self.pending.push_back(text.into());
         while self.pending.len() > PENDING_CHANGES_MAX || sizes.pending_bytes + self.pending_bytes > PENDING_BYTES_MAX {
-            // The snapshot will have to be newer.
+            // Without the oldest change, the snapshot must be newer.
             let Some(oldest) = self.pending.pop_front() else { break };
             self.pending_bytes -= oldest.len();
             turn.counts.without_book += 1;

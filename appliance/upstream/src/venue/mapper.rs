@@ -14,12 +14,12 @@ use super::silence::Silence;
 use super::subjects::Subjects;
 use super::value;
 
-/// Takes one message after the other, and says what is to be done.
+/// Takes one message after the other, and returns the steps that each causes.
 #[derive(Debug)]
 pub(super) struct Mapper {
     plans: Plans,
     channels: Option<Channels>,
-    /// Texts and messages that answer ours.
+    /// Texts that are replies to ours.
     replies: Vec<String>,
     reply_patterns: Vec<Matcher>,
     answers: Vec<Answer>,
@@ -38,20 +38,20 @@ pub(super) struct Mapper {
     totals: Totals,
 }
 
-/// What came, and what became of it.
+/// Total counts of messages and elements.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Totals {
     pub(super) messages: u64,
     pub(super) bytes: u64,
-    /// No rule wants them.
+    /// Messages that no rule matches.
     pub(super) unmatched: u64,
-    /// Messages or elements that are not what their rule says.
+    /// Messages or elements that do not fit their rule.
     pub(super) malformed: u64,
-    /// The venue's numbers say that they have been there.
+    /// Messages or elements that have come before, by the venue's numbers.
     pub(super) duplicates: u64,
-    /// Changes of books whose whole is not known.
+    /// Changes of books that have no snapshot.
     pub(super) without_book: u64,
-    /// Answers to our texts, and texts that want an answer.
+    /// Replies to our texts, and messages that ask for an answer.
     pub(super) heartbeats: u64,
 }
 
@@ -82,7 +82,7 @@ impl Mapper {
         }
     }
 
-    /// A new connection: what belonged to the former one is forgotten.
+    /// Begins a new connection: forgets the state of the former one.
     pub(super) fn begin_connection(&mut self) {
         self.subjects.begin_connection();
         self.silence.begin_connection(Instant::now());
@@ -95,28 +95,28 @@ impl Mapper {
         }
     }
 
-    /// The connection has ended: what books were passed on cannot be known to be right any more.
+    /// The connection has ended: books that were passed on may be outdated from now on.
     pub(super) fn end_connection(&mut self, arrival: Arrival, out: &mut Batch) {
-        // A mark would need one of the venue's numbers, where those count.
+        // If the venue's numbers are ours, a mark would need one of them: there is none.
         self.subjects.end_connection(self.seq.is_none(), arrival, out);
     }
 
-    /// A book has been fetched, or why it has not.
+    /// Takes a book that has been fetched, or the reason why it has not.
     pub(super) fn take_snapshot(&mut self, subject: &str, body: Result<&str, &str>, arrival: Arrival, out: &mut Batch) {
         self.subjects.take_snapshot(&self.rules, subject, body, arrival, out);
     }
 
-    /// Tells of rules that pass nothing on.
+    /// Reports rules that pass nothing on.
     pub(super) fn tell_silence(&mut self, now: Instant, out: &mut Batch) {
         self.silence.tell(now, out);
     }
 
-    /// How often to do so.
+    /// How often to check for such rules.
     pub(super) fn silence_interval(&self) -> Option<Duration> {
         self.silence.interval()
     }
 
-    /// Reads a message into `out`. False: it is only a sign of life.
+    /// Reads a message into `out`. False: the message is only a sign of life.
     pub(super) fn take(&mut self, text: &str, arrival: Arrival, out: &mut Batch) -> bool {
         self.totals.messages += 1;
         self.totals.bytes += text.len() as u64;
@@ -135,7 +135,7 @@ impl Mapper {
         self.totals.heartbeats == heartbeats
     }
 
-    /// A message that cannot be one.
+    /// Counts and reports a message that cannot be read.
     pub(super) fn refuse(&mut self, what: &str, out: &mut Batch) {
         self.totals.messages += 1;
         self.totals.malformed += 1;
@@ -149,7 +149,7 @@ impl Mapper {
     }
 
     fn read(&mut self, text: &str, arrival: Arrival, out: &mut Batch, faults: &mut Faults) {
-        // A byte order mark is not text; who reads may ignore it (RFC 8259, 8.1).
+        // A byte order mark is no part of the text; a reader may ignore it (RFC 8259, 8.1).
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         if let Err(unfit) = value::check_fit(text) {
             return faults.add(unfit.to_string());
@@ -158,7 +158,7 @@ impl Mapper {
             Ok(found) => found,
             Err(error) => return faults.add(format!("not JSON: {error}")),
         };
-        // The numbers of the connection, by which it may have been here before.
+        // The number within the connection: drops a message that has come before.
         let number = |slot: Slot| found.value(slot).map(|value| value::number(value).ok_or(value));
         match self.sequence.and_then(number) {
             None => {}
@@ -166,7 +166,7 @@ impl Mapper {
             Some(Ok(number)) if self.follow(number, arrival, out) => {}
             Some(Ok(_)) => return,
         }
-        // What is said to us and to no subscriber: replies, heartbeats, channels, errors.
+        // Messages to us, not to subscribers: replies, heartbeats, channels, errors.
         let message = Element { outer: &found, inner: &found, channel: None, text };
         if self.reply_patterns.iter().any(|reply| reply.matches(message)) {
             self.totals.heartbeats += 1;
@@ -189,12 +189,12 @@ impl Mapper {
             let words = value::text(words).unwrap_or_else(|| words.into());
             return out.trouble("refused", &format!("the server says: {}", value::excerpt(&words, TEXT_LEN_MAX)));
         }
-        // The rule for it.
+        // The first rule that matches takes the message.
         let Some(rule) = self.rules.iter().find(|rule| rule.matches(message)) else {
             self.totals.unmatched += 1;
             return;
         };
-        // The venue's numbers of all that it publishes.
+        // The venue's number of the message, if the venue's numbers are ours.
         let seq = match self.seq.map(|slot| found.value(slot).and_then(value::number).unwrap_or(0)) {
             None => None,
             Some(0) => return faults.add("there is no number where `seq` says".to_owned()),
@@ -211,7 +211,7 @@ impl Mapper {
                 Some(seq)
             }
         };
-        // Its elements, each to its subject.
+        // Each element goes to its subject.
         let subjects = &mut self.subjects;
         let before = out.updates();
         rule.elements(message, &mut |element| subjects.take(rule, element, seq, arrival, out), &mut |fault| {
@@ -222,7 +222,7 @@ impl Mapper {
         }
     }
 
-    /// Takes a message's number within the connection; false if it has been there.
+    /// Takes a message's number within the connection; false if the message has come before.
     fn follow(&mut self, number: u64, arrival: Arrival, out: &mut Batch) -> bool {
         match self.numbers.take(Numbers { first: number, last: number, previous: None }) {
             Verdict::Next => {}
@@ -247,7 +247,7 @@ impl Mapper {
     }
 }
 
-/// What was wrong within one message: the first in words, all by number, so that a message cannot flood the log.
+/// The faults of one message: the text of the first and the count of all, so that a message cannot flood the log.
 #[derive(Debug, Default)]
 struct Faults {
     first: Option<String>,

@@ -1,8 +1,8 @@
-//! `q` and the epoch: who counts, and when counting begins anew.
+//! `q` and the epoch: whose numbers count, and when a numbering begins anew.
 //!
-//! We count, unless `seq` says where the venue's number is. A new connection may lack anything that was sent between it
-//! and the former one, so that it has a numbering of its own: a new epoch, in which nothing of the old one can be gone
-//! on with. Only where the venue's numbers outlive connections and have no holes (`epoch`) do they go on, since then
+//! The blade counts, unless `seq` says where the venue's number is. Messages that were sent between two connections may
+//! be missing, so that each connection has its own numbering: a new epoch, in which subscribers cannot continue the old
+//! one. A numbering goes on only if the venue's numbers outlive connections and have no holes (`epoch`), since then
 //! they show what is missing.
 
 use fanblade_feed::queue::{Record, Refused, Sender};
@@ -13,12 +13,12 @@ use super::settings::Settings;
 /// The numbering of the feed.
 #[derive(Debug)]
 pub(super) struct Numbering {
-    /// The venue's own, under this name.
+    /// The venue's own numbering has this name.
     fixed: Option<Session>,
     is_venue_s: bool,
     /// The next update is the first of a session.
     is_new: bool,
-    /// Something has been passed on in the session that is current.
+    /// An update has been passed on in the current session.
     is_used: bool,
 }
 
@@ -27,7 +27,7 @@ impl Numbering {
         Numbering {
             fixed: settings.epoch.as_ref().map(|name| padded(name)),
             is_venue_s: settings.rules.seq.is_some(),
-            // The queue begins its first session itself. That does not know yet where the venue's numbers stand.
+            // The queue begins its first session itself, before the venue's numbers are known.
             is_new: settings.rules.seq.is_some(),
             is_used: false,
         }
@@ -45,11 +45,11 @@ impl Numbering {
     /// The venue counts anew.
     pub(super) fn begin_anew(&mut self) {
         self.is_new = true;
-        // The name was that of the numbering which has ended.
+        // The name belonged to the numbering that has ended.
         self.fixed = None;
     }
 
-    /// Has the next record numbered as it must be.
+    /// Prepares the number of the next record: begins a new session, or skips to the venue's number.
     pub(super) async fn before_update(
         &mut self,
         sender: &Sender,
@@ -66,8 +66,8 @@ impl Numbering {
         Ok(())
     }
 
-    /// Messages of the connection are missing. Where we count, one number stands for all of them: whoever has the ones
-    /// before cannot go on behind it unaware.
+    /// Messages of the connection are missing. If the blade counts, one skipped number stands for all of them, so that
+    /// subscribers notice the gap.
     pub(super) async fn gap(&mut self, sender: &Sender, from: u64, to: u64) -> Result<(), Refused> {
         if self.is_venue_s {
             return sender.send(&Record::Gap { from, to }).await.map(|_| ());
@@ -80,7 +80,7 @@ impl Numbering {
     }
 }
 
-/// A name that no session had before: its time in milliseconds, with digits up to Z.
+/// A name that no session had before: the time in milliseconds, in digits from 0 to Z.
 fn of_time(now_ns: u64) -> Session {
     let mut name = [b' '; 10];
     let mut rest = now_ns / 1_000_000;

@@ -1,4 +1,4 @@
-//! Which messages are meant: `{ "/type" = "ticker" }`.
+//! Patterns that select messages: `{ "/type" = "ticker" }`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,12 +11,12 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use super::pointer::Place;
 use super::value;
 
-/// Values that all must be found at their places.
+/// Places and values: a message matches if it has each value at its place.
 #[derive(Debug, Clone, Default, PartialEq, serde::Deserialize)]
 #[serde(transparent)]
 pub struct Pattern(pub(super) BTreeMap<Place, Expected>);
 
-/// One pattern or a list of them, of which any will do.
+/// A pattern, or a list of patterns of which one must match.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Patterns(pub(super) Vec<Pattern>);
 
@@ -41,20 +41,20 @@ impl Replies {
     }
 }
 
-/// What answers a text of ours: the same text always, or messages of this kind.
+/// Replies to a text of ours: one fixed text, or messages that match a pattern.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Replies {
     pub(super) text: Option<String>,
     pub(super) patterns: Patterns,
 }
 
-/// What must stand at a place.
+/// The value that a place must have.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Expected {
     /// `"*"`: anything but null.
     Any,
     Text(String),
-    /// `"book*"`: a text that begins so.
+    /// `"book*"`: a text with this beginning.
     Beginning(String),
     Number(Decimal),
     Bool(bool),
@@ -73,7 +73,7 @@ impl Expected {
     }
 }
 
-/// The content of a string; other values have none.
+/// The content of a string; `None` for other values.
 fn string(found: &str) -> Option<Cow<'_, str>> {
     found.starts_with('"').then(|| value::text(found)).flatten()
 }
@@ -109,7 +109,8 @@ impl<'de> Deserialize<'de> for Expected {
             }
 
             fn visit_f64<E: de::Error>(self, value: f64) -> Result<Expected, E> {
-                // The shortest digits that mean it: those that were written, unless they were more than it holds.
+                // The shortest digits that give this float: the digits in the configuration, unless they were more than
+                // a float holds.
                 Decimal::parse(&format!("{value:e}"))
                     .map(Expected::Number)
                     .map_err(|_| E::custom(format!("{value} is no JSON number")))

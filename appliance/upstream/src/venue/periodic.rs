@@ -1,4 +1,4 @@
-//! Texts that a venue wants to hear every so often, or it closes: its own kind of ping.
+//! Texts that a venue must receive at intervals, or it closes the connection: its own kind of ping.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ struct Text {
     text: String,
     interval: Duration,
     due: Instant,
-    /// How often it was sent.
+    /// How often the text was sent.
     count: u64,
 }
 
@@ -30,12 +30,12 @@ impl Periodic {
         Periodic(texts.iter().map(text).collect())
     }
 
-    /// When the next is due, if there is any.
+    /// When the next text is due, if there are any texts.
     pub(super) fn due(&self) -> Option<Instant> {
         self.0.iter().map(|text| text.due).min()
     }
 
-    /// One that is due. The next is due a whole interval later, however late this one is.
+    /// A text that is due, if there is one. It is due again a whole interval later, however late it is now.
     pub(super) fn take(&mut self, now: Instant, unix_ms: u64) -> Option<String> {
         let text = self.0.iter_mut().find(|text| text.due <= now)?;
         text.due = now + text.interval;
@@ -60,7 +60,7 @@ mod tests {
         assert_eq!(texts.take(at(30), 7).as_deref(), Some("ping"));
         assert_eq!(texts.take(at(30), 7).as_deref(), Some(r#"{"id":"7","n":1,"x":{}}"#));
         assert_eq!((texts.take(at(30), 7), texts.due()), (None, Some(at(50))));
-        // Late: once, not as often as was missed.
+        // A late text is sent once, not as often as it was missed.
         assert_eq!(texts.take(at(1_000), 8).as_deref(), Some("ping"));
         assert_eq!(texts.take(at(1_000), 8).as_deref(), Some(r#"{"id":"8","n":2,"x":{}}"#));
         assert_eq!((texts.take(at(1_000), 8), texts.due()), (None, Some(at(1_020))));

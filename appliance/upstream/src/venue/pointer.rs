@@ -1,18 +1,18 @@
-//! Pointers into JSON (RFC 6901), as rules have them.
+//! Pointers into JSON (RFC 6901), as rules write them.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::from_text::from_text;
 
-/// The place of a value within another: `/data/0/symbol`. Empty: the whole.
+/// The place of a value within another: `/data/0/symbol`. Empty: the whole value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pointer(pub(super) Vec<String>);
 
-/// A pointer of a rule, and from where it is followed.
+/// A pointer of a rule, and where it begins.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// From where.
+    /// Where the pointer begins.
     pub origin: Origin,
     pub(super) pointer: Pointer,
 }
@@ -20,15 +20,15 @@ pub struct Place {
 /// Where a pointer begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// The element at hand.
+    /// The current element.
     Element,
     /// `^`: the message as a whole.
     Message,
-    /// `@`: the message that has announced the channel to which this one belongs.
+    /// `@`: the message that announced the channel of this message.
     Channel,
 }
 
-/// Where the elements of a message are: one pointer to an array for each level, `/events/*/tickers` being two.
+/// Where the elements of a message are: a pointer to an array for each level, so that `/events/*/tickers` has two.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Each(pub(super) Vec<Pointer>);
 
@@ -101,7 +101,7 @@ impl fmt::Display for Place {
 
 from_text!(Pointer, Place, Each);
 
-/// Bounds the recursion with which pointers are followed.
+/// Limits the depth of the recursion that follows pointers.
 const STEPS_MAX: usize = 16;
 const EACH_LEVELS_MAX: usize = 4;
 

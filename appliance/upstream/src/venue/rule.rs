@@ -1,4 +1,4 @@
-//! A rule of the settings, ready to be applied: its places found in the plans that read messages.
+//! A rule of the settings, ready to be applied: each of its places has a slot in the plans that read messages.
 
 use std::fmt::Write as _;
 
@@ -11,13 +11,13 @@ use super::settings::{MapRule, OnGap, Scope};
 use super::template::{Part, SubjectPart, Template, push_segment};
 use super::value::{self, TimeFormat};
 
-/// What becomes of a kind of message.
+/// A rule: what to do with a kind of message.
 #[derive(Debug)]
 pub(super) struct Rule {
-    /// Which of the settings' it is, from 0.
+    /// The rule's index in the settings, from 0.
     pub(super) index: usize,
     matches: Matcher,
-    /// From the message down to the elements: the array in what was read before, and how its elements are read.
+    /// From the message down to the elements: for each level, the slot of its array and the plan for its elements.
     levels: Vec<(Slot, Plan)>,
     subject: Vec<SubjectPiece>,
     data: Option<Source>,
@@ -30,7 +30,7 @@ pub(super) struct Rule {
     resubscribe: Vec<Filling>,
 }
 
-/// Which messages are meant.
+/// Decides which messages a rule is for.
 #[derive(Debug, Default)]
 pub(super) struct Matcher(Vec<(Source, Expected)>);
 
@@ -40,9 +40,9 @@ pub(super) struct BookRule {
     pub(super) format: BookFormat,
     pub(super) depth: usize,
     pub(super) levels: usize,
-    /// Where `"snapshot"` stands.
+    /// The field that tells a snapshot from a change.
     kind: Option<Source>,
-    /// Where the whole book is to be had.
+    /// The address from which the whole book is fetched.
     snapshot: Option<Filling>,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct BookRule {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Element<'f, 'a> {
     pub(super) outer: &'f Found<'a>,
-    /// What was found in the announcement of the message's channel.
+    /// The values of the announcement of the message's channel.
     pub(super) channel: Option<&'f Found<'a>>,
     pub(super) inner: &'f Found<'a>,
     pub(super) text: &'a str,
@@ -63,7 +63,7 @@ struct Sequence {
     previous: Option<Source>,
 }
 
-/// A place, and where what stands there will be found.
+/// A place, and the slot that will hold its value.
 #[derive(Debug)]
 struct Source {
     place: Place,
@@ -71,7 +71,7 @@ struct Source {
     within: Within,
 }
 
-/// Which of the things found.
+/// Which of the results the slot belongs to.
 #[derive(Debug, Clone, Copy)]
 enum Within {
     Message,
@@ -79,7 +79,7 @@ enum Within {
     Channel,
 }
 
-/// What is wanted of every message, and of the announcements of channels.
+/// The values that are wanted of every message, and of the announcements of channels.
 #[derive(Debug, Default)]
 pub(super) struct Plans {
     pub(super) message: Plan,
@@ -87,7 +87,7 @@ pub(super) struct Plans {
 }
 
 impl Plans {
-    /// A place in a message that is not taken apart.
+    /// Adds a place in a message as a whole, or in an announcement.
     fn source(&mut self, place: &Place) -> Source {
         let (plan, within) = match place.origin {
             Origin::Channel => (&mut self.channel, Within::Channel),
@@ -123,8 +123,9 @@ impl Matcher {
 }
 
 impl Rule {
-    /// Adds to `plan` what the rule wants of a message.
+    /// Makes a rule, and adds the values that it needs to `plans`.
     pub(super) fn new(index: usize, settings: &MapRule, plans: &mut Plans) -> Rule {
+        // Each level of arrays gets a plan for its elements; the last level holds the rule's elements.
         let mut levels: Vec<(Slot, Plan)> = Vec::new();
         for array in settings.each.iter().flat_map(|each| &each.0) {
             let before = levels.last_mut().map_or(&mut plans.message, |(_, plan)| plan);
@@ -132,6 +133,7 @@ impl Rule {
             levels.push((slot, Plan::default()));
         }
         let matches = Matcher::new(&settings.matches, plans);
+        // A place in an element is read by the last level's plan, any other place by a plan for whole messages.
         let mut source = |place: &Place| match levels.last_mut() {
             Some((_, inner)) if place.origin == Origin::Element => {
                 Source { place: place.clone(), slot: inner.add(&place.pointer), within: Within::Element }
@@ -163,7 +165,7 @@ impl Rule {
             format: *format,
             depth: settings.book_depth,
             levels: settings.book_levels,
-            // It is the message that says what it is.
+            // This field is always in the message, not in the element.
             kind: format
                 .kind_name()
                 .map(|name| source(&Place { origin: Origin::Message, pointer: Pointer(vec![name.to_owned()]) })),
@@ -189,7 +191,7 @@ impl Rule {
         self.matches.matches(message)
     }
 
-    /// Passes each element of a message to `sink`, and whatever cannot be one to `fault`.
+    /// Passes each element of a message to `sink`, and anything that cannot be an element to `fault`.
     pub(super) fn elements<'a>(
         &self,
         message: Element<'_, 'a>,
@@ -199,7 +201,7 @@ impl Rule {
         descend(&self.levels, message, sink, fault);
     }
 
-    /// The element's subject, whether or not it is one in the end: its names may be too long.
+    /// Writes the element's subject, which may be invalid: its names may be too long.
     pub(super) fn subject(&self, element: Element<'_, '_>, out: &mut String) -> Result<(), String> {
         out.clear();
         for piece in &self.subject {
@@ -220,7 +222,7 @@ impl Rule {
         self.data.as_ref().map_or(Ok(element.text), |source| source.find(element))
     }
 
-    /// When it happened; none: the venue does not say.
+    /// The time of the element's event; none: the venue does not say.
     pub(super) fn ts_ns(&self, element: Element<'_, '_>) -> Result<Option<u64>, String> {
         let Some((source, format)) = &self.ts else { return Ok(None) };
         let time = value::time_ns(source.find(element)?, *format);
@@ -239,12 +241,12 @@ impl Rule {
         }
     }
 
-    /// What asks the venue to begin anew with the element's subject.
+    /// Passes to `sink` the texts that ask the venue to begin anew with the element's subject.
     pub(super) fn resubscribe(&self, element: Element<'_, '_>, sink: &mut dyn FnMut(&str)) -> Result<(), String> {
         let mut text = String::new();
         for filling in &self.resubscribe {
             text.clear();
-            // It stands between quotes there as it does here, escapes included.
+            // The value goes between quotes as it came, escapes included.
             filling.fill(element, &mut text, &mut |out, value| out.push_str(value::unquoted(value)))?;
             sink(&text);
         }
@@ -252,7 +254,7 @@ impl Rule {
     }
 }
 
-/// What we say to messages of a kind.
+/// The answer to messages of a kind.
 #[derive(Debug)]
 pub(super) struct Answer {
     matches: Matcher,
@@ -269,7 +271,7 @@ impl Answer {
         Answer { matches, text: Filling(template.0.iter().map(piece).collect()) }
     }
 
-    /// The answer to this message; none if it wants none.
+    /// The answer to this message; `None` if the pattern does not match.
     pub(super) fn to(&self, message: Element<'_, '_>) -> Option<Result<String, String>> {
         self.matches.matches(message).then(|| {
             let mut text = String::new();
@@ -297,12 +299,12 @@ impl Filling {
 }
 
 impl BookRule {
-    /// What the message says of itself, if books of this format have it and it stands there.
+    /// The field that tells a snapshot from a change, if the format has it and the message does.
     pub(super) fn kind<'a>(&self, element: Element<'_, 'a>) -> Option<&'a str> {
         self.kind.as_ref().and_then(|kind| kind.find(element).ok())
     }
 
-    /// The address of the whole book, if it has to be fetched.
+    /// The address of the whole book, if it must be fetched.
     pub(super) fn snapshot(&self, element: Element<'_, '_>) -> Result<Option<String>, String> {
         let Some(filling) = &self.snapshot else { return Ok(None) };
         let mut url = String::new();
@@ -311,7 +313,7 @@ impl BookRule {
     }
 }
 
-/// A value within an address: what is not unreserved (RFC 3986, 2.3) is escaped.
+/// Appends a value to an address: escapes all characters that are not unreserved (RFC 3986, 2.3).
 fn push_url(out: &mut String, text: &str) {
     for byte in text.bytes() {
         match byte {

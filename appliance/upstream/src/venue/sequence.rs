@@ -1,9 +1,9 @@
-//! Gaps, found by the numbers that a venue gives its messages.
+//! Detects gaps by the numbers that a venue gives its messages.
 
 use super::limits::OLD_MESSAGES_MAX;
 
-/// The numbers of one message: `first` to `last`, which are the same where a message has one number. `previous` is the
-/// last number of the message before, where the venue says so.
+/// The numbers of one message: `first` to `last`, which are the same if a message has one number. `previous` is the
+/// last number of the message before, if the venue says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Numbers {
     pub(super) first: u64,
@@ -11,16 +11,16 @@ pub(super) struct Numbers {
     pub(super) previous: Option<u64>,
 }
 
-/// What a message's numbers say.
+/// What a message's numbers show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It comes next.
+    /// The message comes next.
     Next,
-    /// It comes next, but numbers are missing before it.
+    /// The message comes next, but numbers are missing before it.
     Gap { from: u64, to: u64 },
-    /// It has been there.
+    /// The message has come before.
     Old,
-    /// The venue counts anew: it comes next, and those before it were taken for old ones.
+    /// The venue counts anew: the message comes next, and those before it were dropped as old.
     Restarted { from: u64, to: u64 },
 }
 
@@ -28,14 +28,14 @@ pub(super) enum Verdict {
 #[derive(Debug, Default)]
 pub(super) struct Tracker {
     last: Option<u64>,
-    /// Old ones in a row.
+    /// Old messages in a row.
     old: u32,
-    /// What the venue has said that it has got to.
+    /// The newest number that the venue has claimed.
     claimed: u64,
 }
 
 impl Tracker {
-    /// Takes the numbers of the message that has come.
+    /// Takes the numbers of a message that has arrived.
     pub(super) fn take(&mut self, numbers: Numbers) -> Verdict {
         let Numbers { first, last: newest, previous } = numbers;
         let Some(last) = self.last else {
@@ -57,8 +57,8 @@ impl Tracker {
         }
     }
 
-    /// Takes a number that the venue says it has got to. Its message may still be on its way; if it has not come when
-    /// this is said the next time, it is missing.
+    /// Takes a number that the venue claims to have reached. Its message may still be on its way; if it has not arrived
+    /// by the venue's next claim, it is missing.
     pub(super) fn reach(&mut self, newest: u64) -> Verdict {
         let claimed = std::mem::replace(&mut self.claimed, newest);
         match self.last {

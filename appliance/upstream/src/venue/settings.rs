@@ -1,5 +1,5 @@
-//! What there is to say about a venue: where it is, what we say to it, and what its messages mean. Whoever makes these
-//! has checked them: ranges, that JSON is JSON, and that what belongs together is there.
+//! The settings of a venue: its address, the texts that we send, and the meaning of its messages. Whoever makes these
+//! has checked them: ranges, that JSON is JSON, and that settings which depend on each other are complete.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,148 +16,148 @@ use super::value::TimeFormat;
 pub struct Settings {
     /// `ws://` or `wss://`.
     pub url: String,
-    /// Sent in this order after each connection. JSON.
+    /// JSON texts, sent in this order after each connection.
     pub subscribe: Vec<String>,
-    /// Further ones of the opening request.
+    /// Further headers of the opening request.
     pub headers: BTreeMap<String, String>,
-    /// Certificates (PEM) that a `wss://` server's may be signed with, instead of those that browsers trust.
+    /// Certificates (PEM) of the issuers to trust for a `wss://` server, instead of those that browsers trust.
     pub ca_file: Option<PathBuf>,
-    /// From the first packet to the answered upgrade.
+    /// How long connecting may take, from the first packet to the answered upgrade.
     pub connect_max: Duration,
-    /// Between our pings; none: there are none.
+    /// The time between our pings; none: we send no pings.
     pub ping_interval: Option<Duration>,
-    /// The connection is given up after this long with nothing at all.
+    /// The connection is given up after this long without any message, ping or pong.
     pub idle_max: Duration,
-    /// What is served is called stale after this long without a message; none: never.
+    /// The feed is called stale after this long without a message; none: never.
     pub silent_max: Option<Duration>,
     /// The shortest wait before the next attempt.
     pub reconnect_min: Duration,
-    /// The longest.
+    /// The longest wait before the next attempt.
     pub reconnect_max: Duration,
-    /// Bytes.
+    /// The most bytes of a message.
     pub message_len_max: usize,
     /// The name of the venue's numbering, which outlives connections.
     pub epoch: Option<String>,
-    /// Texts that the venue wants to hear.
+    /// Texts that the venue must receive at intervals.
     pub send: Vec<PeriodicText>,
-    /// What its messages mean.
+    /// The meaning of the venue's messages.
     pub rules: Rules,
 }
 
-/// A text that the venue wants to hear every so often.
+/// A text that the venue must receive at intervals.
 #[derive(Debug, Clone)]
 pub struct PeriodicText {
-    /// With `{count}`, from 1, and `{unix_ms}`, the time.
+    /// The text; `{count}` in it counts from 1, `{unix_ms}` is the time.
     pub text: String,
-    /// From one to the next.
+    /// The time from one sending to the next.
     pub interval: Duration,
 }
 
-/// What a venue's messages mean.
+/// The meaning of a venue's messages.
 #[derive(Debug, Clone)]
 #[cfg_attr(test, derive(serde::Deserialize), serde(default))]
 pub struct Rules {
-    /// Messages by which the venue says no.
+    /// Messages with which the venue refuses something.
     pub error: Patterns,
-    /// Where they say it in words; none: the whole message.
+    /// Where these messages have their text; none: the whole message is the text.
     pub error_text: Option<Pointer>,
     /// The number of every message of a connection, without holes.
     pub sequence: Option<Pointer>,
-    /// What to do where there is one.
+    /// What to do about a gap in these numbers.
     pub on_gap: OnGap,
-    /// The venue's number of a message becomes `q`; none: we count.
+    /// The venue's number of a message, which becomes `q`; none: the blade counts.
     pub seq: Option<Pointer>,
     /// The numbers of messages outlive connections.
     pub is_venue_wide: bool,
-    /// A rule is told of after it has published nothing for this long; none: never.
+    /// A rule is reported after it has published nothing for this long; none: never.
     #[cfg_attr(test, serde(skip))]
     pub silent_max: Option<Duration>,
-    /// How messages say by a number what they are about.
+    /// How a number in a message names its channel.
     pub channels: Option<ChannelRule>,
-    /// What answers our texts: signs of life, and nothing else.
+    /// Replies to our texts: signs of life, and nothing else.
     pub replies: Vec<Replies>,
-    /// What the venue wants to hear when it has said something.
+    /// Messages of the venue that we must answer.
     pub answer: Vec<AnswerRule>,
-    /// What becomes of messages. The first that matches takes one.
+    /// The rules for messages. The first rule that matches takes a message.
     pub map: Vec<MapRule>,
 }
 
-/// The venue announces channels, and then names them by what it called them.
+/// The venue announces channels with a name each, and then refers to them by these names.
 #[derive(Debug, Clone)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 pub struct ChannelRule {
     /// The announcements.
     #[cfg_attr(test, serde(rename = "match"))]
     pub matches: Pattern,
-    /// Where an announcement has the name.
+    /// Where an announcement has the channel's name.
     pub id: Pointer,
-    /// Where messages have it.
+    /// Where messages have the channel's name.
     pub at: Pointer,
 }
 
-/// What the venue wants to hear when it has said something.
+/// A message of the venue that we must answer.
 #[derive(Debug, Clone)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 pub struct AnswerRule {
-    /// What it has said.
+    /// The venue's messages.
     #[cfg_attr(test, serde(rename = "match"))]
     pub matches: Pattern,
-    /// What it wants to hear.
+    /// Our answer.
     pub text: Template,
 }
 
-/// What becomes of a kind of message.
+/// A rule: what to do with a kind of message.
 #[derive(Debug, Clone)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 pub struct MapRule {
-    /// The messages.
+    /// The messages that the rule is for.
     #[cfg_attr(test, serde(rename = "match"))]
     pub matches: Pattern,
-    /// Where the elements are that have values; none: the message is the one element.
+    /// Where the elements with values are; none: the message is the only element.
     #[cfg_attr(test, serde(default))]
     pub each: Option<Each>,
     /// The subject of an element.
     pub subject: SubjectTemplate,
-    /// The value, or the book or its change; none: the whole element.
+    /// Where the value is, or the book or its change; none: the whole element.
     #[cfg_attr(test, serde(default))]
     pub data: Option<Place>,
-    /// When it happened; none: when it came.
+    /// Where the time of the event is; none: the time of arrival counts.
     #[cfg_attr(test, serde(default))]
     pub ts: Option<Place>,
-    /// How that is written.
+    /// How the venue writes that time.
     #[cfg_attr(test, serde(default = "tests::rfc3339"))]
     pub ts_format: TimeFormat,
     /// The number of the element within its subject, without holes.
     #[cfg_attr(test, serde(default))]
     pub sequence: Option<Place>,
-    /// Where elements have several numbers: the first of them, `sequence` being the last.
+    /// If elements have several numbers: the first number; `sequence` is the last.
     #[cfg_attr(test, serde(default))]
     pub sequence_first: Option<Place>,
     /// The last number of the element before.
     #[cfg_attr(test, serde(default))]
     pub sequence_previous: Option<Place>,
-    /// How long the numbers last.
+    /// How long the numbering lasts.
     #[cfg_attr(test, serde(default))]
     pub sequence_scope: Scope,
-    /// False: the elements are no values, but say with `sequence` which number the subject has got to.
+    /// False: the elements are no values, but say with `sequence` which number the subject has reached.
     #[cfg_attr(test, serde(default = "tests::yes"))]
     pub publish: bool,
     /// The messages are an order book and its changes; the value is the book.
     #[cfg_attr(test, serde(default))]
     pub book: Option<BookFormat>,
-    /// Where the whole book is to be had, for books of which only changes are sent.
+    /// The address of the whole book, for venues that send only changes.
     #[cfg_attr(test, serde(default))]
     pub book_snapshot: Option<Template>,
-    /// How many levels of a side were subscribed.
+    /// How many levels of each side were subscribed.
     #[cfg_attr(test, serde(default = "tests::ten"))]
     pub book_depth: usize,
-    /// How many levels of a side are passed on.
+    /// How many levels of each side are passed on.
     #[cfg_attr(test, serde(default = "tests::ten"))]
     pub book_levels: usize,
-    /// What to do where an element is missing.
+    /// What to do if an element is missing.
     #[cfg_attr(test, serde(default))]
     pub on_gap: OnGap,
-    /// Sent in this order where `on_gap` says so.
+    /// Texts that are sent in this order if `on_gap` says so.
     #[cfg_attr(test, serde(default))]
     pub resubscribe: Vec<Template>,
 }
@@ -166,10 +166,10 @@ pub struct MapRule {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnGap {
-    /// Nothing.
+    /// Do nothing.
     #[default]
     Tell,
-    /// Send what `resubscribe` says.
+    /// Send the texts of `resubscribe`.
     Resubscribe,
     /// Connect anew.
     Reconnect,
@@ -179,10 +179,10 @@ pub enum OnGap {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// It is the same for every connection.
+    /// The numbering is the same for every connection.
     #[default]
     Venue,
-    /// Each connection has its own.
+    /// Each connection has its own numbering.
     Connection,
 }
 

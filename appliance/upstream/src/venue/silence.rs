@@ -1,20 +1,20 @@
-//! Rules that pass nothing on: mostly one whose `match` is wrong, which nothing else shows.
+//! Finds rules that pass nothing on: mostly because their `match` is wrong, which nothing else shows.
 
 use std::time::{Duration, Instant};
 
 use super::batch::Batch;
 
-/// What each rule has passed on, by its number.
+/// When each rule last passed something on, by the rule's index.
 #[derive(Debug, Default)]
 pub(super) struct Silence {
     rules: Vec<Heard>,
-    /// None: nothing is told.
+    /// How long a rule may be silent; `None`: nothing is reported.
     max: Option<Duration>,
 }
 
 #[derive(Debug)]
 struct Heard {
-    /// As in the settings. Rules of one subject are one channel: a snapshot comes once, its changes go on.
+    /// The subject as in the settings. Rules of one subject share a channel: a snapshot comes once, its changes go on.
     subject: String,
     since: Instant,
     has_passed: bool,
@@ -34,14 +34,14 @@ impl Silence {
         }
     }
 
-    /// A rule has passed something on.
+    /// Notes that a rule has passed something on.
     pub(super) fn note(&mut self, index: usize, now: Instant) {
         if let Some(rule) = self.rules.get_mut(index) {
             (rule.since, rule.has_passed, rule.is_told) = (now, true, false);
         }
     }
 
-    /// Tells of rules that have passed on nothing for too long, each once.
+    /// Reports rules that have passed on nothing for too long, each once.
     pub(super) fn tell(&mut self, now: Instant, out: &mut Batch) {
         let Some(max) = self.max else { return };
         let is_silent = |rule: &Heard| now.saturating_duration_since(rule.since) >= max;
@@ -63,7 +63,7 @@ impl Silence {
         }
     }
 
-    /// How often to look.
+    /// How often to check.
     pub(super) fn interval(&self) -> Option<Duration> {
         self.max.map(|max| (max / 4).max(Duration::from_millis(10)))
     }

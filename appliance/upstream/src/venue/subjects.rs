@@ -1,4 +1,4 @@
-//! What has to be remembered of each subject: how far its numbers have got, and its book.
+//! The state of each subject: the newest of its numbers, and its book.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,15 +13,15 @@ use super::sequence::{Tracker, Verdict};
 use super::settings::Scope;
 use super::value;
 
-/// All subjects that have anything to remember.
+/// All subjects that have state.
 #[derive(Debug, Default)]
 pub(super) struct Subjects {
     known: HashMap<Box<str>, Subject>,
-    /// Of all books.
+    /// The sizes of all books together.
     sizes: Sizes,
-    /// Subjects' names are made here.
+    /// A buffer in which subjects' names are made.
     name: String,
-    /// Those that make no subject, as far as they were told.
+    /// Names that make no valid subject and have been reported.
     refused: HashSet<Box<str>>,
     pub(super) counts: Counts,
 }
@@ -29,7 +29,7 @@ pub(super) struct Subjects {
 #[derive(Debug, Default)]
 struct Subject {
     numbers: Tracker,
-    /// Whose numbers they are.
+    /// Whether the numbers outlive a connection.
     scope: Scope,
     /// When the venue may be asked to begin anew.
     asking: Asking,
@@ -37,7 +37,7 @@ struct Subject {
 }
 
 impl Subjects {
-    /// What was passed on of books is marked: changes may be missed from now on.
+    /// Marks the books that were passed on: changes may be missed from now on.
     pub(super) fn end_connection(&mut self, may_mark: bool, arrival: Arrival, out: &mut Batch) {
         for (name, subject) in &mut self.known {
             let Some(keeper) = &mut subject.book else { continue };
@@ -48,7 +48,7 @@ impl Subjects {
         }
     }
 
-    /// Messages of the connection are missing, of whatever subjects. `may_mark`: at once.
+    /// Messages of the connection are missing, of unknown subjects. `may_mark`: marks the books at once.
     pub(super) fn doubt(&mut self, may_mark: bool, arrival: Arrival, out: &mut Batch) {
         for (name, subject) in &mut self.known {
             match &mut subject.book {
@@ -61,7 +61,7 @@ impl Subjects {
         }
     }
 
-    /// What belonged to the former connection means nothing for the new one.
+    /// Forgets the state that belonged to the former connection.
     pub(super) fn begin_connection(&mut self) {
         for subject in self.known.values_mut() {
             subject.asking = Asking::default();
@@ -75,7 +75,7 @@ impl Subjects {
         self.sizes = Sizes::default();
     }
 
-    /// A book has come that was asked for, or why it has not.
+    /// Takes a book that was asked for, or the reason why it was not fetched.
     pub(super) fn take_snapshot(
         &mut self,
         rules: &[Rule],
@@ -92,10 +92,11 @@ impl Subjects {
         self.sizes.enter(keeper);
     }
 
-    /// Does what `rule` says about an element. `seq` is the venue's number of the message, where that counts.
+    /// Does what `rule` says about an element. `seq` is the venue's number of the message, if the venue's numbers are
+    /// ours.
     ///
     /// # Errors
-    /// Says what was wrong with the element, if it was.
+    /// The fault of the element.
     pub(super) fn take(
         &mut self,
         rule: &Rule,
@@ -105,19 +106,19 @@ impl Subjects {
         out: &mut Batch,
     ) -> Result<(), String> {
         let Self { known, sizes, name, refused, counts } = self;
-        // Whose news it is.
+        // The element's subject must be valid.
         rule.subject(element, name)?;
         if let Err(error) = fanblade_ring::subject::check(name) {
             counts.bad_names += 1;
             tell_once(refused, name, error, out);
             return Ok(());
         }
-        // A subject without numbers and without a book has nothing that we keep.
+        // A subject without numbers and without a book needs no state.
         let numbers = rule.numbers(element)?;
         if numbers.is_none() && rule.book.is_none() {
             return publish(rule, element, name, rule.data(element)?, seq, arrival, out);
         }
-        // What we keep of it begins with its first message.
+        // The first message of a subject creates its state.
         if !known.contains_key(name.as_str()) {
             if known.len() >= SUBJECTS_MAX {
                 out.trouble(
@@ -129,7 +130,7 @@ impl Subjects {
             known.insert(name.as_str().into(), Subject { scope: rule.scope, ..Subject::default() });
         }
         let Some(subject) = known.get_mut(name.as_str()) else { return Ok(()) };
-        // Its numbers: what is old goes, what is missing is told.
+        // Check the numbers: drop an old element, report missing ones.
         let Subject { numbers: tracker, asking, book, .. } = subject;
         let mut is_missing = false;
         if let Some(numbers) = numbers {
@@ -155,11 +156,11 @@ impl Subjects {
                 }
             }
         }
-        // What is published: the message's own data, or the book as it is now.
+        // Publish the element's own data, or the book as it is now.
         match &rule.book {
             None => {
                 if let (true, Some(keeper)) = (is_missing, book) {
-                    // By another rule of the subject, such as a heartbeat's.
+                    // A rule without a book, such as one for heartbeats, shows that the subject's book lacks changes.
                     keeper.doubt(&mut Turn { name, arrival, counts, out }, seq);
                 }
                 match rule.is_published {
@@ -183,7 +184,7 @@ impl Subjects {
     }
 }
 
-/// Nothing is cut to make a subject of it: two instruments could become one.
+/// Reports a name that makes no valid subject. Names are never shortened to fit: two instruments could become one.
 fn tell_once(refused: &mut HashSet<Box<str>>, name: &str, error: SubjectError, out: &mut Batch) {
     let mut end = name.len().min(REFUSED_NAME_LEN_MAX);
     while !name.is_char_boundary(end) {
@@ -195,7 +196,7 @@ fn tell_once(refused: &mut HashSet<Box<str>>, name: &str, error: SubjectError, o
     }
 }
 
-/// A time that cannot be read keeps nobody from the value.
+/// Publishes a value, even if its time cannot be read.
 fn publish(
     rule: &Rule,
     element: Element<'_, '_>,

@@ -1,4 +1,4 @@
-//! Texts with holes that values of a message fill: `/KRAKEN/{/symbol}/trade`.
+//! Texts with holes, which are filled with values of a message: `/KRAKEN/{/symbol}/trade`.
 
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use super::from_text::from_text;
 use super::pointer::Place;
 
-/// Literal text and places in turn.
+/// A sequence of literal texts and places.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template(pub(super) Vec<Part>);
 
@@ -25,7 +25,7 @@ impl Template {
         })
     }
 
-    /// Is what it makes an address whose host is always the same?
+    /// Does the template make addresses whose host is always the same?
     pub fn is_http(&self) -> bool {
         let Some(Part::Literal(start)) = self.0.first() else { return false };
         let rest = start.strip_prefix("https://").or_else(|| start.strip_prefix("http://"));
@@ -36,7 +36,7 @@ impl Template {
 impl FromStr for Template {
     type Err = String;
 
-    /// `{/`, `{^/` and `{@/` begin a hole; other braces are themselves, so that a template may be JSON.
+    /// `{/`, `{^/` and `{@/` begin a hole; other braces are literal, so that a template can be JSON.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut parts = Vec::new();
         let mut rest = text;
@@ -58,15 +58,15 @@ impl FromStr for Template {
     }
 }
 
-/// A subject's template: what it makes is a subject, whatever fills its holes, and no two fillings make the same.
+/// A subject's template: whatever fills its holes, the result is a subject, and other values give another subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubjectTemplate(pub(super) Vec<SubjectPart>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum SubjectPart {
     Literal(String),
-    /// `separators`: what ends a hole of this segment. Within the values it is escaped, so that `A-B` and `C` do not
-    /// make what `A` and `B-C` make.
+    /// `separators`: the characters that end a hole of this segment. They are escaped within values, so that `A-B` and
+    /// `C` do not make the same subject as `A` and `B-C`.
     Value {
         place: Place,
         separators: String,
@@ -104,7 +104,7 @@ impl SubjectTemplate {
     }
 }
 
-/// As it was written.
+/// The template as it was written.
 impl fmt::Display for SubjectTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|part| match part {
@@ -116,10 +116,10 @@ impl fmt::Display for SubjectTemplate {
 
 from_text!(Template, SubjectTemplate);
 
-/// Finds what separates the holes of each segment. There has to be something.
+/// Finds the characters that separate the holes of each segment. There must be some.
 fn separated(text: &str, parts: Vec<Part>) -> Result<Vec<SubjectPart>, String> {
     let mut subject: Vec<SubjectPart> = Vec::new();
-    // Of the segment at hand: its holes in `subject`, and what separates them.
+    // For the current segment: its holes in `subject`, and the characters between them.
     let (mut holes, mut separators) = (Vec::<usize>::new(), String::new());
     let mut between = String::new();
     for part in parts {
@@ -160,9 +160,10 @@ fn settle(subject: &mut [SubjectPart], holes: &mut Vec<usize>, found: &mut Strin
     found.clear();
 }
 
-/// Adds a value's text to a subject, within one segment, so that the text can be had back: `~` and the two digits of
-/// each byte in UTF-8 stand for what cannot be there, `BTC~2FUSD` for `BTC/USD`. `%` is escaped as well, so that a
-/// decoder of percent escapes reads it with `%` in place of `~`. Nothing to add: false.
+/// Adds a value's text to a subject, within one segment, so that the text can be recovered: a character that a segment
+/// cannot have is written as `~` and two digits for each of its bytes in UTF-8, `BTC~2FUSD` for `BTC/USD`. `%` is
+/// escaped as well, so that a decoder of percent escapes can read the text with `%` in place of `~`. False for an empty
+/// text.
 pub(super) fn push_segment(out: &mut String, text: &str, separators: &str) -> bool {
     for char in text.chars() {
         let is_itself = char.is_ascii_graphic() && !matches!(char, '/' | '*' | '%' | ESCAPE);
@@ -177,7 +178,7 @@ pub(super) fn push_segment(out: &mut String, text: &str, separators: &str) -> bo
     !text.is_empty()
 }
 
-/// Of RFC 3986's unreserved characters, so that a subject can stand in an address as it is.
+/// One of RFC 3986's unreserved characters, so that a subject needs no escapes in an address.
 const ESCAPE: char = '~';
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! JSON values as text, and what they mean.
+//! JSON values as text, and their meaning.
 
 use std::borrow::Cow;
 
@@ -15,15 +15,15 @@ pub enum TimeFormat {
     Rfc3339,
     /// Seconds since 1970, also with a fraction.
     S,
-    /// Milliseconds since then.
+    /// Milliseconds since 1970.
     Ms,
-    /// Microseconds.
+    /// Microseconds since 1970.
     Us,
-    /// Nanoseconds.
+    /// Nanoseconds since 1970.
     Ns,
 }
 
-/// A string's content, or a number, `true` or `false` as it stands. Nothing else has a text.
+/// A string's content, or a number, `true` or `false` as written. Other values have no text.
 pub(super) fn text(value: &str) -> Option<Cow<'_, str>> {
     match value.as_bytes().first()? {
         b'"' => match value.get(1..value.len().checked_sub(1)?)? {
@@ -49,7 +49,7 @@ pub(super) fn time_ns(value: &str, format: TimeFormat) -> Option<u64> {
     Decimal::parse(text).ok()?.scaled_to_u64(places)
 }
 
-/// RFC 3339 has as many digits of a second as one likes, and a 61st second; the library has nine, and 60.
+/// RFC 3339 allows any number of decimals, and a 61st second; the library takes nine decimals, and 60 seconds.
 fn rfc3339_ns(text: &str) -> Option<u64> {
     let mut text = Cow::Borrowed(text);
     if let Some(point) = text.find('.') {
@@ -59,7 +59,7 @@ fn rfc3339_ns(text: &str) -> Option<u64> {
         }
     }
     let leap = if text.get(SECONDS) == Some("60") {
-        // Unix time has no number for it but that of the second after.
+        // Unix time has no number for a leap second except that of the second after it.
         text.to_mut().replace_range(SECONDS, "59");
         1_000_000_000
     } else {
@@ -70,10 +70,10 @@ fn rfc3339_ns(text: &str) -> Option<u64> {
 }
 
 const NANOSECOND_DIGITS: usize = 9;
-/// Where they stand in `2016-12-31T23:59:60Z`.
+/// The place of the seconds in `2016-12-31T23:59:60Z`.
 const SECONDS: std::ops::Range<usize> = 17..19;
 
-/// The beginning of a text from outside, fit for one line of a log.
+/// The beginning of an untrusted text, made safe for one line of a log.
 pub(super) fn excerpt(text: &str, len_max: usize) -> String {
     let mut end = text.len().min(len_max);
     while !text.is_char_boundary(end) {

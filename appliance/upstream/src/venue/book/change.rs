@@ -1,5 +1,5 @@
-//! What venues write of their books, read into one shape: levels to set and to remove, what checks them, and what they
-//! come behind.
+//! Reads venues' messages about books into one form: levels to set and to remove, the checksum, and the number of the
+//! change that they follow.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,7 +14,7 @@ use super::super::extract::elements;
 use super::super::limits::{LEVEL_TEXT_LEN_MAX, TEXT_LEN_MAX};
 use super::super::value::{excerpt, number, text, unquoted};
 
-/// Whose messages they are.
+/// The venue's format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BookFormat {
@@ -26,32 +26,32 @@ pub enum BookFormat {
     /// Coinbase Exchange, channels `level2` and `level2_batch`: `{"bids":[["1.5","2"]],"asks":[]}`, then
     /// `{"changes":[["buy","1.5","0"]]}`.
     Coinbase,
-    /// Gemini v2, `l2_updates`: `{"changes":[["buy","1.5","2"]]}`; the first of a connection is the whole book.
+    /// Gemini v2, `l2_updates`: `{"changes":[["buy","1.5","2"]]}`; the first message of a connection is the whole book.
     Gemini,
     /// Bitfinex, channel `book`, precisions `P0` to `P4`: `[1,[[1.5,1,2]]]`, then `[1,[1.5,0,1]]`; `[1,"cs",2]` is
     /// verified.
     Bitfinex,
-    /// OKX, channels `books` and its like:
+    /// OKX, channels `books` and the like:
     /// `{"asks":[["1.6","2","0","1"]],"bids":[],"checksum":1,"prevSeqId":1,"seqId":2}`; checksum and numbers are
     /// verified.
     Okx,
-    /// Binance: changes `{"U":1,"u":2,"b":[["1.5","2"]],"a":[]}`, with `pu` for futures, to a book that is fetched by
+    /// Binance: changes `{"U":1,"u":2,"b":[["1.5","2"]],"a":[]}`, with `pu` for futures, to a book that we fetch by
     /// HTTPS.
     Binance,
 }
 
-/// What is known of a message about a book.
+/// A message about a book.
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) struct Message<'a> {
     /// The book, or its change.
     pub(in super::super) text: &'a str,
-    /// What stands where the venue says which it is.
+    /// The value that tells a snapshot from a change, if the format has one.
     pub(in super::super) kind: Option<&'a str>,
-    /// Of this book on this connection.
+    /// This is the first message of this book on this connection.
     pub(in super::super) is_first: bool,
 }
 
-/// What a message says of a book.
+/// The content of a message about a book.
 #[derive(Debug)]
 pub(in super::super) struct Change<'a> {
     pub(in super::super) kind: Kind,
@@ -65,11 +65,11 @@ pub(in super::super) struct Change<'a> {
 pub(in super::super) enum Kind {
     /// The whole book.
     Snapshot,
-    /// What has changed.
+    /// Changes to the book.
     Update,
-    /// Only what it must be now.
+    /// Only the checksum that the book must have now.
     Check,
-    /// A sign of life.
+    /// Nothing but a sign of life.
     Nothing,
 }
 
@@ -78,7 +78,7 @@ pub(in super::super) enum Kind {
 pub(super) struct LevelChange<'a> {
     pub(super) side: Side,
     pub(super) key: Decimal,
-    /// Price and quantity in the venue's words; none: there is no such level any more.
+    /// Price and quantity as the venue wrote them; none: the level is removed.
     pub(super) level: Option<(Cow<'a, str>, Cow<'a, str>)>,
 }
 
@@ -88,23 +88,23 @@ pub(super) enum Side {
     Ask,
 }
 
-/// Levels that could not be read: how many, and the first in words.
+/// Levels that could not be read: how many, and the text of the first.
 #[derive(Debug, Default)]
 pub(in super::super) struct Bad {
     pub(in super::super) count: u64,
     pub(in super::super) first: String,
 }
 
-/// What the change comes behind, by the venue's numbers.
+/// The change that this one follows, by the venue's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Link {
     None,
-    /// Behind the change `previous`; none: behind nothing.
+    /// It follows the change `previous`; none: it follows no change.
     Chain {
         previous: Option<u64>,
         last: u64,
     },
-    /// It is the changes `first` to `last`; behind `previous`, where numbers are left out.
+    /// It holds the changes `first` to `last`; it follows `previous`, if the venue leaves out numbers.
     Range {
         first: u64,
         last: u64,
@@ -122,7 +122,7 @@ impl Link {
 }
 
 impl BookFormat {
-    /// The name of what tells a snapshot from a change, in the message.
+    /// The name of the field that tells a snapshot from a change, in the message.
     pub(in super::super) fn kind_name(self) -> Option<&'static str> {
         match self {
             BookFormat::Kraken | BookFormat::Coinbase => Some("type"),
@@ -145,7 +145,7 @@ impl BookFormat {
             BookFormat::Coinbase => changes(message.text, Kind::Update),
             BookFormat::Gemini => changes(message.text, if message.is_first { Kind::Snapshot } else { Kind::Update }),
             BookFormat::Bitfinex => bitfinex(message.text),
-            // Of channels that have no changes, every message is whole.
+            // In channels that have no changes, every message is a snapshot.
             BookFormat::Okx => okx(message.text, is_snapshot || message.kind.is_none()),
             BookFormat::Binance => binance(message.text),
         }
@@ -233,7 +233,7 @@ fn kraken_v1(text: &str) -> Result<Change<'_>, String> {
     }
 }
 
-/// `{"bids":[["1.5","2"]],"asks":[]}`, and whatever else.
+/// `{"bids":[["1.5","2"]],"asks":[]}`; other fields are ignored.
 fn two_sides(text: &str, kind: Kind) -> Result<Change<'_>, String> {
     #[derive(Deserialize)]
     struct Book<'a> {
@@ -249,7 +249,7 @@ fn two_sides(text: &str, kind: Kind) -> Result<Change<'_>, String> {
     Ok(change)
 }
 
-/// `{"changes":[["buy","1.5","2"]]}`, and whatever else.
+/// `{"changes":[["buy","1.5","2"]]}`; other fields are ignored.
 fn changes(text: &str, kind: Kind) -> Result<Change<'_>, String> {
     #[derive(Deserialize)]
     struct Changes<'a> {
@@ -307,12 +307,12 @@ fn okx(text: &str, is_snapshot: bool) -> Result<Change<'_>, String> {
     let link = match seq {
         None => Link::None,
         Some(seq) => Link::Chain {
-            // -1: nothing comes before a snapshot.
+            // -1, which is no number here: nothing comes before a snapshot.
             previous: previous.and_then(|previous| number(previous.get())),
             last: number(seq.get()).ok_or_else(|| format!("`seqId` is {}, which is no number", short(seq)))?,
         },
     };
-    // Where the venue does not say it any more, 0 stands in its place.
+    // 0 stands for a checksum that the venue no longer sends.
     let checksum = checksum.map(crc).transpose()?.filter(|checksum| *checksum != 0);
     let kind = if is_snapshot { Kind::Snapshot } else { Kind::Update };
     Ok(Change { checksum, link, ..two_sides(text, kind)? })
@@ -350,7 +350,7 @@ impl<'a> Change<'a> {
         Change { kind, levels: Vec::new(), bad: Bad::default(), checksum: None, link: Link::None }
     }
 
-    /// A level as it is now, in the venue's words. What cannot be read is left out, and so is what was there at its
+    /// Sets a level, in the venue's words. A level that cannot be read is left out, and so is the former level at its
     /// price.
     fn set(&mut self, side: Side, price: &'a str, quantity: &'a str) {
         let (price, quantity) = (unquoted(price), unquoted(quantity));
@@ -375,7 +375,7 @@ impl<'a> Change<'a> {
         })
     }
 
-    /// `[price, count, amount]`: without orders there is no level, and an ask's amount is negative.
+    /// `[price, count, amount]`: a count of 0 removes the level, and the amount of an ask is negative.
     fn set_counted(&mut self, row: &'a str) {
         let Some([Some(price), Some(count), Some(amount), None]) = cells(row) else { return self.leave_out(row) };
         let amount = unquoted(amount);
@@ -400,7 +400,7 @@ impl<'a> Change<'a> {
     }
 }
 
-/// Zeros without end are not kept.
+/// The text of a number; a very long one is written anew, without needless zeros.
 fn bounded(text: &str, number: Decimal) -> Cow<'_, str> {
     if text.len() <= LEVEL_TEXT_LEN_MAX { Cow::Borrowed(text) } else { Cow::Owned(number.to_string()) }
 }
@@ -413,7 +413,7 @@ fn each<'a>(array: &'a str, sink: &mut dyn FnMut(&'a str)) -> Result<(), String>
     elements(array, sink).map_err(|error| error.to_string())
 }
 
-/// A checksum of 32 bits, which some venues write with a sign.
+/// A checksum of 32 bits, which some venues write as a signed number.
 fn crc(value: &RawValue) -> Result<u32, String> {
     crc_text(value.get())
 }
@@ -432,7 +432,7 @@ fn short(value: &RawValue) -> String {
     excerpt(value.get(), TEXT_LEN_MAX)
 }
 
-/// The first elements of an array, each as text; none where there is no array.
+/// The first elements of an array, each as text; `None` if the text is no array.
 fn cells(text: &str) -> Option<[Option<&str>; CELLS]> {
     struct Cells;
 
@@ -456,5 +456,5 @@ fn cells(text: &str) -> Option<[Option<&str>; CELLS]> {
     serde_json::Deserializer::from_str(text).deserialize_seq(Cells).ok()
 }
 
-/// More than any row has that is read.
+/// The most elements of a row that any format needs.
 const CELLS: usize = 4;

@@ -1,4 +1,4 @@
-//! Checksums of books, each over its own text of the best levels.
+//! Checksums of books. Each format has its own text of the best levels, over which the checksum is computed.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,10 +15,10 @@ pub(super) struct Best<'b> {
 }
 
 impl Best<'_> {
-    /// Is `stated` the checksum? If not, what is.
+    /// Is `stated` the checksum? If not, returns the right one.
     ///
     /// A number with an exponent has several spellings, and the venue's own is not always the one in the message. So
-    /// there may be two texts, of which either will do.
+    /// there may be two texts, and the checksum of either is accepted.
     pub(super) fn verify(&self, format: BookFormat, stated: u32) -> Result<(), u32> {
         let text = |is_other: bool| match format {
             BookFormat::Kraken | BookFormat::KrakenV1 => self.kraken(is_other),
@@ -35,8 +35,8 @@ impl Best<'_> {
     }
 
     /// The ten best asks and then the ten best bids, each the digits of its price and of its quantity without point and
-    /// leading zeros (docs.kraken.com, "Book checksum"). With an exponent: written out, or, which is the other text,
-    /// with as many places as the numbers beside it have.
+    /// leading zeros (docs.kraken.com, "Book checksum"). A number with an exponent is written out; in the other text,
+    /// with as many places as its neighbours have.
     fn kraken(&self, is_other: bool) -> Option<String> {
         let best = || self.asks.values().take(KRAKEN_LEVELS).chain(self.bids.values().rev().take(KRAKEN_LEVELS));
         let places = |number: fn(&Level) -> &str| {
@@ -61,9 +61,9 @@ impl Best<'_> {
         Some(out)
     }
 
-    /// The 25 best bids and asks in turn, `bid:quantity:ask:quantity:…`; where one side is shorter, the other goes on
-    /// (okx.com/docs-v5, "Checksum"; docs.bitfinex.com, "WS Checksum"). `ask_sign`: of an ask's quantity. The other
-    /// text is with exponents written out.
+    /// The 25 best bids and asks in turn, `bid:quantity:ask:quantity:…`; if one side is shorter, the other goes on
+    /// (okx.com/docs-v5, "Checksum"; docs.bitfinex.com, "WS Checksum"). `ask_sign`: the sign of an ask's quantity. The
+    /// other text has exponents written out.
     fn in_turn(&self, ask_sign: &str, is_other: bool) -> Option<String> {
         let mut bids = self.bids.values().rev().take(LEVELS_IN_TURN);
         let mut asks = self.asks.values().take(LEVELS_IN_TURN);
@@ -102,7 +102,7 @@ fn has_exponent(number: &str) -> bool {
     number.contains(['e', 'E'])
 }
 
-/// With at least so many places, if it has an exponent.
+/// Appends the digits of a number; with at least so many places, if it has an exponent.
 fn push_digits(out: &mut String, number: &str, places: usize) {
     let plain;
     let (number, zeros) = match Decimal::parse(number) {
@@ -121,7 +121,7 @@ fn push_digits(out: &mut String, number: &str, places: usize) {
     }
 }
 
-/// Kraken's checksum is over so many levels of each side, whatever was subscribed.
+/// Kraken's checksum covers so many levels of each side, whatever depth was subscribed.
 const KRAKEN_LEVELS: usize = 10;
-/// Those of OKX and Bitfinex are over so many.
+/// The checksums of OKX and Bitfinex cover so many levels of each side.
 const LEVELS_IN_TURN: usize = 25;

@@ -1,6 +1,6 @@
 //! A level of a book, as the venue has written it.
 
-/// As the venue writes them.
+/// Price and quantity, as the venue writes them.
 #[derive(Debug)]
 pub(super) struct Level {
     pub(super) price: Box<str>,

@@ -8,7 +8,7 @@ const SNAPSHOT: &str = r#"{"symbol":"BTC/USD",
 
 const BOUNDS: Bounds = Bounds { depth: 10, room: 100 };
 
-/// Has the book take a message, which may be a snapshot where the format has messages say so.
+/// Makes the book take a message. `is_snapshot` stands for what some formats say outside the book's own text.
 fn take(book: &mut Book, format: BookFormat, text: &str, is_snapshot: bool) -> Result<bool, BookFault> {
     take_within(book, format, text, is_snapshot, BOUNDS)
 }
@@ -146,11 +146,11 @@ fn a_level_that_cannot_be_read_is_left_out_and_the_book_marked() {
         let change = BookFormat::Kraken.read(message).unwrap();
         assert_eq!((change.bad.count, change.bad.first.as_str()), (1, what));
         let mut book = Book::default();
-        // What is left cannot be checked, and is better than nothing.
+        // The rest of the book cannot be verified, but is better than nothing.
         assert_eq!(book.take(BookFormat::Kraken, &change, BOUNDS), Ok(true), "{bad}");
         assert_eq!(book.show(10), Some(r#"{"bids":[["2","1"]],"asks":[],"incomplete":true}"#), "{bad}");
     }
-    // Of a level whose new quantity cannot be read, the old one is wrong.
+    // If the new quantity of a level cannot be read, the old one is wrong.
     let mut book = kraken();
     let update = r#"{"bids":[{"price":99.50,"qty":"?"}],"asks":[],"checksum":0}"#;
     assert_eq!(take(&mut book, BookFormat::Kraken, update, false), Ok(true));
@@ -167,13 +167,13 @@ fn numbers_are_what_they_mean_however_they_are_written() {
     let mut book = Book::default();
     assert_eq!(take(&mut book, BookFormat::Kraken, snapshot, true), Ok(true));
     assert!(book.show(10).unwrap().contains(r#"["0.4","0.00000001"]"#), "written out");
-    // 5E-7 is 0.00000050 to who prints eight places: `5` beside `50`.
+    // 5E-7 is 0.00000050 to a venue that prints eight places: `5` or `50`.
     for digits in ["6200000000510000000045", "62000000005100000000450"] {
         let checksum = crc32fast::hash(digits.as_bytes());
         let text = snapshot.replace("1e-8", "5E-7").replace("1112441159", &checksum.to_string());
         assert_eq!(take(&mut book, BookFormat::Kraken, &text, true), Ok(true), "{digits}");
     }
-    // The same price in other words.
+    // Other spellings of the same price.
     for price in ["0.50", "5e-1", "0.05E1", "\"+0.5\"", "\"00.5\"", "\".5\""] {
         let mut book = Book::default();
         let snapshot = r#"{"bids":[["0.5","1"]],"asks":[]}"#;
@@ -182,7 +182,7 @@ fn numbers_are_what_they_mean_however_they_are_written() {
         assert_eq!(take(&mut book, BookFormat::Coinbase, &update, false), Ok(true));
         assert_eq!(book.show(10), Some(r#"{"bids":[],"asks":[]}"#), "{price}");
     }
-    // Prices below zero, in their order; and two that are one in floating point.
+    // Prices below zero are in order; and two prices differ that are the same in floating point.
     let mut book = Book::default();
     let snapshot =
         r#"{"bids":[["-37.63","1"],["-40.32","2"],["9007199254740993","3"],["9007199254740992","4"]],"asks":[]}"#;
@@ -245,7 +245,7 @@ fn bitfinex_s_rows_are_price_count_amount() {
     let shown = r#"{"bids":[["7254.7","3.3"],["7254.5","0.0000001"]],"asks":[["7254.8","0.5"]]}"#;
     assert_eq!(next(snapshot), Ok(Some(shown.to_owned())));
     assert_eq!(next(r#"[17082,"hb"]"#), Ok(None));
-    // As signed numbers; numbers as they were sent.
+    // The checksum is a signed number, over a text that has the numbers as they were sent.
     let stated = |text: &str| crc32fast::hash(text.as_bytes()).cast_signed();
     let check = format!(r#"[17082,"cs",{}]"#, stated("7254.7:3.3:7254.8:-0.5:7254.5:1e-7"));
     let checked = next(&check).unwrap().unwrap();
@@ -301,7 +301,7 @@ fn okx_s_books_are_checked_in_turn_and_joined_by_numbers() {
     let update = okx(r#""prevSeqId":10,"seqId":15"#, next, "3366.1:7:3366.8:9:3366:6:3365:1e-3");
     assert_eq!(take(&mut book, BookFormat::Okx, &update, false), Ok(true));
     assert_eq!(take(&mut book, BookFormat::Okx, &update, false), Ok(false), "it has been there");
-    // No news; then the venue counts anew, and says behind what.
+    // First a message without changes; then the venue counts anew, and names the change that it follows.
     let quiet = okx(r#""prevSeqId":15,"seqId":15"#, empty, "3366.1:7:3366.8:9:3366:6:3365:1e-3");
     assert_eq!(take(&mut book, BookFormat::Okx, &quiet, false), Ok(true));
     let anew = okx(r#""prevSeqId":15,"seqId":3"#, empty, "3366.1:7:3366.8:9:3366:6:3365:0.001");

@@ -1,4 +1,4 @@
-//! Messages in, steps out; whatever the messages are.
+//! The steps that messages cause, and that no message causes invalid steps.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use super::super::batch::Step;
 use super::super::limits::{OLD_MESSAGES_MAX, SUBJECTS_MAX};
 use super::*;
 
-/// A mapper by the keys of `[feed.websocket]` and what follows them.
+/// A mapper made of the keys of `[feed.websocket]` and of the tables behind them.
 fn mapper(keys: &str) -> Mapper {
     let source = format!("[feed.websocket]\n{keys}");
     let mut feeds: HashMap<String, HashMap<String, Rules>> =
@@ -24,7 +24,7 @@ fn steps_at(mapper: &mut Mapper, text: &str, at: Instant) -> Vec<String> {
     batch.steps().map(|step| words(&step)).collect()
 }
 
-/// What is done about a message, in words.
+/// The steps that a message causes, in words.
 fn steps(mapper: &mut Mapper, text: &str) -> Vec<String> {
     steps_at(mapper, text, Instant::now())
 }
@@ -93,7 +93,7 @@ fn what_is_wrong_is_told_once_for_a_message_and_counted() {
     assert!(take(&long.replace('x', "y"))[0].contains("/V/yyy"));
     let deep = format!("{}{}", "[".repeat(65), "]".repeat(65));
     assert!(take(&deep)[0].starts_with("malformed: nested more than 64 deep"));
-    // A time that cannot be read does not cost the value.
+    // A value whose time cannot be read is still passed on.
     let steps = take(r#"{"type":"t","data":[{"s":"a","id":1,"at":"noon"},{"s":"a","id":2}]}"#);
     assert_eq!(steps.len(), 3);
     assert_eq!(steps[0], r#"/V/a/t at 7: {"s":"a","id":1,"at":"noon"}"#);
@@ -191,7 +191,7 @@ fn what_is_read_twice_or_by_halves() {
     assert_eq!(take(r#"["t","a"]"#), [""; 0], "an array is no object");
 }
 
-/// Coinbase's books, asked for again.
+/// Rules for Coinbase's books, which resubscribe after a gap.
 const BOOK: &str = "[[feed.websocket.map]]\nmatch = { \"/type\" = \"snapshot\" }\nsubject = \"/V/{/s}/b\"\nbook = \"coinbase\"\n\
     on_gap = \"resubscribe\"\nresubscribe = ['{\"sub\":\"{/s}\"}']\n\
     [[feed.websocket.map]]\nmatch = { \"/type\" = \"l2\" }\nsubject = \"/V/{/s}/b\"\nbook = \"coinbase\"\nsequence = \"/n\"\n\
@@ -217,7 +217,7 @@ fn a_book_is_marked_at_once_when_something_is_missing_and_until_a_snapshot() {
     assert_eq!(steps(&mut mapper, &change(4, "2")), [more], "what comes goes in");
     assert_eq!(steps(&mut mapper, WHOLE), [SHOWN]);
 
-    // A heartbeat says so.
+    // A heartbeat shows the gap.
     let heartbeat = r#"{"type":"heartbeat","s":"a","n":5}"#;
     assert_eq!(steps(&mut mapper, heartbeat), [""; 0]);
     assert_eq!(steps(&mut mapper, heartbeat), [r#"SubjectGap { subject: "/V/a/b", from: 5, to: 6 }"#, MARKED]);
@@ -258,7 +258,7 @@ fn the_end_of_a_connection_marks_its_books_once() {
     assert_eq!(mapper.totals().without_book, 1);
     assert_eq!(steps(&mut mapper, WHOLE), [SHOWN]);
 
-    // Where the venue's numbers are ours, a mark has none.
+    // If the venue's numbers are ours, a mark has no number, so that there is none.
     let keys = "seq = \"/q\"\nsequence = \"/q\"\nis_venue_wide = true\n";
     let mut numbered = super::tests::mapper(&format!("{keys}{BOOK}"));
     assert_eq!(steps(&mut numbered, &WHOLE.replace("\"s\"", "\"q\":1,\"s\"")).len(), 1);
@@ -300,7 +300,7 @@ fn subjects_with_numbers_are_bounded() {
 }
 
 proptest! {
-    /// Whatever comes, no step passes on what is no subject or no JSON in one line.
+    /// Whatever messages come, no step passes on an invalid subject, or a value that is not JSON on one line.
     #[test]
     fn any_message_gives_valid_steps_or_none(messages in prop::collection::vec(message(), 1..8)) {
         let rules = format!(
@@ -322,7 +322,7 @@ proptest! {
     }
 }
 
-/// Nearly messages: the names that the rules look for, with values that may be right.
+/// Messages that are nearly valid: the names that the rules look for, with values that may be right.
 fn message() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         Just("null".to_owned()),
