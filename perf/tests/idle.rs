@@ -17,7 +17,8 @@ fn ten_thousand_idle_sessions_cost_what_is_predicted() {
     let predicted = bytes(&report["user_bytes_per_session_predicted"]);
     for moment in ["subscribed", "after_messages", "after_pings", "after_a_notice_to_all"] {
         let measured = bytes(&report["user_bytes_per_session"][moment]);
-        assert!(measured <= 160.0, "{moment}: {measured} bytes per session");
+        // Beside the sessions, a worker has up to 200 kB for its passes, whatever its sessions.
+        assert!(measured <= predicted + 20.0, "{moment}: {measured} bytes per session");
         // Something was measured at all.
         assert!(measured >= predicted / 2.0, "{moment}: {measured} bytes per session");
     }
