@@ -231,7 +231,7 @@ mod tests {
         assert!(lines == added && lost > 0 && lost < added, "{lost} of {lines}");
         // The lines that were not lost arrive whole once the reader reads again.
         let mut lines = io::BufReader::new(reader);
-        let mut text = vec![0; (added - lost) as usize * line.len()];
+        let mut text = vec![0; usize::try_from(added - lost).unwrap() * line.len()];
         lines.read_exact(&mut text).unwrap();
         assert!(text.chunks(line.len()).all(|read| read == line));
         settle(&log);

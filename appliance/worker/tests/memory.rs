@@ -21,7 +21,7 @@ impl Scale {
     fn blade(&self, engine: &str, mut config: BladeConfig) -> Blade {
         let scale = self.clone();
         config.wrap = Box::new(|engine| {
-            Observed::new(engine, move |step| {
+            Observed::boxed(engine, move |step| {
                 if step == Step::Poll {
                     scale.0.store(allocations::bytes_held(), Relaxed);
                 }

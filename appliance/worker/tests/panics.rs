@@ -104,7 +104,7 @@ fn start(
         let config = EngineConfig { sessions_max: 1_000, waker: Some(sleeper.fd()) };
         let inner =
             if is_uring { fanblade_net::uring(listener, &config) } else { fanblade_net::epoll(listener, &config) };
-        Ok(Observed::new(inner.map_err(std::io::Error::other)?, move |step| {
+        Ok(Observed::boxed(inner.map_err(std::io::Error::other)?, move |step| {
             if fault.compare_exchange(step as u8, NONE, Relaxed, Relaxed).is_ok() {
                 panic!("fault at {step:?}");
             }

@@ -33,7 +33,7 @@ pub(crate) struct Observed {
 }
 
 impl Observed {
-    pub(crate) fn new(inner: Box<dyn Engine>, at: impl FnMut(Step) + 'static) -> Box<dyn Engine> {
+    pub(crate) fn boxed(inner: Box<dyn Engine>, at: impl FnMut(Step) + 'static) -> Box<dyn Engine> {
         Box::new(Self { inner, at: Box::new(at) })
     }
 }
@@ -131,7 +131,7 @@ pub(crate) struct Hold {
 impl Hold {
     pub(crate) fn wrap(&self) -> Wrap {
         let hold = self.clone();
-        Box::new(move |engine| Observed::new(engine, move |step| hold.meet(step)))
+        Box::new(move |engine| Observed::boxed(engine, move |step| hold.meet(step)))
     }
 
     fn meet(&self, step: Step) {
