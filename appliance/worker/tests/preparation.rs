@@ -216,18 +216,21 @@ fn attack(blade: std::net::SocketAddr, attack: Attack, stop: &AtomicBool) -> u64
     let mut sessions: Vec<Client> = Vec::new();
     while !stop.load(Relaxed) {
         let mut client = Client::connect(blade, "/v1/stream", None);
-        'session: for round in 0.. {
+        let mut is_answered = true;
+        for round in 0.. {
             let Some(requests) = attack(round).filter(|_| !stop.load(Relaxed)) else { break };
+            // On a busy machine the worker answers more slowly than the rate that it permits.
+            while !is_answered {
+                is_answered = is_answer(client.receive());
+            }
             requests.iter().for_each(|request| client.send(request));
             sent += requests.len() as u64;
-            // The permitted rate; what is answered is read.
+            is_answered = false;
+            // The permitted rate; answers are read.
             let until = Instant::now() + Duration::from_millis(20);
             while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-                match client.receive_within(left) {
-                    // On a busy machine the worker is slower than the rate that it permits: the next session's turn.
-                    Some(Received::Close(4029, _)) => break 'session,
-                    Some(Received::Close(code, reason)) => panic!("{code} {reason}"),
-                    _ => {}
+                if let Some(received) = client.receive_within(left) {
+                    is_answered |= is_answer(received);
                 }
             }
         }
@@ -238,6 +241,15 @@ fn attack(blade: std::net::SocketAddr, attack: Attack, stop: &AtomicBool) -> u64
         }
     }
     sent
+}
+
+/// Whether this is the last reply to a request.
+fn is_answer(received: Received) -> bool {
+    match received {
+        Received::Text(message) => message["op"].is_string() && message["more"].is_null(),
+        Received::Close(code, reason) => panic!("{code} {reason}"),
+        _ => false,
+    }
 }
 
 #[test]
