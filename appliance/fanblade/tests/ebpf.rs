@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use common::{FANBLADE, fanblade, summary};
+use common::{FANBLADE, Pins, fanblade, summary};
 use fanblade_testkit::{Blade, Child, Namespace, PATIENCE, ip, is_root};
 use nix::sys::signal::Signal;
 
@@ -137,15 +137,6 @@ fn without_privileges_it_serves_and_says_what_it_lacks() {
     let output =
         blade.subscribe(&["/NASDAQ/**", "--mode", "all", "--check", "--json", "--count", "500", "--for", "50"]);
     assert!(output.status.success(), "{:#}", summary(&output));
-}
-
-/// Removes the maps that a blade leaves when it does not end by itself.
-struct Pins(String);
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 const NOBODY: u32 = 65_534;

@@ -29,6 +29,15 @@ pub fn fanblade(args: &[&str]) -> (i32, String, String) {
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
+/// Removes the maps that a blade leaves when it does not end by itself.
+pub struct Pins(pub String);
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 /// The summary that `subscribe --json` printed.
 pub fn summary(output: &Output) -> Value {
     let text = String::from_utf8_lossy(&output.stdout);

@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "ptrace is the one way to stop a single thread")]
 
-use fanblade_testkit::PATIENCE;
+use fanblade_testkit::{PATIENCE, until};
 use std::time::{Duration, Instant};
 
 /// A thread that stands still until this is dropped. Only the test thread that made it may use it.
@@ -14,10 +14,13 @@ pub struct Still {
 impl Still {
     /// Stops a thread of our child by its name; the first thread of a process has the program's name.
     pub fn new(pid: u32, name: &str) -> Still {
-        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
         let comm = |tid: &str| std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm")).unwrap_or_default();
-        let mut tids = tasks.map(|task| task.unwrap().file_name().into_string().unwrap());
-        let tid = tids.find(|tid| comm(tid).trim_end() == name).unwrap_or_else(|| panic!("no thread {name}"));
+        // A thread gives itself its name, once it first runs.
+        let tid = until(&format!("a thread named {name}"), || {
+            let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+            let mut tids = tasks.map(|task| task.unwrap().file_name().into_string().unwrap());
+            tids.find(|tid| comm(tid).trim_end() == name)
+        });
         let tid: libc::pid_t = tid.parse().unwrap();
         let null = std::ptr::null_mut::<libc::c_void>();
         // SAFETY: neither request reads or writes through an address.
