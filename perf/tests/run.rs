@@ -153,16 +153,19 @@ fn the_ends_of_idle_connections_are_told_apart() {
     if is_machine_too_small() {
         return;
     }
-    let result = result(&["idle-memory", "--subscribers", "4000", "--warmup", "0.2", "--duration", "0.5"]);
-    let bytes = |name: &str| result["bytes_per_session"][name].as_f64().unwrap();
-    let (server, client) = (bytes("kernel_server_end"), bytes("kernel_client_end"));
-    println!("kernel memory of the server's end: {server}, of the client's: {client}, of both: {}", bytes("kernel"));
     if !nix::unistd::geteuid().is_root() {
         println!("skipped: only root may read /proc/slabinfo");
         return;
     }
-    // Other processes use memory meanwhile, so only the order of magnitude is checked.
-    assert!(server > 1_000.0 && client > 1_000.0 && bytes("kernel") > 2_000.0);
+    // Other processes use memory meanwhile, so only the order of magnitude is checked, and more than once.
+    let is_seen = (0..ATTEMPTS).any(|_| {
+        let result = result(&["idle-memory", "--subscribers", "4000", "--warmup", "0.2", "--duration", "0.5"]);
+        let bytes = |name: &str| result["bytes_per_session"][name].as_f64().unwrap();
+        let (server, client, both) = (bytes("kernel_server_end"), bytes("kernel_client_end"), bytes("kernel"));
+        println!("kernel memory of the server's end: {server}, of the client's: {client}, of both: {both}");
+        server > 1_000.0 && client > 1_000.0 && both > 2_000.0
+    });
+    assert!(is_seen);
 }
 
 #[test]

@@ -103,10 +103,11 @@ fn an_interface_that_goes_is_said_to_be_gone_and_counted_again_when_it_is_back()
         assert_eq!((&ebpf["ingress"], &ebpf["egress"]), (&serde_json::json!([]), &serde_json::json!([])), "{ebpf}");
         assert_eq!((&ebpf["reason"], &ebpf["mode"]), (&"interface fbv0 has gone".into(), &"steering only".into()));
         assert!(!blade.get("/metrics").1.contains("fanblade_ebpf_ingress{"), "no metric says that it is counted");
-        assert_eq!(blade.log().matches("interface fbv0 has gone: its packets are not counted").count(), round);
+        let is_logged = |words: &str| blade.log().matches(words).count() == round;
+        blade.until("its end in the log", |_| is_logged("interface fbv0 has gone: its packets are not counted"));
         pair();
         blade.until("packets are counted again", |status| is_counted(status) && status["ebpf"]["reason"] == "");
-        assert_eq!(blade.log().matches("interface fbv0 is there again: its packets are counted").count(), round);
+        blade.until("its return in the log", |_| is_logged("interface fbv0 is there again: its packets are counted"));
     }
     // Neither side has kept anything for the interfaces that have gone.
     let deadline = Instant::now() + PATIENCE;

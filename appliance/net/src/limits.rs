@@ -22,6 +22,10 @@ pub const ACCEPTS_PER_POLL_MAX: usize = 64;
 /// unless a session of ours ends earlier.
 pub const ACCEPT_RETRY_MS: u64 = 100;
 
+/// How often the io_uring engine looks whether connections wait although accepts are under way: the kernel may have told
+/// an engine that is gone of them.
+pub const ACCEPT_LOOK_MS: u64 = 500;
+
 /// Events of one poll, give or take a round of the kernel's: the answers of a million sessions to their pings come
 /// thousands at a time, and a poll between two long fan-outs must keep up with them. What is left over is reported by
 /// the next poll, which then does not wait.

@@ -21,15 +21,16 @@ mod sys;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{Ordering, fence};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::accepting::Accepting;
 use crate::engine::{Counters, Engine, EngineConfig, Event, FlushStats, IoSlices, SessionId, Unsent};
 use crate::error::NetError;
-use crate::limits::{EVENTS_PER_POLL_MAX, POLL_RECEIVE_BYTES_MAX, URING_ACCEPTS_MAX, URING_SLOTS_MAX};
+use crate::limits::{ACCEPT_LOOK_MS, EVENTS_PER_POLL_MAX, POLL_RECEIVE_BYTES_MAX, URING_ACCEPTS_MAX, URING_SLOTS_MAX};
 use crate::listen::Listener;
 use crate::rlimit;
 use ring::{Context, Ring};
@@ -51,6 +52,7 @@ pub fn uring(listener: Listener, config: &EngineConfig<'_>) -> Result<Box<dyn En
         slots_per_ring: slots_per_ring()?,
         sessions_max: config.sessions_max,
         accepting: Accepting::default(),
+        listener_looked_at: Instant::now(),
         counters: Counters::default(),
     };
     engine.add_ring()?;
@@ -75,6 +77,7 @@ struct Uring {
     slots_per_ring: usize,
     sessions_max: usize,
     accepting: Accepting,
+    listener_looked_at: Instant,
     counters: Counters,
 }
 
@@ -84,6 +87,7 @@ impl Engine for Uring {
     }
 
     fn poll(&mut self, timeout: Option<Duration>, sink: &mut dyn FnMut(Event<'_>)) -> io::Result<()> {
+        self.look_at_listener();
         self.accept_more();
         self.rings.iter_mut().for_each(Ring::begin_poll);
         let bytes_end = self.counters.received_bytes + POLL_RECEIVE_BYTES_MAX as u64;
@@ -235,6 +239,23 @@ impl Uring {
             self.accepting.park();
         }
         Ok(count)
+    }
+
+    /// Begins the accepts anew if connections wait although accepts are under way.
+    ///
+    /// The kernel tells of a connection one of the accepts that wait at a listener, and an accept that is told tries
+    /// again. If that was an accept of an engine that is gone (a worker has panicked, and this is the engine of its
+    /// replacement), nobody would take the connection until the next one comes.
+    fn look_at_listener(&mut self) {
+        if self.listener_looked_at.elapsed() < Duration::from_millis(ACCEPT_LOOK_MS) {
+            return;
+        }
+        self.listener_looked_at = Instant::now();
+        let mut listener = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
+        let waits = nix::poll::poll(&mut listener, PollTimeout::ZERO).is_ok_and(|ready| ready > 0);
+        if waits && self.accepting.is_open() {
+            self.rings.iter_mut().for_each(Ring::cancel_accepts);
+        }
     }
 
     /// Keeps accepts under way, in the lowest ring that has slots.

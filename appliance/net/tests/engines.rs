@@ -9,7 +9,7 @@ use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use fanblade_net::{ListenOptions, SessionId};
+use fanblade_net::{ListenOptions, SessionId, listen};
 use nix::sys::eventfd::EventFd;
 use support::*;
 
@@ -25,6 +25,7 @@ over_both_engines!(
     a_half_closed_peer_can_still_be_waited_for,
     shuts_its_own_half,
     pauses_and_resumes_accepting,
+    whom_a_dead_predecessor_was_told_of_is_accepted,
     pauses_and_resumes_reading,
     keeps_to_its_capacity,
     the_waker_wakes_it,
@@ -257,6 +258,25 @@ fn a_wait_for_room_is_not_lost(make: Make) {
 struct Life {
     stream: TcpStream,
     written: bool,
+}
+
+/// The kernel tells one of those who wait at a listener, and that may be an engine that nobody polls any more.
+fn whom_a_dead_predecessor_was_told_of_is_accepted(make: Make) {
+    let listener = listen("127.0.0.1:0".parse().unwrap(), &ListenOptions::default()).unwrap();
+    let mut predecessor = Server::over(make, listener.try_clone().unwrap(), 16, None);
+    assert_eq!(predecessor.poll(Duration::ZERO), []);
+    let mut server = Server::over(make, listener, 16, None);
+    assert_eq!(server.poll(Duration::ZERO), []);
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push(server.connect());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(predecessor);
+    for _ in &clients {
+        server.accept();
+    }
+    assert_eq!(server.engine.sessions(), 3);
 }
 
 fn reuses_ids_under_churn(make: Make) {

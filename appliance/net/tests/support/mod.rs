@@ -53,7 +53,11 @@ impl Server {
         options: &ListenOptions,
         waker: Option<BorrowedFd<'_>>,
     ) -> Server {
-        let listener = listen("127.0.0.1:0".parse().unwrap(), options).unwrap();
+        Self::over(make, listen("127.0.0.1:0".parse().unwrap(), options).unwrap(), sessions_max, waker)
+    }
+
+    /// An engine at a listener that it may share.
+    pub(crate) fn over(make: Make, listener: Listener, sessions_max: usize, waker: Option<BorrowedFd<'_>>) -> Server {
         let addr = listener.local_addr();
         let engine = make(listener, &EngineConfig { sessions_max, waker }).unwrap();
         Server { engine, addr, accepted: VecDeque::new() }
