@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Pid, Uid};
 
 use crate::leftovers::{self, Before};
@@ -319,6 +320,13 @@ impl Run {
 
     /// Runs a cargo command that runs tests, and counts each test.
     fn tests(&self, args: &[&str], env: &[(&str, &str)], time_max: Duration) -> Found {
+        // A plain user's soft limit is often 1,024; tests hold thousands of connections.
+        if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+            && soft < hard
+            && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+        {
+            eprintln!("warning: RLIMIT_NOFILE stays at {soft} of {hard}: {error}");
+        }
         let mut tally = Tally::default();
         let mut result = self.watched(args, env, time_max, |stream, line| tally.line(stream, line));
         let tally = tally.finish();

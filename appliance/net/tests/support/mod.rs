@@ -9,7 +9,7 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use fanblade_net::{
-    Engine, EngineConfig, Event, IoSlices, ListenOptions, Listener, NetError, SessionId, Unsent, listen,
+    Engine, EngineConfig, Event, IoSlices, ListenOptions, Listener, NetError, SessionId, Unsent, listen, rlimit,
 };
 
 /// Each test once for each engine.
@@ -58,6 +58,8 @@ impl Server {
 
     /// An engine at a listener that it may share.
     pub(crate) fn over(make: Make, listener: Listener, sessions_max: usize, waker: Option<BorrowedFd<'_>>) -> Server {
+        // A plain user's soft limit is often 1,024.
+        rlimit::raise_descriptors().unwrap();
         let addr = listener.local_addr();
         let engine = make(listener, &EngineConfig { sessions_max, waker }).unwrap();
         Server { engine, addr, accepted: VecDeque::new() }
