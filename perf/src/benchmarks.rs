@@ -3,15 +3,16 @@
 
 mod peers;
 mod plots;
+mod results;
 mod tables;
 
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
-use serde_json::Value;
 
 use crate::peers::WITH_LISTS;
+use results::{load, read};
 
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
@@ -44,54 +45,6 @@ pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A result, and its file's name.
-struct ResultFile {
-    file: String,
-    result: Value,
-}
-
-impl ResultFile {
-    fn text(&self, name: &str) -> &str {
-        self.result[name].as_str().unwrap_or_default()
-    }
-
-    fn number(&self, pointer: &str) -> Option<f64> {
-        self.result.pointer(pointer)?.as_f64()
-    }
-}
-
-/// The newest result for each scenario, server and number of subscribers, sorted in that order.
-fn load(directory: &Path) -> anyhow::Result<Vec<ResultFile>> {
-    let mut results = read(directory, "scenario")?;
-    let key = |it: &ResultFile| {
-        let subscribers = it.result["subscribers"].as_u64();
-        (it.text("scenario").to_owned(), subscribers, it.text("server").to_owned())
-    };
-    results.sort_by_cached_key(|it| (key(it), it.text("date").to_owned(), it.file.clone()));
-    results.reverse();
-    results.dedup_by_key(|it| key(it));
-    results.reverse();
-    Ok(results)
-}
-
-/// All results of a measurement.
-fn read(directory: &Path, measurement: &str) -> anyhow::Result<Vec<ResultFile>> {
-    let mut results: Vec<ResultFile> = Vec::new();
-    for entry in std::fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))? {
-        let path = entry?.path();
-        if path.extension().is_none_or(|extension| extension != "json") {
-            continue;
-        }
-        let text = std::fs::read_to_string(&path)?;
-        let result: Value = serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
-        if result["measurement"] == measurement {
-            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            results.push(ResultFile { file, result });
-        }
-    }
-    Ok(results)
-}
-
 /// The page with the text between its marks replaced.
 fn with_generated(page: &str, generated: &str) -> anyhow::Result<String> {
     let parts = page.split_once(BEGIN).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
@@ -107,6 +60,7 @@ const END: &str = "<!-- end of what is generated -->";
 mod tests {
     use serde_json::json;
 
+    use super::results::ResultFile;
     use super::*;
 
     /// Two servers, an old result and a new one, and somebody's figures.

@@ -2,7 +2,9 @@
 //! attack and one with it, in turn: the difference between the two is what the subscriber notices, and little of it is
 //! the machine's.
 
+mod aim;
 mod attacks;
+mod engine;
 mod target;
 
 use std::collections::BTreeMap;
@@ -15,6 +17,7 @@ use serde_json::{Value, json};
 use crate::report::{Spread, date, rounded, save};
 use crate::{machine, sys};
 use attacks::{ATTACKS, Attack};
+use engine::Engine;
 use target::{Seen, Target};
 
 /// Runs attacks; all of them if none is named. Results go to perf/results/campaign-DATE.json.
@@ -43,21 +46,6 @@ pub(crate) struct CampaignArgs {
     /// The result file; `-` prints it [default: perf/results/campaign-DATE.json]
     #[arg(long)]
     out: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub(crate) enum Engine {
-    Uring,
-    Epoll,
-}
-
-impl Engine {
-    fn name(self) -> &'static str {
-        match self {
-            Engine::Uring => "uring",
-            Engine::Epoll => "epoll",
-        }
-    }
 }
 
 pub(crate) fn run(args: &CampaignArgs) -> anyhow::Result<()> {
@@ -162,7 +150,7 @@ fn one(attack: &Attack, engine: Engine, is_attacked: bool, plan: &Plan) -> anyho
     let aim = target.aim();
     std::thread::scope(|scope| {
         // However this function ends, the attackers end.
-        let _over = target::Over(&aim);
+        let _over = aim::Over(&aim);
         if is_attacked {
             for number in 0..ATTACKERS {
                 let aim = &aim;

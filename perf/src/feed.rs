@@ -12,75 +12,21 @@
 //! Runs alternate between the stages, so that a machine that changes its speed changes it for all. Each run begins with
 //! an empty market and ring, and its first messages are not counted.
 
+mod args;
 mod day;
 mod path;
 mod report;
+mod sample;
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use clap::Args;
-use fanblade_feed::simulator::SimulatorConfig;
 use nix::time::{ClockId, clock_gettime};
 
+pub(crate) use args::{DayArgs, FeedArgs};
 pub(crate) use day::Day;
-use path::Figures;
 pub(crate) use path::{Desk, Path, Stage};
-
-#[derive(Debug, Args)]
-pub(crate) struct FeedArgs {
-    #[command(flatten)]
-    day: DayArgs,
-    /// Messages before the measured ones: the directory, the quotes before the open, books that grow
-    #[arg(long, default_value_t = 300_000)]
-    warmup_messages: u64,
-    /// Runs of each stage; an odd number has a median that was measured
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=99))]
-    runs: u32,
-    /// Stages to measure
-    #[arg(long, value_delimiter = ',', default_value = "feed,market,encode,publish")]
-    stages: Vec<Stage>,
-    /// CPU to pin the thread to
-    #[arg(long, default_value_t = 0)]
-    cpu: usize,
-    /// The result file; `-` prints it [default: perf/results/feed-DATE.json]
-    #[arg(long)]
-    out: Option<PathBuf>,
-}
-
-/// The day to play.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct DayArgs {
-    /// Instruments of the simulated market
-    #[arg(long, default_value_t = 8_000)]
-    symbols: usize,
-    /// Messages of the day, including those before the open
-    #[arg(long, default_value_t = 2_300_000)]
-    messages: u64,
-    /// Seed of the simulated market
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-}
-
-impl DayArgs {
-    pub(crate) fn make(&self) -> anyhow::Result<Day> {
-        let config = SimulatorConfig {
-            seed: self.seed,
-            symbols: self.symbols,
-            messages_max: Some(self.messages),
-            ..SimulatorConfig::default()
-        };
-        Day::simulated(&config)
-    }
-}
-
-/// One run up to one stage.
-struct Sample {
-    stage: Stage,
-    cpu_ns_per_message: f64,
-    wall_ns_per_message: f64,
-}
+use sample::Sample;
 
 pub(crate) fn run(args: &FeedArgs) -> anyhow::Result<()> {
     let cpus = fanblade_net::affinity::cpus_allowed()?;

@@ -9,128 +9,29 @@
 //! Clients check every byte that they receive. A message counts as delivered when all clients have all of it. The next
 //! message is published only then, either one at a time or eight at once, which a server may deliver with one send.
 
+mod args;
 pub(crate) mod bare;
 pub(crate) mod blade;
 mod crowd;
+mod listener;
 mod report;
+mod sample;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use clap::{Args, ValueEnum};
-use fanblade_net::ListenOptions;
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 
 use crate::swarm::plan::Upgrade;
+use crate::sys::pin;
+pub(crate) use args::{EngineKind, FloorArgs, Measured, ServerArgs, ServerKind};
 use crowd::Crowd;
 pub(crate) use report::mode;
-
-#[derive(Debug, Args)]
-pub(crate) struct FloorArgs {
-    #[command(flatten)]
-    measured: Measured,
-    /// Engines to measure
-    #[arg(long, value_delimiter = ',', default_value = "uring,epoll")]
-    engines: Vec<EngineKind>,
-    /// Servers to measure
-    #[arg(long, value_delimiter = ',', default_value = "bare,blade")]
-    servers: Vec<ServerKind>,
-    /// Runs of each server; an odd number has a median that was measured
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
-    runs: u32,
-    /// The result file; `-` prints it [default: perf/results/floor-DATE.json]
-    #[arg(long)]
-    out: Option<PathBuf>,
-}
-
-/// Settings of one run of a server.
-#[derive(Debug, Args)]
-pub(crate) struct Measured {
-    /// Subscribers of the one subject
-    #[arg(long, default_value_t = 10_000)]
-    pub(crate) subscribers: u32,
-    /// Bytes of a message's payload (16 to 65535)
-    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u16).range(16..))]
-    pub(crate) payload_bytes: u16,
-    /// Measured rounds of a run, in each mode
-    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) rounds: u32,
-    /// Warm-up rounds before the measured ones
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) warmup_rounds: u32,
-    /// Messages published at once, for each mode
-    #[arg(long, value_delimiter = ',', default_value = "1,8", value_parser = clap::value_parser!(u8).range(1..=32))]
-    pub(crate) backlogs: Vec<u8>,
-    /// The server's CPU
-    #[arg(long, default_value_t = 0)]
-    pub(crate) server_cpu: usize,
-    /// The clients' CPU
-    #[arg(long, default_value_t = 1)]
-    pub(crate) client_cpu: usize,
-    /// Microseconds that the blade's worker spins before it sleeps. Idle waiting is no part of a message's cost
-    #[arg(long, default_value_t = 0)]
-    pub(crate) spin_us: u32,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ServerArgs {
-    #[arg(long)]
-    pub(crate) engine: EngineKind,
-    #[arg(long)]
-    pub(crate) subscribers: usize,
-    #[arg(long)]
-    pub(crate) payload_bytes: usize,
-    #[arg(long)]
-    pub(crate) cpu: usize,
-    #[arg(long)]
-    pub(crate) spin_us: u32,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum EngineKind {
-    Uring,
-    Epoll,
-}
-
-impl EngineKind {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            EngineKind::Uring => "uring",
-            EngineKind::Epoll => "epoll",
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ServerKind {
-    /// A loop of sends, no Fanblade code
-    Bare,
-    /// Ring, worker and engine
-    Blade,
-}
-
-impl ServerKind {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            ServerKind::Bare => "bare",
-            ServerKind::Blade => "blade",
-        }
-    }
-}
-
-/// What was measured of one server on one engine in one mode, in one run.
-pub(crate) struct Sample {
-    engine: EngineKind,
-    server: ServerKind,
-    pub(crate) backlog: u8,
-    pub(crate) cpu_ns_per_message: f64,
-    wall_ns_per_message: f64,
-}
+use sample::Sample;
 
 pub(crate) fn run(args: &FloorArgs) -> anyhow::Result<()> {
     let Measured { server_cpu, client_cpu, .. } = args.measured;
@@ -296,15 +197,6 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Options of every server's listener. There is room for the largest backlog, so that no send comes back short.
-fn listen_options() -> ListenOptions {
-    ListenOptions::default()
-}
-
-pub(crate) fn pin(cpu: usize) -> anyhow::Result<()> {
-    fanblade_net::affinity::pin_thread(cpu).with_context(|| format!("cannot pin to cpu {cpu}"))
 }
 
 /// How long to wait for one round.

@@ -6,49 +6,23 @@
 //! every session, and everybody gets a notice at the same moment: sessions that have been busy must be as small as
 //! before. Every client checks each byte that it receives.
 
+mod args;
 mod crowd;
 mod script;
 pub(crate) mod server;
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use clap::Args;
 use serde_json::{Map, Value, json};
 
-use crate::floor::EngineKind;
 use crate::memory::{KernelMemory, UserMemory};
 use crate::swarm::plan::{Assignment, Subjects};
 use crate::{machine, report};
+pub(crate) use args::IdleArgs;
 use crowd::Crowd;
 use script::Line;
 use server::{Greeting, Server};
-
-#[derive(Debug, Args)]
-pub(crate) struct IdleArgs {
-    /// Sessions
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(100..=4_000_000))]
-    connections: u32,
-    /// Sessions per subject; their subscriptions are equal
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    per_subject: u32,
-    /// The server's engine
-    #[arg(long, default_value = "uring")]
-    engine: EngineKind,
-    /// Connections opened at the same time
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=4_000))]
-    burst: u16,
-    /// Messages per subject
-    #[arg(long, default_value_t = 3)]
-    messages: u64,
-    /// Silence after which the server pings a session; the sessions are held until each has been pinged
-    #[arg(long, default_value_t = 30_000, value_parser = clap::value_parser!(u32).range(1_000..))]
-    ping_interval_ms: u32,
-    /// The result file; `-` prints it [default: perf/results/idle-CONNECTIONS-DATE.json]
-    #[arg(long)]
-    out: Option<PathBuf>,
-}
 
 pub(crate) fn run(args: &IdleArgs) -> anyhow::Result<()> {
     let descriptors = fanblade_net::rlimit::raise_descriptors()?;

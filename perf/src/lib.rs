@@ -4,6 +4,8 @@
 mod benchmarks;
 mod buffers;
 mod campaign;
+mod clock;
+mod cpu_time;
 mod direct;
 mod feed;
 mod floor;

@@ -5,118 +5,31 @@
 //! once) is published, and the next one only when every client has all of them; nothing is idle, and nothing waits for
 //! a clock. The servers take turns within each run, so that a machine that changes its speed changes it for all.
 
+mod args;
+mod contestant;
 mod crowd;
 mod report;
 pub(crate) mod rounds;
+mod sample;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use clap::Args;
 use serde_json::Value;
 
+use crate::clock::now_ns;
+use crate::cpu_time::cpu_time;
 use crate::floor::{self, EngineKind};
 use crate::memory::UserMemory;
-use crate::scenario::server::{Server, cpu_time};
+use crate::scenario::server::Server;
 use crate::scenario::{Scenario, ServerKind, message, room};
-use crate::swarm::lists::LIST_LEN_MAX;
-use crate::swarm::sockets::now_ns;
+use crate::sys::pin;
+pub(crate) use args::PeersArgs;
+use contestant::{BLADE, Contestant, Missing};
 use crowd::Crowd;
 pub(crate) use report::WITH_LISTS;
 use rounds::{Player, Rounds};
-
-#[derive(Debug, Args)]
-pub(crate) struct PeersArgs {
-    /// Peers to measure beside the bare loop and the data path [default: those that are installed]
-    #[arg(long, value_delimiter = ',')]
-    servers: Vec<ServerKind>,
-    /// A server of your own, for `uwebsockets`
-    #[arg(long, value_name = "PROGRAM")]
-    peer_path: Option<PathBuf>,
-    /// Subscribers: all of one subject, or each with a list of its own
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
-    subscribers: u32,
-    /// Lists: each subscriber has this many subjects of its own, drawn by a power law, and all servers run at the same
-    /// time
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=i64::from(LIST_LEN_MAX)))]
-    subjects_per_session: Option<u32>,
-    /// Number of subjects, with lists
-    #[arg(long, default_value_t = 8_000, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
-    subjects: u32,
-    /// With lists: the subject of rank r is as popular as r to the minus this; 0: all alike
-    #[arg(long, default_value_t = 1.0)]
-    exponent: f64,
-    /// Bytes of a message's payload (64 to 65535); how a server wraps it is its own affair
-    #[arg(long, value_delimiter = ',', default_value = "64,512", value_parser = clap::value_parser!(u16).range(64..))]
-    payloads: Vec<u16>,
-    /// Messages published at once, for each mode
-    #[arg(long, value_delimiter = ',', default_value = "1,8", value_parser = clap::value_parser!(u8).range(1..=32))]
-    backlogs: Vec<u8>,
-    /// Runs of each server; an odd number has a median that was measured
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
-    runs: u32,
-    /// Measured rounds of a run, in each mode
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    rounds: u32,
-    /// Warm-up rounds before the measured ones
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    warmup_rounds: u32,
-    /// Seconds between the last subscription and the first message
-    #[arg(long, default_value_t = 3.0)]
-    settle: f64,
-    /// The server's CPU
-    #[arg(long, default_value_t = 0)]
-    server_cpu: usize,
-    /// The clients' and the publisher's CPU
-    #[arg(long, default_value_t = 1)]
-    client_cpu: usize,
-    /// The result file; `-` prints it [default: perf/results/peers-DATE.json]
-    #[arg(long)]
-    out: Option<PathBuf>,
-}
-
-/// A server that is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Contestant {
-    /// The loop of sends of `floor`, on io_uring
-    Bare,
-    Server(ServerKind),
-}
-
-impl Contestant {
-    fn name(self) -> &'static str {
-        match self {
-            Contestant::Bare => "bare",
-            Contestant::Server(kind) => kind.name(),
-        }
-    }
-
-    fn is_peer(self) -> bool {
-        ![Contestant::Bare, BLADE, Contestant::Server(ServerKind::Blade)].contains(&self)
-    }
-}
-
-const BLADE: Contestant = Contestant::Server(ServerKind::Datapath);
-
-/// Figures of one contestant in one run with one payload.
-struct Sample {
-    contestant: Contestant,
-    payload_bytes: u16,
-    /// Microseconds per delivered message, for each of the backlogs.
-    cpu_us: Vec<f64>,
-    /// User memory per idle session. None for the bare loop, which has no sessions.
-    session_bytes: Option<f64>,
-    /// The same after all messages, with lists: includes what a server has kept of its work.
-    bytes_after_messages: Option<f64>,
-    configuration: Value,
-}
-
-/// A peer that is not in the result, and why.
-struct Missing {
-    name: &'static str,
-    why: String,
-}
+use sample::Sample;
 
 pub(crate) fn run(args: &PeersArgs) -> anyhow::Result<()> {
     let cpus = fanblade_net::affinity::cpus_allowed()?;
@@ -125,7 +38,7 @@ pub(crate) fn run(args: &PeersArgs) -> anyhow::Result<()> {
     let scenario = scenario(args)?;
     room::check(&scenario).context("this machine is too small")?;
     fanblade_net::rlimit::raise_descriptors()?;
-    floor::pin(args.client_cpu)?;
+    pin(args.client_cpu)?;
     let (mut contestants, absent) = contestants(args, &scenario)?;
     if args.subjects_per_session.is_some() {
         let samples = with_lists(args, &scenario, &contestants)?;

@@ -5,6 +5,7 @@
 //! window, and ends all of them. Each subscriber of a subject must have received what the publisher has published of it
 //! in the window.
 
+mod cpus;
 mod definition;
 mod load;
 pub(crate) mod message;
@@ -22,6 +23,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 
+pub(crate) use cpus::Cpus;
 pub(crate) use definition::{Kind, Scenario};
 pub(crate) use server::ServerKind;
 
@@ -65,13 +67,6 @@ pub(crate) struct RunArgs {
     /// The result file; `-` prints it [default: perf/results/SCENARIO-SERVER-SUBSCRIBERS-DATE.json]
     #[arg(long)]
     out: Option<PathBuf>,
-}
-
-/// The CPUs of the server, and of the clients and the publisher.
-#[derive(Debug, Clone)]
-pub(crate) struct Cpus {
-    pub(crate) server: Vec<usize>,
-    pub(crate) clients: Vec<usize>,
 }
 
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {

@@ -6,11 +6,14 @@ mod ledger;
 pub(crate) mod lists;
 pub(crate) mod marker;
 pub(crate) mod plan;
+mod random;
 pub(crate) mod reading;
 pub(crate) mod sockets;
+pub(crate) mod speech;
 pub(crate) mod subscribers;
 pub(crate) mod tally;
 pub(crate) mod template;
+pub(crate) mod window;
 pub(crate) mod xdp;
 
 use std::io::{BufRead as _, Write as _};
@@ -23,15 +26,16 @@ use clap::{Parser, ValueEnum};
 use fanblade_wire::frame::Opcode;
 use serde_json::{Value, json};
 
+use crate::clock::now_ns;
 use crate::memory::UserMemory;
 use engine::{Engine, Opened};
 use lists::{LIST_LEN_MAX, Lists, Shape};
 use marker::Marker;
 use plan::{Assignment, Changes, Habits, Plan, Sources, Subjects, Upgrade};
 use reading::{Boundary, Preamble, Reading};
-use sockets::{Threads, now_ns};
-use subscribers::Window;
+use sockets::Threads;
 use template::Template;
+use window::Window;
 use xdp::{Mac, Xdp};
 
 /// WebSocket subscribers, as many as there is memory for.

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
+use anyhow::Context as _;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
@@ -32,6 +33,11 @@ pub(crate) fn tie_with(command: &mut Command, cpus: &[usize], end: Signal) -> an
         });
     }
     Ok(())
+}
+
+/// Pins this thread to a CPU.
+pub(crate) fn pin(cpu: usize) -> anyhow::Result<()> {
+    fanblade_net::affinity::pin_thread(cpu).with_context(|| format!("cannot pin to cpu {cpu}"))
 }
 
 /// Gives this thread precedence over all ordinary ones, and wakes it on time. Needs a privilege.

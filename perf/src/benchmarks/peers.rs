@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::ResultFile;
+use super::results::ResultFile;
 use super::tables::{decimal, whole};
 
 /// The newest result as a table, the cheapest server first.

@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use plotters::coord::combinators::LogCoord;
 use plotters::prelude::*;
 
-use super::ResultFile;
+use super::results::ResultFile;
 use super::tables::{has_latencies, whole};
 
 /// Name and content of each plot.

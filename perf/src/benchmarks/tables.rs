@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::ResultFile;
+use super::results::ResultFile;
 
 /// All scenarios, each with its results and what others have published of it.
 pub(super) fn markdown(results: &[ResultFile]) -> String {

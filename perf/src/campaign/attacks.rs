@@ -12,7 +12,7 @@ use fanblade_wire::client::{self, UpgradeRequest};
 use fanblade_wire::frame::Opcode;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrStorage};
 
-use super::target::Aim;
+use super::aim::Aim;
 
 /// An attack, and the blade that it needs.
 pub(super) struct Attack {

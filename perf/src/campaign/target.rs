@@ -3,9 +3,7 @@
 use std::io::{BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
@@ -15,50 +13,11 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::Engine;
+use super::aim::{Aim, Over};
 use super::attacks::{Attack, BALANCER, Feed, Log, Memory};
+use super::engine::Engine;
 use crate::report::rounded;
 use crate::scenario::server::blade::{addresses, program};
-
-/// What attackers know of their target, and when they must stop.
-pub(super) struct Aim {
-    pub(super) data: SocketAddr,
-    pub(super) admin: SocketAddr,
-    /// Where publishers connect.
-    pub(super) publishers: PathBuf,
-    is_over: AtomicBool,
-    /// What the attackers have done: connections, frames, requests, as each attack counts.
-    done: AtomicU64,
-    /// The blade's own memory before it was attacked.
-    rss_kib_before: u64,
-}
-
-impl Aim {
-    pub(super) fn is_over(&self) -> bool {
-        self.is_over.load(Relaxed)
-    }
-
-    pub(super) fn note(&self, done: u64) {
-        self.done.fetch_add(done, Relaxed);
-    }
-
-    /// Waits, but not beyond the end of the attack.
-    pub(super) fn pause(&self, time: Duration) {
-        let end = Instant::now() + time;
-        while !self.is_over() && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(10).min(time));
-        }
-    }
-}
-
-/// Ends the attack when it is dropped.
-pub(super) struct Over<'a>(pub(super) &'a Aim);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.is_over.store(true, Relaxed);
-    }
-}
 
 /// A running blade; killed when dropped.
 pub(super) struct Target {
@@ -132,14 +91,8 @@ impl Target {
     }
 
     pub(super) fn aim(&self) -> Aim {
-        Aim {
-            data: self.data,
-            admin: self.admin,
-            publishers: self.directory.path().join(SOCKET),
-            is_over: AtomicBool::new(false),
-            done: AtomicU64::new(0),
-            rss_kib_before: rss_kib(self.child.id()),
-        }
+        let publishers = self.directory.path().join(SOCKET);
+        Aim::new(self.data, self.admin, publishers, rss_kib(self.child.id()))
     }
 
     /// Subscribes for `duration`, whatever happens meanwhile.
@@ -157,12 +110,12 @@ impl Target {
             command.args(["--mode", "all", "--check", "--json", "--for", &seconds]).stdin(Stdio::null());
             crate::sys::tie(&mut command, &[])?;
             let output = command.output().context("cannot start the subscriber")?;
-            aim.is_over.store(true, Relaxed);
+            aim.end();
             let health = health.join().map_err(|_| anyhow::anyhow!("the watch over health has panicked"))?;
             let rss_kib_max = height.join().map_err(|_| anyhow::anyhow!("the watch over memory has panicked"))?;
             let summary: Value = serde_json::from_slice(&output.stdout)
                 .with_context(|| format!("the subscriber: {}", String::from_utf8_lossy(&output.stderr)))?;
-            Ok(Seen { rss_kib_max, ..Seen::of(&summary, health, aim.done.load(Relaxed)) })
+            Ok(Seen { rss_kib_max, ..Seen::of(&summary, health, aim.done()) })
         })
     }
 

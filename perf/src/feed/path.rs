@@ -11,7 +11,7 @@ use fanblade_market::{Channel, Encoder, Market};
 use fanblade_ring::{RingConfig, Sleeper, Writer};
 use fanblade_worker::LatencyHistogram;
 
-use super::Day;
+use super::day::Day;
 
 /// How far messages are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]

@@ -3,7 +3,10 @@
 use fanblade_market::Channel;
 use serde_json::{Map, Value, json};
 
-use super::{Day, FeedArgs, Figures, Sample, Stage};
+use super::args::FeedArgs;
+use super::day::Day;
+use super::path::{Figures, Stage};
+use super::sample::Sample;
 use crate::machine;
 use crate::report::{self, Spread, rounded};
 

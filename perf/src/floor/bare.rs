@@ -7,13 +7,15 @@ use std::os::fd::OwnedFd;
 
 use anyhow::Context as _;
 
-use super::{EngineKind, ServerArgs, pin};
+use super::args::{EngineKind, ServerArgs};
+use super::listener::listen;
 use crate::direct::{Direct, send_whole};
 use crate::message::Messages;
+use crate::sys::pin;
 
 pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
     pin(args.cpu)?;
-    let listener = fanblade_net::listen("127.0.0.1:0".parse()?, &super::listen_options())?;
+    let listener = listen()?;
     println!("{}", listener.local_addr());
     std::io::stdout().flush()?;
     let listener = TcpListener::from(OwnedFd::from(listener));

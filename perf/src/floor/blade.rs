@@ -9,8 +9,10 @@ use fanblade_net::EngineConfig;
 use fanblade_ring::{Lane, NewFrame, Payloads, RingConfig, Writer};
 use fanblade_worker::{Limits, WorkerConfig};
 
-use super::{EngineKind, ServerArgs, pin};
+use super::args::{EngineKind, ServerArgs};
+use super::listener::listen;
 use crate::message::Messages;
+use crate::sys::pin;
 
 /// The only subject.
 pub(crate) const SUBJECT: &str = "/FLOOR/ONE/trade";
@@ -23,7 +25,7 @@ pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
         Writer::create(&RingConfig { index_len: 1 << 14, lane_len, subjects_max: 16, checksums: false }, "floor")?;
     let subject = writer.subject(SUBJECT, 1)?;
     let (waker, sleeper) = fanblade_ring::pair()?;
-    let listener = fanblade_net::listen("127.0.0.1:0".parse()?, &super::listen_options())?;
+    let listener = listen()?;
     let addr = listener.local_addr();
     let limits = Limits {
         // No pings: the clients check every byte.

@@ -8,7 +8,7 @@ use anyhow::{bail, ensure};
 use crate::message::Messages;
 use crate::swarm::plan::{Plan, Upgrade};
 use crate::swarm::sockets::{Audience, Sockets};
-use crate::swarm::subscribers::Pong;
+use crate::swarm::speech::Pong;
 
 pub(crate) struct Crowd {
     sockets: Sockets,

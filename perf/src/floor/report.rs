@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{FloorArgs, Sample, ServerKind};
+use super::args::{FloorArgs, ServerKind};
+use super::sample::Sample;
 use crate::machine;
 use crate::report::{self, Spread, rounded};
 

@@ -10,7 +10,7 @@ use fanblade_wire::frame::Opcode;
 use super::script::{self, Line};
 use crate::swarm::plan::{Plan, Subjects, Upgrade};
 use crate::swarm::sockets::{Audience, Sockets};
-use crate::swarm::subscribers::Pong;
+use crate::swarm::speech::Pong;
 
 pub(crate) struct Crowd {
     sockets: Sockets,

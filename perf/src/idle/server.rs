@@ -17,6 +17,7 @@ use fanblade_worker::{Limits, WorkerConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::args::IdleArgs;
 use super::script;
 use crate::floor::EngineKind;
 
@@ -126,7 +127,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn start(args: &super::IdleArgs, subjects: usize) -> anyhow::Result<Server> {
+    pub(crate) fn start(args: &IdleArgs, subjects: usize) -> anyhow::Result<Server> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(["idle-server", "--engine", args.engine.name()])
             .args(["--connections", &args.connections.to_string()])

@@ -12,8 +12,9 @@ use crate::scenario::server::Manners;
 use crate::swarm::plan::{Changes, Plan, Upgrade};
 use crate::swarm::reading::{Boundary, Reading};
 use crate::swarm::sockets::Sockets;
-use crate::swarm::subscribers::{Subscribers, Window};
+use crate::swarm::subscribers::Subscribers;
 use crate::swarm::template::Template;
+use crate::swarm::window::Window;
 
 pub(crate) struct Crowd {
     sockets: Sockets,

@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{BLADE, Contestant, Missing, PeersArgs, Sample};
+use super::args::PeersArgs;
+use super::contestant::{BLADE, Contestant, Missing};
+use super::sample::Sample;
 use crate::floor::mode;
 use crate::machine;
 use crate::report::{self, Spread, rounded};

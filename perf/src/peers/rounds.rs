@@ -9,11 +9,12 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use super::crowd::Crowd;
+use crate::clock::now_ns;
+use crate::cpu_time::cpu_time_at_rest;
 use crate::memory::UserMemory;
 use crate::scenario::publisher::Outlet;
-use crate::scenario::server::{Server, cpu_time_at_rest};
+use crate::scenario::server::Server;
 use crate::scenario::{Scenario, ServerKind, message};
-use crate::swarm::sockets::now_ns;
 
 /// A server and its subscribers, all connected.
 pub(crate) struct Player {

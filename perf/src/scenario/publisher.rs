@@ -12,8 +12,8 @@ use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
 
 use super::definition::Phase;
 use super::message;
-use crate::swarm::sockets::now_ns;
-use crate::swarm::subscribers::Window;
+use crate::clock::now_ns;
+use crate::swarm::window::Window;
 
 /// Where messages go in: a server's input.
 pub(crate) trait Outlet: Send {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Cpus;
+use super::cpus::Cpus;
 use super::definition::{Kind, Scenario};
 use super::publisher::Published;
 use super::server::ServerKind;

@@ -8,11 +8,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use super::Cpus;
+use super::cpus::Cpus;
 use super::definition::Scenario;
 use super::load::Load;
 use super::results::Run;
-use super::server::{Manners, ServerKind, cpu_time};
+use super::server::{Manners, ServerKind};
+use crate::cpu_time::cpu_time;
 use crate::report::{Spread, rounded};
 
 pub(super) fn run(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow::Result<Run> {

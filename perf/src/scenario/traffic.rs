@@ -5,18 +5,19 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use super::Cpus;
+use super::cpus::Cpus;
 use super::definition::Scenario;
 use super::load::Load;
 use super::publisher::{Published, Publisher, Schedule};
 use super::results::{Memory, Run, Traffic};
-use super::server::{Server, ServerKind, cpu_time};
+use super::server::{Server, ServerKind};
 use super::watchlists;
+use crate::clock::now_ns;
+use crate::cpu_time::cpu_time;
 use crate::memory::{KernelMemory, UserMemory};
 use crate::swarm::EngineKind;
 use crate::swarm::plan::Habit;
-use crate::swarm::sockets::now_ns;
-use crate::swarm::subscribers::Window;
+use crate::swarm::window::Window;
 
 pub(super) fn run(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow::Result<Run> {
     let mut server = kind.start(scenario, &cpus.server)?;

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Cpus;
+use super::cpus::Cpus;
 use super::definition::{Scenario, Watchlists};
 use super::server::{Predicted, ServerKind};
-use crate::floor::{mode, pin};
+use crate::floor::mode;
 use crate::peers::rounds::{self, Player, Rounds};
 use crate::report::rounded;
+use crate::sys::pin;
 
 /// Measures in a thread of its own, on the clients' CPU.
 pub(super) fn beside_bare(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow::Result<Value> {

@@ -21,13 +21,14 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use serde_json::{Value, json};
 
-use super::Cpus;
+use super::cpus::Cpus;
 use super::definition::Scenario;
 use super::results::Run;
 use super::server::blade::{Blade, merge};
-use super::server::{Server as _, ServerKind, cpu_time};
+use super::server::{Server as _, ServerKind};
+use crate::clock::now_ns;
+use crate::cpu_time::cpu_time;
 use crate::report::rounded;
-use crate::swarm::sockets::now_ns;
 use crate::swarm::tally::{Latency, Position};
 use clients::{Clients, Receipt};
 use exchange::Exchange;

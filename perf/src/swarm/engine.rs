@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::subscribers::Window;
 use super::tally::{Latency, Tally};
+use super::window::Window;
 
 /// A swarm of subscribers on one implementation of TCP.
 pub(crate) trait Engine {

@@ -14,9 +14,11 @@ use fanblade_wire::frame::Opcode;
 use serde::Deserialize;
 
 use super::lists::Lists;
-use super::plan::{Plan, mixed};
-use super::subscribers::{Speech, Window};
+use super::plan::Plan;
+use super::random::mixed;
+use super::speech::Speech;
 use super::tally::Changed;
+use super::window::Window;
 
 pub(crate) struct Ledger {
     plan: Arc<Plan>,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::ensure;
 
-use super::plan::mixed;
+use super::random::mixed;
 
 /// The shape of the lists, in numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -9,6 +9,7 @@ use fanblade_wire::client::{KEY, UpgradeRequest, write_frame};
 use fanblade_wire::frame::Opcode;
 
 use super::lists::Lists;
+use super::random::mixed;
 use super::reading::Reading;
 use super::template::Template;
 
@@ -246,14 +247,6 @@ fn ephemeral_ports() -> anyhow::Result<u32> {
     let mut ports = text.split_whitespace().map(str::parse::<u32>);
     let (Some(Ok(first)), Some(Ok(last))) = (ports.next(), ports.next()) else { bail!("{path} says {text:?}") };
     Ok(last.saturating_sub(first) + 1)
-}
-
-/// A number that looks random (Steele, Lea, Flood: SplitMix64's finalizer).
-pub(super) fn mixed(number: u64) -> u64 {
-    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// Far fewer than there are ephemeral ports (28,232 by default), so that a free one is found at once.

@@ -10,16 +10,17 @@ mod thread;
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, bail, ensure};
 use fanblade_wire::client::write_frame;
 use fanblade_wire::frame::Opcode;
-use nix::time::{ClockId, clock_gettime};
 
 use super::plan::{Habit, Plan};
-use super::subscribers::{Pong, Speech, Subscribers};
+use super::speech::{Pong, Speech};
+use super::subscribers::Subscribers;
 use super::tally::Latency;
+use crate::clock::now_ns;
 use opening::{Opening, Openings};
 use ring::{Dial, Done, Kind, Ring, SLOTS_MAX, SocketOption};
 pub(crate) use thread::Threads;
@@ -432,11 +433,6 @@ impl Audience for Subscribers {
     fn speak(&mut self, said: &mut Vec<Speech>) -> anyhow::Result<()> {
         Subscribers::speak(self, said)
     }
-}
-
-/// Time since the Unix epoch: publishers write the same clock into their messages.
-pub(crate) fn now_ns() -> anyhow::Result<u64> {
-    Ok(Duration::from(clock_gettime(ClockId::CLOCK_REALTIME)?).as_nanos() as u64)
 }
 
 /// Masked with zeros (RFC 6455, 5.5.3).

@@ -9,8 +9,10 @@ use super::ledger::{Heard, Ledger, Log, Settled};
 use super::marker::{Marker, Progress};
 use super::plan::{Habit, Plan};
 use super::reading::{Boundary, Preamble};
-use super::sockets::now_ns;
+use super::speech::{Pong, Speech};
 use super::tally::Tally;
+use super::window::Window;
+use crate::clock::now_ns;
 
 /// Some of the swarm's clients, `first` and those after it.
 pub(crate) struct Subscribers {
@@ -26,29 +28,6 @@ pub(crate) struct Subscribers {
     cut: HashMap<u32, Vec<u8>>,
     /// If clients have lists.
     ledger: Option<Box<Ledger>>,
-}
-
-/// Messages that count: those published from `from_ns` on and before `to_ns` (since the Unix epoch).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Window {
-    pub(crate) from_ns: u64,
-    pub(crate) to_ns: u64,
-}
-
-impl Window {
-    pub(crate) const NONE: Window = Window { from_ns: u64::MAX, to_ns: u64::MAX };
-}
-
-/// What is owed to a client that has sent a ping: a pong with the same bytes.
-pub(crate) struct Pong {
-    pub(crate) client: u32,
-    pub(crate) payload: Vec<u8>,
-}
-
-/// What a client says by itself, in frames.
-pub(crate) struct Speech {
-    pub(crate) client: u32,
-    pub(crate) frames: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Default)]

@@ -7,6 +7,7 @@
 
 pub(crate) mod cable;
 mod kernel;
+mod mac;
 mod opening;
 mod packet;
 mod pongs;
@@ -25,13 +26,13 @@ use super::engine::{Engine, Measured, Opened};
 use super::marker::Marker;
 use super::plan::{Plan, Sources};
 use super::reading::{Boundary, Preamble};
-use super::sockets::now_ns;
-use super::subscribers::Window;
 use super::tally::Tally;
+use super::window::Window;
+use crate::clock::now_ns;
 use cable::{Cable, SERVER_MAC};
 use kernel::Kernel;
+pub(crate) use mac::Mac;
 use opening::Openings;
-pub(crate) use packet::Mac;
 use packet::{Ends, Wire};
 use pongs::Pongs;
 

@@ -14,10 +14,10 @@ use fanblade_worker::{Limits, WorkerConfig};
 use serde_json::{Map, Value, json};
 
 use super::{Manners, Predicted, Server};
+use crate::clock::now_ns;
 use crate::scenario::definition::Scenario;
 use crate::scenario::message;
 use crate::scenario::publisher::Outlet;
-use crate::swarm::sockets::now_ns;
 
 #[derive(Debug, Args)]
 pub(crate) struct DatapathArgs {

@@ -14,7 +14,7 @@ use fanblade_wire::client::{KEY, UpgradeRequest};
 use fanblade_wire::handshake::{Head, parse};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::scenario::Cpus;
+use crate::scenario::cpus::Cpus;
 use crate::scenario::definition::Scenario;
 use crate::scenario::server::Manners;
 use crate::swarm::sockets::ring::{Done, Kind, Ring, SLOTS_MAX};

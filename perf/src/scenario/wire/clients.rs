@@ -10,8 +10,8 @@ use fanblade_wire::client::{KEY, ServerFrames, UpgradeRequest, read_response};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 use nix::sys::time::TimeSpec;
 
+use crate::clock::now_ns;
 use crate::swarm::marker::Marker;
-use crate::swarm::sockets::now_ns;
 
 pub(super) struct Clients {
     clients: Vec<Client>,

@@ -9,10 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, bail};
 use serde_json::Value;
 
-use super::{Audience, Pong, Sockets, now_ns};
+use super::{Audience, Sockets};
+use crate::clock::now_ns;
 use crate::swarm::engine::{Engine, Measured, Opened};
 use crate::swarm::plan::Plan;
-use crate::swarm::subscribers::{Subscribers, Window};
+use crate::swarm::speech::Pong;
+use crate::swarm::subscribers::Subscribers;
+use crate::swarm::window::Window;
 
 /// Kernel sockets, as an [`Engine`].
 pub(crate) struct Threads {

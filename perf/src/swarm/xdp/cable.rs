@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use nix::sched::{CloneFlags, unshare};
 
-use super::packet::Mac;
+use super::mac::Mac;
 
 /// Both ends; dropping this removes them.
 #[derive(Debug)]

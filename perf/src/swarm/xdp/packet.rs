@@ -1,18 +1,13 @@
 //! TCP segments that we make, and the socket that sends them.
 
-use std::fmt;
 use std::net::SocketAddrV4;
-use std::str::FromStr;
 
 use anyhow::Context as _;
 use fanblade_swarm_abi::Settings;
 
 use super::cable::CLIENT_MAC;
+use super::mac::Mac;
 use super::sys::RawSocket;
-
-/// Address of an Ethernet interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Mac(pub(crate) [u8; 6]);
 
 /// The sender and the receiver of a segment.
 #[derive(Debug, Clone, Copy)]
@@ -110,23 +105,6 @@ fn checksum(mut sum: u64) -> u16 {
     !(sum as u16)
 }
 
-impl fmt::Display for Mac {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
-}
-
-impl FromStr for Mac {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Mac, String> {
-        let bytes: Option<Vec<u8>> = text.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
-        let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Mac).ok_or_else(|| format!("`{text}` is no address like 02:00:00:00:00:01"))
-    }
-}
-
 const TCP: u8 = 6;
 /// 1,460 bytes: an Ethernet frame without options. No window scaling, timestamps or selective acknowledgements.
 const MAXIMUM_SEGMENT: [u8; 4] = [2, 4, 0x05, 0xb4];
@@ -146,12 +124,5 @@ mod tests {
             assert_eq!(checksum(add(add(6 + tcp.len() as u64, &frame[26..34]), tcp)), 0, "{kind:?}");
             assert_eq!(usize::from(u16::from_be_bytes([frame[16], frame[17]])), frame.len() - 14);
         }
-    }
-
-    #[test]
-    fn ethernet_addresses_are_read_as_they_are_written() {
-        assert_eq!("02:fa:00:00:00:10".parse(), Ok(Mac([2, 0xfa, 0, 0, 0, 16])));
-        assert_eq!(Mac([2, 0xfa, 0, 0, 0, 16]).to_string(), "02:fa:00:00:00:10");
-        assert!("02:fa".parse::<Mac>().is_err() && "02:fa:00:00:00:zz".parse::<Mac>().is_err());
     }
 }
