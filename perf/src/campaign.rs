@@ -12,10 +12,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
+use fanblade_measure::report::{Spread, date, rounded, save};
+use fanblade_measure::{machine, sys};
 use serde_json::{Value, json};
 
-use crate::report::{Spread, date, rounded, save};
-use crate::{machine, sys};
 use attacks::{ATTACKS, Attack};
 use engine::Engine;
 use target::{Seen, Target};

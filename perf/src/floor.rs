@@ -23,11 +23,11 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use fanblade_measure::sys::pin;
+use fanblade_swarm::plan::Upgrade;
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 
-use crate::swarm::plan::Upgrade;
-use crate::sys::pin;
 pub(crate) use args::{EngineKind, FloorArgs, Measured, ServerArgs, ServerKind};
 use crowd::Crowd;
 pub(crate) use report::mode;

@@ -14,11 +14,11 @@ pub(crate) mod server;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use fanblade_measure::memory::{KernelMemory, UserMemory};
+use fanblade_measure::{machine, report};
+use fanblade_swarm::plan::{Assignment, Subjects};
 use serde_json::{Map, Value, json};
 
-use crate::memory::{KernelMemory, UserMemory};
-use crate::swarm::plan::{Assignment, Subjects};
-use crate::{machine, report};
 pub(crate) use args::IdleArgs;
 use crowd::Crowd;
 use script::Line;

@@ -21,10 +21,10 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use fanblade_feed::itch;
+use fanblade_measure::machine;
+use fanblade_measure::report::{self, rounded};
 use serde_json::{Map, Value, json};
 
-use crate::machine;
-use crate::report::{self, rounded};
 use callgrind::Cost;
 
 #[derive(Debug, Args)]

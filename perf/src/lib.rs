@@ -1,27 +1,17 @@
-//! Measurements: of the blade alone, beside the least that any server costs, and beside other servers. The programs are
-//! `fanblade-perf`, which measures (`cargo xtask bench` builds and runs it), and `fanblade-swarm`, the load generator.
+//! `fanblade-perf` measures: the blade alone, beside the least that any server costs, and beside other servers.
+//! `cargo xtask bench` builds and runs it. Its load generator is the crate `fanblade-swarm`.
 
 mod benchmarks;
-mod buffers;
 mod campaign;
-mod clock;
-mod cpu_time;
 mod direct;
 mod feed;
 mod floor;
 mod idle;
 mod instructions;
-mod machine;
-mod memory;
 mod message;
 mod multicast;
 mod peers;
-mod report;
 mod scenario;
-mod swarm;
-mod sys;
-
-use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -100,9 +90,4 @@ pub fn perf() -> anyhow::Result<()> {
         Measurement::StormBare(args) => scenario::storm::bare::run(&args),
         Measurement::IdleServer(args) => idle::server::run(&args),
     }
-}
-
-/// `fanblade-swarm`.
-pub fn swarm() -> anyhow::Result<ExitCode> {
-    swarm::run(&swarm::SwarmArgs::parse())
 }

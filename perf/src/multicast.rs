@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
+use fanblade_measure::report::{self, Spread, rounded};
+use fanblade_measure::{machine, sys};
 use serde_json::{Map, Value, json};
 
-use crate::report::{self, Spread, rounded};
 use crate::scenario::server::Server as _;
 use crate::scenario::server::blade::{self, Blade};
-use crate::{machine, sys};
 
 #[derive(Debug, Args)]
 pub(crate) struct MulticastArgs {

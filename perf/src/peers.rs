@@ -15,15 +15,15 @@ mod sample;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use fanblade_measure::clock::now_ns;
+use fanblade_measure::cpu_time::cpu_time;
+use fanblade_measure::memory::UserMemory;
+use fanblade_measure::sys::pin;
 use serde_json::Value;
 
-use crate::clock::now_ns;
-use crate::cpu_time::cpu_time;
 use crate::floor::{self, EngineKind};
-use crate::memory::UserMemory;
 use crate::scenario::server::Server;
 use crate::scenario::{Scenario, ServerKind, message, room};
-use crate::sys::pin;
 pub(crate) use args::PeersArgs;
 use contestant::{BLADE, Contestant, Missing};
 use crowd::Crowd;

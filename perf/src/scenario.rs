@@ -22,13 +22,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
+use fanblade_swarm::EngineKind;
+use fanblade_swarm::xdp::cable::{self, Cable};
 
 pub(crate) use cpus::Cpus;
 pub(crate) use definition::{Kind, Scenario};
 pub(crate) use server::ServerKind;
-
-use crate::swarm::EngineKind;
-use crate::swarm::xdp::cable::{self, Cable};
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
@@ -119,7 +118,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     let report = results::report(name, &scenario, server, &cpus, &runs);
     let engine = if args.engine == EngineKind::Sockets { "" } else { "-xdp" };
     let stem = format!("{name}-{}{engine}-{}", server.name(), scenario.subscribers);
-    crate::report::save(&report, args.out.as_deref(), &stem)?;
+    fanblade_measure::report::save(&report, args.out.as_deref(), &stem)?;
     let failures: Vec<&str> = runs.iter().filter_map(|run| run.failure.as_deref()).collect();
     let verdict = if failures.is_empty() { "ok".to_owned() } else { format!("FAILED: {}", failures.join("; ")) };
     eprintln!("verdict: {verdict}: {}", results::sentence(&report));

@@ -58,11 +58,12 @@ pub(crate) fn campaign(args: &CampaignArgs) -> anyhow::Result<ExitCode> {
     perf(&[&["campaign".to_owned()], &args.args[..]].concat())
 }
 
-/// Builds both programs together: built alone, each would need its dependencies rebuilt with other features.
+/// Builds all programs together: built alone, each would need its dependencies rebuilt with other features.
 fn perf(args: &[String]) -> anyhow::Result<ExitCode> {
     let root = repository::root()?;
     let mut build = repository::cargo(&root);
-    build.args(["build", "--release", "--bins", "--package", "fanblade-perf", "--package", "fanblade"]);
+    build.args(["build", "--release", "--bins"]);
+    build.args(["--package", "fanblade-perf", "--package", "fanblade-swarm", "--package", "fanblade"]);
     child::succeed(&mut build)?;
     let program = repository::build_dir(&root).join("release/fanblade-perf");
     Err(Command::new(&program).current_dir(&root).args(args).exec())

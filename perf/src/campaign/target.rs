@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use fanblade_feed::publisher::{Hello, Record, Request, Value as Data};
+use fanblade_measure::report::rounded;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -16,7 +17,6 @@ use tempfile::TempDir;
 use super::aim::{Aim, Over};
 use super::attacks::{Attack, BALANCER, Feed, Log, Memory};
 use super::engine::Engine;
-use crate::report::rounded;
 use crate::scenario::server::blade::{addresses, program};
 
 /// A running blade; killed when dropped.
@@ -72,7 +72,7 @@ impl Target {
             }
             command.stderr(writer);
         }
-        crate::sys::tie(&mut command, &[])?;
+        fanblade_measure::sys::tie(&mut command, &[])?;
         let child = command.spawn().context("cannot start the blade")?;
         let nowhere = SocketAddr::V4(SocketAddrV4::new([127, 0, 0, 1].into(), 0));
         let mut target = Target {
@@ -108,7 +108,7 @@ impl Target {
             let seconds = duration.as_secs_f64().to_string();
             command.args(["subscribe", &self.data.to_string(), self.feed.subjects()]);
             command.args(["--mode", "all", "--check", "--json", "--for", &seconds]).stdin(Stdio::null());
-            crate::sys::tie(&mut command, &[])?;
+            fanblade_measure::sys::tie(&mut command, &[])?;
             let output = command.output().context("cannot start the subscriber")?;
             aim.end();
             let health = health.join().map_err(|_| anyhow::anyhow!("the watch over health has panicked"))?;

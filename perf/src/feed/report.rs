@@ -1,14 +1,14 @@
 //! The result file of `feed`.
 
 use fanblade_market::Channel;
+use fanblade_measure::machine;
+use fanblade_measure::report::{self, Spread, rounded};
 use serde_json::{Map, Value, json};
 
 use super::args::FeedArgs;
 use super::day::Day;
 use super::path::{Figures, Stage};
 use super::sample::Sample;
-use crate::machine;
-use crate::report::{self, Spread, rounded};
 
 pub(super) fn write(args: &FeedArgs, day: &Day, played: &Figures, samples: &[Sample]) -> anyhow::Result<()> {
     let per_message = |count: u64| rounded(count as f64 / played.messages as f64, 3);

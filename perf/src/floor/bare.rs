@@ -6,12 +6,12 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 
 use anyhow::Context as _;
+use fanblade_measure::sys::pin;
 
 use super::args::{EngineKind, ServerArgs};
 use super::listener::listen;
 use crate::direct::{Direct, send_whole};
 use crate::message::Messages;
-use crate::sys::pin;
 
 pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
     pin(args.cpu)?;

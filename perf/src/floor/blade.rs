@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use fanblade_measure::sys::pin;
 use fanblade_net::EngineConfig;
 use fanblade_ring::{Lane, NewFrame, Payloads, RingConfig, Writer};
 use fanblade_worker::{Limits, WorkerConfig};
@@ -12,7 +13,6 @@ use fanblade_worker::{Limits, WorkerConfig};
 use super::args::{EngineKind, ServerArgs};
 use super::listener::listen;
 use crate::message::Messages;
-use crate::sys::pin;
 
 /// The only subject.
 pub(crate) const SUBJECT: &str = "/FLOOR/ONE/trade";

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
+use fanblade_swarm::plan::{Plan, Upgrade};
+use fanblade_swarm::sockets::{Audience, Sockets};
+use fanblade_swarm::speech::Pong;
 
 use crate::message::Messages;
-use crate::swarm::plan::{Plan, Upgrade};
-use crate::swarm::sockets::{Audience, Sockets};
-use crate::swarm::speech::Pong;
 
 pub(crate) struct Crowd {
     sockets: Sockets,

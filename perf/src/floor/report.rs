@@ -1,11 +1,11 @@
 //! The result file of `floor`.
 
+use fanblade_measure::machine;
+use fanblade_measure::report::{self, Spread, rounded};
 use serde_json::{Map, Value, json};
 
 use super::args::{FloorArgs, ServerKind};
 use super::sample::Sample;
-use crate::machine;
-use crate::report::{self, Spread, rounded};
 
 pub(super) fn write(args: &FloorArgs, samples: &[Sample]) -> anyhow::Result<()> {
     let mut report = json!({

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
+use fanblade_swarm::plan::{Plan, Subjects, Upgrade};
+use fanblade_swarm::sockets::{Audience, Sockets};
+use fanblade_swarm::speech::Pong;
 use fanblade_wire::client::ServerFrames;
 use fanblade_wire::frame::Opcode;
 
 use super::script::{self, Line};
-use crate::swarm::plan::{Plan, Subjects, Upgrade};
-use crate::swarm::sockets::{Audience, Sockets};
-use crate::swarm::speech::Pong;
 
 pub(crate) struct Crowd {
     sockets: Sockets,

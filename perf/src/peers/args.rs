@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use fanblade_swarm::lists::LIST_LEN_MAX;
 
 use crate::scenario::ServerKind;
-use crate::swarm::lists::LIST_LEN_MAX;
 
 #[derive(Debug, Args)]
 pub(crate) struct PeersArgs {

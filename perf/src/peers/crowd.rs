@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
+use fanblade_swarm::plan::{Changes, Plan, Upgrade};
+use fanblade_swarm::reading::{Boundary, Reading};
+use fanblade_swarm::sockets::Sockets;
+use fanblade_swarm::subscribers::Subscribers;
+use fanblade_swarm::template::Template;
+use fanblade_swarm::window::Window;
 use fanblade_wire::frame::Opcode;
 
 use crate::scenario::Scenario;
 use crate::scenario::message::{NUMBER, SEQUENCE, TIMESTAMP};
 use crate::scenario::server::Manners;
-use crate::swarm::plan::{Changes, Plan, Upgrade};
-use crate::swarm::reading::{Boundary, Reading};
-use crate::swarm::sockets::Sockets;
-use crate::swarm::subscribers::Subscribers;
-use crate::swarm::template::Template;
-use crate::swarm::window::Window;
 
 pub(crate) struct Crowd {
     sockets: Sockets,

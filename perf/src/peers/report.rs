@@ -1,13 +1,13 @@
 //! The result file of `peers`, and what it prints for people.
 
+use fanblade_measure::machine;
+use fanblade_measure::report::{self, Spread, rounded};
 use serde_json::{Map, Value, json};
 
 use super::args::PeersArgs;
 use super::contestant::{BLADE, Contestant, Missing};
 use super::sample::Sample;
 use crate::floor::mode;
-use crate::machine;
-use crate::report::{self, Spread, rounded};
 
 /// One sample as a line for people.
 pub(super) fn line(args: &PeersArgs, sample: &Sample) -> String {

@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use fanblade_measure::clock::now_ns;
+use fanblade_measure::cpu_time::cpu_time_at_rest;
+use fanblade_measure::memory::UserMemory;
 use serde_json::Value;
 
 use super::crowd::Crowd;
-use crate::clock::now_ns;
-use crate::cpu_time::cpu_time_at_rest;
-use crate::memory::UserMemory;
 use crate::scenario::publisher::Outlet;
 use crate::scenario::server::Server;
 use crate::scenario::{Scenario, ServerKind, message};

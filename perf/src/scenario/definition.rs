@@ -5,12 +5,11 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
+use fanblade_swarm::EngineKind;
+use fanblade_swarm::lists::{Lists, Shape};
+use fanblade_swarm::plan::{Assignment, Habits, Subjects};
+use fanblade_swarm::xdp::cable;
 use serde::{Deserialize, Serialize};
-
-use crate::swarm::EngineKind;
-use crate::swarm::lists::{Lists, Shape};
-use crate::swarm::plan::{Assignment, Habits, Subjects};
-use crate::swarm::xdp::cable;
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]

@@ -4,14 +4,14 @@ use std::io::{BufRead as _, BufReader, Lines};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, ensure};
+use fanblade_swarm::EngineKind;
+use fanblade_swarm::plan::Assignment;
+use fanblade_swarm::xdp::cable;
 use serde_json::Value;
 
 use super::definition::{SEED, Scenario};
 use super::message::{NUMBER, SEQUENCE, TIMESTAMP};
 use super::server::Manners;
-use crate::swarm::EngineKind;
-use crate::swarm::plan::Assignment;
-use crate::swarm::xdp::cable;
 
 pub(crate) struct Load {
     child: Child,
@@ -23,7 +23,7 @@ impl Load {
     /// Starts the clients of a server with these manners.
     pub(crate) fn start(scenario: &Scenario, manners: &Manners, cpus: &[usize], more: &[&str]) -> anyhow::Result<Load> {
         let program = std::env::current_exe()?.with_file_name("fanblade-swarm");
-        ensure!(program.is_file(), "there is no {}: build it, too", program.display());
+        ensure!(program.is_file(), "there is no {}: `cargo xtask bench` builds it", program.display());
         let mut command = Command::new(program);
         let assign = match scenario.assign {
             Assignment::Random => "random",
@@ -78,7 +78,7 @@ impl Load {
             let cpus: Vec<String> = cpus.iter().map(usize::to_string).collect();
             command.args(["--cpus", &cpus.join(",")]);
         }
-        crate::sys::tie(&mut command, cpus)?;
+        fanblade_measure::sys::tie(&mut command, cpus)?;
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot start the swarm")?;
         let stdin = child.stdin.take();

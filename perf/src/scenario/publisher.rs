@@ -7,13 +7,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use fanblade_measure::clock::now_ns;
+use fanblade_swarm::window::Window;
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
 
 use super::definition::Phase;
 use super::message;
-use crate::clock::now_ns;
-use crate::swarm::window::Window;
 
 /// Where messages go in: a server's input.
 pub(crate) trait Outlet: Send {
@@ -96,7 +96,7 @@ fn run(schedule: &Schedule, outlet: &mut dyn Outlet, shared: &Shared) -> anyhow:
         fanblade_net::affinity::pin_thread(cpu)?;
     }
     // Without the privilege the publisher is late more often, and says so.
-    let _ = crate::sys::run_first();
+    let _ = fanblade_measure::sys::run_first();
     let mut published = Published { counts: vec![0; schedule.subjects as usize], late_max: Duration::ZERO };
     let mut payload = Vec::new();
     let mut due = Due::new(&schedule.phases, schedule.subjects, now_ns()?);

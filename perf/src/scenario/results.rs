@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
+use fanblade_measure::machine;
+use fanblade_measure::memory::KernelMemory;
+use fanblade_measure::report::{date, rounded};
 use serde_json::{Value, json};
 
 use super::cpus::Cpus;
 use super::definition::{Kind, Scenario};
 use super::publisher::Published;
 use super::server::ServerKind;
-use crate::machine;
-use crate::memory::KernelMemory;
-use crate::report::{date, rounded};
 
 /// One run, measured.
 pub(super) struct Run {

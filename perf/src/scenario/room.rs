@@ -4,10 +4,10 @@ use std::fs;
 use std::net::{TcpListener, TcpStream};
 
 use anyhow::{Context as _, ensure};
+use fanblade_swarm::EngineKind;
+use fanblade_swarm::plan::Sources;
 
 use super::definition::Scenario;
-use crate::swarm::EngineKind;
-use crate::swarm::plan::Sources;
 
 /// Refuses a scenario that this machine cannot hold, in a sentence that says what is missing.
 pub(crate) fn check(scenario: &Scenario) -> anyhow::Result<()> {

@@ -6,6 +6,8 @@ pub(crate) mod bare;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use fanblade_measure::cpu_time::cpu_time;
+use fanblade_measure::report::{Spread, rounded};
 use serde_json::{Value, json};
 
 use super::cpus::Cpus;
@@ -13,8 +15,6 @@ use super::definition::Scenario;
 use super::load::Load;
 use super::results::Run;
 use super::server::{Manners, ServerKind};
-use crate::cpu_time::cpu_time;
-use crate::report::{Spread, rounded};
 
 pub(super) fn run(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow::Result<Run> {
     let bare = bare::Bare::start(scenario, cpus)?;

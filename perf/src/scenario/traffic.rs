@@ -3,6 +3,12 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use fanblade_measure::clock::now_ns;
+use fanblade_measure::cpu_time::cpu_time;
+use fanblade_measure::memory::{KernelMemory, UserMemory};
+use fanblade_swarm::EngineKind;
+use fanblade_swarm::plan::Habit;
+use fanblade_swarm::window::Window;
 use serde_json::{Value, json};
 
 use super::cpus::Cpus;
@@ -12,12 +18,6 @@ use super::publisher::{Published, Publisher, Schedule};
 use super::results::{Memory, Run, Traffic};
 use super::server::{Server, ServerKind};
 use super::watchlists;
-use crate::clock::now_ns;
-use crate::cpu_time::cpu_time;
-use crate::memory::{KernelMemory, UserMemory};
-use crate::swarm::EngineKind;
-use crate::swarm::plan::Habit;
-use crate::swarm::window::Window;
 
 pub(super) fn run(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow::Result<Run> {
     let mut server = kind.start(scenario, &cpus.server)?;

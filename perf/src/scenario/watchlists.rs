@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use fanblade_measure::report::rounded;
+use fanblade_measure::sys::pin;
 use serde_json::{Value, json};
 
 use super::cpus::Cpus;
@@ -11,8 +13,6 @@ use super::definition::{Scenario, Watchlists};
 use super::server::{Predicted, ServerKind};
 use crate::floor::mode;
 use crate::peers::rounds::{self, Player, Rounds};
-use crate::report::rounded;
-use crate::sys::pin;
 
 /// Measures in a thread of its own, on the clients' CPU.
 pub(super) fn beside_bare(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow::Result<Value> {

@@ -16,6 +16,10 @@ mod stamps;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use fanblade_measure::clock::now_ns;
+use fanblade_measure::cpu_time::cpu_time;
+use fanblade_measure::report::rounded;
+use fanblade_swarm::tally::{Latency, Position};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
@@ -26,10 +30,6 @@ use super::definition::Scenario;
 use super::results::Run;
 use super::server::blade::{Blade, merge};
 use super::server::{Server as _, ServerKind};
-use crate::clock::now_ns;
-use crate::cpu_time::cpu_time;
-use crate::report::rounded;
-use crate::swarm::tally::{Latency, Position};
 use clients::{Clients, Receipt};
 use exchange::Exchange;
 

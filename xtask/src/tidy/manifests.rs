@@ -74,14 +74,28 @@ const DIRECTION: &[(&str, &[&str])] = &[
         "fanblade-fuzz",
         &["fanblade", "fanblade-feed", "fanblade-market", "fanblade-upstream", "fanblade-wire", "fanblade-worker"],
     ),
+    ("fanblade-measure", &["fanblade-net"]),
+    (
+        "fanblade-swarm",
+        &[
+            "fanblade-measure",
+            "fanblade-net",
+            "fanblade-swarm-abi",
+            "fanblade-wire",
+            // For its tests: a blade's data path.
+            "fanblade-ring",
+            "fanblade-worker",
+        ],
+    ),
     (
         "fanblade-perf",
         &[
             "fanblade-feed",
             "fanblade-market",
+            "fanblade-measure",
             "fanblade-net",
             "fanblade-ring",
-            "fanblade-swarm-abi",
+            "fanblade-swarm",
             "fanblade-wire",
             "fanblade-worker",
         ],

@@ -14,6 +14,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use fanblade_net::ListenOptions;
+use fanblade_swarm::sockets::ring::SLOTS_MAX;
 use fanblade_wire::frame::{Opcode, write_frame};
 use fanblade_wire::handshake::{Head, parse};
 use serde_json::{Value, json};
@@ -23,7 +24,6 @@ use super::{Manners, Server, contract};
 use crate::direct::Direct;
 use crate::scenario::definition::Scenario;
 use crate::scenario::publisher::Outlet;
-use crate::swarm::sockets::ring::SLOTS_MAX;
 
 #[derive(Debug, Args)]
 pub(crate) struct BareArgs {
@@ -206,7 +206,7 @@ impl Bare {
             .args(["--subjects", &scenario.subjects.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
-        crate::sys::tie(&mut command, cpus)?;
+        fanblade_measure::sys::tie(&mut command, cpus)?;
         let mut child = command.spawn().context("cannot start the bare loop")?;
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
         let target = contract::subscriber_target(scenario);

@@ -44,7 +44,7 @@ impl Blade {
         command.args(["run", "--config", CONFIGURATION]).stdin(Stdio::null()).stdout(Stdio::piped());
         // The blade runs in its directory, so that no path of this machine gets into a result.
         command.current_dir(directory.path());
-        crate::sys::tie(&mut command, cpus)?;
+        fanblade_measure::sys::tie(&mut command, cpus)?;
         let mut child = command.spawn().context("cannot start the blade")?;
         let stdout = child.stdout.take();
         let nowhere = SocketAddrV4::new([127, 0, 0, 1].into(), 0);

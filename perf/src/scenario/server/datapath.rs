@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use fanblade_measure::clock::now_ns;
 use fanblade_net::{EngineConfig, ListenOptions};
 use fanblade_ring::{Lane, NewFrame, Payloads, RingConfig, SubjectId, Writer};
 use fanblade_worker::{Limits, WorkerConfig};
 use serde_json::{Map, Value, json};
 
 use super::{Manners, Predicted, Server};
-use crate::clock::now_ns;
 use crate::scenario::definition::Scenario;
 use crate::scenario::message;
 use crate::scenario::publisher::Outlet;
@@ -144,7 +144,7 @@ impl Datapath {
             .args(["--ping-interval-ms", &ping_interval_ms.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
-        crate::sys::tie(&mut command, cpus)?;
+        fanblade_measure::sys::tie(&mut command, cpus)?;
         let mut child = command.spawn().context("cannot start the data path")?;
         let stdin = child.stdin.take().context("no input of the data path")?;
         let lines = BufReader::new(child.stdout.take().context("no output of the data path")?).lines();

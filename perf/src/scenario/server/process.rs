@@ -35,7 +35,7 @@ impl Process {
     ) -> anyhow::Result<Process> {
         let log = tempfile::tempfile()?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
-        crate::sys::tie_with(&mut command, cpus, end)?;
+        fanblade_measure::sys::tie_with(&mut command, cpus, end)?;
         let child = command.spawn().with_context(|| format!("cannot start {}", command.get_program().display()))?;
         let mut process = Process { child, log };
         let patience = Instant::now() + PATIENCE;

@@ -10,6 +10,7 @@ use std::sync::atomic::{Ordering, fence};
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use fanblade_net::ListenOptions;
+use fanblade_swarm::sockets::ring::{Done, Kind, Ring, SLOTS_MAX};
 use fanblade_wire::client::{KEY, UpgradeRequest};
 use fanblade_wire::handshake::{Head, parse};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -17,7 +18,6 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use crate::scenario::cpus::Cpus;
 use crate::scenario::definition::Scenario;
 use crate::scenario::server::Manners;
-use crate::swarm::sockets::ring::{Done, Kind, Ring, SLOTS_MAX};
 
 #[derive(Debug, Args)]
 pub(crate) struct BareArgs {
@@ -143,7 +143,7 @@ impl Bare {
     pub(super) fn start(scenario: &Scenario, cpus: &Cpus) -> anyhow::Result<Bare> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["storm-bare", "--connections", &scenario.subscribers.to_string()]).stdout(Stdio::piped());
-        crate::sys::tie(&mut command, &cpus.server)?;
+        fanblade_measure::sys::tie(&mut command, &cpus.server)?;
         let mut child = command.spawn().context("cannot start the bare loop")?;
         let stdout = child.stdout.take();
         let mut bare = Bare { child, addr: SocketAddrV4::new([127, 0, 0, 1].into(), 0) };

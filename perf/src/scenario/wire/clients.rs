@@ -6,12 +6,11 @@ use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use fanblade_measure::clock::now_ns;
+use fanblade_swarm::marker::Marker;
 use fanblade_wire::client::{KEY, ServerFrames, UpgradeRequest, read_response};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 use nix::sys::time::TimeSpec;
-
-use crate::clock::now_ns;
-use crate::swarm::marker::Marker;
 
 pub(super) struct Clients {
     clients: Vec<Client>,

@@ -1,5 +1,0 @@
-//! `fanblade-swarm`: the load generator.
-
-fn main() -> anyhow::Result<std::process::ExitCode> {
-    fanblade_perf::swarm()
-}
