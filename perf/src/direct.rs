@@ -22,13 +22,13 @@ impl Direct {
         builder.setup_single_issuer().setup_defer_taskrun();
         let uring =
             builder.build(SUBMISSIONS).context("cannot make an io_uring (Linux 6.1 or later has what it takes)")?;
-        uring.submitter().register_files_sparse(slots as u32).context("no table of direct descriptors")?;
+        uring.submitter().register_files_sparse(slots_of(slots)?).context("no table of direct descriptors")?;
         Ok(Direct { uring })
     }
 
     /// Moves a socket into the table. After that the process holds no descriptor of the socket.
     pub(crate) fn install(&mut self, slot: usize, socket: OwnedFd) -> anyhow::Result<()> {
-        let installed = self.uring.submitter().register_files_update(slot as u32, &[socket.as_raw_fd()])?;
+        let installed = self.uring.submitter().register_files_update(slots_of(slot)?, &[socket.as_raw_fd()])?;
         ensure!(installed == 1, "no slot {slot} in the table of direct descriptors");
         drop(socket);
         Ok(())
@@ -36,7 +36,7 @@ impl Direct {
 
     /// Sends the same bytes to the first `count` sockets.
     pub(crate) fn send_all(&mut self, count: usize, bytes: &[u8]) -> anyhow::Result<()> {
-        self.send((0..count as u32).map(|slot| (slot, bytes)))
+        self.send((0..slots_of(count)?).map(|slot| (slot, bytes)))
     }
 
     /// Sends bytes to sockets. The kernel must take each send whole at once: no client is behind in these measurements.
@@ -44,12 +44,13 @@ impl Direct {
         let mut sends = sends.into_iter();
         loop {
             let mut submissions = self.uring.submission();
-            let mut batch = 0;
+            let mut batch = 0_u32;
             for (slot, bytes) in sends.by_ref().take(SUBMISSIONS as usize) {
-                let entry = opcode::Send::new(Fixed(slot), bytes.as_ptr(), bytes.len() as u32)
+                let len = u32::try_from(bytes.len()).context("one send takes less than 4 GiB")?;
+                let entry = opcode::Send::new(Fixed(slot), bytes.as_ptr(), len)
                     .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
                     .build()
-                    .user_data((bytes.len() as u64) << 32 | u64::from(slot));
+                    .user_data(u64::from(len) << 32 | u64::from(slot));
                 // SAFETY: `bytes` outlives the request, which completes while it is submitted (MSG_DONTWAIT).
                 unsafe { submissions.push(&entry) }.ok().context("the submission queue is not empty")?;
                 batch += 1;
@@ -59,18 +60,27 @@ impl Direct {
                 return Ok(());
             }
             // SAFETY: no argument is passed.
-            let taken = unsafe { self.uring.submitter().enter::<libc::sigset_t>(batch as u32, 0, 0, None) }?;
-            ensure!(taken == batch, "{taken} of {batch} requests taken");
+            let taken = unsafe { self.uring.submitter().enter::<libc::sigset_t>(batch, 0, 0, None) }?;
+            ensure!(taken == batch as usize, "{taken} of {batch} requests taken");
             let mut done = 0;
             for completion in self.uring.completion() {
                 let (slot, len, result) =
-                    (completion.user_data() as u32, completion.user_data() >> 32, completion.result());
+                    (slot_of(completion.user_data()), completion.user_data() >> 32, completion.result());
                 ensure!(i64::from(result) == len as i64, "socket {slot}: {result} for a send of {len} bytes");
                 done += 1;
             }
             ensure!(done == batch, "{done} of {batch} sends completed at once");
         }
     }
+}
+
+fn slots_of(count: usize) -> anyhow::Result<u32> {
+    u32::try_from(count).context("too many sockets for one table")
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low half is the slot")]
+fn slot_of(user_data: u64) -> u32 {
+    user_data as u32
 }
 
 /// Like `send`, but by the plain system call, for the bare server on descriptors.

@@ -3,7 +3,7 @@
 
 /// The messages of one payload length, as frames on the wire.
 pub(crate) struct Messages {
-    payload_len: usize,
+    payload_len: u16,
     /// Frames of the latest numbers, by number modulo their count.
     frames: Vec<(u64, Vec<u8>)>,
 }
@@ -11,12 +11,13 @@ pub(crate) struct Messages {
 impl Messages {
     /// Payloads of 16 to 65,535 bytes: the number must fit.
     pub(crate) fn new(payload_len: usize) -> Messages {
-        assert!((16..65_536).contains(&payload_len), "payloads of 16 to 65,535 bytes only");
+        let payload_len = u16::try_from(payload_len).unwrap_or(0);
+        assert!(payload_len >= 16, "payloads of 16 to 65,535 bytes only");
         Messages { payload_len, frames: vec![(u64::MAX, Vec::new()); 64] }
     }
 
     pub(crate) fn frame_len(&self) -> usize {
-        self.header_len() + self.payload_len
+        self.header_len() + usize::from(self.payload_len)
     }
 
     /// Length of the WebSocket header (RFC 6455, section 5.2).
@@ -26,20 +27,20 @@ impl Messages {
 
     /// The message as a text frame.
     pub(crate) fn frame(&mut self, number: u64) -> &[u8] {
-        let at = number as usize % self.frames.len();
+        let at = usize::try_from(number % self.frames.len() as u64).unwrap_or_default();
         let (held, frame) = &mut self.frames[at];
         if *held != number {
             *held = number;
             frame.clear();
-            match self.payload_len {
-                len @ ..126 => frame.extend_from_slice(&[0x81, len as u8]),
-                len => {
+            match u8::try_from(self.payload_len) {
+                Ok(len @ ..126) => frame.extend_from_slice(&[0x81, len]),
+                _ => {
                     frame.extend_from_slice(&[0x81, 126]);
-                    frame.extend_from_slice(&(len as u16).to_be_bytes());
+                    frame.extend_from_slice(&self.payload_len.to_be_bytes());
                 }
             }
             let digits = format!("{number:016x}");
-            frame.extend(digits.bytes().cycle().take(self.payload_len));
+            frame.extend(digits.bytes().cycle().take(self.payload_len.into()));
         }
         frame
     }
@@ -54,7 +55,8 @@ impl Messages {
         let len = self.frame_len() as u64;
         let (mut position, mut bytes) = (position, bytes);
         while !bytes.is_empty() {
-            let rest = &self.frame(position / len)[(position % len) as usize..];
+            let from = usize::try_from(position % len).unwrap_or_default();
+            let rest = &self.frame(position / len)[from..];
             let taken = rest.len().min(bytes.len());
             if rest[..taken] != bytes[..taken] {
                 return false;

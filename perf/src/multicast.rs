@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
+use fanblade_measure::number::whole;
 use fanblade_measure::report::{self, Spread, rounded};
 use fanblade_measure::{machine, sys};
 use serde_json::{Map, Value, json};
@@ -71,7 +72,7 @@ pub(crate) fn run(args: &MulticastArgs) -> anyhow::Result<()> {
     for number in 1..=args.runs {
         for &rate in &args.rates {
             let seconds = if rate == burst { args.burst_seconds } else { args.seconds };
-            let sample = measure(args, rate, (rate as f64 * seconds) as u64, publisher, sequencer)
+            let sample = measure(args, rate, whole(rate as f64 * seconds), publisher, sequencer)
                 .with_context(|| format!("run {number} at {rate} messages a second"))?;
             let [.., p50, p99, p999, max, cpu] = sample.figures;
             eprintln!(

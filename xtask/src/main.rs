@@ -1,5 +1,4 @@
 //! `cargo xtask`: the commands for everything that is done with this repository; `--help` is their manual.
-#![warn(clippy::cast_possible_truncation)]
 
 use std::any::Any;
 use std::io::{Write as _, stderr};

@@ -7,7 +7,6 @@
 //! Every map type is `repr(C)` and free of padding, because the verifier refuses keys and values with uninitialised
 //! bytes, and because `bpftool map dump` prints these field names to people.
 #![no_std]
-#![warn(clippy::cast_possible_truncation)]
 
 pub mod balance;
 pub mod limits;

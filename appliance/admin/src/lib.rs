@@ -4,7 +4,6 @@
 //! - `door`: admits connections; `reserve`: descriptors for connections when no others are left; `hosts`: allowed names
 //! - `server`: the routes; `metrics`, `status`, and the page in `console/`
 //! - `thread`: the port's own thread, which waits for no other, and watches them all
-#![warn(clippy::cast_possible_truncation)]
 
 mod door;
 mod hosts;

@@ -6,7 +6,6 @@
 //!                                          │
 //!                                          └─ view: what all threads report, for readers such as the admin port
 //! ```
-#![warn(clippy::cast_possible_truncation)]
 
 mod calendar;
 mod control;

@@ -1,6 +1,5 @@
 //! A subscriber of a blade, on any number of connections. It counts frames, and checks what every subscriber is
 //! promised: per subject in order, none twice, no gap without a notice. `fanblade subscribe` is its command.
-#![warn(clippy::cast_possible_truncation)]
 
 mod checker;
 mod plan;

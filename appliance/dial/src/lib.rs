@@ -1,7 +1,6 @@
 //! Connections that we open, to venues and to blades. A name is looked up within a deadline and never on a data thread,
 //! then all of its addresses are tried ([`fanblade_net::dial`]); over the first that answers a WebSocket is opened,
 //! with TLS where the address says so.
-#![warn(clippy::cast_possible_truncation)]
 
 mod address;
 mod dialer;

@@ -1,7 +1,6 @@
 //! An exchange to test with. It publishes a file or a simulated market as MoldUDP64 on one or two multicast groups,
 //! loses, swaps and doubles packets as it is told, and serves what receivers need to recover: re-requests by UDP, the
 //! messages by SoupBinTCP, and snapshots by GLIMPSE. `fanblade replay` is its command.
-#![warn(clippy::cast_possible_truncation)]
 
 mod faults;
 mod limits;

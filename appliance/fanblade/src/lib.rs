@@ -1,6 +1,5 @@
 //! The blade: one binary, one file per command. The program is a library with a small `main`, so that the fuzzer can
 //! reach its parsers (`fuzzing`).
-#![warn(clippy::cast_possible_truncation)]
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 mod commands;

@@ -16,7 +16,7 @@ fn capture_of(directory: &Path, all: &[(u64, Vec<u8>)], missing: &[u64]) -> Path
     // The file header: nanoseconds, little-endian, Ethernet.
     let mut file = [0xa1b2_3c4d_u32, 0x0004_0002, 0, 0, 65_535, 1].map(u32::to_le_bytes).concat();
     let mut record = |group: u8, payload: &[u8]| {
-        let udp_len = 8 + payload.len() as u16;
+        let udp_len = 8 + u16::try_from(payload.len()).unwrap();
         let ip = [
             &[0x45, 0][..],
             &(20 + udp_len).to_be_bytes(),
@@ -26,7 +26,8 @@ fn capture_of(directory: &Path, all: &[(u64, Vec<u8>)], missing: &[u64]) -> Path
         let frame =
             [&[1, 0, 0x5e, 0x40, 1, group, 2, 0, 0, 0, 0, 1, 8, 0], &ip.concat()[..], &udp.concat(), payload].concat();
         // 2019-12-30, half past nine in New York.
-        let words = [1_577_716_200, 0, frame.len() as u32, frame.len() as u32];
+        let frame_len = u32::try_from(frame.len()).unwrap();
+        let words = [1_577_716_200, 0, frame_len, frame_len];
         file.extend_from_slice(&words.map(u32::to_le_bytes).concat());
         file.extend_from_slice(&frame);
     };

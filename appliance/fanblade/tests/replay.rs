@@ -73,7 +73,7 @@ fn faults_are_those_of_the_seed_on_each_line_its_own() {
             let arrived = sequences(packets);
             let unique: BTreeSet<u64> = arrived.iter().copied().collect();
             assert!(unique.is_subset(&whole));
-            let count = |field: &str| report[name][field].as_u64().unwrap() as usize;
+            let count = |field: &str| usize::try_from(report[name][field].as_u64().unwrap()).unwrap();
             assert_eq!((count("packets"), count("dropped")), (arrived.len(), whole.len() - unique.len()));
             assert_eq!(count("duplicated"), arrived.len() - unique.len());
             assert!(count("reordered") > 0 && !arrived.is_sorted());
@@ -98,14 +98,14 @@ fn what_was_missed_can_be_asked_for() {
     client.connect(exchange.address("requests")).unwrap();
     let session = *b"FRIDAY    ";
     let ask = |sequence, count| client.send(&Request { session, sequence, count }.encode()).unwrap();
-    let mut next = 1;
+    let mut next = 1_usize;
     while next <= 3_000 {
-        ask(next, 0xfffe);
+        ask(next as u64, 0xfffe);
         let answer = receive(&client);
         assert!(answer.len() <= 1_400);
         let answer = messages(&[answer]);
-        assert_eq!(answer, expected[next as usize - 1..][..answer.len()]);
-        next += answer.len() as u64;
+        assert_eq!(answer, expected[next - 1..][..answer.len()]);
+        next += answer.len();
     }
     ask(2_999, 1);
     assert_eq!(messages(&[receive(&client)]), expected[2_998..2_999], "no more than was asked for");

@@ -125,7 +125,7 @@ fn a_snapshot_and_what_follows_are_the_whole_day() {
     assert!(whole.len() > 200, "{}", whole.len());
     for (snapshot, next) in &snapshots {
         let (mut early, mut late) = (Market::new("NASDAQ", 0), Market::new("NASDAQ", 0));
-        apply(&mut early, &all[..*next as usize - 1]);
+        apply(&mut early, &all[..usize::try_from(*next).unwrap() - 1]);
         apply(&mut late, snapshot);
         assert_eq!(images(&mut late), images(&mut early), "at {next}");
         assert_eq!((late.orders(), late.counters().malformed), (early.orders(), 0));

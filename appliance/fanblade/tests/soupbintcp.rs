@@ -51,7 +51,7 @@ fn plays_exactly(file: &Path) {
         assert_eq!((login.username, login.password), (*b"User01", *b"secret    "));
         assert_eq!(login.heartbeat_timeout_ms, Some(15_000));
         client.accept(&SESSION, login.sequence);
-        let rest = &messages[login.sequence as usize - 1..];
+        let rest = &messages[usize::try_from(login.sequence).unwrap() - 1..];
         let bytes = sequenced(rest.iter().map(Vec::as_slice));
         if number < 2 {
             client.send_bytes(&bytes[..bytes.len() * 2 / 5]);

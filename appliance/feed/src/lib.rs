@@ -14,7 +14,6 @@
 //! - [`pace`]: when a recorded message is due
 //! - [`publisher`]: the frames by which programs publish to a blade
 //! - [`queue`]: what tasks with sockets of their own pass on, and the feed of it
-#![warn(clippy::cast_possible_truncation)]
 
 mod clock;
 mod condition;

@@ -113,7 +113,7 @@ fn an_instrument_costs_what_its_limit_says() {
     let before = allocations::bytes_held();
     let config = SimulatorConfig { symbols: SIMULATOR_SYMBOLS_MAX, ..SimulatorConfig::default() };
     let simulator = Simulator::new(&config).unwrap();
-    let bytes = (allocations::bytes_held() - before) as usize / SIMULATOR_SYMBOLS_MAX;
+    let bytes = usize::try_from(allocations::bytes_held() - before).unwrap() / SIMULATOR_SYMBOLS_MAX;
     assert!((2_100..2_300).contains(&bytes), "{bytes} bytes an instrument");
     drop(simulator);
     assert_eq!(allocations::bytes_held(), before);

@@ -256,7 +256,7 @@ proptest! {
         let run = play(config, &sizes, &lines, |asked, request| {
             let to = request.sequence + u64::from(request.count).min(reply_len);
             let delay = 1 + (asked % 7) as usize;
-            (lost[asked as usize % lost.len()] > 0).then_some((request.sequence, to, delay))
+            (lost[usize::try_from(asked).unwrap() % lost.len()] > 0).then_some((request.sequence, to, delay))
         });
         prop_assert_eq!(run.output.messages, (1..run.next).collect::<Vec<_>>());
         prop_assert_eq!(run.output.gaps, vec![]);

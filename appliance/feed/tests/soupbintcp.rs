@@ -106,7 +106,7 @@ fn words(event: &Event<'_>) -> String {
 }
 
 fn unix_ns() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64
+    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap()
 }
 
 /// Messages `from..=to` of a session as a server sends them: `m1`, `m2` …
@@ -550,8 +550,9 @@ fn a_real_file_by_tcp_is_that_file() {
     let server = Server::start({
         let file = file.clone();
         move |number, mut client: Client| {
-            let from = client.login().sequence as usize;
-            client.accept(&MONDAY, from as u64);
+            let from = client.login().sequence;
+            client.accept(&MONDAY, from);
+            let from = usize::try_from(from).unwrap();
             let bytes = sequenced(file[from - 1..].iter().map(|(_, bytes)| bytes.as_slice()));
             client.send_bytes(&bytes[..bytes.len().min(10_007 * (number + 1))]);
             if bytes.len() <= 10_007 * (number + 1) {

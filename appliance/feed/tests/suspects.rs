@@ -444,7 +444,7 @@ fn a_flood_of_sessions_is_bounded_and_the_true_one_is_followed() {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let mut session = *b"AAAAAAAAAA";
             for (at, byte) in session.iter_mut().enumerate() {
-                *byte = b'A' + (random >> (20 + 4 * at)) as u8 % 26;
+                *byte = b'A' + (random >> (20 + 4 * at)).to_le_bytes()[0] % 26;
             }
             bench.line(0, &session, random >> 34, 30);
             bench.line(0, &TRUE, 1_000_000 + (random >> 34), 30);

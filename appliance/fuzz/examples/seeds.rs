@@ -32,7 +32,7 @@ impl Corpus {
 
     /// Adds a stream behind a byte that says how to cut the stream.
     fn add_stream(&mut self, bytes: &[u8]) {
-        let rhythm = self.count as u8;
+        let rhythm = u8::try_from(self.count).unwrap();
         self.add(&[&[rhythm], bytes].concat());
     }
 }
@@ -87,10 +87,11 @@ fn frames() {
     let opcodes = [Opcode::Text, Opcode::Binary, Opcode::Ping, Opcode::Pong, Opcode::Close, Opcode::Continuation];
     let payloads: [&[u8]; 5] =
         [b"", b"\x03\xe8bye", "{\"op\":\"ping\",\"id\":\"ä€\"}".as_bytes(), &[b'x'; 126], &[b'y'; 290]];
-    for (at, opcode) in opcodes.into_iter().enumerate() {
+    for (number, opcode) in (0_u8..).zip(opcodes) {
+        let at = usize::from(number);
         for payload in [payloads[at % 5], payloads[(at + 1) % 5]] {
             let (mut masked, mut plain) = (Vec::new(), Vec::new());
-            client::write_frame(&mut masked, opcode, [at as u8, 7, 0x80, 0xff], payload);
+            client::write_frame(&mut masked, opcode, [number, 7, 0x80, 0xff], payload);
             frame::write_frame(&mut plain, opcode, payload);
             from_client.add_stream(&masked);
             from_server.add_stream(&plain);
@@ -123,8 +124,8 @@ fn exchange() {
 
     // Messages of a simulated day, and a made-up message of each type, twice.
     let mut itch = Corpus::of("itch");
-    let with_lengths =
-        |messages: &[&[u8]]| -> Vec<u8> { messages.iter().flat_map(|it| [&[it.len() as u8], *it].concat()).collect() };
+    let with_length = |message: &&[u8]| [&[u8::try_from(message.len()).unwrap()], *message].concat();
+    let with_lengths = |messages: &[&[u8]]| -> Vec<u8> { messages.iter().flat_map(with_length).collect() };
     messages.chunks(15).for_each(|some| itch.add(&with_lengths(some)));
     for (kind, len, _) in KINDS {
         let mut message = vec![b' '; *len];
@@ -195,11 +196,11 @@ fn captures() {
     let mut packet = PacketBuilder::new(*b"SESSION001", 1, 200);
     assert!(packet.push(b"S\0\0\0\0\0\0\0\0\0\0O"));
     let payload = packet.finish().to_vec();
-    let udp = [&[0x10, 0, 0x67, 0x6d][..], &(8 + payload.len() as u16).to_be_bytes(), &[0, 0], &payload].concat();
-    let total = (20 + udp.len() as u16).to_be_bytes();
+    let udp_len = 8 + u16::try_from(payload.len()).unwrap();
+    let udp = [&[0x10, 0, 0x67, 0x6d][..], &udp_len.to_be_bytes(), &[0, 0], &payload].concat();
+    let total = (20 + udp_len).to_be_bytes();
     let ip = [&[0x45, 0, total[0], total[1], 0, 1, 0, 0, 9, 17, 0, 0, 10, 0, 0, 1, 239, 1, 2, 3][..], &udp].concat();
-    let ip6_head =
-        [&[0x60, 0, 0, 0][..], &(udp.len() as u16).to_be_bytes(), &[17, 9], &[0xfe; 16], &[0xff; 16]].concat();
+    let ip6_head = [&[0x60, 0, 0, 0][..], &udp_len.to_be_bytes(), &[17, 9], &[0xfe; 16], &[0xff; 16]].concat();
     let ip6 = [ip6_head, udp.clone()].concat();
     let ethernet = [&[1, 0, 0x5e, 1, 2, 3, 2, 0, 0, 0, 0, 1, 8, 0][..], &ip].concat();
     let tagged = [&[1, 0, 0x5e, 1, 2, 3, 2, 0, 0, 0, 0, 1, 0x81, 0, 0, 5, 8, 0][..], &ip].concat();
@@ -208,16 +209,16 @@ fn captures() {
     for (link, frame) in [(1, &ethernet), (1, &tagged), (101, &ip), (101, &ip6), (113, &cooked), (0, &null), (147, &ip)]
     {
         for (magic, is_big) in [(0xa1b2_c3d4_u32, false), (0xa1b2_3c4d, true)] {
-            corpus.add(&classic(magic, is_big, link, frame));
+            corpus.add(&classic(magic, is_big, link.into(), frame));
         }
-        corpus.add(&ng(link as u16, frame));
+        corpus.add(&ng(link, frame));
     }
 }
 
 fn classic(magic: u32, is_big: bool, link: u32, frame: &[u8]) -> Vec<u8> {
     let word = |value: u32| if is_big { value.to_be_bytes() } else { value.to_le_bytes() };
     let version = if is_big { [0, 2, 0, 4] } else { [2, 0, 4, 0] };
-    let len = frame.len() as u32;
+    let len = u32::try_from(frame.len()).unwrap();
     let head = [word(magic), version, word(0), word(0), word(65_535), word(link)].concat();
     let record = [word(1_577_682_000), word(17), word(len), word(len)].concat();
     // The frame twice, the second one cut short by the capture.
@@ -228,10 +229,10 @@ fn classic(magic: u32, is_big: bool, link: u32, frame: &[u8]) -> Vec<u8> {
 fn ng(link: u16, frame: &[u8]) -> Vec<u8> {
     let block = |kind: u32, body: &[u8]| {
         let padded = body.len().next_multiple_of(4);
-        let len = (12 + padded as u32).to_le_bytes();
+        let len = (12 + u32::try_from(padded).unwrap()).to_le_bytes();
         [&kind.to_le_bytes()[..], &len, body, &vec![0; padded - body.len()], &len].concat()
     };
-    let len = (frame.len() as u32).to_le_bytes();
+    let len = u32::try_from(frame.len()).unwrap().to_le_bytes();
     let section = block(0x0a0d_0d0a, &[&0x1a2b_3c4d_u32.to_le_bytes()[..], &[1, 0, 0, 0], &[0xff; 8]].concat());
     // Options: times in nanoseconds, and an offset that is added to them.
     let options = [9, 0, 1, 0, 9, 0, 0, 0, 14, 0, 8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];

@@ -13,7 +13,6 @@
 //! Nothing in a message is believed. One that is no ITCH message is a [`MarketError`]; one that contradicts what
 //! is known (an order nobody has seen, a reference used twice) is left out and counted under its [`Skipped`]
 //! reason. Neither stops the feed: joining a day late means many of the second kind, and is no fault.
-#![warn(clippy::cast_possible_truncation)]
 
 mod books;
 mod counters;

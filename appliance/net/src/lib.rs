@@ -5,7 +5,6 @@
 //! and one system call for a batch of sends. [`epoll()`] serves where io_uring is forbidden or old.
 //! [`datagram`] is the other side: packets of a feed, by multicast or unicast. [`dial`] connects to others.
 //! [`interfaces`] and [`ports`] say what is wrong with those that somebody named.
-#![warn(clippy::cast_possible_truncation)]
 
 mod accepting;
 pub mod affinity;

@@ -75,7 +75,7 @@ fn only_this_group_on_this_interface_comes_with_its_time_and_sender() {
         let other = SocketAddrV4::new([239, 1, 2, 4].into(), GROUP.port());
         let _other = datagram::join(&membership(other, "right", None), &OPTIONS).unwrap();
         let (left, lo) = (sender([10, 1, 1, 1]), sender([127, 0, 0, 1]));
-        let before_ns = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+        let before_ns = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap();
         left.send_to(b"by left", GROUP).unwrap();
         left.send_to(b"other group", other).unwrap();
         lo.send_to(b"by lo", GROUP).unwrap();

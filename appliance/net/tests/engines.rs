@@ -70,11 +70,11 @@ fn serves_2000_at_once(make: Make) {
     let clients = std::thread::spawn(move || {
         let mut clients: Vec<_> = (0..CLIENTS).map(|_| TcpStream::connect(addr).unwrap()).collect();
         for round in 0..3u32 {
-            for (at, client) in clients.iter_mut().enumerate() {
-                client.write_all(&(round * 10_000 + at as u32).to_le_bytes()).unwrap();
+            for (at, client) in (0..).zip(&mut clients) {
+                client.write_all(&(round * 10_000 + at).to_le_bytes()).unwrap();
             }
-            for (at, client) in clients.iter_mut().enumerate() {
-                assert_eq!(read_exactly(client, 4), (round * 10_000 + at as u32).to_le_bytes());
+            for (at, client) in (0..).zip(&mut clients) {
+                assert_eq!(read_exactly(client, 4), (round * 10_000 + at).to_le_bytes());
             }
         }
     });
@@ -150,7 +150,7 @@ fn sends_shared_slices_whole(make: Make) {
             taken += unsent.sent;
             server.engine.want_writable(unsent.session);
         }
-        assert_eq!((stats.bytes as usize, stats.unsent), (taken, short.len()));
+        assert_eq!((stats.bytes, stats.unsent), (taken as u64, short.len()));
         total += taken;
         if owed.is_empty() {
             break;
@@ -289,8 +289,8 @@ fn reuses_ids_under_churn(make: Make) {
         let mut lives: Vec<Life> = Vec::new();
         for _ in 0..CONNECTIONS {
             lives.push(Life { stream: TcpStream::connect(addr).unwrap(), written: false });
-            while lives.len() > noise.below(400) as usize {
-                let at = noise.below(lives.len() as u64) as usize;
+            while lives.len() as u64 > noise.below(400) {
+                let at = usize::try_from(noise.below(lives.len() as u64)).unwrap();
                 if !lives[at].written && noise.below(2) == 0 {
                     lives[at].written = true;
                     let _ = lives[at].stream.write_all(b"hello");

@@ -24,24 +24,25 @@ fn a_forbidden_io_uring_is_a_clear_error() {
 /// Installs a seccomp filter that answers io_uring_setup with EPERM, as container runtimes do.
 #[expect(unsafe_code, reason = "prctl with a filter")]
 fn forbid_io_uring() {
+    let code = |code: u32| u16::try_from(code).unwrap();
     let filter = [
         // The system call's number, the first field of seccomp_data.
-        libc::sock_filter { code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, jt: 0, jf: 0, k: 0 },
+        libc::sock_filter { code: code(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS), jt: 0, jf: 0, k: 0 },
         libc::sock_filter {
-            code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
+            code: code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K),
             jt: 0,
             jf: 1,
-            k: libc::SYS_io_uring_setup as u32,
+            k: u32::try_from(libc::SYS_io_uring_setup).unwrap(),
         },
         libc::sock_filter {
-            code: (libc::BPF_RET | libc::BPF_K) as u16,
+            code: code(libc::BPF_RET | libc::BPF_K),
             jt: 0,
             jf: 0,
             k: libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
         },
-        libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW },
+        libc::sock_filter { code: code(libc::BPF_RET | libc::BPF_K), jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW },
     ];
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+    let program = libc::sock_fprog { len: u16::try_from(filter.len()).unwrap(), filter: filter.as_ptr().cast_mut() };
     // SAFETY: the program and its filter outlive the calls, which copy them.
     unsafe {
         assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);

@@ -24,7 +24,6 @@
 //! assert_eq!(frame, b"\x81\x0d{\"q\":1841923}");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-#![warn(clippy::cast_possible_truncation)]
 #![cfg_attr(all(loom, test), expect(dead_code, reason = "the model uses the protocol without its users"))]
 
 mod cursor;

@@ -21,7 +21,8 @@ fn publishing_and_reading_allocate_nothing() {
     let before = allocations::count();
     for seq in 1..20_000_u64 {
         // Some subjects are rarely heard of: their frames have to be carried along.
-        let subject = subjects[if seq % 100 < 90 { seq % 10 } else { seq % 97 } as usize];
+        let place = if seq % 100 < 90 { seq % 10 } else { seq % 97 };
+        let subject = subjects[usize::try_from(place).unwrap()];
         let update = NewFrame { subject, channel: 3, seq, ts_feed_ns: seq, ts_publish_ns: seq };
         sleeper.prepare();
         let len = 100 + (seq % 500) as usize;

@@ -45,12 +45,21 @@ struct Case {
     steps: Vec<Step>,
 }
 
+fn subjects_max(index_len: usize) -> u32 {
+    u32::try_from(index_len).unwrap() / 2
+}
+
+/// The channel of a subject.
+fn channel(subject: u32) -> u16 {
+    u16::try_from(subject).unwrap()
+}
+
 fn cases() -> impl Strategy<Value = Case> {
     let lane = prop_oneof![1 => Just(0_usize), 3 => Just(4096_usize), 2 => Just(8192_usize)];
     let lanes = [Just(4096_usize).boxed(), lane.clone().boxed(), lane.clone().boxed(), lane.boxed()];
     (4..8_u32, lanes, 1..40_u32, 0..3_u8).prop_flat_map(|(index_bits, lane_len, subjects, skew)| {
         let index_len = 1 << index_bits;
-        let subjects = subjects.min(index_len as u32 / 2);
+        let subjects = subjects.min(subjects_max(index_len));
         let subject = (0..subjects, 0..subjects).prop_map(move |(a, b)| match skew {
             0 => a,
             1 => a.min(b),
@@ -79,7 +88,7 @@ proptest! {
         let config = RingConfig {
             index_len: case.index_len,
             lane_len: case.lane_len,
-            subjects_max: case.index_len as u32 / 2,
+            subjects_max: subjects_max(case.index_len),
             checksums: true,
         };
         let mut writer = Writer::create(&config, "e1").unwrap();
@@ -87,7 +96,7 @@ proptest! {
         let mut model = Model::default();
         for n in 0..case.subjects {
             let name = format!("/VENUE/S{n}/bbo");
-            prop_assert_eq!(writer.subject(&name, n as u16).unwrap(), SubjectId(n));
+            prop_assert_eq!(writer.subject(&name, channel(n)).unwrap(), SubjectId(n));
             model.subjects.push(Vec::new());
         }
         let mut seq = 1;
@@ -129,13 +138,13 @@ fn publish(
     let payloads: [Vec<u8>; LANES] = std::array::from_fn(|lane| {
         let longest = (case.lane_len[lane] / 8).saturating_sub(if lane == Lane::Sse as usize { 0 } else { 4 });
         let len = longest * usize::from(step.lengths[lane]) / usize::from(u16::MAX);
-        (0..len).map(|n| (seq as usize + lane * 31 + n * 7) as u8).collect()
+        (0..len).map(|n| (seq + (lane * 31 + n * 7) as u64).to_le_bytes()[0]).collect()
     });
     let subject = SubjectId(step.subject);
     let prev = writer.last_seq(subject);
     assert_eq!(prev, model.newest(step.subject).map_or(0, |(_, frame)| frame.seq));
     let update =
-        NewFrame { subject, channel: step.subject as u16, seq, ts_feed_ns: seq * 10, ts_publish_ns: seq * 10 + 1 };
+        NewFrame { subject, channel: channel(step.subject), seq, ts_feed_ns: seq * 10, ts_publish_ns: seq * 10 + 1 };
     let index = writer.publish(&update, &std::array::from_fn(|lane| payloads[lane].as_slice()))?;
     // The link leads to where the previous frame lies now, not to a copy of it that has been retired meanwhile.
     let prev_index = reader.descriptor(index).unwrap().prev_index;
@@ -162,8 +171,8 @@ fn framed(lane: Lane, payload: &[u8]) -> Vec<u8> {
         return Vec::new();
     }
     let mut frame = match payload.len() {
-        len @ 0..126 => vec![first, len as u8],
-        len => vec![first, 126, (len >> 8) as u8, len as u8],
+        len @ 0..126 => vec![first, u8::try_from(len).unwrap()],
+        len => [&[first, 126][..], &u16::try_from(len).unwrap().to_be_bytes()].concat(),
     };
     frame.extend(payload);
     frame
@@ -204,7 +213,7 @@ fn check_frame(reader: &Reader, model: &Model, descriptor: &Descriptor) -> Resul
     let Some(frame) = model.frames.get(&origin) else {
         return Err(TestCaseError::fail(format!("{descriptor:?} was never published")));
     };
-    prop_assert_eq!((descriptor.subject.0, descriptor.channel), (frame.subject, frame.subject as u16));
+    prop_assert_eq!((descriptor.subject.0, descriptor.channel), (frame.subject, channel(frame.subject)));
     prop_assert_eq!((descriptor.seq, descriptor.prev), (frame.seq, frame.prev));
     prop_assert_eq!((descriptor.ts_feed_ns, descriptor.ts_publish_ns), (frame.seq * 10, frame.seq * 10 + 1));
     let mut bytes = Vec::new();
@@ -228,7 +237,7 @@ fn check_frame(reader: &Reader, model: &Model, descriptor: &Descriptor) -> Resul
 fn check_subject(reader: &Reader, model: &Model, subject: u32) -> Result<(), TestCaseError> {
     let Some(seen) = reader.subject(SubjectId(subject)) else { return Err(TestCaseError::fail("subject is missing")) };
     prop_assert_eq!(&*seen.name, format!("/VENUE/S{subject}/bbo"));
-    prop_assert_eq!(seen.channel, subject as u16);
+    prop_assert_eq!(seen.channel, channel(subject));
     prop_assert_eq!(seen.frames, model.subjects[subject as usize].len() as u64);
     prop_assert_eq!(seen.newest, reader.newest(SubjectId(subject)));
     prop_assert_eq!(seen.newest.is_some(), model.newest(subject).is_some());

@@ -27,7 +27,7 @@ fn no_torn_frame_is_ever_accepted() {
     let config = RingConfig { index_len: 64, lane_len: [8192, 4096, 0, 4096], subjects_max: 32, checksums: true };
     let mut writer = Writer::create(&config, "running").unwrap();
     let subjects: Vec<SubjectId> =
-        (0..SUBJECTS).map(|n| writer.subject(&format!("/V/{n}/bbo"), n as u16).unwrap()).collect();
+        (0..SUBJECTS).map(|n| writer.subject(&format!("/V/{n}/bbo"), u16::try_from(n).unwrap()).unwrap()).collect();
     let path = format!("/proc/{}/fd/{}", std::process::id(), writer.fd().as_raw_fd());
     let readers: Vec<Running> = (0..READERS).map(|_| Running::start(&path)).collect();
 
@@ -58,13 +58,15 @@ fn publish(writer: &mut Writer, subjects: &[SubjectId], seq: u64) {
     let subject = if seq.is_multiple_of(5) { subjects[(seq / 5) as usize % subjects.len()] } else { subjects[0] };
     let payloads: [Vec<u8>; 4] = std::array::from_fn(|lane| payload(seq, lane));
     let payloads: Payloads<'_> = std::array::from_fn(|lane| payloads[lane].as_slice());
-    let update = NewFrame { subject, channel: subject.0 as u16, seq, ts_feed_ns: seq, ts_publish_ns: !seq };
+    let update =
+        NewFrame { subject, channel: u16::try_from(subject.0).unwrap(), seq, ts_feed_ns: seq, ts_publish_ns: !seq };
     writer.publish(&update, &payloads).unwrap();
 }
 
 fn payload(seq: u64, lane: usize) -> Vec<u8> {
-    let len = 1 + (seq as usize * 7 + lane * 13) % 60;
-    vec![(seq as u8).wrapping_mul(31).wrapping_add(lane as u8); len]
+    let lane = lane as u64;
+    let len = 1 + (seq * 7 + lane * 13) % 60;
+    vec![seq.wrapping_mul(31).wrapping_add(lane).to_le_bytes()[0]; usize::try_from(len).unwrap()]
 }
 
 /// A reader process: this binary again, running only the test below.

@@ -11,7 +11,7 @@ fn ring(index_len: usize, lane_len: usize) -> Writer {
     let config = RingConfig {
         index_len,
         lane_len: [lane_len, 0, 0, 0],
-        subjects_max: index_len as u32 / 2,
+        subjects_max: u32::try_from(index_len).unwrap() / 2,
         ..RingConfig::default()
     };
     Writer::create(&config, "20191230-1").unwrap()

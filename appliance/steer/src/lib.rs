@@ -6,7 +6,6 @@
 //!
 //! The blade serves without all of this: each step can fail on its own, with an error that names what is missing, what
 //! the blade loses and how to mend it, and the blade goes on.
-#![warn(clippy::cast_possible_truncation)]
 
 mod error;
 pub mod limits;

@@ -62,9 +62,10 @@ fn exchange(blade: &Namespace, client: &Namespace, sizes: &[(u64, u64)]) -> Vec<
 }
 
 fn transfer(from: &mut TcpStream, to: &mut TcpStream, len: u64) {
+    let len = usize::try_from(len).unwrap();
     let mut from = from.try_clone().unwrap();
-    let sender = thread::spawn(move || from.write_all(&vec![1; len as usize]).unwrap());
-    to.read_exact(&mut vec![0; len as usize]).unwrap();
+    let sender = thread::spawn(move || from.write_all(&vec![1; len]).unwrap());
+    to.read_exact(&mut vec![0; len]).unwrap();
     sender.join().unwrap();
 }
 

@@ -121,7 +121,7 @@ fn published_load_draws_the_shares_level() {
                 publisher.publish(connections);
             }
             for (connections, share) in held.iter_mut().zip(group.connect(1)) {
-                *connections += share as u32;
+                *connections += u32::try_from(share).unwrap();
             }
         }
         let spread = held.iter().max().unwrap() - held.iter().min().unwrap();

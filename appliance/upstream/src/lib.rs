@@ -1,6 +1,5 @@
 //! Feeds that tasks read from sockets, rather than packets that the sequencer polls for: programs that publish to us,
 //! and JSON over WebSocket. Each feed owns its settings, plain and checked; the binary makes them of its configuration.
-#![warn(clippy::cast_possible_truncation)]
 
 pub mod publisher;
 pub mod troubles;

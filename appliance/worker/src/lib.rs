@@ -17,7 +17,6 @@
 //! - what clients ask: `upgrade` and `address` (opening handshake), `forwarded` and `networks` (behind proxies),
 //!   `requests` (worked for in `steps`), `protocol` (their JSON);
 //! - `stats`, `limits`, and the `allocator` of programs that serve.
-#![warn(clippy::cast_possible_truncation)]
 
 mod address;
 pub mod allocator;

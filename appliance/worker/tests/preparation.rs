@@ -314,7 +314,9 @@ fn no_session_s_requests_hold_up_another_s_frames(engine: &str) {
 
 fn quantile(sorted: &[u64], q: f64) -> u64 {
     assert!(!sorted.is_empty(), "nothing came");
-    sorted[(sorted.len() as f64 * q) as usize]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`q` is less than 1")]
+    let place = (sorted.len() as f64 * q) as usize;
+    sorted[place]
 }
 
 fn now_us() -> u64 {

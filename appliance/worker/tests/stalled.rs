@@ -98,7 +98,7 @@ fn publish_until(mut blade: Blade, stop: &AtomicBool) -> Blade {
     let mut due = Instant::now();
     while !stop.load(Relaxed) {
         for _ in 0..4 {
-            let subject = format!("/X/S{}/bbo", blade.seq as usize % SUBJECTS);
+            let subject = format!("/X/S{}/bbo", blade.seq % SUBJECTS as u64);
             blade.publish(&subject, &format!(r#"{{"us":{},"filler":"{filler}"}}"#, now_us()));
         }
         due += Duration::from_millis(2);

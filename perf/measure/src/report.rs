@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
+use crate::number::whole;
+
 /// Today's date, as in names of result files.
 pub fn date() -> String {
     jiff::Zoned::now().strftime("%F").to_string()
@@ -56,7 +58,7 @@ impl Spread {
 pub fn rounded(number: f64, digits: i32) -> Value {
     let factor = 10f64.powi(digits);
     let rounded = (number * factor).round() / factor;
-    if digits == 0 { json!(rounded as u64) } else { json!(rounded) }
+    if digits == 0 { json!(whole(rounded)) } else { json!(rounded) }
 }
 
 #[cfg(test)]

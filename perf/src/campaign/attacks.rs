@@ -467,7 +467,7 @@ fn garbage(aim: &Aim, number: usize) {
             noise ^= noise << 13;
             noise ^= noise >> 7;
             noise ^= noise << 17;
-            noise as u8
+            noise.to_le_bytes()[0]
         };
         (0..len).map(next).collect()
     };

@@ -2,9 +2,9 @@
 //! told how many messages are due.
 
 use std::io::{Read as _, Write as _};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use fanblade_measure::clock::now_ns;
 use fanblade_measure::sys::pin;
 use fanblade_net::EngineConfig;
 use fanblade_ring::{Lane, NewFrame, Payloads, RingConfig, Writer};
@@ -50,7 +50,7 @@ pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
     while std::io::stdin().read(&mut due).context("stdin")? == 1 {
         for _ in 0..due[0] {
             let seq = number + 1;
-            let now_ns = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64;
+            let now_ns = now_ns()?;
             let update = NewFrame { subject, channel: 1, seq, ts_feed_ns: now_ns, ts_publish_ns: now_ns };
             let mut payloads: Payloads<'_> = [&[]; fanblade_ring::LANES];
             payloads[Lane::Json as usize] = messages.payload(number);

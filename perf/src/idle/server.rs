@@ -7,10 +7,10 @@ use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::channel;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
+use fanblade_measure::clock::now_ns;
 use fanblade_net::{EngineConfig, ListenOptions};
 use fanblade_ring::{Lane, NewFrame, Payloads, RingConfig, SubjectId, Writer};
 use fanblade_worker::{Limits, WorkerConfig};
@@ -85,7 +85,7 @@ pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
         match line?.as_str() {
             "publish" => {
                 for (subject, &id) in subjects.iter().enumerate() {
-                    let now_ns = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64;
+                    let now_ns = now_ns()?;
                     let seq = script::seq(subjects.len(), subject, number);
                     let update = NewFrame { subject: id, channel: 1, seq, ts_feed_ns: now_ns, ts_publish_ns: now_ns };
                     let mut payloads: Payloads<'_> = [&[]; fanblade_ring::LANES];

@@ -117,7 +117,7 @@ impl Player {
         while delivered < u64::from(self.subscribers) {
             for _ in 0..rounds.backlog {
                 let subject = self.next;
-                self.next = (subject + 1) % self.numbers.len() as u32;
+                self.next = if subject as usize + 1 == self.numbers.len() { 0 } else { subject + 1 };
                 let number = &mut self.numbers[subject as usize];
                 *number += 1;
                 let len = usize::from(rounds.payload_bytes);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use fanblade_measure::clock::now_ns;
+use fanblade_measure::number::whole;
 use fanblade_swarm::window::Window;
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
@@ -146,9 +147,9 @@ impl<'a> Due<'a> {
             let per_s = phase.messages_per_s * f64::from(self.subjects);
             let at_s = self.in_phase as f64 / per_s;
             if at_s < phase.seconds {
-                return self.phase_begun_ns + (at_s * 1e9) as u64;
+                return self.phase_begun_ns + whole(at_s * 1e9);
             }
-            self.phase_begun_ns += (phase.seconds * 1e9) as u64;
+            self.phase_begun_ns += whole(phase.seconds * 1e9);
             self.in_phase = 0;
             self.phase = (self.phase + 1) % self.phases.len();
         }
@@ -159,7 +160,9 @@ impl<'a> Due<'a> {
         let all = self.all;
         self.all += 1;
         self.in_phase += 1;
-        ((all % u64::from(self.subjects)) as u32, all / u64::from(self.subjects) + 1)
+        #[expect(clippy::cast_possible_truncation, reason = "less than `subjects`")]
+        let subject = (all % u64::from(self.subjects)) as u32;
+        (subject, all / u64::from(self.subjects) + 1)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fanblade_measure::clock::microseconds;
 use fanblade_measure::machine;
 use fanblade_measure::memory::KernelMemory;
 use fanblade_measure::report::{date, rounded};
@@ -77,7 +78,7 @@ impl Traffic {
             let more = json!({
                 "opening": serde_json::Map::from_iter(opening),
                 "published": published.counts.iter().map(|count| u64::from(*count)).sum::<u64>(),
-                "publisher_late_max_us": published.late_max.as_micros() as u64,
+                "publisher_late_max_us": microseconds(published.late_max),
                 "delivered_per_s": rounded(delivered as f64 / scenario.duration_s, 0),
                 "cpu_us_per_message": (all > 0).then(|| rounded(cost_us, 3)),
                 "server_cpu_percent": rounded(cpu_percent, 1),

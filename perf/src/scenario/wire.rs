@@ -18,6 +18,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use fanblade_measure::clock::now_ns;
 use fanblade_measure::cpu_time::cpu_time;
+use fanblade_measure::number::whole;
 use fanblade_measure::report::rounded;
 use fanblade_swarm::tally::{Latency, Position};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -90,13 +91,13 @@ impl Timetable {
     fn new(scenario: &Scenario) -> anyhow::Result<Timetable> {
         let per_s = scenario.messages_per_s();
         ensure!(per_s > 0.0, "a run from wire to wire has a phase with its messages a second");
-        let (warmup, window) = ((scenario.warmup_s * per_s) as u64, (scenario.duration_s * per_s) as u64);
+        let (warmup, window) = (whole(scenario.warmup_s * per_s), whole(scenario.duration_s * per_s));
         let messages = warmup + window;
         ensure!(window > 0, "no message is due in {} s", scenario.duration_s);
         ensure!(messages <= MESSAGES_MAX, "{messages} messages are more than the ring remembers ({MESSAGES_MAX})");
         let copies = messages * u64::from(scenario.subscribers);
         ensure!(copies <= COPIES_MAX, "{copies} copies are more than can be remembered one by one ({COPIES_MAX})");
-        Ok(Timetable { messages, warmup, interval_ns: (1e9 / per_s) as u64 })
+        Ok(Timetable { messages, warmup, interval_ns: whole(1e9 / per_s) })
     }
 }
 
@@ -138,7 +139,7 @@ impl Player {
 
     fn play(mut self, cpu_time: impl Fn() -> anyhow::Result<Duration>) -> anyhow::Result<Played> {
         let Timetable { messages, warmup, interval_ns } = self.timetable;
-        let copies = messages as usize * self.clients.len();
+        let copies = usize::try_from(messages)? * self.clients.len();
         let mut receipts = vec![Receipt::default(); copies];
         let (mut sent, mut late_max_ns, mut cpu_before) = (0, 0, Duration::ZERO);
         let mut due_ns = now_ns()? + LEAD_NS;
@@ -168,7 +169,7 @@ impl Player {
                     STAMPS => self.stamps.take()?,
                     // It has woken the thread, and there is nothing else to do.
                     TIMER => {}
-                    client => left -= self.clients.receive(client as usize, &mut receipts)?,
+                    client => left -= self.clients.receive(usize::try_from(client)?, &mut receipts)?,
                 }
             }
         }
@@ -203,8 +204,8 @@ fn result(
     let mut stages = [const { None }; STAGES.len()].map(|_: Option<()>| Latency::default());
     let (mut delivered, mut unseen) = (0u64, 0u64);
     let rows = played.receipts.chunks_exact(played.clients).zip(&played.received_ns).zip(published_ns);
-    for ((row, &received_ns), &published_ns) in rows.skip(timetable.warmup as usize) {
-        // published_ns == 0 {||A packet without both stamps has no stages; its copies count as lost.
+    for ((row, &received_ns), &published_ns) in rows.skip(usize::try_from(timetable.warmup).unwrap_or(usize::MAX)) {
+        // A packet without both stamps has no stages; its copies count as lost.
         if received_ns == 0 || published_ns == 0 {
             unseen += 1;
             continue;
@@ -212,14 +213,14 @@ fn result(
         let mut row: Vec<&Receipt> = row.iter().filter(|receipt| receipt.taken_ns > 0).collect();
         // The rank is the place in the fan-out.
         row.sort_by_key(|receipt| receipt.taken_ns);
-        for (rank, receipt) in row.iter().enumerate() {
+        for (rank, receipt) in (1..).zip(&row) {
             let times = [received_ns, published_ns, receipt.arrived_ns, receipt.taken_ns];
             for (stage, step) in stages.iter_mut().zip(times.windows(2)) {
                 stage.record(step[1].saturating_sub(step[0]));
             }
             let latency_ns = receipt.taken_ns.saturating_sub(received_ns);
             all.record(latency_ns);
-            position.record(rank as u32 + 1, scenario.subscribers, latency_ns);
+            position.record(rank, scenario.subscribers, latency_ns);
         }
         delivered += row.len() as u64;
     }

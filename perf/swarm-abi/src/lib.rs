@@ -3,7 +3,6 @@
 //! Everything that does not touch the packet itself is here and tested on the host: what a frame's beginning says,
 //! where the numbers stand in a message, what a subscriber makes of it. No dependency, no std, no allocation.
 #![no_std]
-#![warn(clippy::cast_possible_truncation)]
 
 mod counters;
 mod frame;

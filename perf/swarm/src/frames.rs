@@ -93,7 +93,9 @@ impl Frames {
     }
 
     fn piece(&mut self, bytes: &[u8], sink: &mut impl FnMut(Piece<'_>)) {
-        self.left -= bytes.len() as u32;
+        #[expect(clippy::cast_possible_truncation, reason = "no more than `left`")]
+        let len = bytes.len() as u32;
+        self.left -= len;
         let opcode = self.opcode();
         let ends_frame = self.left == 0;
         if opcode >= CLOSE {

@@ -9,13 +9,14 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use fanblade_measure::number::whole;
 use fanblade_wire::client::write_frame;
 use fanblade_wire::frame::Opcode;
 use serde::Deserialize;
 
 use super::lists::Lists;
 use super::plan::Plan;
-use super::random::mixed;
+use super::random::{below, mixed, place};
 use super::speech::Speech;
 use super::tally::Changed;
 use super::window::Window;
@@ -193,13 +194,13 @@ impl Ledger {
     /// Begins the changes that are due.
     pub(super) fn speak(&mut self, now_ns: u64, said: &mut Vec<Speech>) {
         let paced = match self.pace {
-            Some(pace) if now_ns < pace.to_ns => (now_ns.saturating_sub(pace.from_ns) as f64 / 1e9 * pace.per_s) as u64,
+            Some(pace) if now_ns < pace.to_ns => whole(now_ns.saturating_sub(pace.from_ns) as f64 / 1e9 * pace.per_s),
             _ => 0,
         };
         while self.begun < paced.max(self.ordered) && self.under_way.len() < UNDER_WAY_MAX {
             let random = mixed(self.lists.seed() ^ CHANGES ^ u64::from(self.clients.start) << 24 ^ self.begun);
             self.begun += 1;
-            let client = self.clients.start + (random % self.clients.len() as u64) as u32;
+            let client = self.clients.start + below(random, self.clients.end - self.clients.start);
             // A client is passed over if it waits for an answer, was never opened, or has ended.
             if !self.under_way.contains_key(&client) {
                 self.change(client, mixed(random), now_ns, said);
@@ -210,7 +211,7 @@ impl Ledger {
     fn change(&mut self, client: u32, random: u64, now_ns: u64, said: &mut Vec<Speech>) {
         let Some(changes) = &self.plan.changes else { return };
         let list: Vec<u32> = self.places[self.list(client)].iter().map(|place| place.subject).collect();
-        let at = (random % list.len() as u64) as usize;
+        let at = place(random, list.len());
         let (old, new) = (list[at], self.lists.other(&list, random));
         let mut frames = Vec::new();
         for (template, subject) in [(&changes.leave, old), (&changes.take, new)] {
@@ -234,7 +235,8 @@ impl Ledger {
         match (reply.op, change.left) {
             ("unsubscribed", None) if reply.id == Some(place.subject) => {
                 change.left = Some(*place);
-                *place = Place { subject: change.new, first: 0, last: 0, change: number as u32 + 1 };
+                let number = u32::try_from(number + 1).unwrap_or(u32::MAX);
+                *place = Place { subject: change.new, first: 0, last: 0, change: number };
                 Settled::Left(change.left.map_or(0, |left| left.subject))
             }
             ("subscribed", Some(_)) if reply.id == Some(change.new) => {
@@ -367,15 +369,13 @@ impl Seen {
         }
         let end = u64::from(self.base) + self.due_ns.len() as u64;
         let len = end.max(u64::from(number) + 1) - u64::from(self.base.min(number));
-        if len > LOG_LEN_MAX {
-            return false;
-        }
+        let Some(len) = usize::try_from(len).ok().filter(|len| *len <= LOG_LEN_MAX) else { return false };
         if number < self.base {
             // Rare: a snapshot of a subject that nobody has had before.
             self.due_ns.splice(0..0, std::iter::repeat_n(0, (self.base - number) as usize));
             self.base = number;
         }
-        self.due_ns.resize(len as usize, 0);
+        self.due_ns.resize(len, 0);
         self.due_ns[(number - self.base) as usize] = due_ns;
         true
     }
@@ -395,7 +395,7 @@ const SLACK_NS: u64 = 1_000_000_000;
 /// How many changes of one thread may wait for their answers.
 const UNDER_WAY_MAX: usize = 16;
 /// Messages of one subject: their times take 128 MiB at most.
-const LOG_LEN_MAX: u64 = 1 << 24;
+const LOG_LEN_MAX: usize = 1 << 24;
 /// Gives another random sequence than the lists'.
 const CHANGES: u64 = 0xc4a2_9e00 << 32;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::ensure;
 
-use super::random::mixed;
+use super::random::{mixed, place};
 
 /// The shape of the lists, in numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -50,8 +50,7 @@ impl Lists {
         let mut ranked: Vec<u32> = (0..subjects).collect();
         // Fisher and Yates.
         for end in (1..ranked.len()).rev() {
-            let other = mixed(seed ^ SHUFFLE ^ end as u64) % (end as u64 + 1);
-            ranked.swap(end, other as usize);
+            ranked.swap(end, place(mixed(seed ^ SHUFFLE ^ end as u64), end + 1));
         }
         Ok(Lists { per_client, seed, sums, ranked: ranked.into() })
     }

@@ -87,10 +87,10 @@ impl Marker {
         }
     }
 
-    fn place_len(&self) -> usize {
+    fn place_len(&self) -> u8 {
         match &self.place {
-            Place::At(offset) => usize::from(*offset),
-            Place::Behind(pattern) => pattern.bytes.len(),
+            Place::At(offset) => *offset,
+            Place::Behind(pattern) => pattern.len(),
         }
     }
 
@@ -118,12 +118,12 @@ impl Marker {
 
     /// One byte; `true` when the number is known with it (or, if decimal, ended before it).
     fn step(&self, progress: &mut Progress, number: &mut u64, byte: u8) -> bool {
-        let (seen, place_len) = (usize::from(progress.0), self.place_len());
+        let (seen, place_len) = (progress.0, self.place_len());
         if seen < place_len {
-            *progress = Progress(self.advance(seen, byte) as u8);
+            *progress = Progress(self.advance(seen, byte));
             return false;
         }
-        let at = seen - place_len;
+        let at = usize::from(seen - place_len);
         if self.form == Form::Decimal {
             if !byte.is_ascii_digit() {
                 if at > 0 {
@@ -131,11 +131,11 @@ impl Marker {
                     return true;
                 }
                 // No number follows: the pattern may begin within itself.
-                *progress = Progress(self.advance(seen, byte) as u8);
+                *progress = Progress(self.advance(seen, byte));
                 return false;
             }
             *number = self.with(if at == 0 { 0 } else { *number }, at, byte);
-            *progress = Progress(place_len as u8 + 1);
+            *progress = Progress(place_len + 1);
             return false;
         }
         *number = self.with(if at == 0 { 0 } else { *number }, at, byte);
@@ -147,7 +147,7 @@ impl Marker {
     }
 
     /// How many bytes of the place have been seen after one more.
-    fn advance(&self, seen: usize, byte: u8) -> usize {
+    fn advance(&self, seen: u8, byte: u8) -> u8 {
         match &self.place {
             Place::At(_) => seen + 1,
             Place::Behind(pattern) => pattern.advance(seen, byte),
@@ -156,7 +156,7 @@ impl Marker {
 
     /// The message is over: was the number in it?
     pub(crate) fn end(&self, progress: Progress) -> bool {
-        progress == DONE || (self.form == Form::Decimal && usize::from(progress.0) > self.place_len())
+        progress == DONE || (self.form == Form::Decimal && progress.0 > self.place_len())
     }
 }
 
@@ -204,7 +204,7 @@ impl Pattern {
     /// Reads on in what comes in pieces. `Some` is how many of the bytes it took until the pattern was whole.
     pub(crate) fn scan(&self, progress: &mut Progress, bytes: &[u8]) -> Option<usize> {
         for (at, byte) in bytes.iter().enumerate() {
-            *progress = Progress(self.advance(progress.0.into(), *byte) as u8);
+            *progress = Progress(self.advance(progress.0, *byte));
             if usize::from(progress.0) == self.bytes.len() {
                 return Some(at + 1);
             }
@@ -213,17 +213,22 @@ impl Pattern {
     }
 
     /// How many bytes of the pattern have been seen after one more.
-    fn advance(&self, seen: usize, byte: u8) -> usize {
+    fn advance(&self, seen: u8, byte: u8) -> u8 {
         let mut seen = seen;
         loop {
-            if self.bytes.get(seen) == Some(&byte) {
+            if self.bytes.get(usize::from(seen)) == Some(&byte) {
                 return seen + 1;
             }
             if seen == 0 {
                 return 0;
             }
-            seen = usize::from(self.fallback[seen - 1]);
+            seen = self.fallback[usize::from(seen - 1)];
         }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "at most PATTERN_LEN_MAX")]
+    fn len(&self) -> u8 {
+        self.bytes.len() as u8
     }
 
     /// How many of `bytes` cannot be the pattern's beginning.
@@ -242,11 +247,11 @@ impl FromStr for Pattern {
         }
         let mut fallback = vec![0u8; bytes.len()];
         for at in 1..bytes.len() {
-            let mut len = usize::from(fallback[at - 1]);
-            while len > 0 && bytes[len] != bytes[at] {
-                len = usize::from(fallback[len - 1]);
+            let mut len = fallback[at - 1];
+            while len > 0 && bytes[usize::from(len)] != bytes[at] {
+                len = fallback[usize::from(len - 1)];
             }
-            fallback[at] = (len + usize::from(bytes[len] == bytes[at])) as u8;
+            fallback[at] = len + u8::from(bytes[usize::from(len)] == bytes[at]);
         }
         let finder = Box::new(Finder::new(&bytes).into_owned());
         Ok(Pattern { finder, bytes: bytes.into(), fallback: fallback.into() })
@@ -310,6 +315,10 @@ mod tests {
         }
     }
 
+    fn low_half(number: u64) -> u32 {
+        u32::try_from(number & u64::from(u32::MAX)).unwrap()
+    }
+
     #[test]
     fn a_long_number_keeps_its_low_half_right() {
         let marker = marker("text:n=");
@@ -319,9 +328,9 @@ mod tests {
         for byte in b"n=1795503063301613801;" {
             let mut number = u64::from(low);
             marker.scan(&mut progress, &mut number, &[*byte]);
-            low = number as u32;
+            low = low_half(number);
         }
-        assert_eq!(low, whole as u32);
+        assert_eq!(low, low_half(whole));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use fanblade_wire::client::{KEY, UpgradeRequest, write_frame};
 use fanblade_wire::frame::Opcode;
 
 use super::lists::Lists;
-use super::random::mixed;
+use super::random::{below, mixed};
 use super::reading::Reading;
 use super::template::Template;
 
@@ -164,7 +164,7 @@ impl Subjects {
     pub fn of(&self, client: u32) -> u32 {
         match self.assignment {
             Assignment::InTurn => client % self.count,
-            Assignment::Random => (mixed(self.seed ^ u64::from(client)) % u64::from(self.count)) as u32,
+            Assignment::Random => below(mixed(self.seed ^ u64::from(client)), self.count),
         }
     }
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
-use fanblade_measure::clock::now_ns;
+use fanblade_measure::clock::{microseconds, now_ns};
 use fanblade_measure::memory::UserMemory;
+use fanblade_measure::number::whole;
 use fanblade_wire::frame::Opcode;
 use serde_json::{Value, json};
 
@@ -200,7 +201,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         if measured.transport.is_object() {
             report["transport"] = measured.transport;
         }
-        report["pass_max_us"] = (measured.pass_max.as_micros() as u64).into();
+        report["pass_max_us"] = microseconds(measured.pass_max).into();
     }
     let verdict = if complaints.is_empty() { "ok".to_owned() } else { format!("FAILED: {}", complaints.join("; ")) };
     report["verdict"] = verdict.clone().into();
@@ -358,5 +359,5 @@ fn merge(report: &mut Value, more: Value) {
 
 fn nanoseconds(seconds: f64) -> anyhow::Result<u64> {
     ensure!((0.0..1e6).contains(&seconds), "{seconds} seconds");
-    Ok((seconds * 1e9) as u64)
+    Ok(whole(seconds * 1e9))
 }

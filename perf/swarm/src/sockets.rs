@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail, ensure};
-use fanblade_measure::clock::now_ns;
+use fanblade_measure::clock::{nanoseconds, now_ns};
+use fanblade_measure::number::whole;
 use fanblade_wire::client::write_frame;
 use fanblade_wire::frame::Opcode;
 
@@ -164,7 +165,7 @@ impl Sockets {
     pub(crate) fn close(&mut self) -> anyhow::Result<()> {
         ensure!(self.openings.is_empty(), "closed while connections are being opened");
         self.pace = None;
-        for at in 0..self.links.len() as u32 {
+        for at in (0..).take(self.links.len()) {
             let link = self.links[at as usize];
             if link.state != State::Closed {
                 if link.is_receiving {
@@ -188,25 +189,28 @@ impl Sockets {
         audience.speak(&mut self.speeches)?;
         self.say_speeches()?;
         let mut count = 0;
+        // The first connection of the ring.
+        let mut first = 0;
         for number in 0..self.rings.len() {
             let mut all = std::mem::take(&mut self.done);
             self.rings[number].turn(&mut all)?;
             if !all.is_empty() {
                 let now_ns = now_ns()?;
                 for done in &all {
-                    self.take(number, done, now_ns, audience)?;
+                    self.take(first, done, now_ns, audience)?;
                 }
                 self.say_pongs()?;
             }
             count += all.len();
+            first += self.slots_per_ring;
             all.clear();
             self.done = all;
         }
         Ok(count)
     }
 
-    fn take(&mut self, ring: usize, done: &Done, now_ns: u64, audience: &mut impl Audience) -> anyhow::Result<()> {
-        let at = ring as u32 * self.slots_per_ring + done.slot;
+    fn take(&mut self, first: u32, done: &Done, now_ns: u64, audience: &mut impl Audience) -> anyhow::Result<()> {
+        let at = first + done.slot;
         match done.kind {
             Kind::Socket | Kind::Option | Kind::Bind | Kind::Connect | Kind::Request => match done.errno {
                 0 => self.opened(at, audience)?,
@@ -216,7 +220,7 @@ impl Sockets {
             },
             Kind::Receive => self.received(at, done, now_ns, audience)?,
             Kind::Speech => {
-                self.openings.end(done.with as u16);
+                self.openings.end(u16::try_from(done.with).context("no such opening")?);
                 // If the connection has ended meanwhile, that has been reported or will be.
                 let is_open = self.links[at as usize].state == State::Open;
                 ensure!(!is_open || done.errno == 0, "client {at}: its subscription: errno {}", done.errno);
@@ -292,7 +296,7 @@ impl Sockets {
         self.upgraded += 1;
         let number = link.opening;
         let opening = self.openings.at(number);
-        self.handshakes.record(opening.begun.elapsed().as_nanos() as u64);
+        self.handshakes.record(nanoseconds(opening.begun.elapsed()));
         opening.out.clear();
         self.plan.write_subscription(client, &mut opening.out);
         if opening.out.is_empty() {
@@ -308,7 +312,8 @@ impl Sockets {
             None => u32::MAX,
             Some(rate) => {
                 let rate = f64::from(rate) / f64::from(self.plan.threads);
-                (self.begun.elapsed().as_secs_f64() * rate) as u32 + 1
+                let due = whole(self.begun.elapsed().as_secs_f64() * rate);
+                u32::try_from(due).unwrap_or(u32::MAX).saturating_add(1)
             }
         };
         while (self.next as usize) < self.links.len() && self.next < due {
@@ -317,7 +322,7 @@ impl Sockets {
             self.next += 1;
             let (ring, slot) = self.place(at);
             if ring == self.rings.len() {
-                let slots = self.slots_per_ring.min(self.links.len() as u32 - at);
+                let slots = self.slots_per_ring.min(self.clients.end - self.clients.start - at);
                 self.rings.push(Ring::new(slots)?);
             }
             let client = self.clients.start + at;
@@ -342,10 +347,11 @@ impl Sockets {
     fn read_slowly(&mut self) -> anyhow::Result<()> {
         let Some(pace) = &mut self.pace else { return Ok(()) };
         let count = pace.slow.len() as u64;
-        let due = (pace.begun.elapsed().as_secs_f64() * count as f64) as u64;
+        let due = whole(pace.begun.elapsed().as_secs_f64() * count as f64);
         let from = std::mem::replace(&mut pace.served, due).max(due.saturating_sub(count));
         for turn in from..due {
-            let Some(&at) = self.pace.as_ref().and_then(|pace| pace.slow.get((turn % count) as usize)) else { break };
+            let slow = |pace: &Pace| pace.slow.get(usize::try_from(turn % count).ok()?).copied();
+            let Some(at) = self.pace.as_ref().and_then(slow) else { break };
             let link = self.links[at as usize];
             if link.state == State::Open && !link.is_receiving {
                 let (ring, slot) = self.place(at);
@@ -393,7 +399,7 @@ impl Sockets {
             self.pongs.len() - 1
         });
         let frames = self.pongs[place].insert(frames);
-        self.rings[ring].send(Kind::Pong, slot, place as u32, frames)
+        self.rings[ring].send(Kind::Pong, slot, u32::try_from(place).context("too much to send at once")?, frames)
     }
 
     fn close_one(&mut self, at: u32) -> anyhow::Result<()> {

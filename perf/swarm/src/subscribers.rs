@@ -324,7 +324,7 @@ impl Subscribers {
         if part.is_first && part.is_last {
             let timestamp = reading.timestamp.as_ref().map_or(Some(part.now_ns), |marker| marker.find(part.bytes));
             let sequence = reading.sequence.as_ref().and_then(|marker| marker.find(part.bytes));
-            return self.message(client, timestamp, sequence.map(|it| it as u32), part.now_ns);
+            return self.message(client, timestamp, sequence.map(low_half), part.now_ns);
         }
         if let Some(marker) = &reading.timestamp {
             marker.scan(&mut it.timestamp_progress, &mut it.timestamp, part.bytes);
@@ -332,7 +332,7 @@ impl Subscribers {
         if let Some(marker) = &reading.sequence {
             let mut sequence = it.sequence.into();
             marker.scan(&mut it.sequence_progress, &mut sequence, part.bytes);
-            it.sequence = sequence as u32;
+            it.sequence = low_half(sequence);
         }
         if part.is_last {
             let (timestamp_at, sequence_at) = (it.timestamp_progress, it.sequence_progress);
@@ -355,7 +355,7 @@ impl Subscribers {
             if let Some(marker) = &self.plan.reading.sequence {
                 let mut sequence = it.sequence.into();
                 marker.scan(&mut it.sequence_progress, &mut sequence, &bytes[..end.unwrap_or(bytes.len())]);
-                it.sequence = sequence as u32;
+                it.sequence = low_half(sequence);
             }
             let Some(end) = end else { break };
             let sequence_at = std::mem::take(&mut it.sequence_progress);
@@ -506,6 +506,12 @@ impl Subscribers {
         }
         tally.subjects_seen = Ledger::seen(&ledgers, &log, window);
     }
+}
+
+/// What is kept of a sequence number.
+#[expect(clippy::cast_possible_truncation, reason = "the low half is what is kept")]
+fn low_half(number: u64) -> u32 {
+    number as u32
 }
 
 /// The longest message that may come in pieces.

@@ -110,7 +110,7 @@ impl Tally {
         it.faults += counters.torn + counters.heads_lost;
         for (code, count) in (1_000..).zip(counters.closes).filter(|(_, count)| *count > 0) {
             // The last place is for all codes that have none of their own (RFC 6455, 7.1.5: 1005 stands for no code).
-            let code = if code == 999 + CLOSES as u16 { 1_005 } else { code };
+            let code = if code == CODE_OTHER { 1_005 } else { code };
             *it.closes.entry(code).or_default() += count;
         }
         it.latency.merge(latency);
@@ -310,7 +310,7 @@ impl Position {
             self.last.record(latency_ns);
         }
         let tenth = u64::from(rank - 1) * 10 / u64::from(members.max(rank));
-        let (count, sum) = &mut self.tenths[tenth as usize];
+        let (count, sum) = &mut self.tenths[usize::try_from(tenth).unwrap_or_default()];
         *count += 1;
         *sum += latency_ns;
     }
@@ -393,6 +393,9 @@ fn rounded(number: f64) -> f64 {
     (number * 10.0).round() / 10.0
 }
 
+/// Where [`Counters`] counts the codes that have no place of their own.
+#[expect(clippy::cast_possible_truncation, reason = "1,015")]
+const CODE_OTHER: u16 = 999 + CLOSES as u16;
 /// A microsecond to an hour, three digits: 190 KiB.
 const NS_MIN: u64 = 1_000;
 const NS_MAX: u64 = 3_600_000_000_000;

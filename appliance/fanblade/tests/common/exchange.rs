@@ -86,7 +86,7 @@ impl Exchange {
 pub fn loopback_group() -> String {
     // The bound port keeps other sockets away until the test has its own.
     let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-    let [high, low] = (std::process::id() as u16).to_be_bytes();
+    let [_, _, high, low] = std::process::id().to_be_bytes();
     format!("239.{}.{high}.{low}:{port}@lo", 192 + port % 4)
 }
 

@@ -309,21 +309,21 @@ pub fn binary_file(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// best, in about the proportions of a real day, once there are `orders` of them.
 pub fn synthetic(seed: u64, instruments: u16, orders: usize, messages: usize) -> Vec<u8> {
     let mut random = Random(seed);
-    let mut mids: Vec<u32> = (0..=instruments).map(|_| 100_000 + random.below(3_000_000) as u32).collect();
+    let mut mids: Vec<u32> = (0..=instruments).map(|_| 100_000 + random.small(3_000_000)).collect();
     let symbols: Vec<String> = (0..=instruments).map(|locate| format!("S{locate}")).collect();
     let mut live: Vec<(u64, u16, u32)> = Vec::new();
     let mut out = Vec::new();
     let (mut reference, mut match_number, mut newest_trade) = (1000, 50, (1, 0));
     for _ in 0..messages {
         let roll = if live.len() < orders { random.below(43) } else { random.below(100) };
-        let shares = 100 * (1 + random.below(9) as u32);
+        let shares = 100 * (1 + random.small(9));
         let picked = if live.is_empty() { 0 } else { live.len() - 1 - random.skewed(live.len()) };
         let message = match (roll, live.get(picked).copied()) {
             (0..43, _) | (_, None) => {
-                let locate = 1 + random.skewed(usize::from(instruments)) as u16;
+                let locate = 1 + u16::try_from(random.skewed(instruments.into())).expect("less than a u16");
                 let mid = &mut mids[usize::from(locate)];
-                *mid = *mid - 100 + 100 * random.below(3) as u32;
-                let away = 100 * (1 + random.skewed(60) as u32);
+                *mid = *mid - 100 + 100 * random.small(3);
+                let away = 100 * (1 + u32::try_from(random.skewed(60)).expect("less than 60"));
                 reference += 1 + random.below(4);
                 let (side, price) = if random.below(2) == 0 { (b'B', *mid - away) } else { (b'S', *mid + away) };
                 live.push((reference, locate, shares));
@@ -337,7 +337,7 @@ pub fn synthetic(seed: u64, instruments: u16, orders: usize, messages: usize) ->
             (82..91, Some((old, locate, _))) => {
                 reference += 1 + random.below(4);
                 live[picked] = (reference, locate, shares);
-                let price = mids[usize::from(locate)] + 100 * random.below(20) as u32;
+                let price = mids[usize::from(locate)] + 100 * random.small(20);
                 replace(locate, old, reference, shares, price)
             }
             (91..98, Some((old, locate, left))) => {
@@ -396,7 +396,12 @@ impl Random {
         self.next() % end
     }
 
+    fn small(&mut self, end: u32) -> u32 {
+        u32::try_from(self.below(end.into())).expect("less than a u32")
+    }
+
     /// Small values are much likelier than great ones.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to `end`")]
     fn skewed(&mut self, end: usize) -> usize {
         let unit = self.below(1 << 53) as f64 / (1u64 << 53) as f64;
         ((end as f64 * unit.powi(4)) as usize).min(end - 1)

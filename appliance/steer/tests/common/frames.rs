@@ -151,8 +151,8 @@ fn ethernet(tags: &[u16], ether_type: u16, payload: &[u8]) -> Vec<u8> {
 
 fn ipv4(options: &[u8], fragment: u16, protocol: u8, payload: &[u8]) -> Vec<u8> {
     let header_len = 20 + options.len();
-    let mut packet = vec![0x40 | (header_len / 4) as u8, 0];
-    packet.extend(((header_len + payload.len()) as u16).to_be_bytes());
+    let mut packet = vec![0x40 | u8::try_from(header_len / 4).unwrap(), 0];
+    packet.extend(u16::try_from(header_len + payload.len()).unwrap().to_be_bytes());
     packet.extend([0, 1]);
     packet.extend(fragment.to_be_bytes());
     packet.extend([64, protocol, 0, 0]);
@@ -173,7 +173,7 @@ fn ipv6(extensions: &[(u8, Vec<u8>)], protocol: u8, payload: &[u8]) -> Vec<u8> {
     }
     body.extend(payload);
     let mut packet = vec![0x60, 0, 0, 0];
-    packet.extend((body.len() as u16).to_be_bytes());
+    packet.extend(u16::try_from(body.len()).unwrap().to_be_bytes());
     packet.extend([extensions.first().map_or(protocol, |(kind, _bytes)| *kind), 64]);
     packet.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
     packet.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);

@@ -96,7 +96,7 @@ pub struct TcpInfo {
 #[expect(unsafe_code, reason = "libc's tcp_info ends before these fields")]
 pub fn tcp_info(stream: &TcpStream) -> TcpInfo {
     let mut info = [0_u8; 256];
-    let mut len = info.len() as libc::socklen_t;
+    let mut len = libc::socklen_t::try_from(info.len()).unwrap();
     // SAFETY: the kernel writes at most `len` bytes to the buffer.
     let result = unsafe {
         libc::getsockopt(stream.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut len)

@@ -140,6 +140,7 @@ impl Pass {
         }
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "the lists of a pass that long would take 32 GiB")]
     fn add(&mut self, payload: &[u8], subscribers: &[u32]) {
         let from = self.frames.len();
         write_frame(&mut self.frames, Opcode::Text, payload);

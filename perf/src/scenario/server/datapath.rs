@@ -241,7 +241,7 @@ impl Pipe {
 impl Outlet for Pipe {
     fn publish(&mut self, subject: u32, payload: &[u8]) -> anyhow::Result<()> {
         self.pending.extend_from_slice(&subject.to_le_bytes());
-        self.pending.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+        self.pending.extend_from_slice(&u32::try_from(payload.len())?.to_le_bytes());
         self.pending.extend_from_slice(payload);
         Ok(())
     }

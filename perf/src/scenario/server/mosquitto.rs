@@ -81,11 +81,13 @@ fn write(out: &mut Vec<u8>, subject: u32, payload: &[u8]) {
     out.push(0x30);
     let mut left = 2 + topic.len() + payload.len();
     while left > 127 {
-        out.push(left as u8 | 0x80);
+        out.push(left.to_le_bytes()[0] | 0x80);
         left >>= 7;
     }
-    out.push(left as u8);
-    out.extend_from_slice(&(topic.len() as u16).to_be_bytes());
+    out.push(left.to_le_bytes()[0]);
+    #[expect(clippy::cast_possible_truncation, reason = "a name of ours has some twenty bytes")]
+    let topic_len = topic.len() as u16;
+    out.extend_from_slice(&topic_len.to_be_bytes());
     out.extend_from_slice(topic.as_bytes());
     out.extend_from_slice(payload);
 }

@@ -101,7 +101,7 @@ impl Table {
                             (_, b'\r') => 1,
                             _ => 0,
                         };
-                        *seen == END.len() as u8
+                        usize::from(*seen) == END.len()
                     });
                     if is_whole {
                         self.ring.send(Kind::Speech, slot, 0, answer)?;

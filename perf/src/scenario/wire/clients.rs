@@ -6,11 +6,13 @@ use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use fanblade_measure::clock::now_ns;
+use fanblade_measure::clock::{nanoseconds, now_ns};
 use fanblade_swarm::marker::Marker;
 use fanblade_wire::client::{KEY, ServerFrames, UpgradeRequest, read_response};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 use nix::sys::time::TimeSpec;
+
+use super::stamps::place;
 
 pub(super) struct Clients {
     clients: Vec<Client>,
@@ -58,7 +60,7 @@ impl Clients {
         let (len, arrived_ns) = {
             let received = recvmsg::<()>(client.stream.as_raw_fd(), &mut parts, Some(control), MsgFlags::MSG_DONTWAIT)?;
             let stamp = received.cmsgs()?.find_map(|message| match message {
-                ControlMessageOwned::ScmTimestampns(time) => Some(Duration::from(time).as_nanos() as u64),
+                ControlMessageOwned::ScmTimestampns(time) => Some(nanoseconds(time.into())),
                 _ => None,
             });
             (received.bytes, stamp)
@@ -72,7 +74,7 @@ impl Clients {
                 return;
             }
             let Some(sequence) = sequence.find(payload).filter(|sequence| *sequence > 0) else { return };
-            match receipts.get_mut((sequence as usize - 1) * count + number) {
+            match place(sequence).and_then(|place| receipts.get_mut(place * count + number)) {
                 Some(receipt) if receipt.taken_ns == 0 => *receipt = Receipt { arrived_ns, taken_ns },
                 _ => stranger = Some(sequence),
             }

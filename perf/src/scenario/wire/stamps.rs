@@ -22,7 +22,7 @@ impl Kernel {
         let membership = Membership { group: group.into(), interface: Some("lo".to_owned()), source: None };
         let options = DatagramOptions { receive_buffer_bytes: RECEIVE_BUFFER_BYTES, busy_poll_us: None };
         let socket = datagram::join(&membership, &options)?;
-        Ok(Kernel { socket, batch: Batch::new(), times: vec![0; messages as usize] })
+        Ok(Kernel { socket, batch: Batch::new(), times: vec![0; usize::try_from(messages)?] })
     }
 
     /// Takes the packets that have come.
@@ -31,7 +31,7 @@ impl Kernel {
         socket.receive(batch, |packet| {
             if let (Ok(parsed), Some(ns)) = (Packet::parse(packet.bytes), packet.received_ns)
                 && parsed.kind() == Kind::Messages(1)
-                && let Some(place) = times.get_mut(parsed.sequence() as usize - 1)
+                && let Some(place) = place(parsed.sequence()).and_then(|place| times.get_mut(place))
             {
                 *place = ns;
             }
@@ -65,16 +65,21 @@ impl Ring {
 
     /// The time of the message with number n is at index n - 1.
     pub(super) fn times(&self, messages: u64) -> anyhow::Result<Vec<u64>> {
-        let mut times = vec![0; messages as usize];
+        let mut times = vec![0; usize::try_from(messages)?];
         for index in self.0.oldest()..self.0.tail() {
             let Ok(descriptor) = self.0.descriptor(index) else { continue };
-            if let Some(place) = descriptor.seq.checked_sub(1).and_then(|place| times.get_mut(place as usize)) {
+            if let Some(place) = place(descriptor.seq).and_then(|place| times.get_mut(place)) {
                 *place = descriptor.ts_publish_ns;
             }
         }
         ensure!(times.iter().any(|ns| *ns > 0), "nothing was published");
         Ok(times)
     }
+}
+
+/// Where the message with this number stands.
+pub(super) fn place(number: u64) -> Option<usize> {
+    usize::try_from(number.checked_sub(1)?).ok()
 }
 
 const RECEIVE_BUFFER_BYTES: u32 = 1 << 20;

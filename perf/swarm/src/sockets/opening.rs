@@ -29,13 +29,12 @@ impl Openings {
 
     /// Begins an opening, or returns none while there are as many as there may be.
     pub(super) fn begin(&mut self) -> Option<u16> {
-        let number = match self.free.pop() {
-            Some(number) => number,
-            None if self.all.len() < usize::from(self.most) => {
-                self.all.push(Opening { begun: Instant::now(), out: Vec::new(), head: Vec::new() });
-                self.all.len() as u16 - 1
-            }
-            None => return None,
+        let number = if let Some(number) = self.free.pop() {
+            number
+        } else {
+            let number = u16::try_from(self.all.len()).ok().filter(|number| *number < self.most)?;
+            self.all.push(Opening { begun: Instant::now(), out: Vec::new(), head: Vec::new() });
+            number
         };
         let it = &mut self.all[usize::from(number)];
         it.begun = Instant::now();

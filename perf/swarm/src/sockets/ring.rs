@@ -117,7 +117,7 @@ impl Ring {
         let mut chain = vec![(Kind::Socket, make)];
         let bind_no_port = source.is_some().then_some(&SocketOption::BIND_NO_PORT);
         for SocketOption { level, name, value } in bind_no_port.into_iter().chain(dial.options) {
-            let (value, len): (*const i32, _) = (value, size_of::<i32>() as u32);
+            let (value, len): (*const i32, _) = (value, i32::BITS / 8);
             chain.push((Kind::Option, opcode::SetSockOpt::new(socket, *level, *name, value.cast(), len).build()));
         }
         if let Some(source) = &source {
@@ -125,7 +125,7 @@ impl Ring {
         }
         chain.push((Kind::Connect, opcode::Connect::new(socket, addr.as_ptr(), addr.len()).build()));
         if !dial.request.is_empty() {
-            let (request, len) = (dial.request.as_ptr(), dial.request.len() as u32);
+            let (request, len) = (dial.request.as_ptr(), send_len(dial.request)?);
             chain.push((Kind::Request, opcode::Send::new(socket, request, len).flags(libc::MSG_NOSIGNAL).build()));
         }
         let tells = if dial.request.is_empty() { Kind::Connect } else { Kind::Receive };
@@ -169,7 +169,7 @@ impl Ring {
 
     /// Sends `bytes`, which must stay where they are until it has completed.
     pub fn send(&mut self, kind: Kind, slot: u32, with: u32, bytes: &[u8]) -> anyhow::Result<()> {
-        let entry = opcode::Send::new(Fixed(slot), bytes.as_ptr(), bytes.len() as u32).flags(libc::MSG_NOSIGNAL);
+        let entry = opcode::Send::new(Fixed(slot), bytes.as_ptr(), send_len(bytes)?).flags(libc::MSG_NOSIGNAL);
         self.push(entry.build(), kind, slot, with)
     }
 
@@ -192,7 +192,7 @@ impl Ring {
             let (data, result) = (completion.user_data(), completion.result());
             Some(Done {
                 kind: KINDS.get((data >> 56) as usize).copied()?,
-                slot: data as u32,
+                slot: slot_of(data),
                 with: (data >> 32) as u32 & WITH_MAX,
                 len: usize::try_from(result).unwrap_or(0),
                 errno: (-result).max(0),
@@ -289,6 +289,15 @@ impl SocketOption {
 }
 
 const WITH_MAX: u32 = (1 << 24) - 1;
+
+fn send_len(bytes: &[u8]) -> anyhow::Result<u32> {
+    u32::try_from(bytes.len()).context("one send takes less than 4 GiB")
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low half is the slot")]
+fn slot_of(user_data: u64) -> u32 {
+    user_data as u32
+}
 
 fn user_data(kind: Kind, slot: u32, with: u32) -> u64 {
     (kind as u64) << 56 | u64::from(with & WITH_MAX) << 32 | u64::from(slot)

@@ -61,7 +61,11 @@ impl Threads {
         let mut threads = Vec::new();
         let count = u32::from(plan.threads);
         for number in 0..count {
-            let from = |number: u32| (u64::from(plan.connections) * u64::from(number) / u64::from(count)) as u32;
+            let from = |number: u32| {
+                let before = u64::from(plan.connections) * u64::from(number) / u64::from(count);
+                // There are no more than that.
+                u32::try_from(before).unwrap_or(plan.connections)
+            };
             let clients = from(number)..from(number + 1);
             let (orders, inbox) = channel();
             let (plan, answer) = (Arc::clone(plan), answer.clone());
@@ -292,10 +296,8 @@ fn go_on(
             }
             let messages = subscribers.as_ref().map_or(0, Subscribers::messages);
             let silent_since = if messages > seen { now } else { silent_since };
-            let over_ns = now_ns()?.saturating_sub(window.to_ns);
-            let is_over = over_ns > 0
-                && (now - silent_since > SILENCE && over_ns > SILENCE.as_nanos() as u64
-                    || over_ns > STRAGGLERS_MAX.as_nanos() as u64);
+            let over = Duration::from_nanos(now_ns()?.saturating_sub(window.to_ns));
+            let is_over = now - silent_since > SILENCE && over > SILENCE || over > STRAGGLERS_MAX;
             if !is_over {
                 return Ok((Task::Measure { window, effort, last: now, seen: messages, silent_since }, None));
             }

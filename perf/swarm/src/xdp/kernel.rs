@@ -8,6 +8,7 @@ use aya::maps::{Array, Map, MapData, PerCpuArray};
 use aya::programs::xdp::XdpMode;
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader};
+use fanblade_measure::clock::nanoseconds;
 use fanblade_swarm_abi::{BUCKETS, Counters, Settings, bucket_middle_ns};
 use nix::time::{ClockId, clock_gettime};
 
@@ -96,7 +97,7 @@ fn refusal(name: &str, error: &ProgramError) -> anyhow::Error {
 
 /// What to add to the program's clock to get the publisher's.
 pub(super) fn realtime_offset_ns() -> anyhow::Result<u64> {
-    let now = |clock| Ok::<_, anyhow::Error>(std::time::Duration::from(clock_gettime(clock)?).as_nanos() as u64);
+    let now = |clock| Ok::<_, anyhow::Error>(nanoseconds(clock_gettime(clock)?.into()));
     let mut best = (u64::MAX, 0);
     for _ in 0..10 {
         let before = now(ClockId::CLOCK_MONOTONIC)?;

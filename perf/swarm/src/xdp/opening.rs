@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
+use fanblade_measure::clock::nanoseconds;
+use fanblade_measure::number::whole;
 use fanblade_swarm_abi::{ANSWERED, ASKED, CALLED, OPEN, OVER, READY, REFUSED, Settings};
 
-use super::packet::{DATA, Ends, SYN, Wire};
+use super::packet::{DATA, DATA_LEN_MAX, Ends, SYN, Wire};
 use super::table::Table;
 use crate::engine::Opened;
 use crate::plan::Plan;
@@ -62,7 +64,7 @@ impl<'a> Openings<'a> {
         let rate = self.plan.connect_rate.map_or(f64::INFINITY, f64::from);
         let patience = self.plan.patience + Duration::from_secs_f64(f64::from(self.plan.connections) / rate);
         while self.next < self.plan.connections || !self.under_way.is_empty() {
-            let due = (self.begun.elapsed().as_secs_f64() * rate) as u32;
+            let due = u32::try_from(whole(self.begun.elapsed().as_secs_f64() * rate)).unwrap_or(u32::MAX);
             let mut has_moved = false;
             while self.next < self.plan.connections.min(due.saturating_add(1))
                 && self.under_way.len() < usize::from(self.plan.in_flight)
@@ -112,7 +114,7 @@ impl<'a> Openings<'a> {
                 self.say(at)?;
             }
             (OPEN, Step::Request) => {
-                self.handshakes.record(begun.elapsed().as_nanos() as u64);
+                self.handshakes.record(nanoseconds(begun.elapsed()));
                 self.upgrade_time = self.begun.elapsed();
                 self.under_way[at].step = Step::Subscription;
                 let len = self.write(client, Step::Subscription)?;
@@ -159,14 +161,12 @@ impl<'a> Openings<'a> {
             Step::Subscription => self.plan.write_subscription(client, &mut self.bytes),
         }
         ensure!(self.bytes.len() <= DATA_LEN_MAX, "what a client says has more than {DATA_LEN_MAX} bytes");
-        Ok(self.bytes.len() as u32)
+        Ok(u32::try_from(self.bytes.len())?)
     }
 }
 
 /// Sequence number of our first byte of data.
 const FIRST: u32 = 1;
-/// The data of one segment.
-const DATA_LEN_MAX: usize = 1_460;
 /// The pause between two looks if nothing has happened.
 const LOOK: Duration = Duration::from_micros(50);
 /// After this time a packet is sent again. If the server has the first one, the second does no harm.

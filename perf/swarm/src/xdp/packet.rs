@@ -2,7 +2,7 @@
 
 use std::net::SocketAddrV4;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use fanblade_swarm_abi::Settings;
 
 use super::cable::CLIENT_MAC;
@@ -55,13 +55,15 @@ impl Wire {
         data: &[u8],
     ) -> anyhow::Result<()> {
         let Wire { socket, server_mac, frame } = self;
+        ensure!(data.len() <= DATA_LEN_MAX, "a segment with {} bytes of data", data.len());
         write(frame, *server_mac, ends, sequence, next, kind, data);
         socket.send(frame).context("sending a raw packet")
     }
 }
 
 fn write(out: &mut Vec<u8>, to: Mac, ends: &Ends, sequence: u32, next: u32, kind: Kind, data: &[u8]) {
-    let options: &[u8] = if kind == SYN { &MAXIMUM_SEGMENT } else { &[] };
+    // With the length of the header, in words of 32 bits.
+    let (options, words): (&[u8], u8) = if kind == SYN { (&MAXIMUM_SEGMENT, 6) } else { (&[], 5) };
     let tcp_len = 20 + options.len() + data.len();
     let (source, destination) = (ends.client.ip().octets(), ends.server.ip().octets());
     out.clear();
@@ -71,7 +73,9 @@ fn write(out: &mut Vec<u8>, to: Mac, ends: &Ends, sequence: u32, next: u32, kind
 
     let ip_at = out.len();
     out.extend_from_slice(&[0x45, 0]);
-    out.extend_from_slice(&((20 + tcp_len) as u16).to_be_bytes());
+    #[expect(clippy::cast_possible_truncation, reason = "the data has at most DATA_LEN_MAX bytes")]
+    let ip_len = (20 + tcp_len) as u16;
+    out.extend_from_slice(&ip_len.to_be_bytes());
     // "Don't fragment", and 64 hops.
     out.extend_from_slice(&[0, 0, 0x40, 0, 64, TCP, 0, 0]);
     out.extend_from_slice(&source);
@@ -84,7 +88,7 @@ fn write(out: &mut Vec<u8>, to: Mac, ends: &Ends, sequence: u32, next: u32, kind
     out.extend_from_slice(&ends.server.port().to_be_bytes());
     out.extend_from_slice(&sequence.to_be_bytes());
     out.extend_from_slice(&next.to_be_bytes());
-    out.extend_from_slice(&[((20 + options.len()) as u8 / 4) << 4, kind.0, 0xff, 0xff, 0, 0, 0, 0]);
+    out.extend_from_slice(&[words << 4, kind.0, 0xff, 0xff, 0, 0, 0, 0]);
     out.extend_from_slice(options);
     out.extend_from_slice(data);
     let pseudo = add(add(u64::from(TCP) + tcp_len as u64, &source), &destination);
@@ -98,6 +102,7 @@ fn add(sum: u64, bytes: &[u8]) -> u64 {
     sum + bytes.chunks(2).map(word).sum::<u64>()
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "the loop leaves 16 bits")]
 fn checksum(mut sum: u64) -> u16 {
     while sum > 0xffff {
         sum = (sum >> 16) + (sum & 0xffff);
@@ -106,6 +111,8 @@ fn checksum(mut sum: u64) -> u16 {
 }
 
 const TCP: u8 = 6;
+/// The data of one segment.
+pub(super) const DATA_LEN_MAX: usize = 1_460;
 /// 1,460 bytes: an Ethernet frame without options. No window scaling, timestamps or selective acknowledgements.
 const MAXIMUM_SEGMENT: [u8; 4] = [2, 4, 0x05, 0xb4];
 

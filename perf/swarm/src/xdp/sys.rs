@@ -80,6 +80,11 @@ impl Drop for Mapping {
     }
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "17")]
+const FAMILY: libc::sa_family_t = libc::AF_PACKET as libc::sa_family_t;
+#[expect(clippy::cast_possible_truncation, reason = "20")]
+const ADDRESS_LEN: libc::socklen_t = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+
 /// Sends whole Ethernet frames, and receives none.
 pub(super) struct RawSocket(OwnedFd);
 
@@ -94,7 +99,7 @@ impl RawSocket {
         // SAFETY: a fresh descriptor that nobody else has.
         let socket = unsafe { OwnedFd::from_raw_fd(fd) };
         let address = libc::sockaddr_ll {
-            sll_family: libc::AF_PACKET as u16,
+            sll_family: FAMILY,
             sll_protocol: 0,
             sll_ifindex: index.cast_signed(),
             sll_hatype: 0,
@@ -103,8 +108,7 @@ impl RawSocket {
             sll_addr: [0; 8],
         };
         // SAFETY: the address is a local of the length that is given.
-        let bound =
-            unsafe { libc::bind(fd, (&raw const address).cast(), size_of::<libc::sockaddr_ll>() as libc::socklen_t) };
+        let bound = unsafe { libc::bind(fd, (&raw const address).cast(), ADDRESS_LEN) };
         if bound < 0 { Err(io::Error::last_os_error()) } else { Ok(RawSocket(socket)) }
     }
 

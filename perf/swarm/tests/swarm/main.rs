@@ -38,7 +38,7 @@ fn a_stream_that_is_cut_anywhere_counts_the_same() {
         stream.extend_from_slice(b"\x01\x05{\"n\":");
         write_frame(&mut stream, Opcode::Ping, b"");
         let rest = format!(r#"3,"ts":"{}"}}"#, from_ns + 3);
-        stream.extend_from_slice(&[0x80, rest.len() as u8]);
+        stream.extend_from_slice(&[0x80, u8::try_from(rest.len()).unwrap()]);
         stream.extend_from_slice(rest.as_bytes());
         stream
     };
