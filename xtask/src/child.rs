@@ -17,7 +17,7 @@ use crate::repository;
 pub(crate) fn succeed(command: &mut Command) -> anyhow::Result<()> {
     let line = line(command);
     eprintln!("$ {line}");
-    let status = command.stdin(Stdio::null()).status().with_context(|| format!("starting `{line}`"))?;
+    let status = command.stdin(Stdio::null()).status().with_context(|| format!("cannot start `{line}`"))?;
     if !status.success() {
         bail!("`{line}`: {}", ending(status));
     }
@@ -46,7 +46,7 @@ pub(crate) fn watched(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .with_context(|| format!("starting `{line}`"))?;
+        .with_context(|| format!("cannot start `{line}`"))?;
     // A thread for each output, so that neither pipe fills while we read the other.
     let (sender, lines) = mpsc::sync_channel::<(Stream, Vec<u8>)>(LINES_QUEUED_MAX);
     forward(child.stdout.take(), Stream::Out, sender.clone());
@@ -81,7 +81,7 @@ pub(crate) fn watched(
             }
             child.kill()?;
             child.wait()?;
-            bail!("`{line}`: not done after {} s, killed", time_max.as_secs());
+            bail!("`{line}` was killed: it had not ended after {} s", time_max.as_secs());
         }
     }
     Ok(child.wait()?)
@@ -211,7 +211,7 @@ mod tests {
         // Each shell waits for another process, so that killing the first alone would leave one behind.
         shell.args(["-c", "sh -c 'sleep 87.25; true'; true"]);
         let error = watched(&mut shell, Duration::from_millis(300), |_, _| {}).unwrap_err();
-        assert!(error.to_string().contains("not done after"), "{error}");
+        assert!(error.to_string().contains("it had not ended after"), "{error}");
         assert!(started.elapsed() < Duration::from_secs(20));
         let is_left = |name: &String| read_process(name).is_some_and(|process| process.command.contains("sleep 87.25"));
         while repository::list("/proc").iter().any(is_left) {

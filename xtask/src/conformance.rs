@@ -109,11 +109,11 @@ fn start_echo(echo: &Path, engine: Engine) -> anyhow::Result<(child::Server, Str
     eprintln!("$ {}", child::line(&command));
     let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let mut server = child::Server(started.with_context(|| format!("starting {}", echo.display()))?);
-    let mut output = BufReader::new(server.0.stdout.take().context("no output")?);
+    let mut output = BufReader::new(server.0.stdout.take().context("the echo server has no output")?);
     let mut line = String::new();
     output.read_line(&mut line)?;
     let address = line.split_whitespace().find_map(|word| word.parse::<std::net::SocketAddr>().ok());
-    let Some(address) = address else { bail!("the echo server did not say where it listens, but {line:?}") };
+    let Some(address) = address else { bail!("the echo server did not print its address, but {line:?}") };
     // The rest of its output is read too, so that a full pipe never blocks it.
     thread::spawn(move || output.read_to_end(&mut Vec::new()));
     Ok((server, address.to_string()))

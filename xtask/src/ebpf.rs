@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail};
 
 use crate::{child, repository};
 
-/// Builds the kernel programs and refreshes ebpf/prebuilt.
+/// Build the kernel programs and refresh ebpf/prebuilt
 ///
 /// The appliance embeds ebpf/prebuilt/fanblade.bpf.o, and the load generator swarm.bpf.o, so this is needed only after
 /// a change to ebpf/, appliance/abi or perf/swarm-abi.
@@ -21,7 +21,7 @@ use crate::{child, repository};
 /// and its rust-src.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Change nothing: build, and fail if the disassembly differs from the committed one.
+    /// Change nothing: build, and fail if the disassembly differs from the committed one
     #[arg(long)]
     check: bool,
 }
@@ -41,7 +41,7 @@ pub(crate) enum Outcome {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(match build(args.check)? {
         Outcome::Built => {
-            println!("ebpf/prebuilt is new: commit it with the change that made it so");
+            println!("ebpf/prebuilt has changed: commit it together with the change to its sources");
             ExitCode::SUCCESS
         }
         Outcome::Unchanged => {
@@ -81,7 +81,7 @@ pub(crate) fn build(check: bool) -> anyhow::Result<Outcome> {
     let built_by = format!("; built by {}", toolchain.version);
     if check && let Some(other) = committed.iter().find(|prebuilt| prebuilt.built_by != built_by) {
         return Ok(Outcome::Skipped(format!(
-            "the committed object is {:?}, here it would be {built_by:?}",
+            "the toolchains differ, so the objects cannot be compared: committed is {:?}, here it would be {built_by:?}",
             other.built_by
         )));
     }
@@ -289,7 +289,7 @@ fn cargo_home() -> PathBuf {
 
 fn output(command: &mut Command) -> anyhow::Result<String> {
     let line = child::line(command);
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("starting `{line}`"))?;
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{line}`"))?;
     if !output.status.success() {
         bail!("`{line}`: {}\n{}", child::ending(output.status), String::from_utf8_lossy(&output.stderr));
     }

@@ -55,7 +55,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let chosen = if args.targets.is_empty() { &known } else { &args.targets };
     // One input alone: no fuzzing, no canary, no results.
     if let Some(input) = &args.input {
-        let [target] = &chosen[..] else { bail!("--input wants one target") };
+        let [target] = &chosen[..] else {
+            bail!("--input needs exactly one target: cargo xtask fuzz TARGET --input FILE")
+        };
         let fuzzer = Fuzzer::build(&root)?;
         let input = input.canonicalize().with_context(|| input.display().to_string())?;
         child::succeed(fuzzer.command(target).arg(input))?;
@@ -106,7 +108,7 @@ fn write(root: &Path, args: &Args, canary_s: f64, results: &BTreeMap<String, Rou
         let output = Command::new(program).args(args).current_dir(root).output().ok()?;
         Some(String::from_utf8_lossy(&output.stdout).trim().to_owned()).filter(|text| !text.is_empty())
     };
-    let date = output("date", &["-u", "+%Y-%m-%d"]).context("no `date`")?;
+    let date = output("date", &["-u", "+%Y-%m-%d"]).context("cannot run `date`")?;
     let targets: BTreeMap<&String, Value> = results.iter().map(|(name, round)| (name, round.json())).collect();
     let result = json!({
         "measurement": "fuzz",
@@ -264,9 +266,9 @@ fn time(text: &str) -> Result<Duration, String> {
         "" | "s" => 1,
         "m" => 60,
         "h" => 3_600,
-        _ => return Err(format!("`{text}` is no time: 30s, 10m, 1h")),
+        _ => return Err(format!("`{text}` is not a time; write 30s, 10m or 1h")),
     };
-    let number: u64 = digits.parse().map_err(|_| format!("`{text}` is no time: 30s, 10m, 1h"))?;
+    let number: u64 = digits.parse().map_err(|_| format!("`{text}` is not a time; write 30s, 10m or 1h"))?;
     number.checked_mul(factor).map(Duration::from_secs).ok_or_else(|| format!("`{text}` is too long"))
 }
 

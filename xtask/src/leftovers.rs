@@ -43,9 +43,9 @@ pub(crate) const STOP_MAX: Duration = Duration::from_secs(5);
 impl Before {
     /// Records the state, makes this process the parent of orphans, and creates one directory for temporary files.
     pub(crate) fn look(root: &Path) -> anyhow::Result<Before> {
-        prctl::set_child_subreaper(true).context("becoming the parent of orphans")?;
+        prctl::set_child_subreaper(true).context("cannot become the parent of orphans")?;
         let temporary = env::temp_dir().join(format!("fanblade-test-{}", std::process::id()));
-        fs::create_dir(&temporary).with_context(|| format!("creating {}", temporary.display()))?;
+        fs::create_dir(&temporary).with_context(|| format!("cannot make {}", temporary.display()))?;
         let places = PLACES.map(|place| {
             let names = place.names();
             (place, names)

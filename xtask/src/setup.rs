@@ -113,10 +113,10 @@ const PIECES: [Piece; 12] = [
         },
         how: How::Apt(&["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf", "llvm-22-dev"]),
     },
-    Piece { name: "bpf-linker", lost: "the same", is_there: |root| bpf_linker(root).is_some(), how: How::BpfLinker },
+    Piece { name: "bpf-linker", lost: EBPF_LOST, is_there: |root| bpf_linker(root).is_some(), how: How::BpfLinker },
     Piece {
         name: "Python 3 with venv",
-        lost: "the next piece",
+        lost: "the test peers in Python",
         is_there: |root| venv_is_current(root) || python().is_some(),
         how: How::Apt(&["python3", "python3-venv"]),
     },
@@ -134,7 +134,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let root = repository::root()?;
     let missing = if args.check { missing(&root) } else { install(&root, Uid::effective().is_root()) };
     if missing.is_empty() {
-        println!("all there");
+        println!("everything is installed");
     }
     for piece in &missing {
         println!("missing: {}\n  without it: {}\n  to get it:  {}", piece.name, piece.lost, piece.command());
@@ -146,7 +146,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 pub(crate) fn prepare(root: &Path, with_packages: bool) -> Vec<String> {
     install(root, with_packages)
         .iter()
-        .map(|piece| format!("{} missing, so without {}. To get it: {}", piece.name, piece.lost, piece.command()))
+        .map(|piece| {
+            format!(
+                "{} is missing, so this run goes without {}. To get it: {}",
+                piece.name,
+                piece.lost,
+                piece.command()
+            )
+        })
         .collect()
 }
 
@@ -215,11 +222,11 @@ impl Piece {
 const LLVM: &str = "/usr/lib/llvm-22";
 
 fn apt_install(packages: &[&str]) -> anyhow::Result<()> {
-    let apt =
-        repository::find_program("apt-get").context("there is no apt-get here; install them your system's way")?;
+    let apt = repository::find_program("apt-get")
+        .context("there is no apt-get here; install the packages your system's way")?;
     let apt = |args: &[&str]| child::succeed(Command::new(&apt).env("DEBIAN_FRONTEND", "noninteractive").args(args));
     if let Err(error) = apt(&["update", "-q"]) {
-        eprintln!("warning: {error:#}; going on with the lists that are there");
+        eprintln!("warning: {error:#}; going on with the package lists that are there");
     }
     let install: Vec<&str> = ["install", "-yq", "--no-install-recommends"].iter().chain(packages).copied().collect();
     // dpkg has been seen to fail once and to succeed at the second try.
@@ -294,16 +301,16 @@ fn venv_is_current(root: &Path) -> bool {
 }
 
 fn make_venv(root: &Path) -> anyhow::Result<()> {
-    let Some(python) = python() else { bail!("there is no python3 with venv") };
+    let Some(python) = python() else { bail!("no python3 here can make a venv; install python3 and python3-venv") };
     let venv = repository::venv(root);
     if venv.exists() {
-        fs::remove_dir_all(&venv).with_context(|| format!("removing the old {}", venv.display()))?;
+        fs::remove_dir_all(&venv).with_context(|| format!("cannot remove the old {}", venv.display()))?;
     }
     child::succeed(Command::new(python).args(["-m", "venv"]).arg(&venv))?;
     let mut pip = Command::new(venv.join("bin/pip"));
     pip.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
     child::succeed(pip.arg(root.join("xtask/requirements.txt")))?;
-    fs::write(stamp(root), stamp_text(root)).context("noting what has been installed")
+    fs::write(stamp(root), stamp_text(root)).context("cannot note what has been installed")
 }
 
 #[cfg(test)]

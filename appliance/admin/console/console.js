@@ -136,11 +136,11 @@ function onControl(message) {
 const condition = { stream: "wait", detail: "", feed: null, ailment: "", stopping: false, answers: true };
 const FEED_STATES = {
   live: ["live", "live", ""],
-  waiting: ["wait", "waiting", "It waits for its first subscribers."],
-  catching_up: ["wait", "catching up", "It takes what came before now; until then the blade is not ready."],
+  waiting: ["wait", "waiting", "The feed waits for its first subscribers."],
+  catching_up: ["wait", "catching up", "The feed takes what it missed; until then the blade is not ready."],
   stale: ["stale", "stale", "What is shown may not be the present: upstream is silent, or lost, or messages are missing."],
-  finished: ["wait", "finished", "It has said everything; the last values are shown."],
-  failed: ["lost", "failed", "It has broken off; the last values are shown. The log says why."],
+  finished: ["wait", "finished", "The feed has ended; the last values are shown."],
+  failed: ["lost", "failed", "The feed has broken off; the last values are shown. The log says why."],
 };
 
 /** Sums the condition up in one word: green only if values come and are current. */
@@ -169,7 +169,7 @@ function judge() {
 function unreached() {
   const mixed = location.protocol === "https:" && endpoint?.startsWith("ws:");
   const why = mixed ? "A page that came by https: may only connect to wss:." : "";
-  const advice = 'Where the data port has another address from here, name it: stream_url = "wss://HOST/v1/stream" in [admin].';
+  const advice = 'If the data port has another address for browsers, name it: stream_url = "wss://HOST/v1/stream" in [admin].';
   return `No values: ${endpoint} cannot be reached from this browser. ${why} ${advice}`;
 }
 
@@ -430,7 +430,7 @@ function show(status) {
 
   $("ebpf").dataset.state = ebpf.active ? "live" : "wait";
   put($("ebpf"), ebpf.active ? `active, ${ebpf.mode}` : "not active");
-  put($("ebpf-reason"), ebpf.active ? "" : `Not at work: ${ebpf.reason}. The blade serves all the same.`);
+  put($("ebpf-reason"), ebpf.active ? "" : `Not active: ${ebpf.reason}. The blade serves all the same.`);
   const packets = (status, name) => status.ebpf.verdicts.find((verdict) => verdict.name === name)?.packets ?? 0;
   table("verdicts", ebpf.verdicts.filter((verdict) => verdict.packets > 0).map(({ name, packets: count }) => [
     name.replaceAll("_", " "), whole.format(count), rate(perSecond(status, (s) => packets(s, name))),

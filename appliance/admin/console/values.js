@@ -105,7 +105,7 @@ export class Values {
     $("values-empty").hidden = shown.length > 0;
     $("values-empty").textContent = filter ? `No subject contains ${cut(filter, 60)}.` : "Waiting for the first values …";
     const total = this.subjects.size;
-    const more = this.left.size ? `, and ${whole.format(this.left.size)} more are not looked at` : "";
+    const more = this.left.size ? `, and ${whole.format(this.left.size)} more are not shown` : "";
     $("values-count").textContent = (shown.length < total ? `${shown.length} of ${whole.format(total)}` : `${whole.format(total)}`) + more;
   }
 

@@ -131,7 +131,8 @@ impl Door {
         }
         if self.stats.accept_failures.fetch_add(1, Relaxed) == 0 {
             tracing::warn!(
-                "the admin port cannot take a connection: {error}; silent ones make room, and this is counted"
+                "the admin port cannot accept a connection: {error}; silent connections are closed to make room, and \
+                 fanblade_admin_accept_failures_total counts further failures"
             );
         }
         let is_short = matches!(

@@ -63,7 +63,7 @@ pub(crate) async fn check(State(guard): State<Guard>, request: Request, next: Ne
         named.chain(asked).find(|host| !guard.hosts.allows(host)).map(shown)
     };
     let Some(host) = stranger else { return next.run(request).await };
-    let advice = "use its address, or name it in `allowed_hosts` of [admin]";
+    let advice = "use the port's address, or add this name to `allowed_hosts` of [admin]";
     if guard.stats.host_refused.fetch_add(1, Relaxed) == 0 {
         tracing::warn!("the admin port was called `{host}`, which is no name of it: refused, and counted; {advice}");
     }

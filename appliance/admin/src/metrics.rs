@@ -47,11 +47,16 @@ impl Collector for Everything {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut out = Out(encoder);
         out.gauge("build_info", "Version of this program.", &[("version", env!("CARGO_PKG_VERSION"))], 1)?;
-        out.gauge("uptime_seconds", "Since the start.", &[], self.blade.started.elapsed().as_secs())?;
-        out.gauge("ready", "1: serving, and not about to stop.", &[], u64::from(self.blade.is_ready()))?;
+        out.gauge("uptime_seconds", "Time since the blade started.", &[], self.blade.started.elapsed().as_secs())?;
+        out.gauge(
+            "ready",
+            "1: the blade serves and is not about to stop; 0: /readyz answers 503.",
+            &[],
+            u64::from(self.blade.is_ready()),
+        )?;
         let (lines, lost) = self.blade.log.counts();
-        out.counter("log_lines", "Lines of the log.", lines)?;
-        out.counter("log_lost", "Lines of the log that found no room to wait, or could not be written.", lost)?;
+        out.counter("log_lines", "Log lines, the lost ones included.", lines)?;
+        out.counter("log_lost", "Log lines lost: their queue was full, or they could not be written.", lost)?;
         self.threads(&mut out)?;
         self.feed(&mut out)?;
         self.workers(&mut out)?;
@@ -63,8 +68,12 @@ impl Collector for Everything {
 impl Everything {
     fn threads(&self, out: &mut Out<'_>) -> fmt::Result {
         let threads: Vec<_> = self.blade.vitals.iter().map(Vital::seen).collect();
-        let mut ages =
-            out.0.encode_descriptor("heartbeat_age_seconds", "Since a thread last moved.", None, MetricType::Gauge)?;
+        let mut ages = out.0.encode_descriptor(
+            "heartbeat_age_seconds",
+            "Time since a thread last moved.",
+            None,
+            MetricType::Gauge,
+        )?;
         for thread in &threads {
             let age_s = thread.heartbeat_age_ms as f64 / 1e3;
             ConstGauge::new(age_s).encode(ages.encode_family(&[("thread", thread.name.as_str())])?)?;
@@ -77,27 +86,39 @@ impl Everything {
         let report = self.blade.report();
         // The feed, and the counters that the market and the ring keep beside it.
         let states = FeedState::ALL.map(|state| (state.name(), u64::from(state == report.state)));
-        out.gauges("feed_state", "1 at the state that the feed is in.", "state", &states)?;
+        out.gauges("feed_state", "1 for the state that the feed is in, 0 for all others.", "state", &states)?;
         let feed = &report.feed;
         for (name, help, value) in [
-            ("feed_packets", "Packets taken.", feed.packets),
+            ("feed_packets", "Packets taken from the feed.", feed.packets),
             ("feed_bytes", "Bytes taken from the feed.", feed.bytes),
             ("feed_messages", "Messages passed on by the feed.", feed.messages),
-            ("feed_duplicates", "Messages that had come before.", feed.duplicates),
+            ("feed_duplicates", "Messages dropped because they had come before.", feed.duplicates),
             ("feed_unmatched", "Messages that are mapped to no subject.", feed.unmatched),
-            ("feed_stale", "Messages of another session.", feed.stale),
-            ("feed_suspected", "Packets that were not believed when they came.", feed.suspected),
-            ("feed_dropped", "Messages ahead of missing ones that found no place to wait.", feed.dropped),
-            ("feed_recovered", "Messages that came as answers to requests.", feed.recovered),
+            ("feed_stale", "Messages of another session, dropped.", feed.stale),
+            (
+                "feed_suspected",
+                "Packets that were not believed when they came: they could be a stranger's.",
+                feed.suspected,
+            ),
+            (
+                "feed_dropped",
+                "Messages dropped because they came ahead of missing ones and the window was full.",
+                feed.dropped,
+            ),
+            ("feed_recovered", "Missing messages that a re-request server sent.", feed.recovered),
             ("feed_requests", "Requests for missing messages.", feed.requests),
             ("feed_gaps", "Runs of missing messages.", feed.gaps),
             ("feed_gap_messages", "Messages missing in those runs.", feed.gap_messages),
-            ("feed_malformed", "Things in the feed that could not be read.", feed.malformed),
+            ("feed_malformed", "Packets and messages of the feed that could not be read.", feed.malformed),
             ("feed_sessions", "Sessions begun.", feed.sessions),
             ("feed_clock_skips", "Times that the simulator fell behind the clock and skipped.", feed.clock_skips),
             ("feed_subject_gaps", "Runs of missing values of single subjects.", report.subject_gaps),
-            ("market_malformed", "Messages that were no valid ITCH.", report.market.malformed),
-            ("market_shares_excess", "Executions beyond what the order had left.", report.market.shares_excess),
+            ("market_malformed", "Messages that were not valid ITCH.", report.market.malformed),
+            (
+                "market_shares_excess",
+                "Executions and cancellations of more shares than the order had left.",
+                report.market.shares_excess,
+            ),
             (
                 "market_unchanged_suppressed",
                 "Images not published because nothing changed.",
@@ -130,7 +151,7 @@ impl Everything {
         out.counters("ring_bytes", "Bytes written to the ring.", "lane", &lane_bytes)?;
         let live = LANES.map(|lane| (lane.name(), report.ring.live_bytes[lane as usize]));
         out.gauges("ring_live_bytes", "Bytes of all subjects' newest frames.", "lane", &live)?;
-        let help = "From the poll that took a message in to the publication of its frame. The sum is made of the upper edges \
+        let help = "Time from the poll that took a message in to the publication of its frame. The sum is made of the upper edges \
                     of buckets 19 % wide.";
         out.histograms("feed_to_publish_seconds", help, &[(None, self.blade.sequencer.latency.snapshot())])
     }
@@ -143,16 +164,20 @@ impl Everything {
         };
         for (name, help, values) in [
             ("feed_line_packets", "Packets taken from a line.", of(|line| line.packets)),
-            ("feed_line_bytes", "Bytes in them.", of(|line| line.bytes)),
-            ("feed_line_wins", "Packets that brought something before any other line did.", of(|line| line.wins)),
+            ("feed_line_bytes", "Bytes of the packets taken from a line.", of(|line| line.bytes)),
+            ("feed_line_wins", "Packets that brought a message before any other line did.", of(|line| line.wins)),
             ("feed_line_gaps", "Runs of messages that a line lacked.", of(|line| line.gaps)),
             ("feed_line_kernel_drops", "Packets dropped by the kernel at a full buffer.", of(|line| line.kernel_drops)),
         ] {
             out.counters(name, help, "line", &values)?;
         }
         for (name, help, of) in [
-            ("feed_line_lead_mean_seconds", "How far a line is ahead of the next.", lead_seconds as fn(&Line) -> _),
-            ("feed_line_silent_seconds", "Since the last packet of a line.", silent_seconds),
+            (
+                "feed_line_lead_mean_seconds",
+                "How long a line is ahead of the next line, on average.",
+                lead_seconds as fn(&Line) -> _,
+            ),
+            ("feed_line_silent_seconds", "Time since the last packet of a line.", silent_seconds),
         ] {
             let values: Vec<_> = report.lines.iter().filter_map(|line| Some((line.name.as_str(), of(line)?))).collect();
             out.gauges_f64(name, help, "line", &values)?;
@@ -182,7 +207,7 @@ impl Everything {
             }
         }
         self.closes(out)?;
-        let help = "From publication to the return of the send, worst frame of each pass. The sum is made of the upper edges \
+        let help = "Time from publication to the return of the send, worst frame of each pass. The sum is made of the upper edges \
                     of buckets 19 % wide.";
         let latencies: Vec<_> = self
             .blade
@@ -195,8 +220,8 @@ impl Everything {
     }
 
     fn closes(&self, out: &mut Out<'_>) -> fmt::Result {
-        let help = "Ends of sessions, by who sent the first Close frame and its code; 1005: it had none, 1006: there was no \
-                    frame.";
+        let help = "Sessions ended, by who sent the first Close frame and its code; 1005: the frame had no code, 1006: there \
+                    was no frame.";
         let mut family = out.0.encode_descriptor("worker_closes", help, None, MetricType::Counter)?;
         for (index, worker) in self.blade.workers.iter().enumerate() {
             let index = index.to_string();
@@ -219,11 +244,16 @@ impl Everything {
         kernel.steered.resize(self.blade.workers.len(), 0);
         out.gauge(
             "ebpf_active",
-            "1: at least one kernel program is at work; 0: served without.",
+            "1: at least one kernel program is active; 0: the blade serves without eBPF.",
             &[],
             u64::from(kernel.is_active()),
         )?;
-        out.gauge("ebpf_steering", "1: connections are steered by weight and load.", &[], u64::from(kernel.steering))?;
+        out.gauge(
+            "ebpf_steering",
+            "1: connections are steered by weight and load; 0: the kernel's hash spreads them.",
+            &[],
+            u64::from(kernel.steering),
+        )?;
         let ingress: Vec<_> =
             kernel.ingress.iter().map(|(interface, mode)| (format!("{interface}/{mode}"), 1)).collect();
         out.gauges("ebpf_ingress", "Interfaces whose incoming packets are counted.", "interface", &ingress)?;
@@ -245,15 +275,32 @@ impl Everything {
 impl Everything {
     fn admin(&self, out: &mut Out<'_>) -> fmt::Result {
         let AdminStats { connections, accepted, shed, timeouts, host_refused, accept_failures } = &*self.admin;
-        out.gauge("admin_connections", "Connections to the admin port now.", &[], connections.load(Relaxed))?;
+        out.gauge(
+            "admin_connections",
+            "Connections to the admin port that are open now.",
+            &[],
+            connections.load(Relaxed),
+        )?;
         for (name, help, count) in [
-            ("admin_accepted", "Connections to the admin port.", accepted),
-            ("admin_shed", "Of them, closed to make room for others: those that waited longest.", shed),
-            ("admin_timeouts", "Of them, closed for being too slow to ask or to read.", timeouts),
-            ("admin_host_refused", "Requests answered 421: the Host is none of allowed_hosts.", host_refused),
+            ("admin_accepted", "Connections that the admin port has accepted.", accepted),
+            (
+                "admin_shed",
+                "Connections to the admin port closed to make room for others, the longest silent first.",
+                shed,
+            ),
+            (
+                "admin_timeouts",
+                "Connections to the admin port closed because the client was too slow to ask or to read.",
+                timeouts,
+            ),
+            (
+                "admin_host_refused",
+                "Requests to the admin port answered 421: their Host is not among allowed_hosts.",
+                host_refused,
+            ),
             (
                 "admin_accept_failures",
-                "Times that a connection could not be taken, for want of descriptors.",
+                "Times that the admin port could not accept a connection, for want of descriptors.",
                 accept_failures,
             ),
         ] {

@@ -73,7 +73,10 @@ impl Control {
     pub(crate) fn begin_end(&self, delay: Duration) -> Instant {
         self.blade.stopping.store(true, Relaxed);
         self.unready.store(true, Relaxed);
-        tracing::info!("not ready any more; the end begins in {} ms, or when asked once more", delay.as_millis());
+        tracing::info!(
+            "stopping: not ready any more; sessions are closed in {} ms, or at the next signal",
+            delay.as_millis()
+        );
         Instant::now() + delay
     }
 }

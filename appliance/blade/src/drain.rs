@@ -22,7 +22,7 @@ impl Control {
             Stop::Restart => (fanblade_wire::close::RESTART, RECONNECT_MS_MAX),
         };
         let sessions: u64 = self.workers.stats().map(|stats| stats.sessions.value()).sum();
-        tracing::info!("stopping: {sessions} sessions are told {close_code}; once more to stop at once");
+        tracing::info!("stopping: {sessions} sessions are told {close_code}; another signal stops at once");
         let deadline_ms = if is_hurried { 0 } else { DRAIN_MS_MAX };
         self.workers.tell_all(&Command::Drain { close_code, reconnect_ms_max, deadline_ms });
         self.end_workers(signals).await && is_published
@@ -36,13 +36,15 @@ impl Control {
         while !sequencer.has_ended() {
             if Instant::now() >= deadline {
                 let seconds = SEQUENCER_END_MAX.as_secs();
-                tracing::error!("the sequencer has not ended within {seconds} s; the end goes on without it");
+                tracing::error!(
+                    "the sequencer has not ended within {seconds} s; the blade stops without waiting for it"
+                );
                 return (false, false);
             }
             tokio::select! {
                 () = sleep(STEP) => {}
                 _ = signals.next() => {
-                    tracing::warn!("stopping at once, without the sequencer");
+                    tracing::warn!("another signal: stopping at once, without waiting for the sequencer");
                     return (false, true);
                 }
             }
@@ -57,7 +59,7 @@ impl Control {
             tokio::select! {
                 () = sleep(STEP) => {}
                 _ = signals.next() => {
-                    tracing::warn!("stopping at once");
+                    tracing::warn!("another signal: stopping at once");
                     self.workers.tell_all(&Command::Stop);
                     deadline = deadline.min(Instant::now() + AT_ONCE_MAX);
                 }

@@ -14,11 +14,11 @@ pub enum StartError {
     #[error(transparent)]
     Interface(#[from] InterfaceError),
     /// The kernel does not say which CPUs there are.
-    #[error("the CPUs of this process: {0}")]
+    #[error("cannot read which CPUs this process may use: {0}")]
     Cpus(io::Error),
     /// A configured CPU is not available to this process.
     #[error(
-        "CPU {cpu} is not for this process, which may use {allowed:?}; see `cpus` in the configuration and taskset(1)"
+        "this process may not use CPU {cpu}, only {allowed:?}; change `cpus` in the configuration, or the CPU set (taskset(1))"
     )]
     Cpu {
         /// The configured CPU.
@@ -33,10 +33,10 @@ pub enum StartError {
     #[error(transparent)]
     Listen(#[from] NetError),
     /// The number of workers is zero.
-    #[error("no worker")]
+    #[error("no worker: a blade needs at least one")]
     NoWorker,
     /// A thread cannot be started.
-    #[error("{what}: {error}")]
+    #[error("cannot start {what}: {error}")]
     Thread {
         /// Which thread.
         what: &'static str,
@@ -47,7 +47,7 @@ pub enum StartError {
     #[error("cannot make the ring: {0}")]
     Ring(RingError),
     /// The ring's descriptor cannot be duplicated.
-    #[error("the ring's descriptor: {0}")]
+    #[error("cannot duplicate the ring's descriptor: {0}")]
     RingDescriptor(io::Error),
     /// A worker's waker cannot be made.
     #[error("cannot make a waker: {0}")]
@@ -69,7 +69,7 @@ pub enum WorkerError {
     #[error("cannot map the ring: {0}")]
     Map(RingError),
     /// Its listener cannot be duplicated.
-    #[error("the listener's descriptor: {0}")]
+    #[error("cannot duplicate the listener's descriptor: {0}")]
     Listener(io::Error),
     /// Its thread, or its engine, cannot be started.
     #[error(transparent)]
@@ -80,7 +80,7 @@ pub enum WorkerError {
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 pub enum EndError {
     /// A thread has not ended, and ends with the process.
-    #[error("stopped, but not everything has ended; the log says what")]
+    #[error("stopped, but some threads have not ended; the log says which")]
     Unfinished,
     /// The blade could not go on.
     #[error("{0}; sessions were told to come again (1012), and the log says why")]

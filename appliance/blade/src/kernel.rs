@@ -62,7 +62,7 @@ impl Kernel {
             self.counted.push(counted);
         }
         if let Err(error) = steer.spawn_log() {
-            tracing::debug!("the log of the eBPF programs cannot be read: {error}");
+            tracing::debug!("cannot read the log of the eBPF programs: {error}");
         }
         self.steer = Some(steer);
     }
@@ -112,7 +112,7 @@ impl Kernel {
         if let Some((steer, worker)) = self.steer.as_ref().zip(u32::try_from(worker).ok())
             && let Err(error) = steer.set_weight(worker, weight)
         {
-            tracing::warn!("worker {worker} cannot be given the weight {weight} in steering: {error}");
+            tracing::warn!("cannot set the steering weight of worker {worker} to {weight}: {error}");
         }
     }
 
@@ -171,7 +171,7 @@ impl Counted {
         (self.ingress, self.egress) = (None, false);
         let name = &self.name;
         if let Err(error) = steer.detach(name) {
-            tracing::debug!("{name}: {error}");
+            tracing::debug!("cannot detach from interface {name}: {error}");
         }
         if index.is_none() {
             tracing::warn!("interface {name} has gone: its packets are not counted until it is there again");

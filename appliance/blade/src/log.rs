@@ -157,7 +157,7 @@ impl<T: AsFd> Outlet<T> {
                 // Reported through the queue, so that the line looks like every other. If it is lost, the next report
                 // includes it.
                 tracing::error!(
-                    "{} lines of the log were lost: whoever reads it had stopped or gone, or its disk was full",
+                    "{} lines of the log were lost: its reader had stopped or gone, or its disk was full",
                     lost - told
                 );
                 (told, told_at) = (lost, Some(Instant::now()));

@@ -24,7 +24,7 @@ impl Parked {
         match &mut self.since {
             None if news > 0 => {
                 tracing::warn!(
-                    "worker {index} cannot accept connections: out of descriptors or socket memory; they wait. See: \
+                    "worker {index} cannot accept connections: out of descriptors or socket memory; new connections wait. See: \
                      fanblade doctor"
                 );
                 self.since = Some((now, now));
@@ -32,7 +32,7 @@ impl Parked {
             Some((_, newest)) if news > 0 => *newest = now,
             Some((first, newest)) if now - *newest >= CALM => {
                 let seconds = (*newest - *first).as_secs_f64();
-                tracing::info!("worker {index} accepts connections again; for {seconds:.1} s it could not");
+                tracing::info!("worker {index} accepts connections again, after {seconds:.1} s");
                 self.since = None;
             }
             _ => {}

@@ -92,7 +92,7 @@ pub(crate) fn spawn(
             }
             // By default the kernel may end a sleep 50 µs late, which is longer than all the work.
             if let Err(error) = nix::sys::prctl::set_timerslack(1) {
-                tracing::debug!("timer slack: {error}");
+                tracing::debug!("sequencer: cannot set the timer slack: {error}");
             }
             let mut sequencer = Sequencer::new(config, writer, shared);
             sequencer.source = feed.name();
@@ -299,7 +299,7 @@ impl Sequencer {
         market.images(last, &mut |update| desk.publish(update));
         if self.market.instruments_len() == 0 {
             // A feed without books uses a snapshot only to say where it goes on.
-            return tracing::debug!("numbers begin with {seq}");
+            return tracing::debug!("the feed's numbers begin with {seq}");
         }
         tracing::info!(
             "snapshot before message {seq}: {} orders of {} instruments",
@@ -311,7 +311,7 @@ impl Sequencer {
     fn subject_gap(&mut self, subject: &str, from: u64, to: u64, now_ns: u64) {
         let (after, last) = (from.saturating_sub(1), to.saturating_sub(1));
         self.report.subject_gaps += 1;
-        self.desk.complaints.note(GAP, now_ns, || format!("{subject}: {from} to {last} are missing"));
+        self.desk.complaints.note(GAP, now_ns, || format!("{subject}: messages {from} to {last} are missing"));
         let subject = named::quoted(subject);
         self.notice(format!(r#"{{"op":"notice","kind":"gap","subject":{subject},"from":{after},"to":{last}}}"#));
     }
@@ -361,7 +361,7 @@ impl Sequencer {
         if epoch != self.report.epoch {
             match self.desk.writer.set_epoch(&epoch) {
                 Ok(()) => self.report.epoch = epoch,
-                Err(error) => tracing::error!("epoch {epoch}: {error}"),
+                Err(error) => tracing::error!("cannot begin epoch {epoch}: {error}"),
             }
         }
     }

@@ -93,7 +93,7 @@ impl Watched {
             let stop = tokio::select! {
                 stop = self.next() => stop,
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
-                    tracing::error!("the end takes too long: the process ends now, whatever is left");
+                    tracing::error!("the end takes too long: the process ends now, with whatever is left undone");
                     log.finish();
                     std::process::exit(1);
                 }
@@ -124,10 +124,10 @@ impl Watched {
                 _ = self.terminate.recv() => return Stop::Down,
                 _ = self.interrupt.recv() => return Stop::Down,
                 _ = self.restart.recv() => return Stop::Restart,
-                _ = self.user.recv() => tracing::warn!("SIGUSR1 changes nothing: no file is open that could be rotated"),
+                _ = self.user.recv() => tracing::warn!("SIGUSR1 changes nothing: the blade has no log file to reopen"),
                 _ = hangup => {
                     if self.has_terminal {
-                        tracing::info!("the terminal has gone");
+                        tracing::info!("the terminal has gone: stopping");
                         return Stop::Down;
                     }
                     tracing::warn!("{HANGUP}");
@@ -156,8 +156,7 @@ pub fn is_hangup_ignored() -> bool {
     mask.is_some_and(|mask| mask & 1 << (libc::SIGHUP - 1) != 0)
 }
 
-const HANGUP: &str =
-    "SIGHUP changes nothing: the configuration is read at the start; for a new one send SIGUSR2 and start again";
+const HANGUP: &str = "SIGHUP changes nothing: the configuration is read only at the start; for a new one, send SIGUSR2 and start the blade again";
 
 /// All orders within this time are one.
 const MOMENT: Duration = Duration::from_millis(50);

@@ -58,6 +58,6 @@ mod tests {
             "as many as the kernel's programs steer to"
         );
         let error = Plan::choose(&[4, 6], &[4, 5], None).unwrap_err().to_string();
-        assert!(error.starts_with("CPU 5 is not for this process, which may use [4, 6]"), "{error}");
+        assert!(error.starts_with("this process may not use CPU 5, only [4, 6]"), "{error}");
     }
 }

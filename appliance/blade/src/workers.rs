@@ -110,10 +110,10 @@ impl Workers {
                 match place.fill(self.engine, &self.ring) {
                     Ok(()) => {
                         kernel.reinstate(index);
-                        tracing::info!("worker {index}: a new one serves in its place");
+                        tracing::info!("worker {index}: a new worker serves in its place");
                     }
                     Err(error) => {
-                        tracing::error!("worker {index}: no new one can be started: {error}");
+                        tracing::error!("worker {index}: cannot start a new worker in its place: {error}");
                         given_up = place.note_end(index).or(given_up);
                     }
                 }
@@ -163,14 +163,18 @@ impl Place {
         };
         if self.ends_in_a_row > RESTARTS_IN_A_ROW_MAX {
             self.state = State::GivenUp;
-            let text =
-                format!("worker {index} {why}; after {RESTARTS_IN_A_ROW_MAX} new ones in a row its place is given up");
+            let text = format!(
+                "worker {index} {why}; after {RESTARTS_IN_A_ROW_MAX} new workers in a row its place is given up"
+            );
             tracing::error!("{text}");
             return Some(text);
         }
         let pause = pause(self.ends_in_a_row);
         self.state = State::Vacant(Instant::now() + pause);
-        tracing::error!("worker {index} {why}; its sessions have ended; a new one in {} ms", pause.as_millis());
+        tracing::error!(
+            "worker {index} {why}; its sessions have ended; a new worker starts in {} ms",
+            pause.as_millis()
+        );
         None
     }
 

@@ -59,10 +59,10 @@ pub enum ClientError {
         code: String,
     },
     /// The output cannot be printed.
-    #[error("what has come cannot be printed")]
+    #[error("cannot print the frames")]
     Print(#[source] io::Error),
     /// A connection's task has panicked.
-    #[error("a connection's task")]
+    #[error("a connection's task failed")]
     Task(#[source] JoinError),
 }
 

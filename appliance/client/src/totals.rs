@@ -116,7 +116,7 @@ impl fmt::Display for Totals {
             )?;
         }
         if self.skipped > 0 || self.dropped > 0 {
-            writeln!(f, "conflated    {} times, {} frames by the server's word", self.skipped, self.dropped)?;
+            writeln!(f, "conflated    {} times, {} frames according to the server", self.skipped, self.dropped)?;
         }
         for (kind, count) in &self.notices {
             writeln!(f, "notices      {kind}: {count}")?;

@@ -105,7 +105,7 @@ impl Servers {
         orders.stop.store(true, Relaxed);
         let left_out = follower.and_then(|thread| thread.join().ok()).unwrap_or(0);
         if left_out > 0 {
-            tell(format_args!("the snapshots lacked {left_out} orders: there is no room for more"));
+            tell(format_args!("the snapshots lacked {left_out} orders: there was no room for more"));
         }
         let served = Served {
             requests: requests.and_then(|thread| thread.join().ok()),

@@ -65,11 +65,11 @@ fn file(config: &FeedConfig, path: &Path, configured: Option<Day>) -> anyhow::Re
     });
     let day = match (configured, named) {
         (Some(day), _) => day,
-        (None, Some(date)) => Day::new(date).context("the day in the file's name")?,
+        (None, Some(date)) => Day::new(date).context("the date in the file's name")?,
         (None, None) => {
             let today = Day::today();
             tracing::info!(
-                "the name of {} tells no day: its timestamps are taken for those of {today}",
+                "the name of {} holds no date: its timestamps are taken as those of {today}",
                 path.display()
             );
             today

@@ -31,11 +31,11 @@ struct Cli {
 enum Command {
     /// Serve: a simulated market, a recorded one, or what a configuration file says
     Run(run::Args),
-    /// Subscribe to a blade; prints what comes, or checks order and gaps and prints rates
+    /// Subscribe to a blade: print the frames, or check order and gaps and print rates
     Subscribe(subscribe::Args),
     /// Play a file or a simulated market as an exchange would: multicast with faults, a re-request server
     Replay(replay::Args),
-    /// Publish values to a blade whose feed is `publisher`: lines of JSON, or made-up ones for load
+    /// Publish values to a blade whose feed is `publisher`: lines of JSON, or made-up values for load
     Publish(publish::Args),
     /// Show the flows that the kernel counted, from the pinned eBPF maps; the daemon need not run
     Flows(flows::Args),

@@ -86,7 +86,7 @@ pub fn trim(field: &[u8]) -> &[u8] {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ItchError {
     /// Framing may carry messages of no bytes; ITCH has none.
-    #[error("an ITCH message of no bytes")]
+    #[error("an empty ITCH message")]
     Empty,
     /// No such type in version 5.0.
     #[error("unknown ITCH message type {:?} ({actual_len} bytes)", char::from(*kind))]

@@ -25,7 +25,7 @@ pub enum Trouble<'a> {
     /// Something that one packet alone says, and that would change everything.
     #[error(
         "a packet from {source_address} by line {line}: {}, where {expected} comes next in session {:?}; nothing is \
-         believed of it until that is proven. If it is a stranger's, name the sender: ` from ADDRESS` behind the line",
+         believed of it until that is proven. If it is a stranger's, name the sender: ` from ADDRESS` after the line",
         claim_in_words(session, current, *sequence, *expected),
         text(current)
     )]
@@ -44,7 +44,7 @@ pub enum Trouble<'a> {
         expected: u64,
     },
     /// Nothing came of a packet that was ahead of all others, while the feed went on below it.
-    #[error("a packet said that messages {from} to {} exist, and all others contradict it; it is taken back", to - 1)]
+    #[error("a packet said that messages {from} to {} exist, and all others contradict it; they are not waited for any more", to - 1)]
     TakenBack {
         /// The first that nobody else knows.
         from: u64,
@@ -175,7 +175,7 @@ pub enum Trouble<'a> {
         error: &'a str,
     },
     /// Somebody who was not asked sends to the port of the replies.
-    #[error("a packet from {source_address}, which is no re-request server of ours; it is dropped")]
+    #[error("a packet from {source_address}, which is not a re-request server of ours; the packet is dropped")]
     Stranger {
         /// Who.
         source_address: SocketAddr,

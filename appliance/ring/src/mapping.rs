@@ -83,7 +83,7 @@ pub(crate) fn seal(memfd: BorrowedFd<'_>) -> Result<(), RingError> {
 
 /// The layout of the ring in `fd`, if it is one and cannot shrink under the reader.
 pub(crate) fn read_layout(fd: BorrowedFd<'_>) -> Result<Layout, RingError> {
-    let seals = fcntl(fd, FcntlArg::F_GET_SEALS).map_err(|_| RingError::Foreign("it is no memfd"))?;
+    let seals = fcntl(fd, FcntlArg::F_GET_SEALS).map_err(|_| RingError::Foreign("it is not a memfd"))?;
     if !SealFlag::from_bits_retain(seals).contains(SIZE_SEALS) {
         return Err(RingError::Foreign("its size is not sealed"));
     }
@@ -252,7 +252,7 @@ mod tests {
         layout.write(writer.words());
         assert!(read_layout(memfd.as_fd()).is_ok());
         let plain = std::fs::File::open("/dev/null").unwrap();
-        assert!(matches!(read_layout(plain.as_fd()), Err(RingError::Foreign("it is no memfd"))));
+        assert!(matches!(read_layout(plain.as_fd()), Err(RingError::Foreign("it is not a memfd"))));
     }
     #[test]
     fn a_ring_that_the_machine_cannot_hold_is_refused_before_anything_is_allocated() {

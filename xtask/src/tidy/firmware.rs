@@ -39,11 +39,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
             Some(wanted) if wanted == value => {}
             Some(wanted) => faults.push(Finding::new(SYSCTLS, at + 1, format!("{name}: {CHECKS} says {wanted}"))),
             None => {
-                faults.push(Finding::new(
-                    SYSCTLS,
-                    at + 1,
-                    format!("{name} does not stand in {CHECKS} (or twice here)"),
-                ));
+                faults.push(Finding::new(SYSCTLS, at + 1, format!("{name} is not in {CHECKS}, or is here twice")));
             }
         }
     }
@@ -100,7 +96,7 @@ mod tests {
         let found = |checks: &str, sysctls: &str| messages(checks, sysctls).join("\n");
         assert!(found(GOOD, "-a.b = 1 3\n").contains("says 1 2"));
         assert!(found(GOOD, "").contains("lacks -a.b"));
-        assert!(found(GOOD, "-a.b = 1 2\nc.d = 1\n").contains("c.d does not stand in"));
+        assert!(found(GOOD, "-a.b = 1 2\nc.d = 1\n").contains("c.d is not in"));
         assert!(found(GOOD, "-a.b = 1 2\n-a.b = 1 2\n").contains("twice"));
         assert!(found(&GOOD.replace("='1 2'", "=1"), "-a.b = 1 2\n").contains("the fix must set 1 2"));
         assert!(found(&GOOD.replace("why = \"w\"\n", ""), "-a.b = 1 2\n").contains("no why"));

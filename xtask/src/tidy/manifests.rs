@@ -139,7 +139,11 @@ fn check_core(core: &[&str], manifests: &[(&str, &str)]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for name in core {
         let Some((path, _)) = crates.get(*name) else {
-            findings.push(Finding::new("xtask/src/tidy/manifests.rs", 0, format!("{name} is no crate")));
+            findings.push(Finding::new(
+                "xtask/src/tidy/manifests.rs",
+                0,
+                format!("{name} is not a crate of the workspace"),
+            ));
             continue;
         };
         // The list grows while it is walked.
@@ -193,7 +197,7 @@ fn check_manifest(path: &str, text: &str) -> Vec<Finding> {
         }
         let is_inherited = value.get("workspace").and_then(Value::as_bool) == Some(true);
         if !path.starts_with("ebpf/") && !is_inherited {
-            findings.push(finding(format!("{dependency}: its version belongs into the workspace's Cargo.toml")));
+            findings.push(finding(format!("{dependency}: its version belongs in the workspace's Cargo.toml")));
         }
     }
     let inherits_lints = manifest.get("lints").and_then(|lints| lints.get("workspace")).and_then(Value::as_bool);
@@ -276,7 +280,7 @@ mod tests {
         assert_eq!(found(renamed, ""), [told]);
         let told = "fanblade-ring is of the serving core: fanblade-wire must not bring ratatui into it";
         assert_eq!(found(&needs("fanblade-wire"), &needs("ratatui")), [told]);
-        assert_eq!(check_core(&["fanblade-lost"], &[])[0].message, "fanblade-lost is no crate");
+        assert_eq!(check_core(&["fanblade-lost"], &[])[0].message, "fanblade-lost is not a crate of the workspace");
     }
 
     #[test]

@@ -51,7 +51,7 @@ fn compare(tree: &Tree, before: &str, comment: &str) -> Result<(), String> {
     let factor = match (words.next(), words.next().map(str::parse::<f64>), words.next()) {
         (None, None, None) => 1.0,
         (Some("*"), Some(Ok(factor)), None) => factor,
-        _ => return Err(format!("<!-- {comment} -->: FILE POINTER, or FILE POINTER * FACTOR")),
+        _ => return Err(format!("<!-- {comment} --> must be FILE POINTER, or FILE POINTER * FACTOR")),
     };
     let text = tree.file(&format!("{RESULTS}{file}")).and_then(|file| file.text());
     let text = text.ok_or_else(|| format!("there is no {RESULTS}{file}"))?;

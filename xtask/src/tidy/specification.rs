@@ -24,7 +24,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     for promise in &promises {
         let mut fault = |message: String| findings.push(Finding::new(PATH, promise.line, message));
         if !numbers.insert(promise.number) {
-            fault(format!("{} stands here for the second time", promise.number));
+            fault(format!("{} is here for the second time", promise.number));
         }
         let named = promise.tests();
         if named.is_empty() && !promise.is_pending() {

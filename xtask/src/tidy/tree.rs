@@ -70,7 +70,7 @@ fn walk(root: &Path, below: &str, files: &mut Vec<File>) -> anyhow::Result<()> {
         if kind.is_dir() {
             walk(root, &path, files)?;
         } else if kind.is_file() {
-            let bytes = fs::read(entry.path()).with_context(|| format!("reading {path}"))?;
+            let bytes = fs::read(entry.path()).with_context(|| format!("cannot read {path}"))?;
             files.push(File { path, bytes });
         }
     }

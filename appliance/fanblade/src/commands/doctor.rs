@@ -12,7 +12,7 @@ use finding::{Finding, State};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Exit with 1 at warnings too, not only when a feature is missing
+    /// Exit with code 1 for a warning too, not only for a missing feature
     #[arg(long)]
     strict: bool,
     /// Print the findings as JSON

@@ -15,10 +15,10 @@ pub(crate) struct Args {
     /// Where the maps are pinned
     #[arg(long, default_value = DEFAULT_PIN_DIR)]
     pin_dir: PathBuf,
-    /// Sort by
+    /// Sort by this column
     #[arg(long, value_enum, default_value_t = Order::BytesOut)]
     sort: Order,
-    /// Show that many flows; 0: all
+    /// Show this many flows; 0: all
     #[arg(long, default_value_t = 50)]
     top: usize,
     /// Show closed flows, too

@@ -28,25 +28,25 @@ pub(crate) struct Args {
     /// Each line of standard input is a value of this subject, in place of {"s":…,"d":…}
     #[arg(long, conflicts_with = "generate")]
     subject: Option<String>,
-    /// Lines are bytes that mean something to subscribers alone, in place of JSON
+    /// Lines are opaque bytes that only subscribers understand, in place of JSON
     #[arg(long, requires = "subject")]
     opaque: bool,
-    /// Make up values of that many subjects, /test/0/value and so on, until --count, or Ctrl-C
+    /// Make up values of this many subjects, /test/0/value and so on, until --count, or Ctrl-C
     #[arg(long, value_name = "SUBJECTS", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     generate: Option<u32>,
-    /// Bytes of JSON in each value that is made up
+    /// Bytes of JSON in each made-up value
     #[arg(long, default_value_t = 100, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(30..=524_288))]
     len: u32,
-    /// Stop after that many records
+    /// Stop after this many records
     #[arg(long)]
     count: Option<u64>,
-    /// At most that many records a second
+    /// Send at most this many records a second
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
     /// The publisher's name in the blade's status and log
     #[arg(long, default_value = "")]
     name: String,
-    /// The file with the token that the blade wants to see
+    /// File that holds the token which the blade asks for
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Print the summary as JSON
@@ -83,7 +83,7 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     // The thread that reads standard input may be in the middle of a line that never ends.
     runtime.shutdown_background();
     if args.json {
-        out::say(serde_json::to_string(&summary).context("the summary as JSON")?)?;
+        out::say(serde_json::to_string(&summary).context("cannot write the summary as JSON")?)?;
     } else {
         let Summary { epoch, sent, acknowledged, refused, unreadable, seq, seconds } = &summary;
         let per_s = *acknowledged as f64 / seconds.max(1e-9);

@@ -71,16 +71,16 @@ pub(crate) struct Args {
     /// Silence after which a heartbeat is sent
     #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     heartbeat: u64,
-    /// For how long the end of the session is repeated and everything is still served
+    /// How long the end of the session is repeated, and requests and logins are still served
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
     linger: f64,
     /// Publish only the first N messages
     #[arg(long, value_name = "N")]
     messages: Option<u64>,
-    /// Begin after a line on standard input (or its end); heartbeats are sent before
+    /// Begin after a line on standard input (or its end); until then only heartbeats are sent
     #[arg(long, value_enum)]
     wait_for: Option<WaitFor>,
-    /// Most bytes in a packet
+    /// Bytes in a packet, at most
     #[arg(long, value_name = "BYTES", default_value_t = PACKET_LEN_MAX as u16, value_parser = clap::value_parser!(u16).range(100..=65_507))]
     packet_len: u16,
     /// Routers that a packet may pass
@@ -120,7 +120,7 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let report = runtime.block_on(run(args))?;
     if args.json {
-        out::say(serde_json::to_string(&report).context("the summary as JSON")?)?;
+        out::say(serde_json::to_string(&report).context("cannot write the summary as JSON")?)?;
     } else {
         out::print(report)?;
     }

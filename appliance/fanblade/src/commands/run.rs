@@ -45,7 +45,7 @@ pub(crate) struct Args {
     /// Start playing once N sessions have subscribed
     #[arg(long, value_name = "N")]
     wait_for: Option<u64>,
-    /// Do without steering and flow counters
+    /// Run without eBPF: no steering by load, no flow counters
     #[arg(long)]
     no_ebpf: bool,
     /// Count the packets of this interface [default: the one that owns the data address]
@@ -59,7 +59,7 @@ pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
     };
-    let log = Log::start(config.log.level.directive(), format).context("the log's thread")?;
+    let log = Log::start(config.log.level.directive(), format).context("cannot start the log's thread")?;
     fanblade_blade::log_panics();
     let ended = serve(&config, &log);
     if let Err(error) = &ended {
@@ -72,7 +72,7 @@ pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
 
 fn serve(config: &Config, log: &Log) -> anyhow::Result<()> {
     let descriptors = fanblade_net::rlimit::raise_descriptors().context("RLIMIT_NOFILE")?;
-    tracing::debug!("{descriptors} descriptors");
+    tracing::debug!("the blade may open {descriptors} descriptors");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(run(config, log));
     // A name look-up may take long; do not wait for one that is no longer needed.
@@ -115,7 +115,7 @@ async fn run(config: &Config, log: &Log) -> anyhow::Result<()> {
     // The admin port is opened before the data port, whose clients may take every descriptor there is.
     let admin = AdminPort::open(bind_admin(admin_settings.listen).await?).context("the admin port")?;
     let running = prepared.start(log)?;
-    let mut admin = admin.serve(running.blade(), admin_settings).context("the admin port's thread")?;
+    let mut admin = admin.serve(running.blade(), admin_settings).context("cannot start the admin port's thread")?;
     banner(running.blade(), admin.address())?;
     let ended = running
         .serve(async {
@@ -167,9 +167,9 @@ fn banner(blade: &Blade, admin: SocketAddr) -> std::io::Result<()> {
 }
 
 const SIGNALS: &str = "Signals:
-  SIGTERM, SIGINT  stop: subscribers get what they are owed, then close code 1001; once more: at once
-  SIGUSR2          stop because a successor is started: code 1012, and when to come back
-  SIGHUP           started from a terminal: stop, for it has gone; else nothing but a line of the log";
+  SIGTERM, SIGINT  stop: subscribers get what they are owed, then close code 1001; a second one stops at once
+  SIGUSR2          stop because a successor is started: close code 1012, and when to come back
+  SIGHUP           stop if the blade was started from a terminal, which has gone; else only a line in the log";
 
 #[cfg(test)]
 mod tests {

@@ -22,16 +22,16 @@ pub(crate) struct Args {
     /// When behind: every frame from the ring's history, or only the newest of each subject
     #[arg(long, value_enum, default_value_t = Mode::Conflate)]
     mode: Mode,
-    /// Stop after that many data frames on each connection
+    /// Stop after this many data frames on each connection
     #[arg(long)]
     count: Option<u64>,
-    /// Stop after that many seconds
+    /// Stop after this many seconds
     #[arg(long = "for", value_name = "SECONDS")]
     seconds: Option<f64>,
-    /// Stop when no frame has come for that many seconds (after the first)
+    /// Stop when no frame has come for this many seconds (after the first)
     #[arg(long, value_name = "SECONDS")]
     idle: Option<f64>,
-    /// That many connections; rates are printed in place of frames
+    /// Open this many connections; beyond one, rates are printed in place of frames
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections: u32,
     /// Verify order and gaps per subject, print rates; exit code 1 at a violation
@@ -112,7 +112,7 @@ impl From<Mode> for fanblade_client::Mode {
 
 fn summary(totals: &Totals, print: bool, json: bool) -> anyhow::Result<()> {
     if json {
-        out::say(serde_json::to_string(totals).context("the summary as JSON")?)?;
+        out::say(serde_json::to_string(totals).context("cannot write the summary as JSON")?)?;
     } else if print {
         out::conclude(totals)?;
     } else {

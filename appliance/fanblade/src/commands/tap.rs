@@ -42,7 +42,7 @@ enum Command {
 
 pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     if args.command.is_some() && args.table != busiest::Table::default() {
-        bail!("options of the table do not go together with a command; the command's own stand behind its name");
+        bail!("options of the table do not go together with a command; write the command's own options after its name");
     }
     let tapped = find::open(&args.choice)?;
     match &args.command {

@@ -34,7 +34,7 @@ pub(crate) struct Args {
     /// The blade's admin port
     #[arg(value_name = "ADDR", default_value = "127.0.0.1:7401", value_parser = http::address)]
     address: String,
-    /// Print one picture as text, a second's rates in it
+    /// Print one picture as text, with the rates of one second, and exit
     #[arg(long)]
     once: bool,
     /// Where the maps are pinned
@@ -48,25 +48,26 @@ pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
     if !is_once && !io::stdout().is_terminal() {
         bail!("standard output is no terminal; `fanblade top --once` prints one picture as text");
     }
-    let news = collect::start(Plan { address: args.address, pin_dir: args.pin_dir }).context("threads")?;
+    let news =
+        collect::start(Plan { address: args.address, pin_dir: args.pin_dir }).context("cannot start a thread")?;
     if is_once { once(state, &news) } else { watch(state, &news) }
 }
 
 fn watch(mut state: State, news: &Receiver<News>) -> anyhow::Result<ExitCode> {
-    let interrupt = Interrupt::watch().context("signals")?;
-    screen::end_with_terminal().context("threads")?;
-    let mut screen = Screen::open().context("the terminal")?;
+    let interrupt = Interrupt::watch().context("cannot watch signals")?;
+    screen::end_with_terminal().context("cannot start a thread")?;
+    let mut screen = Screen::open().context("cannot open the terminal")?;
     loop {
         news.try_iter().for_each(|news| state.take(news));
-        screen.draw(|frame| view::draw(frame, &state, Instant::now())).context("the terminal")?;
+        screen.draw(|frame| view::draw(frame, &state, Instant::now())).context("cannot draw on the terminal")?;
         if interrupt.has_come() {
             return Ok(ExitCode::SUCCESS);
         }
         let mut wait = REDRAW_INTERVAL;
         // Handle all keys pressed meanwhile, then draw one picture.
-        while event::poll(wait).context("the terminal")? {
+        while event::poll(wait).context("cannot read the terminal")? {
             wait = Duration::ZERO;
-            if let Event::Key(key) = event::read().context("the terminal")?
+            if let Event::Key(key) = event::read().context("cannot read the terminal")?
                 && state.press(key) == Reaction::Quit
             {
                 return Ok(ExitCode::SUCCESS);

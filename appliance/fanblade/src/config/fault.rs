@@ -44,7 +44,7 @@ impl ConfigError {
             std::io::ErrorKind::NotFound => {
                 Some("an example is docs/fanblade.example.toml; `fanblade run` needs no file at all".to_owned())
             }
-            std::io::ErrorKind::PermissionDenied => Some(format!("who may read it: ls -l {}", file.display())),
+            std::io::ErrorKind::PermissionDenied => Some(format!("to see who may read it: ls -l {}", file.display())),
             std::io::ErrorKind::IsADirectory => Some("name the file in it".to_owned()),
             _ => None,
         };

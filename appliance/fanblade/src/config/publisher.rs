@@ -48,7 +48,7 @@ impl PublisherConfig {
         {
             return fault(
                 &self.listen,
-                format!("whoever reaches {address} could publish"),
+                format!("anybody who reaches {address} could publish"),
                 "set `token_file`, or listen on loopback; `insecure = true` if that is what you want",
             );
         }
@@ -110,7 +110,7 @@ pub(crate) fn read_token(file: &std::path::Path) -> anyhow::Result<String> {
     // Editors end a file with a line break, which is not part of the token.
     let token = text.trim_end_matches(['\r', '\n']);
     if !is_token(token) {
-        bail!("what is in {} is no token: {TOKEN_RULE}", file.display());
+        bail!("the content of {} is not a token: {TOKEN_RULE}", file.display());
     }
     Ok(token.to_owned())
 }

@@ -232,7 +232,7 @@ impl WebsocketConfig {
         in_range(&map(&self.message_len_max, |bytes| bytes.0), 1 << 10, 1 << 30, "bytes")?;
         if *self.on_gap.get_ref() == OnGap::Resubscribe {
             let hint = "\"tell\" or \"reconnect\"; rules for single subjects can resubscribe";
-            return fault(&self.on_gap, "a gap of the connection is no subject's".to_owned(), hint);
+            return fault(&self.on_gap, "a gap of the connection belongs to no single subject".to_owned(), hint);
         }
         self.validate_numbering()?;
         self.validate_channels()?;
@@ -249,7 +249,11 @@ impl WebsocketConfig {
         let mut early =
             early.chain(self.answer.iter().flat_map(|one| one.matches.places().chain(one.text.get_ref().places())));
         if let Some(place) = early.find(|place| is_of_channel(place)) {
-            return fault(&self.url, format!("`{place}` is of a channel, which is not looked at there"), hint);
+            return fault(
+                &self.url,
+                format!("`{place}` belongs to a channel, and the channel is not looked up there"),
+                hint,
+            );
         }
         if self.channels.is_some() {
             return Ok(());
@@ -259,7 +263,11 @@ impl WebsocketConfig {
             Some(place) => {
                 let hint =
                     "[feed.websocket.channels]\nmatch = { \"/event\" = \"subscribed\" }\nid = \"/chanId\"\nat = \"/0\"";
-                fault(&self.url, format!("`{place}` is of a channel, and there is nothing about channels"), hint)
+                fault(
+                    &self.url,
+                    format!("`{place}` belongs to a channel, and there is no [feed.websocket.channels]"),
+                    hint,
+                )
             }
         }
     }
@@ -380,7 +388,7 @@ impl MapConfig {
                 return fault(url, "only `book = \"binance\"` is fetched".to_owned(), "leave out `book_snapshot`");
             }
             (Some(url), _) if !url.get_ref().is_http() => {
-                let hint = "\"https://HOST/PATH?symbol={/s}\", holes only behind the host";
+                let hint = "\"https://HOST/PATH?symbol={/s}\", holes only after the host";
                 return fault(url, "not the address of a snapshot".to_owned(), hint);
             }
             _ => {}

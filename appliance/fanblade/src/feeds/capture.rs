@@ -20,7 +20,7 @@ pub(super) fn feed(path: &Path, pace: Pace, configured: Option<Day>) -> anyhow::
         (None, Some(first_ns)) => Day::at(first_ns),
         (None, None) => {
             let today = Day::today();
-            tracing::info!("{name} tells no times: its messages are taken for those of {today}");
+            tracing::info!("{name} holds no times: its messages are taken as those of {today}");
             today
         }
     };

@@ -10,7 +10,7 @@ pub(super) fn open(config: &FeedConfig) -> anyhow::Result<OpenFeed> {
     let settings = config.websocket.settings();
     if settings.url.is_empty() || settings.rules.map.is_empty() {
         bail!(
-            "the feed `websocket` needs a configuration file with [feed.websocket]: docs/UPSTREAM.md, docs/examples/"
+            "the feed `websocket` needs a configuration file with [feed.websocket]; see docs/UPSTREAM.md and docs/examples/"
         );
     }
     let feed = venue::open(&settings).context("[feed.websocket]")?;

@@ -15,7 +15,7 @@ pub enum CaptureError {
         source: io::Error,
     },
     /// It is no capture.
-    #[error("{} is no packet capture", path.display())]
+    #[error("{} is not a packet capture", path.display())]
     NotACapture {
         /// The file.
         path: PathBuf,

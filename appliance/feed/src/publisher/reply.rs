@@ -41,10 +41,10 @@ pub struct ErrorReply<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyFault {
     /// A kind that is not known.
-    #[error("a frame of a kind that is not known")]
+    #[error("a frame of an unknown kind")]
     Kind,
     /// It speaks another version.
-    #[error("it speaks version {0}")]
+    #[error("it speaks version {0} of the protocol, this program version {VERSION}")]
     Version(u8),
     /// It ends too early, or is not text where it should be.
     #[error("a frame that contradicts itself")]

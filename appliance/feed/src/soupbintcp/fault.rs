@@ -45,7 +45,7 @@ pub enum PacketFault {
         expected: u64,
     },
     /// A field that is to hold a number does not, or one beyond 64 bits.
-    #[error("SoupBinTCP {field} {:?} is no number", String::from_utf8_lossy(&digits[..]).trim())]
+    #[error("SoupBinTCP {field} {:?} is not a number", String::from_utf8_lossy(&digits[..]).trim())]
     NotNumeric {
         /// Which field.
         field: &'static str,

@@ -176,8 +176,8 @@ mod tests {
             (b"\0\x01J", 0, "SoupBinTCP packet 'J' of length 1, not 2"),
             (b"\0\x30L", 0, "SoupBinTCP packet 'L' of length 48, not 47 or 52"),
             (b"\0\x1eA", 0, "SoupBinTCP packet 'A' of length 30, not 31"),
-            (b"\0\x1fA SESSION01                    ", 13, "SoupBinTCP sequence number \"\" is no number"),
-            (b"\0\x1fA SESSION01                  -1", 13, "SoupBinTCP sequence number \"-1\" is no number"),
+            (b"\0\x1fA SESSION01                    ", 13, "SoupBinTCP sequence number \"\" is not a number"),
+            (b"\0\x1fA SESSION01                  -1", 13, "SoupBinTCP sequence number \"-1\" is not a number"),
             (b"\0\x1fA SESSION\x0001                   1", 3, "SoupBinTCP session is not printable ASCII"),
         ];
         for (bytes, offset, fault) in cases {

@@ -50,11 +50,13 @@ pub(super) async fn serve(
                 Ok(()) | Err(ReplyError::Closed) => tracing::info!("publisher {name} ({peer}) has gone"),
                 Err(ReplyError::Broken(error)) => tracing::info!("publisher {name} ({peer}) has gone: {error}"),
                 Err(error @ ReplyError::NotReading) => {
-                    shared.tell("not_reading", &format!("publisher {name} ({peer}): {error}; it is let go")).await;
+                    shared
+                        .tell("not_reading", &format!("publisher {name} ({peer}): {error}; it is disconnected"))
+                        .await;
                 }
             }
         }
-        Ok(Err(Declined::Gone)) => tracing::debug!("{peer} has gone before it said who it is"),
+        Ok(Err(Declined::Gone)) => tracing::debug!("{peer} has gone before its hello"),
         Ok(Err(Declined::Refused(Refused { code, message, answer }))) => {
             shared.tell(code, &format!("{peer} may not publish: {message}")).await;
             if stream.write_all(&answer).await.is_ok() && stream.shutdown().await.is_ok() {
@@ -63,7 +65,7 @@ pub(super) async fn serve(
         }
         Err(_) => {
             let ms = shared.settings.greeting_max.as_millis();
-            shared.tell("no_hello", &format!("{peer} has not said within {ms} ms who it is; it is let go")).await;
+            shared.tell("no_hello", &format!("{peer} has sent no hello within {ms} ms; it is disconnected")).await;
         }
     }
 }

@@ -182,7 +182,7 @@ fn admit_upgrade(upgrade: &Upgrade<'_>, shared: &Arc<Shared>) -> Result<(Seat, b
     }
     let seat = shared.seat(if name.is_empty() { "ws" } else { name }).ok_or_else(|| {
         let Declined::Refused(refused) =
-            reject("too_many_publishers", &Rejection::new(503, "As many publishers as may be are connected."))
+            reject("too_many_publishers", &Rejection::new(503, "The blade takes no more publishers (publishers_max)."))
         else {
             return Declined::Gone;
         };
@@ -200,7 +200,7 @@ fn wishes(query: &str) -> Result<(&str, bool), &'static str> {
         let place = match key {
             "name" => &mut name,
             "acks" => &mut acks,
-            _ => return Err("The address has a parameter that is not known; there are name and acks."),
+            _ => return Err("The address has an unknown parameter; there are name and acks."),
         };
         if place.replace(value).is_some() {
             return Err("The address has a parameter twice.");
@@ -221,7 +221,7 @@ fn reject(code: &'static str, rejection: &Rejection) -> Declined {
 }
 
 fn full(settings: &Settings) -> String {
-    format!("{} publishers are connected; more are not taken (`publishers_max`)", settings.publishers_max)
+    format!("{} publishers are connected; the blade takes no more (`publishers_max`)", settings.publishers_max)
 }
 
 /// Checks the token, in a time that does not depend on how many of its bytes are right.

@@ -158,7 +158,7 @@ impl Intake {
     /// Ends the connection because of a fault of the publisher.
     pub(super) async fn fail(&mut self, refusal: Refusal, close: u16) -> Ended {
         let Refusal { code, message } = refusal;
-        self.shared.tell(code, &format!("publisher {}: {message}; it is let go", self.seat.name)).await;
+        self.shared.tell(code, &format!("publisher {}: {message}; it is disconnected", self.seat.name)).await;
         self.end(code, message, close).await
     }
 

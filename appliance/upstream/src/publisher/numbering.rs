@@ -37,7 +37,7 @@ pub(super) async fn keep_ahead(state: Arc<StateFile>, sender: Sender, mut seq_en
                 sender.set_seq_end(seq_end);
             }
             Err(error) => {
-                let text = format!("numbers from {seq_end} on cannot be reserved: {error}");
+                let text = format!("cannot reserve numbers from {seq_end} on: {error}");
                 // If the queue is full, the next attempt reports the fault.
                 if sender.try_send(&Record::Trouble { kind: "state_not_written", text: &text }) == Err(Refused::Closed)
                 {

@@ -45,7 +45,7 @@ pub(super) async fn serve(
     }
     let all = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(Duration::from_millis(FAREWELL_MS_MAX), all).await.is_err() {
-        tracing::info!("some publishers did not listen to the end");
+        tracing::info!("some publishers have not read their last replies");
         tasks.shutdown().await;
     }
     // If the task is just writing the state, that write comes first.
@@ -70,7 +70,7 @@ async fn write_down(state: &Arc<StateFile>, next_seq: u64) {
     };
     tracing::error!(
         "that the numbering stops before {next_seq} could not be written: {fault}. The next start leaves out up to \
-         {RESERVE_NUMBERS} numbers that were reserved; subscribers see that as a gap, and none is used twice"
+         {RESERVE_NUMBERS} reserved numbers; subscribers see that as a gap, and none is used twice"
     );
 }
 
@@ -106,7 +106,7 @@ async fn accept(accepting: Accepting, shared: Arc<Shared>, stopped: watch::Recei
                     connections.spawn(connection::serve(accepted, Arc::clone(&shared), permit, stopped.clone()));
                 }
                 (_, Err(error)) => {
-                    shared.tell("accept", &format!("no publisher can be accepted: {error}")).await;
+                    shared.tell("accept", &format!("cannot accept a publisher: {error}")).await;
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
                 // Nobody closes the semaphore.

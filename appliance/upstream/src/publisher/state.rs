@@ -147,7 +147,7 @@ fn parse(path: &Path, text: &str) -> Result<(String, u64), StateError> {
         return Err(corrupt(format!("`{}` is not an epoch", epoch.escape_debug())));
     }
     if next > SEQ_END_MAX - RESERVE_NUMBERS {
-        return Err(corrupt(format!("`next` is {next}: behind it there are not enough numbers left")));
+        return Err(corrupt(format!("`next` is {next}: after it there are not enough numbers left")));
     }
     if next == 0 {
         return Err(corrupt("numbers begin with 1, `next` is 0".to_owned()));

@@ -42,7 +42,7 @@ impl Channels {
         let is_new = !self.known.contains_key(&*id);
         if message.text.len() > CHANNEL_TEXT_LEN_MAX || (is_new && self.known.len() >= CHANNELS_MAX) {
             let what = format!("more than {CHANNELS_MAX} channels, or {CHANNEL_TEXT_LEN_MAX} bytes about one");
-            out.trouble("too_many_channels", &format!("{what}; what comes by channel {id} is dropped"));
+            out.trouble("too_many_channels", &format!("{what}; messages of channel {id} are dropped"));
             return true;
         }
         self.known.insert((*id).into(), message.text.into());

@@ -39,7 +39,7 @@ pub enum TargetError {
     #[error("`{0}` is not the address of a WebSocket server")]
     Url(String),
     /// A header is not valid.
-    #[error("`{0}` is no HTTP header")]
+    #[error("`{0}` is not an HTTP header")]
     Header(String),
     /// The issuers in `ca_file` are not usable.
     #[error(transparent)]

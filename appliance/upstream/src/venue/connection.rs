@@ -281,7 +281,9 @@ impl Connection {
                 Ok(text) => self.mapper.take(text, arrival, &mut batch),
                 Err(_) => {
                     let len = bytes.len();
-                    let what = format!("a binary message of {len} bytes that is no text; compression is not undone");
+                    let what = format!(
+                        "a binary message of {len} bytes that is not text; the blade does not decompress messages"
+                    );
                     self.mapper.refuse(&what, &mut batch);
                     true
                 }
@@ -340,7 +342,7 @@ impl Connection {
             }
         }
         match lost {
-            Some(why) => Err(End::Lost(format!("given up by us: {why}"))),
+            Some(why) => Err(End::Lost(format!("the blade has given up the connection: {why}"))),
             None => Ok(()),
         }
     }

@@ -147,7 +147,7 @@ impl Client {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         uri: &Uri,
     ) -> Result<String, Failure> {
-        let explain = |error: hyper::Error| format!("no HTTP: {error}");
+        let explain = |error: hyper::Error| format!("the answer is not HTTP: {error}");
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(explain)?;
         let host = uri.authority().map(Authority::as_str).unwrap_or_default();
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
@@ -167,7 +167,7 @@ impl Client {
                 let body = excerpt(&String::from_utf8_lossy(&body), TEXT_LEN_MAX);
                 return Err(Failure { text: format!("HTTP {status}: {body}"), pause });
             }
-            String::from_utf8(body.into()).map_err(|_| Failure::from("the answer is no text".to_owned()))
+            String::from_utf8(body.into()).map_err(|_| Failure::from("the answer is not text".to_owned()))
         };
         tokio::pin!(answer);
         tokio::pin!(connection);

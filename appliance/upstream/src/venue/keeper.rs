@@ -229,7 +229,7 @@ impl Keeper {
             turn.out.trouble("book_snapshot", &format!("{}: {what}; it is fetched again", turn.name));
         };
         let read = body.map_err(str::to_owned).and_then(|body| {
-            let no_book = |error| format!("the snapshot is no book: {error}: {}", excerpt(body, TEXT_LEN_MAX));
+            let no_book = |error| format!("the snapshot is not a book: {error}: {}", excerpt(body, TEXT_LEN_MAX));
             binance_snapshot(body).map_err(no_book)
         });
         let change = match read {

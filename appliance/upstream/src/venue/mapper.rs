@@ -162,7 +162,7 @@ impl Mapper {
         let number = |slot: Slot| found.value(slot).map(|value| value::number(value).ok_or(value));
         match self.sequence.and_then(number) {
             None => {}
-            Some(Err(value)) => faults.add(format!("{} is no number", value::excerpt(value, TEXT_LEN_MAX))),
+            Some(Err(value)) => faults.add(format!("{} is not a number", value::excerpt(value, TEXT_LEN_MAX))),
             Some(Ok(number)) if self.follow(number, arrival, out) => {}
             Some(Ok(_)) => return,
         }

@@ -192,7 +192,7 @@ fn tell_once(refused: &mut HashSet<Box<str>>, name: &str, error: SubjectError, o
     }
     if refused.len() < REFUSED_NAMES_MAX && refused.insert(name[..end].into()) {
         let name = value::excerpt(name, TEXT_LEN_MAX);
-        out.trouble("bad_name", &format!("`{name}` is no subject, so that its values are dropped: {error}"));
+        out.trouble("bad_name", &format!("`{name}` is not a subject, so its values are dropped: {error}"));
     }
 }
 

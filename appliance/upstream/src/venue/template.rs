@@ -135,7 +135,7 @@ fn separated(text: &str, parts: Vec<Part>) -> Result<Vec<SubjectPart>, String> {
                 if !holes.is_empty() {
                     let first = between.chars().next().filter(|first| *first != ESCAPE).ok_or_else(|| {
                         format!(
-                            "`{text}`: between two holes of one segment there must be something that is no `{ESCAPE}`, \
+                            "`{text}`: between two holes of one segment there must be something other than `{ESCAPE}`, \
                              so that no two values make one subject, as in {{/base}}-{{/quote}}"
                         )
                     })?;

@@ -68,7 +68,10 @@ async fn websocket(url: &str, name: &str, token: &str, tls: &TlsArgs) -> anyhow:
     };
     let mut request = url.as_str().into_client_request().with_context(|| url.clone())?;
     if !token.is_empty() {
-        request.headers_mut().insert("Authorization", format!("Bearer {token}").parse().context("the token")?);
+        request.headers_mut().insert(
+            "Authorization",
+            format!("Bearer {token}").parse().context("the token does not fit an HTTP header")?,
+        );
     }
     let (socket, _) = fanblade_dial::websocket(request, trusted, CONNECT_MAX).await.map_err(|error| match error {
         OpenError::Connect(error) => unreachable(&url, &error),

@@ -52,7 +52,7 @@ impl Replies {
         match self.next().await? {
             Some(Said::Welcome { epoch }) => Ok(epoch),
             Some(Said::Error { code, message, .. }) => bail!("the blade refuses: {message} ({code})"),
-            Some(Said::Ack { .. }) => bail!("an acknowledgement of nothing"),
+            Some(Said::Ack { .. }) => bail!("the blade acknowledged a record before it admitted the publisher"),
             None => bail!("the connection was closed without a word"),
         }
     }
@@ -87,7 +87,7 @@ impl Replies {
         match self {
             Replies::Frames(read, frames) => loop {
                 if let Some(frame) = frames.next_frame()? {
-                    return Reply::parse(frame).map(Said::from).map(Some).context("what answers is no blade");
+                    return Reply::parse(frame).map(Said::from).map(Some).context("the answer is not a blade's");
                 }
                 match read.read(frames.space()).await.context("the connection broke")? {
                     0 => return Ok(None),
@@ -97,7 +97,7 @@ impl Replies {
             Replies::Messages(messages) => loop {
                 match messages.next().await {
                     Some(Ok(Message::Text(text))) => {
-                        return serde_json::from_str(&text).map(Some).context("what answers is no blade");
+                        return serde_json::from_str(&text).map(Some).context("the answer is not a blade's");
                     }
                     Some(Ok(Message::Close(_))) | None => return Ok(None),
                     Some(Ok(_)) => {}

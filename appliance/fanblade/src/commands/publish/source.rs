@@ -71,7 +71,7 @@ impl Source {
                     Ok(0) => break,
                     Ok(_) => {}
                     Err(error) => {
-                        out::tell(format_args!("fanblade: standard input: {error}"));
+                        out::tell(format_args!("fanblade: cannot read standard input: {error}"));
                         wrong.fetch_add(1, Relaxed);
                         break;
                     }

@@ -13,13 +13,13 @@ use crate::terminal::{figures, out};
 
 #[derive(Debug, Default, PartialEq, Eq, clap::Args)]
 pub(super) struct Table {
-    /// Measure for a second, print once
+    /// Measure for one second, print the rates once, and exit
     #[arg(long)]
     once: bool,
-    /// One JSON object a second
+    /// Print one JSON object a second
     #[arg(long)]
     json: bool,
-    /// Show that many subjects [default: what fits the terminal, else 20]
+    /// Show this many subjects [default: what fits the terminal, else 20]
     #[arg(long, value_name = "N")]
     top: Option<usize>,
 }

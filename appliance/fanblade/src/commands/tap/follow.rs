@@ -21,16 +21,16 @@ pub(super) struct Args {
     /// What: /NASDAQ/AAPL/bbo, /NASDAQ/*/trade, /NASDAQ/**
     #[arg(value_parser = pattern)]
     subject: String,
-    /// JSON frames as they are, or binary ones in hexadecimal behind subject and number
+    /// JSON frames as they are, or binary frames in hexadecimal after subject and number
     #[arg(long, value_enum, default_value_t = Encoding::Json)]
     lane: Encoding,
-    /// Begin with what the ring still holds; else with what comes next
+    /// Begin with what the ring still holds, not with what comes next
     #[arg(long)]
     history: bool,
-    /// Stop after that many frames
+    /// Stop after this many frames
     #[arg(long, value_name = "N")]
     count: Option<u64>,
-    /// Stop after that many seconds
+    /// Stop after this many seconds
     #[arg(long = "for", value_name = "SECONDS", value_parser = seconds)]
     limit: Option<Duration>,
 }
@@ -160,7 +160,7 @@ impl Follower {
         if entries > 0 {
             self.counts.overtaken += entries;
             out::tell(format_args!(
-                "overtaken by the writer: {entries} entries of the ring, of whatever subjects, were not read"
+                "overtaken by the writer: {entries} entries of the ring, of any subjects, were not read"
             ));
         }
     }
@@ -210,7 +210,7 @@ impl Follower {
             false => {
                 self.counts.damaged += 1;
                 out::tell(format_args!(
-                    "{}: the entry with number {seq} at index {index} is no WebSocket frame",
+                    "{}: the entry with number {seq} at index {index} is not a WebSocket frame",
                     subject.name
                 ));
                 Ok(())

@@ -13,7 +13,7 @@ use crate::terminal::{figures, out};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// As JSON
+    /// Print as JSON
     #[arg(long)]
     json: bool,
 }

@@ -16,7 +16,7 @@ pub(super) fn ended(tapped: &Tapped) -> ExitCode {
 }
 
 pub(super) fn print_json(out: &mut impl Write, value: &impl serde::Serialize) -> anyhow::Result<()> {
-    let text = serde_json::to_string(value).context("as JSON")?;
+    let text = serde_json::to_string(value).context("cannot write the result as JSON")?;
     writeln!(out, "{text}")?;
     Ok(())
 }

@@ -12,10 +12,10 @@ use crate::terminal::{figures, out};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Only those: /NASDAQ/*/trade, /NASDAQ/**
+    /// Only these subjects: /NASDAQ/*/trade, /NASDAQ/**
     #[arg(value_parser = pattern)]
     pattern: Option<String>,
-    /// One JSON object a subject
+    /// Print one JSON object a subject
     #[arg(long)]
     json: bool,
 }

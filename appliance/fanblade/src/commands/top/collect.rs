@@ -66,7 +66,7 @@ fn statuses(address: &str, target: &Shared, news: &SyncSender<News>) {
 fn status(address: &str) -> Result<(Box<Status>, Target), String> {
     let answer = http::get(address, "/v1/status", ANSWER_MAX).map_err(|error| error.to_string())?;
     let status: Box<Status> = serde_json::from_slice(&answer.body)
-        .map_err(|error| format!("{address} answered something that is no status of a blade: {error}"))?;
+        .map_err(|error| format!("{address} answered something that is not a blade's status: {error}"))?;
     let target = Target {
         pid: status.pid,
         epoch: status.epoch.clone(),

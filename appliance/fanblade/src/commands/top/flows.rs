@@ -50,7 +50,7 @@ pub(super) fn collect(
 fn look(pin_dir: &Path, target: &Target, meter: &mut FlowMeter) -> Result<Flows, String> {
     if let Some(reason) = &target.ebpf_lacks {
         return Err(match reason.as_str() {
-            "" => "the blade runs without eBPF: nobody counts its flows".to_owned(),
+            "" => "the blade runs without eBPF, so its flows are not counted".to_owned(),
             reason => format!("the blade runs without eBPF: {reason}"),
         });
     }

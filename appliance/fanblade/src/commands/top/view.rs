@@ -25,7 +25,7 @@ use style::{ALARM, FOCUS, QUIET, WELL, per_second};
 pub(super) fn draw(frame: &mut Frame<'_>, state: &State, now: Instant) {
     let area = frame.area();
     if area.width < MINIMUM.0 || area.height < MINIMUM.1 {
-        let text = format!("a terminal of {} by {} at least, please", MINIMUM.0, MINIMUM.1);
+        let text = format!("a terminal of {} by {} or more is needed", MINIMUM.0, MINIMUM.1);
         frame.render_widget(Paragraph::new(text).wrap(ratatui::widgets::Wrap { trim: true }), area);
         return;
     }
@@ -146,10 +146,10 @@ fn help(frame: &mut Frame<'_>, area: Rect) {
 const HELP: &str = "\
 q, Ctrl-C            quit
 Tab, ← →             the next or previous pane
-↑ ↓ PgUp PgDn Home   scroll in it
-s                    sort it by another column (▼)
+↑ ↓ PgUp PgDn Home   scroll the pane
+s                    sort the pane by another column (▼)
 p, space             let the picture stand, go on
-?                    this
+?                    this help
 
 Rates are over the last second, latencies over the
 last ten. \"behind\": sessions that are owed frames.

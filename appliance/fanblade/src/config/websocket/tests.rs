@@ -34,7 +34,10 @@ fn mistakes_are_placed_and_say_what_to_do() {
             "[feed.websocket]\nerror_text = \"reason\"\n",
             "f.toml:2:14: `reason` is not a JSON pointer; it begins with `/`",
         ),
-        ("[feed.websocket]\non_gap = \"resubscribe\"\n", "f.toml:2:10: a gap of the connection is no subject's"),
+        (
+            "[feed.websocket]\non_gap = \"resubscribe\"\n",
+            "f.toml:2:10: a gap of the connection belongs to no single subject",
+        ),
         ("[feed.websocket]\nepoch = \"main\"\n", "f.toml:2:9: a numbering outlives its connection only if"),
         (
             "[feed.websocket]\nseq = \"/n\"\nsequence = \"/n\"\nepoch = \"a too long name\"\n",

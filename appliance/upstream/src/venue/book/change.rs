@@ -160,7 +160,7 @@ pub(in super::super) fn binance_snapshot(text: &str) -> Result<Change<'_>, Strin
         last: &'a RawValue,
     }
     let Object(Snapshot { last }) = read(text)?;
-    let last = number(last.get()).ok_or_else(|| format!("`lastUpdateId` is {}, which is no number", short(last)))?;
+    let last = number(last.get()).ok_or_else(|| format!("`lastUpdateId` is {}, which is not a number", short(last)))?;
     Ok(Change { link: Link::Range { first: last, last, previous: None }, ..two_sides(text, Kind::Snapshot)? })
 }
 
@@ -271,12 +271,12 @@ fn changes(text: &str, kind: Kind) -> Result<Change<'_>, String> {
 
 fn bitfinex(text: &str) -> Result<Change<'_>, String> {
     let Some([Some(_), Some(payload), checksum, ..]) = cells(text) else {
-        return Err("no channel, or nothing behind it".to_owned());
+        return Err("no channel, or nothing after it".to_owned());
     };
     match payload {
         "\"hb\"" => return Ok(Change::new(Kind::Nothing)),
         "\"cs\"" => {
-            let checksum = checksum.ok_or("there is no checksum behind `cs`")?;
+            let checksum = checksum.ok_or("there is no checksum after `cs`")?;
             return Ok(Change { checksum: Some(crc_text(checksum)?), ..Change::new(Kind::Check) });
         }
         _ => {}
@@ -309,7 +309,7 @@ fn okx(text: &str, is_snapshot: bool) -> Result<Change<'_>, String> {
         Some(seq) => Link::Chain {
             // -1, which is no number here: nothing comes before a snapshot.
             previous: previous.and_then(|previous| number(previous.get())),
-            last: number(seq.get()).ok_or_else(|| format!("`seqId` is {}, which is no number", short(seq)))?,
+            last: number(seq.get()).ok_or_else(|| format!("`seqId` is {}, which is not a number", short(seq)))?,
         },
     };
     // 0 stands for a checksum that the venue no longer sends.
@@ -333,7 +333,7 @@ fn binance(text: &str) -> Result<Change<'_>, String> {
         a: &'a RawValue,
     }
     let Object(diff): Object<Diff<'_>> = read(text)?;
-    let whole = |value: &RawValue| number(value.get()).ok_or_else(|| format!("{} is no number", short(value)));
+    let whole = |value: &RawValue| number(value.get()).ok_or_else(|| format!("{} is not a number", short(value)));
     let (first, last) = (whole(diff.first)?, whole(diff.last)?);
     if first > last {
         return Err(format!("`U`, {first}, is above `u`, {last}"));
@@ -424,7 +424,7 @@ fn crc_text(value: &str) -> Result<u32, String> {
     match magnitude {
         Some(magnitude) if !digits.starts_with('-') => Ok(magnitude),
         Some(magnitude) if magnitude <= 1 << 31 => Ok(magnitude.wrapping_neg()),
-        _ => Err(format!("{} is no checksum", excerpt(value, TEXT_LEN_MAX))),
+        _ => Err(format!("{} is not a checksum", excerpt(value, TEXT_LEN_MAX))),
     }
 }
 
