@@ -2,6 +2,7 @@
 //! loses, swaps and doubles packets as it is told, and serves what receivers need to recover: re-requests by UDP, the
 //! messages by SoupBinTCP, and snapshots by GLIMPSE. `fanblade replay` is its command.
 
+mod error;
 mod faults;
 mod limits;
 mod line;
@@ -22,9 +23,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use anyhow::Context as _;
 use fanblade_feed::Session;
 
+pub use error::{ExchangeError, TargetError};
 pub use faults::Percent;
 pub use pace::Rate;
 pub use publisher::Orders;
@@ -57,7 +58,7 @@ impl Exchange {
     ///
     /// # Errors
     /// What prevents it, in words for whoever asked for it.
-    pub async fn open(settings: &Settings, tell: Tell) -> anyhow::Result<Exchange> {
+    pub async fn open(settings: &Settings, tell: Tell) -> Result<Exchange, ExchangeError> {
         let (source, store, session) = settings.source(tell)?;
         let store = Arc::new(store);
         let lines = settings.lines(tell)?;
@@ -84,7 +85,7 @@ impl Exchange {
     ///
     /// # Errors
     /// The source cannot be read, or what was published cannot be kept.
-    pub async fn run(self) -> anyhow::Result<Report> {
+    pub async fn run(self) -> Result<Report, ExchangeError> {
         let Exchange { plan, source, lines, servers, store, orders, ready: _, tell } = self;
         let started = Instant::now();
         let publisher = Publisher { plan, source, lines, store: Arc::clone(&store), orders: Arc::clone(&orders) };
@@ -116,10 +117,13 @@ impl Orders {
     }
 }
 
-async fn until_published(publisher: Publisher) -> anyhow::Result<Vec<Line>> {
+async fn until_published(publisher: Publisher) -> Result<Vec<Line>, ExchangeError> {
     let (done, published) = tokio::sync::oneshot::channel();
-    std::thread::Builder::new().name("publisher".to_owned()).spawn(move || done.send(publisher.run()))?;
-    published.await.context("the publisher broke")?
+    std::thread::Builder::new()
+        .name("publisher".to_owned())
+        .spawn(move || done.send(publisher.run()))
+        .map_err(ExchangeError::Thread)?;
+    published.await.map_err(|_| ExchangeError::Panicked)?
 }
 
 fn in_words(session: Session) -> String {

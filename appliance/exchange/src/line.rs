@@ -5,6 +5,7 @@ use std::net::UdpSocket;
 
 use serde::Serialize;
 
+use super::error::TargetError;
 use super::faults::{Fate, Faults};
 use super::limits::SEND_ERRORS_SHOWN_MAX;
 use super::target::Target;
@@ -43,7 +44,7 @@ pub(super) struct LineCounters {
 }
 
 impl Line {
-    pub(super) fn new(target: Target, ttl: u32, faults: Faults, tell: Tell) -> anyhow::Result<Self> {
+    pub(super) fn new(target: Target, ttl: u32, faults: Faults, tell: Tell) -> Result<Self, TargetError> {
         let socket = target.connect(ttl)?;
         Ok(Self { target, socket, faults, held: VecDeque::new(), counters: LineCounters::default(), tell })
     }

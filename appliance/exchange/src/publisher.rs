@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
 use fanblade_feed::Session;
 use fanblade_feed::moldudp64::{HEADER_LEN, PacketBuilder};
 
+use super::error::ExchangeError;
 use super::limits::STOP_CHECK_INTERVAL;
 use super::line::Line;
 use super::pace::{Pace, Pacer};
@@ -48,18 +48,18 @@ pub(super) struct Publisher {
 enum End {
     /// An order said so.
     Stopped,
-    Failed(anyhow::Error),
+    Failed(ExchangeError),
 }
 
-impl From<anyhow::Error> for End {
-    fn from(error: anyhow::Error) -> Self {
+impl From<ExchangeError> for End {
+    fn from(error: ExchangeError) -> Self {
         End::Failed(error)
     }
 }
 
 impl Publisher {
     /// Publishes everything, and returns the lines with what they counted.
-    pub(super) fn run(mut self) -> anyhow::Result<Vec<Line>> {
+    pub(super) fn run(mut self) -> Result<Vec<Line>, ExchangeError> {
         match self.publish() {
             Ok(()) | Err(End::Stopped) => Ok(self.lines),
             Err(End::Failed(error)) => Err(error),
@@ -81,9 +81,9 @@ impl Publisher {
             let next = builder.next_sequence() - u64::from(builder.count());
             clock.wait(due, || idle(session, next), &mut self.lines, &self.orders)?;
             let packet = builder.finish();
-            self.store.append(packet.get(HEADER_LEN..).unwrap_or_default()).with_context(|| {
-                format!("cannot keep what was published in {}; see TMPDIR", std::env::temp_dir().display())
-            })?;
+            self.store
+                .append(packet.get(HEADER_LEN..).unwrap_or_default())
+                .map_err(|error| ExchangeError::KeepPublished { directory: std::env::temp_dir(), error })?;
             for line in &mut self.lines {
                 line.send(packet);
             }
@@ -101,7 +101,7 @@ impl Publisher {
 
 /// Puts the messages of the next packet into `builder`: those that happened within `span_ns` of the first, as far as
 /// they fit. Returns when the last of them happened; none at the end.
-fn gather(source: &mut Source, builder: &mut PacketBuilder, span_ns: u64) -> anyhow::Result<Option<u64>> {
+fn gather(source: &mut Source, builder: &mut PacketBuilder, span_ns: u64) -> Result<Option<u64>, ExchangeError> {
     let (mut first_ns, mut last_ns) = (None, None);
     while let Some(message) = source.peek()? {
         // A message without a time happened with the one before it.
@@ -114,7 +114,7 @@ fn gather(source: &mut Source, builder: &mut PacketBuilder, span_ns: u64) -> any
             if builder.count() > 0 {
                 break;
             }
-            bail!("message {} has {len} bytes, and fits no packet; raise --packet-len", builder.next_sequence());
+            return Err(ExchangeError::MessageTooLong { number: builder.next_sequence(), len });
         }
         last_ns = Some(at_ns);
         source.consume(len);

@@ -5,13 +5,13 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use anyhow::Context as _;
 use fanblade_feed::Session;
 use fanblade_feed::moldudp64::{HEADER_LEN, PacketBuilder, Request};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 use serde::Serialize;
 
+use super::error::ExchangeError;
 use super::faults::Percent;
 use super::limits::STOP_CHECK_INTERVAL;
 use super::publisher::Orders;
@@ -53,9 +53,10 @@ impl RequestServer {
         drop: Percent,
         seed: u64,
         store: Arc<Store>,
-    ) -> anyhow::Result<Self> {
-        let socket = UdpSocket::bind(address).with_context(|| format!("cannot take requests at {address}"))?;
-        socket.set_read_timeout(Some(STOP_CHECK_INTERVAL))?;
+    ) -> Result<Self, ExchangeError> {
+        let failed = |error| ExchangeError::Requests { address, error };
+        let socket = UdpSocket::bind(address).map_err(failed)?;
+        socket.set_read_timeout(Some(STOP_CHECK_INTERVAL)).map_err(failed)?;
         let mut chance = ChaCha8Rng::seed_from_u64(seed);
         chance.set_stream(REQUESTS_STREAM);
         let counters = RequestCounters::default();

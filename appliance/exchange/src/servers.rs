@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use fanblade_feed::Session;
 use parking_lot::Mutex;
 
+use super::error::ExchangeError;
 use super::limits::STATE_FOLLOW_INTERVAL;
 use super::publisher::Orders;
 use super::requests::{RequestCounters, RequestServer};
@@ -33,7 +34,7 @@ pub(super) struct Served {
 }
 
 impl Servers {
-    pub(super) async fn bind(settings: &Settings, session: Session, store: &Arc<Store>) -> anyhow::Result<Self> {
+    pub(super) async fn bind(settings: &Settings, session: Session, store: &Arc<Store>) -> Result<Self, ExchangeError> {
         let gate = |service| Gate {
             session,
             credentials: settings.login,
@@ -59,16 +60,17 @@ impl Servers {
     }
 
     /// Where they are: ` requests=… soup=… glimpse=…`
-    pub(super) fn in_words(&self) -> anyhow::Result<String> {
+    pub(super) fn in_words(&self) -> Result<String, ExchangeError> {
         let addresses = [
             ("requests", self.requests.as_ref().map(RequestServer::local_addr)),
             ("soup", self.soup.as_ref().map(SoupServer::local_addr)),
             ("glimpse", self.glimpse.as_ref().map(|(server, _)| server.local_addr())),
         ];
         let mut words = String::new();
-        for (name, address) in addresses {
+        for (server, address) in addresses {
             if let Some(address) = address {
-                write!(words, " {name}={}", address?)?;
+                let address = address.map_err(|error| ExchangeError::Address { server, error })?;
+                let _ = write!(words, " {server}={address}");
             }
         }
         Ok(words)

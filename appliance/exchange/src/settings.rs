@@ -7,6 +7,7 @@ use std::time::Duration;
 use fanblade_feed::Session;
 use fanblade_feed::simulator::SimulatorConfig;
 
+use super::error::{ExchangeError, TargetError};
 use super::faults::{Faults, Odds, Percent};
 use super::line::Line;
 use super::pace::{Pace, Rate};
@@ -83,7 +84,7 @@ pub struct Login {
 
 impl Settings {
     /// The messages, the store for them, and their session.
-    pub(super) fn source(&self, tell: Tell) -> anyhow::Result<(Source, Store, Session)> {
+    pub(super) fn source(&self, tell: Tell) -> Result<(Source, Store, Session), ExchangeError> {
         let (source, store, session) = match &self.origin {
             Origin::File(path) => Source::file(path, self.messages_max, tell)?,
             Origin::Simulator(config) => {
@@ -104,7 +105,7 @@ impl Settings {
         }
     }
 
-    pub(super) fn lines(&self, tell: Tell) -> anyhow::Result<Vec<Line>> {
+    pub(super) fn lines(&self, tell: Tell) -> Result<Vec<Line>, TargetError> {
         let lines = [Some((&self.to, self.drop_a)), self.to_b.as_ref().map(|target| (target, self.drop_b))];
         let lines = lines.into_iter().flatten().zip(0..);
         lines

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use fanblade_feed::Session;
 use fanblade_feed::soupbintcp::{
     HEARTBEAT_INTERVAL_MS, Inbound, LoginAccepted, LoginRequest, Packet, Rejection, SILENCE_MS_MAX,
@@ -17,6 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::error::ExchangeError;
 use super::limits::{CLIENTS_MAX, LOGIN_TIME_MAX, STREAM_READ_LEN};
 use super::settings::Login;
 use super::state::State;
@@ -75,8 +75,9 @@ pub(super) struct SoupCounts {
 
 impl SoupServer {
     /// Listens. Call it within a runtime.
-    pub(super) async fn bind(address: SocketAddr, gate: Gate) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen at {address}"))?;
+    pub(super) async fn bind(address: SocketAddr, gate: Gate) -> Result<Self, ExchangeError> {
+        let listened = TcpListener::bind(address).await;
+        let listener = listened.map_err(|error| ExchangeError::Listen { address, error })?;
         Ok(Self { listener, gate: Arc::new(gate) })
     }
 

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
 use fanblade_feed::binaryfile::{Item, Reader};
 use fanblade_feed::moldudp64::Packet;
 use fanblade_feed::pace::Pace;
@@ -11,6 +10,7 @@ use fanblade_feed::simulator::{Simulator, SimulatorConfig};
 use fanblade_feed::{CaptureFeed, Event, Feed as _, Poll, Session, itch, recording};
 use zerocopy::FromBytes as _;
 
+use super::error::ExchangeError;
 use super::store::{self, Store, frame};
 use super::tell::Tell;
 
@@ -36,7 +36,7 @@ enum Origin {
 impl Source {
     /// A file, the store for its messages, and their session: a packet capture's own, or the first word of the file's
     /// name, as a blade calls it that plays the file.
-    pub(super) fn file(path: &Path, messages_max: u64, tell: Tell) -> anyhow::Result<(Self, Store, Session)> {
+    pub(super) fn file(path: &Path, messages_max: u64, tell: Tell) -> Result<(Self, Store, Session), ExchangeError> {
         if let Some(feed) = recording::capture(path, Pace::Unpaced)? {
             let flow = feed.flow();
             if !flow.alternatives.is_empty() {
@@ -47,14 +47,18 @@ impl Source {
         }
         // This says what is wrong with it.
         recording::file(path, Pace::Unpaced)?;
-        let open = || File::open(path).with_context(|| format!("cannot open {}", path.display()));
-        let reader = Reader::new(open()?).with_context(|| format!("cannot read {}", path.display()))?;
+        let open = || File::open(path).map_err(|error| ExchangeError::Open { path: path.to_owned(), error });
+        let reader = Reader::new(open()?).map_err(|error| ExchangeError::Read { path: path.to_owned(), error })?;
         let store = if reader.is_gzipped() { spilling()? } else { Store::over(open()?) };
         Ok((Self::new(Origin::File { path: path.to_owned(), reader }, messages_max, tell), store, session_of(path)))
     }
 
     /// A simulated market, and the store for its messages.
-    pub(super) fn simulator(config: &SimulatorConfig, messages_max: u64, tell: Tell) -> anyhow::Result<(Self, Store)> {
+    pub(super) fn simulator(
+        config: &SimulatorConfig,
+        messages_max: u64,
+        tell: Tell,
+    ) -> Result<(Self, Store), ExchangeError> {
         let simulator = Simulator::new(config)?;
         Ok((Self::new(Origin::Simulator(Box::new(simulator)), messages_max, tell), spilling()?))
     }
@@ -64,7 +68,7 @@ impl Source {
     }
 
     /// The next message, which stays the next until it is consumed; none at the end.
-    pub(super) fn peek(&mut self) -> anyhow::Result<Option<&[u8]>> {
+    pub(super) fn peek(&mut self) -> Result<Option<&[u8]>, ExchangeError> {
         if self.left == 0 {
             return Ok(None);
         }
@@ -91,7 +95,7 @@ impl Source {
 
 impl Origin {
     /// Adds what comes next to `framed`, each message behind its length. Returns whether there was anything.
-    fn refill(&mut self, framed: &mut Vec<u8>, tell: Tell) -> anyhow::Result<bool> {
+    fn refill(&mut self, framed: &mut Vec<u8>, tell: Tell) -> Result<bool, ExchangeError> {
         match self {
             Origin::File { path, reader } => match reader.peek() {
                 Ok(Item::Message { bytes, .. }) => {
@@ -110,7 +114,7 @@ impl Origin {
                     tell(format_args!("{file}: {fault}, at byte {offset}; the session ends there"));
                     Ok(false)
                 }
-                Err(error) => bail!("cannot read {}: {error}", path.display()),
+                Err(error) => Err(ExchangeError::Read { path: path.clone(), error }),
             },
             Origin::Simulator(simulator) => {
                 if simulator.advance().is_none() {
@@ -160,7 +164,6 @@ fn session_of(path: &Path) -> Session {
     session
 }
 
-fn spilling() -> anyhow::Result<Store> {
-    let directory = std::env::temp_dir();
-    Store::spilling().with_context(|| format!("cannot keep messages in {}; see TMPDIR", directory.display()))
+fn spilling() -> Result<Store, ExchangeError> {
+    Store::spilling().map_err(|error| ExchangeError::Keep { directory: std::env::temp_dir(), error })
 }

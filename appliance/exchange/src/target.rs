@@ -4,10 +4,11 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::str::FromStr;
 
-use anyhow::{Context as _, bail};
 use fanblade_net::interfaces;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{setsockopt, sockopt};
+
+use super::error::TargetError;
 
 /// A multicast group and the interface by which it is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,22 +20,25 @@ pub struct Target {
 
 impl Target {
     /// Opens a socket whose packets go there.
-    pub(super) fn connect(&self, ttl: u32) -> anyhow::Result<UdpSocket> {
+    pub(super) fn connect(&self, ttl: u32) -> Result<UdpSocket, TargetError> {
         let socket = match &self.interface {
             Some(name) => {
                 // The socket is bound to the interface's address, too. Receivers would drop packets without one.
-                let socket = UdpSocket::bind((address_of(name)?, 0)).with_context(|| format!("interface `{name}`"))?;
+                let socket = UdpSocket::bind((address_of(name)?, 0))
+                    .map_err(|error| TargetError::Bind { name: name.clone(), error })?;
                 setsockopt(&socket, sockopt::BindToDevice, &name.into())
-                    .with_context(|| format!("cannot send by interface `{name}`"))?;
+                    .map_err(|error| TargetError::BindToDevice { name: name.clone(), error: error.into() })?;
                 socket
             }
-            None => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).context("a UDP socket")?,
+            None => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(TargetError::Socket)?,
         };
-        socket.set_multicast_loop_v4(true)?;
-        socket.set_multicast_ttl_v4(ttl)?;
-        socket.connect(self.group).with_context(|| match &self.interface {
-            Some(name) => format!("no way to {} by interface `{name}`", self.group),
-            None => format!("no way to {}; name the interface: {}@IF", self.group, self.group),
+        socket.set_multicast_loop_v4(true).map_err(TargetError::Socket)?;
+        socket.set_multicast_ttl_v4(ttl).map_err(TargetError::Socket)?;
+        let Target { group, interface } = self;
+        socket.connect(group).map_err(|error| TargetError::NoWay {
+            group: *group,
+            interface: interface.clone(),
+            error,
         })?;
         Ok(socket)
     }
@@ -70,13 +74,12 @@ impl fmt::Display for Target {
 }
 
 /// The first IPv4 address of an interface.
-fn address_of(name: &str) -> anyhow::Result<Ipv4Addr> {
+fn address_of(name: &str) -> Result<Ipv4Addr, TargetError> {
     interfaces::require(name)?;
-    let mut own = getifaddrs()?.filter(|interface| interface.interface_name == name);
-    match own.find_map(|interface| Some(interface.address?.as_sockaddr_in()?.ip())) {
-        Some(address) => Ok(address),
-        None => bail!("interface `{name}` has no IPv4 address to send from: ip address add … dev {name}"),
-    }
+    let interfaces = getifaddrs().map_err(|error| TargetError::Addresses(error.into()))?;
+    let mut own = interfaces.filter(|interface| interface.interface_name == name);
+    own.find_map(|interface| Some(interface.address?.as_sockaddr_in()?.ip()))
+        .ok_or_else(|| TargetError::NoAddress { name: name.to_owned() })
 }
 
 #[cfg(test)]

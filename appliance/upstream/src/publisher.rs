@@ -9,6 +9,7 @@
 //! TCP stops the publisher. docs/PUBLISHING.md is the manual for publishers.
 
 mod connection;
+mod error;
 mod feed;
 mod greeting;
 mod intake;
@@ -26,11 +27,12 @@ mod state;
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
 use fanblade_feed::queue::{QueueConfig, queue};
 use fanblade_feed::{Condition, Feed, Pulse, Stale};
 
+pub use error::OpenError;
 pub use settings::Settings;
+pub use state::StateError;
 
 use feed::PublisherFeed;
 use listener::Listener;
@@ -53,24 +55,21 @@ pub struct Opened {
 ///
 /// # Errors
 /// The reason, in words for the operator who configured the feed.
-pub fn open(settings: Settings) -> anyhow::Result<Opened> {
+pub fn open(settings: Settings) -> Result<Opened, OpenError> {
     let data_len_possible = limits::data_len_possible(fanblade_ring::limits::frame_len_max(settings.lane_len));
     let data_len_max = settings.data_len_max;
     if data_len_max > data_len_possible {
-        bail!(
-            "`data_len_max` in [feed.publisher] is {data_len_max} bytes, but a frame of this ring holds {data_len_possible} of \
-             them in base64; lower it, or raise `json` and `binary` in [ring]"
-        );
+        return Err(OpenError::DataLen { data_len_max, data_len_possible });
     }
     let mut listeners = settings.listen.iter().map(|address| Listener::tcp(*address)).collect::<Result<Vec<_>, _>>()?;
     if let Some(path) = &settings.unix {
         listeners.push(Listener::unix(path)?);
     }
     if listeners.is_empty() {
-        bail!("nobody can publish: `listen` in [feed.publisher] is empty, and there is no `unix`");
+        return Err(OpenError::NoListener);
     }
     let (state, next_seq) = StateFile::open(settings.state.as_deref())?;
-    let seq_end = numbering::reserve(&state, next_seq).context("`state` in [feed.publisher]")?;
+    let seq_end = numbering::reserve(&state, next_seq).map_err(OpenError::Reserve)?;
     let epoch = state.epoch().to_owned();
     // At the start no publisher is connected.
     let condition = match settings.stale_without_publisher {
@@ -83,7 +82,7 @@ pub fn open(settings: Settings) -> anyhow::Result<Opened> {
     let addresses = listeners.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
     let shared = Arc::new(Shared::new(settings, epoch.clone(), sender));
     let pulse = Pulse::default();
-    let feed = PublisherFeed::start(queue, listeners, shared, state, seq_end, pulse.clone())
-        .context("the publishers' thread")?;
+    let feed =
+        PublisherFeed::start(queue, listeners, shared, state, seq_end, pulse.clone()).map_err(OpenError::Thread)?;
     Ok(Opened { feed: Box::new(feed), epoch, addresses, pulse })
 }

@@ -145,12 +145,12 @@ async fn run(args: &Args) -> anyhow::Result<Report> {
     }
     let mut running = std::pin::pin!(exchange.run());
     tokio::select! {
-        report = &mut running => return report,
+        report = &mut running => return Ok(report?),
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
     orders.stop();
-    running.await
+    Ok(running.await?)
 }
 
 impl Args {

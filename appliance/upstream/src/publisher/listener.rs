@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
 use fanblade_net::ports;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{KeepAlive, TcpKeepCount, TcpKeepIdle, TcpKeepInterval};
 use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::error::OpenError;
 
 /// A bound socket: binding early shows at the start what is wrong with the address.
 #[derive(Debug)]
@@ -52,30 +53,30 @@ pub(super) struct Accepted {
 }
 
 impl Listener {
-    pub(super) fn tcp(address: SocketAddr) -> anyhow::Result<Listener> {
+    pub(super) fn tcp(address: SocketAddr) -> Result<Listener, OpenError> {
         let listener = std::net::TcpListener::bind(address)
             .map_err(|error| ports::refused(address, &error, "`listen` in [feed.publisher]:"))?;
-        listener.set_nonblocking(true)?;
+        listener.set_nonblocking(true).map_err(|error| OpenError::Tcp { address, error })?;
         Ok(Listener::Tcp(listener))
     }
 
     /// Listens on a Unix socket. Replaces a file that a dead process has left.
-    pub(super) fn unix(path: &Path) -> anyhow::Result<Listener> {
-        let what = || format!("cannot listen on {}, `unix` in [feed.publisher]", path.display());
+    pub(super) fn unix(path: &Path) -> Result<Listener, OpenError> {
+        let failed = |error| OpenError::Unix { path: path.to_owned(), error };
         if std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
             match std::os::unix::net::UnixStream::connect(path) {
-                Ok(_) => bail!("{}: another process listens there", what()),
+                Ok(_) => return Err(OpenError::UnixTaken(path.to_owned())),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    std::fs::remove_file(path).with_context(what)?;
+                    std::fs::remove_file(path).map_err(failed)?;
                 }
-                Err(error) => return Err(error).with_context(what),
+                Err(error) => return Err(failed(error)),
             }
         }
-        let listener = std::os::unix::net::UnixListener::bind(path).with_context(what)?;
+        let listener = std::os::unix::net::UnixListener::bind(path).map_err(failed)?;
         let listener = UnixListener { listener, path: path.to_owned() };
         // The socket's owner and group may publish; the directory's mode can restrict them further.
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).with_context(what)?;
-        listener.listener.set_nonblocking(true)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
+        listener.listener.set_nonblocking(true).map_err(failed)?;
         Ok(Listener::Unix(listener))
     }
 

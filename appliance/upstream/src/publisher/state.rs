@@ -42,17 +42,32 @@ struct Text {
 
 /// Why there is no numbering.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum StateError {
+pub enum StateError {
+    /// A file cannot be read or written.
     #[error("cannot {what} {}: {error}; `state` in [feed.publisher] names the file that keeps the numbering, \"\" for none", path.display())]
-    File { what: &'static str, path: PathBuf, error: io::Error },
+    File {
+        /// What cannot be done.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Another process holds the lock.
     #[error("{} is used by another blade: two of them would give out the same numbers", .0.display())]
     Taken(PathBuf),
+    /// The file is not what a blade writes.
     #[error(
         "{}: {what}; it should hold the epoch and the next number. If it cannot be restored, remove it: the blade begins a \
          new epoch, and subscribers get a snapshot where they would have resumed",
         path.display()
     )]
-    Corrupt { path: PathBuf, what: String },
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong in it.
+        what: String,
+    },
 }
 
 impl StateFile {
