@@ -39,7 +39,7 @@ pub(crate) struct WebsocketConfig {
     reconnect_ms_max: Spanned<Millis>,
     message_len_max: Spanned<Bytes>,
     /// Patterns of the messages by which the venue refuses something.
-    error: Patterns,
+    error: Spanned<Patterns>,
     /// Where such a message gives the reason; none: the whole message.
     error_text: Option<Pointer>,
     /// Where each message of a connection has its number; the numbers have no gaps.
@@ -82,7 +82,7 @@ struct SendConfig {
     every_ms: Spanned<Millis>,
     /// Which messages answer it: they are signs of life only.
     #[serde(default)]
-    reply: Replies,
+    reply: Option<Spanned<Replies>>,
 }
 
 /// `[[feed.websocket.answer]]`: what to send when the venue says something.
@@ -90,7 +90,7 @@ struct SendConfig {
 #[serde(deny_unknown_fields)]
 struct AnswerConfig {
     #[serde(rename = "match")]
-    matches: Pattern,
+    matches: Spanned<Pattern>,
     text: Spanned<Template>,
 }
 
@@ -99,7 +99,7 @@ struct AnswerConfig {
 #[serde(deny_unknown_fields)]
 struct MapConfig {
     #[serde(rename = "match")]
-    matches: Pattern,
+    matches: Spanned<Pattern>,
     /// Where the array of elements is; none: the message is the one element.
     #[serde(default)]
     each: Option<Spanned<Each>>,
@@ -168,7 +168,7 @@ impl WebsocketConfig {
             epoch: self.epoch.as_ref().map(|name| name.get_ref().clone()),
             send: self.send.iter().map(text).collect(),
             rules: Rules {
-                error: self.error.clone(),
+                error: self.error.get_ref().clone(),
                 error_text: self.error_text.clone(),
                 sequence: self.sequence.clone(),
                 on_gap: *self.on_gap.get_ref(),
@@ -176,7 +176,12 @@ impl WebsocketConfig {
                 is_venue_wide: self.epoch.is_some(),
                 silent_max: if_any(&self.rule_silent_ms_max),
                 channels: self.channels.as_ref().map(|channels| channels.get_ref().rule()),
-                replies: self.send.iter().map(|send| send.reply.clone()).collect(),
+                replies: self
+                    .send
+                    .iter()
+                    .filter_map(|send| send.reply.as_ref())
+                    .map(|reply| reply.get_ref().clone())
+                    .collect(),
                 answer: self.answer.iter().map(AnswerConfig::rule).collect(),
                 map: self.map.iter().map(MapConfig::rule).collect(),
             },
@@ -234,20 +239,56 @@ impl WebsocketConfig {
             let hint = "\"tell\" or \"reconnect\"; rules for single subjects can resubscribe";
             return fault(&self.on_gap, "a gap of the connection belongs to no single subject".to_owned(), hint);
         }
+        self.validate_patterns()?;
         self.validate_numbering()?;
         self.validate_channels()?;
         self.map.iter().try_for_each(MapConfig::validate)
+    }
+
+    /// Patterns that match every message would leave none to be published, or none for the rules after them.
+    fn validate_patterns(&self) -> Result<(), Fault> {
+        if self.error.get_ref().match_everything() {
+            let hint = "say what only refusals have, such as { \"/type\" = \"error\" }, or leave `error` out";
+            return fault(&self.error, "every message would be a refusal, and none published".to_owned(), hint);
+        }
+        for reply in self.send.iter().filter_map(|send| send.reply.as_ref()) {
+            let hint = "say what only replies have, such as { \"/type\" = \"pong\" }, or their whole text, such as \"pong\"; \
+                        without replies, leave `reply` out";
+            if reply.get_ref().match_everything() {
+                return fault(reply, "every message would be a reply, and none published".to_owned(), hint);
+            }
+            if reply.get_ref().match_nothing() {
+                return fault(reply, "no message would be a reply".to_owned(), hint);
+            }
+        }
+        if let Some(answer) = self.answer.iter().find(|answer| answer.matches.get_ref().matches_everything()) {
+            let hint = "say what only these messages have, such as match = { \"/ping\" = \"*\" }";
+            return fault(&answer.matches, "every message would be answered, and none published".to_owned(), hint);
+        }
+        // A rule for every message is fine as the last one: a venue may send only one kind.
+        let mut rules = self.map.iter().skip_while(|rule| !rule.matches.get_ref().matches_everything());
+        if let (Some(every), Some(_)) = (rules.next(), rules.next()) {
+            let hint =
+                "say what only these messages have, such as { \"/type\" = \"trade\" }, or make this rule the last one";
+            return fault(&every.matches, "every message matches: the rules after this one get none".to_owned(), hint);
+        }
+        Ok(())
     }
 
     /// Places that refer to a channel need announced channels.
     fn validate_channels(&self) -> Result<(), Fault> {
         let is_of_channel = |place: &Place| place.origin == Origin::Channel;
         let hint = "`@` is for values and matches of [[feed.websocket.map]]";
-        let early =
-            self.error.places().chain(self.channels.iter().flat_map(|channels| channels.get_ref().matches.places()));
-        let early = early.chain(self.send.iter().flat_map(|send| send.reply.places()));
-        let mut early =
-            early.chain(self.answer.iter().flat_map(|one| one.matches.places().chain(one.text.get_ref().places())));
+        let early = self
+            .error
+            .get_ref()
+            .places()
+            .chain(self.channels.iter().flat_map(|channels| channels.get_ref().matches.places()));
+        let early = early
+            .chain(self.send.iter().filter_map(|send| send.reply.as_ref()).flat_map(|reply| reply.get_ref().places()));
+        let mut early = early.chain(
+            self.answer.iter().flat_map(|one| one.matches.get_ref().places().chain(one.text.get_ref().places())),
+        );
         if let Some(place) = early.find(|place| is_of_channel(place)) {
             return fault(
                 &self.url,
@@ -310,7 +351,7 @@ impl ChannelsConfig {
 
 impl AnswerConfig {
     fn rule(&self) -> AnswerRule {
-        AnswerRule { matches: self.matches.clone(), text: self.text.get_ref().clone() }
+        AnswerRule { matches: self.matches.get_ref().clone(), text: self.text.get_ref().clone() }
     }
 }
 
@@ -319,7 +360,7 @@ impl MapConfig {
         let plain = |place: &Option<Spanned<Place>>| place.as_ref().map(|place| place.get_ref().clone());
         let count = |number: &Spanned<u64>| usize::try_from(*number.get_ref()).unwrap_or(usize::MAX);
         MapRule {
-            matches: self.matches.clone(),
+            matches: self.matches.get_ref().clone(),
             each: self.each.as_ref().map(|each| each.get_ref().clone()),
             subject: self.subject.clone(),
             data: plain(&self.data),
@@ -372,7 +413,7 @@ impl MapConfig {
         let plain = [&self.ts, &self.sequence].into_iter().flatten();
         let templates =
             self.resubscribe.iter().chain(&self.book_snapshot).flat_map(|template| template.get_ref().places());
-        let found = self.matches.places().chain(self.subject.places()).chain(templates);
+        let found = self.matches.get_ref().places().chain(self.subject.places()).chain(templates);
         found.chain(spanned.map(Spanned::get_ref)).chain(plain)
     }
 
@@ -425,7 +466,7 @@ impl Default for WebsocketConfig {
             reconnect_ms_min: millis(500),
             reconnect_ms_max: millis(30_000),
             message_len_max: unplaced(Bytes(16 << 20)),
-            error: Patterns::default(),
+            error: unplaced(Patterns::default()),
             error_text: None,
             sequence: None,
             on_gap: tell(),

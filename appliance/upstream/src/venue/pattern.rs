@@ -21,6 +21,12 @@ pub struct Pattern(pub(super) BTreeMap<Place, Expected>);
 pub struct Patterns(pub(super) Vec<Pattern>);
 
 impl Pattern {
+    /// It names no place, and so matches every message.
+    #[must_use]
+    pub fn matches_everything(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// All places that it names.
     pub fn places(&self) -> impl Iterator<Item = &Place> {
         self.0.keys()
@@ -28,6 +34,12 @@ impl Pattern {
 }
 
 impl Patterns {
+    /// One of the patterns matches every message.
+    #[must_use]
+    pub fn match_everything(&self) -> bool {
+        self.0.iter().any(Pattern::matches_everything)
+    }
+
     /// All places that it names.
     pub fn places(&self) -> impl Iterator<Item = &Place> {
         self.0.iter().flat_map(Pattern::places)
@@ -35,6 +47,21 @@ impl Patterns {
 }
 
 impl Replies {
+    /// No message can be a reply: the text is empty, or the list of patterns is.
+    #[must_use]
+    pub fn match_nothing(&self) -> bool {
+        match &self.text {
+            Some(text) => text.is_empty(),
+            None => self.patterns.0.is_empty(),
+        }
+    }
+
+    /// One of the patterns matches every message.
+    #[must_use]
+    pub fn match_everything(&self) -> bool {
+        self.patterns.match_everything()
+    }
+
     /// All places that it names.
     pub fn places(&self) -> impl Iterator<Item = &Place> {
         self.patterns.places()

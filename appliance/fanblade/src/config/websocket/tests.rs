@@ -91,6 +91,32 @@ fn mistakes_of_rules_are_placed() {
 }
 
 #[test]
+fn empty_patterns_are_refused_where_they_would_take_every_message_or_none() {
+    let send = "[[feed.websocket.send]]\ntext = \"ping\"\nevery_ms = \"20s\"\n";
+    let other = "[[feed.websocket.map]]\nmatch = { \"/type\" = \"trade\" }\nsubject = \"/V/{/s}/trade\"\n";
+    let table = [
+        (format!("error = {{}}\n{RULE}"), "f.toml:5:9: every message would be a refusal, and none published\n"),
+        (format!("error = [{{ \"/e\" = 1 }}, {{}}]\n{RULE}"), "f.toml:5:9: every message would be a refusal"),
+        (format!("{send}reply = {{}}\n{RULE}"), "f.toml:8:9: every message would be a reply, and none published\n"),
+        (format!("{send}reply = [{{}}]\n{RULE}"), "f.toml:8:9: every message would be a reply"),
+        (format!("{send}reply = \"\"\n{RULE}"), "f.toml:8:9: no message would be a reply\n"),
+        (format!("{send}reply = []\n{RULE}"), "f.toml:8:9: no message would be a reply\n"),
+        (
+            format!("[[feed.websocket.answer]]\nmatch = {{}}\ntext = \"pong\"\n{RULE}"),
+            "f.toml:6:9: every message would be answered, and none published\n",
+        ),
+        (format!("{RULE}{other}"), "f.toml:6:9: every message matches: the rules after this one get none\n"),
+    ];
+    for (lines, expected) in table {
+        let answer = answer(&format!("{HEAD}{lines}"));
+        assert!(answer.contains(expected), "for\n{lines}\nexpected\n{expected}\nbut\n{answer}");
+        assert!(answer.contains("\n  hint: say what only "), "{answer}");
+    }
+    let good = format!("{HEAD}error = []\n{send}reply = \"pong\"\n{send}{other}{RULE}");
+    assert_eq!(answer(&good), "accepted");
+}
+
+#[test]
 fn the_examples_are_right() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/examples");
     let mut count = 0;
