@@ -94,7 +94,11 @@ impl Everything {
             ("feed_messages", "Messages passed on by the feed.", feed.messages),
             ("feed_duplicates", "Messages dropped because they had come before.", feed.duplicates),
             ("feed_unmatched", "Messages that are mapped to no subject.", feed.unmatched),
-            ("feed_stale", "Messages of another session, dropped.", feed.stale),
+            (
+                "feed_stale",
+                "Messages dropped because they were of another session, or changes of a book without a snapshot.",
+                feed.stale,
+            ),
             (
                 "feed_suspected",
                 "Packets that were not believed when they came: they could be a stranger's.",
@@ -102,7 +106,7 @@ impl Everything {
             ),
             (
                 "feed_dropped",
-                "Messages dropped because they came ahead of missing ones and the window was full.",
+                "Messages dropped because they had to wait for others, or for a book's snapshot, and found no place.",
                 feed.dropped,
             ),
             ("feed_recovered", "Missing messages that a re-request server sent.", feed.recovered),

@@ -16,13 +16,14 @@ pub struct FeedCounters {
     /// Messages that had been passed on, or given up as a gap, before they came (again).
     pub duplicates: u64,
     /// Messages of another session, dropped: of the one before this, of one that is not configured, or that nothing
-    /// proved; and what a re-request server should not have sent.
+    /// proved; what a re-request server should not have sent; and changes of a venue's book that has no snapshot.
     pub stale: u64,
     /// Packets that were not believed when they came: of another session, far ahead, or back.
     pub suspected: u64,
     /// Messages that nobody asked for.
     pub unmatched: u64,
-    /// Messages ahead of a hole that found no place to wait in, dropped. They are asked for again.
+    /// Messages that found no place to wait in, dropped: those ahead of a hole, which are asked for again, and changes
+    /// of a venue's book, which then needs a newer snapshot.
     pub dropped: u64,
     /// Messages that came as replies to requests, and were new.
     pub recovered: u64,

@@ -16,6 +16,8 @@ pub(super) struct Counts {
     pub(super) duplicates: u64,
     /// They are changes of a book that has no snapshot.
     pub(super) without_book: u64,
+    /// They are changes that found no place to wait for their book's snapshot.
+    pub(super) dropped: u64,
     /// Their names make no valid subject.
     pub(super) bad_names: u64,
 }

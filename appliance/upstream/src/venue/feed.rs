@@ -31,6 +31,7 @@ pub(super) struct Counters {
     malformed: AtomicU64,
     duplicates: AtomicU64,
     without_book: AtomicU64,
+    dropped: AtomicU64,
     /// Messages that were only signs of life.
     heartbeats: AtomicU64,
     pongs: AtomicU64,
@@ -39,7 +40,7 @@ pub(super) struct Counters {
 
 impl Counters {
     pub(super) fn store(&self, totals: &Totals, heard_ns: u64, is_pong: bool) {
-        let Totals { messages, bytes, unmatched, malformed, duplicates, without_book, heartbeats } = *totals;
+        let Totals { messages, bytes, unmatched, malformed, duplicates, without_book, dropped, heartbeats } = *totals;
         let pairs = [
             (&self.messages, messages),
             (&self.bytes, bytes),
@@ -47,6 +48,7 @@ impl Counters {
             (&self.malformed, malformed),
             (&self.duplicates, duplicates),
             (&self.without_book, without_book),
+            (&self.dropped, dropped),
             (&self.heartbeats, heartbeats),
             (&self.heard_ns, heard_ns),
         ];
@@ -80,7 +82,8 @@ impl Feed for WebsocketFeed {
     }
 
     fn counters(&self) -> FeedCounters {
-        let Counters { messages, bytes, unmatched, malformed, duplicates, without_book, pongs, .. } = &*self.counters;
+        let Counters { messages, bytes, unmatched, malformed, duplicates, without_book, dropped, pongs, .. } =
+            &*self.counters;
         let pongs = pongs.load(Relaxed);
         FeedCounters {
             packets: messages.load(Relaxed) + pongs,
@@ -90,6 +93,7 @@ impl Feed for WebsocketFeed {
             malformed: malformed.load(Relaxed),
             duplicates: duplicates.load(Relaxed),
             stale: without_book.load(Relaxed),
+            dropped: dropped.load(Relaxed),
             ..self.queue.counters()
         }
     }
@@ -116,5 +120,45 @@ impl Feed for WebsocketFeed {
             lead_ns_max: 0,
             silent_ns: (heard_ns > 0).then(|| unix_ns().saturating_sub(heard_ns)),
         }]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fanblade_feed::queue::{QueueConfig, queue};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn each_count_has_its_own_place() {
+        let (_sender, queue) = queue(&QueueConfig::new("websocket", *b"session   "));
+        let counters = Arc::new(Counters::default());
+        let task = tokio::spawn(std::future::pending());
+        let feed = WebsocketFeed::new(queue, "venue".to_owned(), Arc::clone(&counters), task);
+        let totals = Totals {
+            messages: 1,
+            bytes: 2,
+            unmatched: 3,
+            malformed: 4,
+            duplicates: 5,
+            without_book: 6,
+            dropped: 7,
+            heartbeats: 8,
+        };
+        counters.store(&totals, 9, true);
+        let told = FeedCounters {
+            packets: 2,
+            heartbeats: 9,
+            bytes: 2,
+            unmatched: 3,
+            malformed: 4,
+            duplicates: 5,
+            stale: 6,
+            dropped: 7,
+            ..FeedCounters::default()
+        };
+        // The queue's own counts.
+        let FeedCounters { messages, sessions, gaps, gap_messages, .. } = feed.queue.counters();
+        assert_eq!(feed.counters(), FeedCounters { messages, sessions, gaps, gap_messages, ..told });
     }
 }

@@ -284,7 +284,7 @@ impl Keeper {
             // Without the oldest change, the snapshot must be newer.
             let Some(oldest) = self.pending.pop_front() else { break };
             self.pending_bytes -= oldest.len();
-            turn.counts.without_book += 1;
+            turn.counts.dropped += 1;
         }
     }
 

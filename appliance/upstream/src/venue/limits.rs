@@ -49,7 +49,7 @@ pub(super) const RESUBSCRIBE_MS_MAX: u64 = 300_000;
 pub(super) const SNAPSHOT_MS_MIN: u64 = 1_000;
 
 /// Changes of one book that wait for a snapshot: 17 minutes at ten changes a second. Beyond that, the oldest are
-/// dropped, counted as stale, and the snapshot must be newer.
+/// dropped and counted (`dropped`), and the snapshot must be newer.
 pub(super) const PENDING_CHANGES_MAX: usize = 10_000;
 
 /// Bytes of all changes that wait.

@@ -51,6 +51,8 @@ pub(super) struct Totals {
     pub(super) duplicates: u64,
     /// Changes of books that have no snapshot.
     pub(super) without_book: u64,
+    /// Changes that found no place to wait for their book's snapshot.
+    pub(super) dropped: u64,
     /// Replies to our texts, and messages that ask for an answer.
     pub(super) heartbeats: u64,
 }
@@ -143,9 +145,10 @@ impl Mapper {
     }
 
     pub(super) fn totals(&self) -> Totals {
-        let Counts { duplicates, without_book, bad_names } = self.subjects.counts;
+        let Counts { duplicates, without_book, dropped, bad_names } = self.subjects.counts;
         let malformed = self.totals.malformed + bad_names;
-        Totals { malformed, duplicates: self.totals.duplicates + duplicates, without_book, ..self.totals }
+        let duplicates = self.totals.duplicates + duplicates;
+        Totals { malformed, duplicates, without_book, dropped, ..self.totals }
     }
 
     fn read(&mut self, text: &str, arrival: Arrival, out: &mut Batch, faults: &mut Faults) {

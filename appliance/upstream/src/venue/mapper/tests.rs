@@ -7,7 +7,7 @@ use fanblade_feed::Data;
 use proptest::prelude::*;
 
 use super::super::batch::Step;
-use super::super::limits::{OLD_MESSAGES_MAX, SUBJECTS_MAX};
+use super::super::limits::{OLD_MESSAGES_MAX, PENDING_CHANGES_MAX, SUBJECTS_MAX};
 use super::*;
 
 /// A mapper made of the keys of `[feed.websocket]` and of the tables behind them.
@@ -344,4 +344,35 @@ fn message() -> impl Strategy<Value = String> {
             }),
         ]
     })
+}
+
+/// A book that is fetched, and its change number `n`.
+const FETCHED: &str = "[[feed.websocket.map]]\nmatch = { \"/e\" = \"depthUpdate\" }\nsubject = \"/V/{/s}/book\"\n\
+                       book = \"binance\"\nbook_snapshot = \"https://h/depth?symbol={/s}\"\n";
+
+#[test]
+fn changes_that_find_no_place_to_wait_for_the_snapshot_are_counted_as_dropped() {
+    let mut mapper = mapper(FETCHED);
+    let change = |n: usize| format!(r#"{{"e":"depthUpdate","s":"A","U":{n},"u":{n},"b":[["1","{n}"]],"a":[]}}"#);
+    let more = 3;
+    for n in 1..=PENDING_CHANGES_MAX + more {
+        steps(&mut mapper, &change(n));
+    }
+    let Totals { dropped, without_book, .. } = mapper.totals();
+    assert_eq!((dropped, without_book), (more as u64, 0));
+    // The snapshot must be as new as the oldest change that has waited.
+    let mut batch = Batch::default();
+    let snapshot = |last: usize| format!(r#"{{"lastUpdateId":{last},"bids":[],"asks":[]}}"#);
+    let arrival = Arrival { unix_ns: 7, at: Instant::now() };
+    mapper.take_snapshot("/V/A/book", Ok(&snapshot(more - 1)), arrival, &mut batch);
+    let told: Vec<String> = batch.steps().map(|step| words(&step)).collect();
+    assert_eq!(
+        told,
+        ["book_snapshot: /V/A/book: the snapshot at 2 is older than the first change, 4; it is fetched again"]
+    );
+    batch.clear();
+    mapper.take_snapshot("/V/A/book", Ok(&snapshot(more)), arrival, &mut batch);
+    let told: Vec<String> = batch.steps().map(|step| words(&step)).collect();
+    assert_eq!(told.len(), 1);
+    assert!(told[0].contains(r#""10003""#), "{told:?}");
 }
