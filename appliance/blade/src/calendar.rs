@@ -1,5 +1,6 @@
 //! The exchange's day: the midnight that its timestamps count from, and the names of its epochs.
 
+use fanblade_feed::UnixNs;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -23,8 +24,8 @@ pub enum Calendar {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Day {
     date: Date,
-    /// Its midnight, Unix nanoseconds.
-    pub midnight_ns: u64,
+    /// Its midnight.
+    pub midnight_ns: UnixNs,
 }
 
 /// Why a day cannot be used.
@@ -49,7 +50,7 @@ pub enum DayError {
 impl Calendar {
     /// The day whose midnight the timestamps of a session that begins at `now_ns` count from.
     #[must_use]
-    pub fn day(&self, now_ns: u64) -> Day {
+    pub fn day(&self, now_ns: UnixNs) -> Day {
         match self {
             Calendar::Recorded(day) | Calendar::LiveOf(day) => *day,
             Calendar::Live | Calendar::Named | Calendar::Fixed(_) => Day::at(now_ns),
@@ -64,7 +65,7 @@ impl Calendar {
 
     /// The epoch of the `number`-th session (from 1; 0: before any).
     #[must_use]
-    pub fn epoch(&self, now_ns: u64, number: u32, session: &str) -> String {
+    pub fn epoch(&self, now_ns: UnixNs, number: u32, session: &str) -> String {
         let date = self.day(now_ns).date;
         let (year, month, day) = (date.year(), date.month(), date.day());
         match self {
@@ -87,13 +88,13 @@ impl Day {
         let midnight = date.to_zoned(new_york()).map_err(|error| DayError::NoMidnight { date, error })?;
         let midnight_ns =
             u64::try_from(midnight.timestamp().as_nanosecond()).map_err(|_| DayError::BeforeTime { date })?;
-        Ok(Day { date, midnight_ns })
+        Ok(Day { date, midnight_ns: UnixNs(midnight_ns) })
     }
 
     /// The day in New York at `now_ns`.
     #[must_use]
-    pub fn at(now_ns: u64) -> Day {
-        let now = Timestamp::from_nanosecond(now_ns.into()).unwrap_or(Timestamp::UNIX_EPOCH);
+    pub fn at(now_ns: UnixNs) -> Day {
+        let now = Timestamp::from_nanosecond(now_ns.0.into()).unwrap_or(Timestamp::UNIX_EPOCH);
         let date = now.to_zoned(new_york()).date();
         // Only days before 1970 are refused, and `now_ns` cannot name one.
         Day::new(date).unwrap_or(Day { date, midnight_ns: now_ns })
@@ -102,7 +103,7 @@ impl Day {
     /// Today in New York.
     #[must_use]
     pub fn today() -> Day {
-        Day::at(u64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(0))
+        Day::at(UnixNs::now())
     }
 }
 
@@ -124,21 +125,21 @@ mod tests {
     #[test]
     fn days_begin_at_midnight_in_new_york() {
         let winter = Day::new(Date::constant(2019, 12, 30)).unwrap();
-        assert_eq!(winter.midnight_ns, 1_577_682_000_000_000_000, "05:00 UTC");
+        assert_eq!(winter.midnight_ns, UnixNs(1_577_682_000_000_000_000), "05:00 UTC");
         let summer = Day::new(Date::constant(2020, 7, 1)).unwrap();
-        assert_eq!(summer.midnight_ns % 86_400_000_000_000, 4 * 3_600_000_000_000, "04:00 UTC");
+        assert_eq!(summer.midnight_ns.0 % 86_400_000_000_000, 4 * 3_600_000_000_000, "04:00 UTC");
         assert_eq!(Day::at(winter.midnight_ns), winter);
-        assert_eq!(Day::at(winter.midnight_ns - 1).to_string(), "2019-12-29");
+        assert_eq!(Day::at(UnixNs(winter.midnight_ns.0 - 1)).to_string(), "2019-12-29");
         assert!(Day::new(Date::constant(1950, 1, 1)).is_err());
     }
 
     #[test]
     fn epochs_tell_numberings_apart() {
         let recorded = Calendar::Recorded(Day::new(Date::constant(2019, 12, 30)).unwrap());
-        assert_eq!(recorded.epoch(0, 0, ""), "20191230-1");
-        assert_eq!(recorded.epoch(0, 1, "12302019"), "20191230-1");
-        assert_eq!(recorded.epoch(0, 2, "x"), "20191230-2");
-        let noon = 1_577_682_000_000_000_000 + 12 * 3_600_000_000_000;
+        assert_eq!(recorded.epoch(UnixNs(0), 0, ""), "20191230-1");
+        assert_eq!(recorded.epoch(UnixNs(0), 1, "12302019"), "20191230-1");
+        assert_eq!(recorded.epoch(UnixNs(0), 2, "x"), "20191230-2");
+        let noon = UnixNs(1_577_682_000_000_000_000 + 12 * 3_600_000_000_000);
         assert_eq!(Calendar::Live.epoch(noon, 0, ""), "20191230-0");
         assert_eq!(Calendar::Live.epoch(noon, 1, "0L8XQ3Z1AB"), "20191230-0L8XQ3Z1AB");
         assert_eq!(Calendar::Named.epoch(noon, 1, "main"), "main");

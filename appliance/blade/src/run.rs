@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use fanblade_feed::{Pulse, unix_ns};
+use fanblade_feed::{Pulse, UnixNs};
 use fanblade_net::{ListenOptions, Listener, interfaces, ports};
 use fanblade_ring::Writer;
 use fanblade_worker::Command;
@@ -72,7 +72,7 @@ impl Prepared<'_> {
         let drain_delay = settings.data.drain_delay;
         let signals = Signals::watch(log.clone(), drain_delay).map_err(thread("the signals' thread"))?;
         // The ring comes first, since workers read it; the kernel's programs attach to the listeners.
-        let epoch = feed.calendar.epoch(unix_ns(), 0, "");
+        let epoch = feed.calendar.epoch(UnixNs::now(), 0, "");
         let mut writer = Writer::create(&settings.ring, &epoch).map_err(StartError::Ring)?;
         let mut kernel = Kernel::start(&settings.ebpf, data, &listeners);
         let unready = Arc::new(AtomicBool::new(true));

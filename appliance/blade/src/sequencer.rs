@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fanblade_feed::itch::Message;
-use fanblade_feed::{Condition, Event, Feed, Poll, Trouble, injected, unix_ns};
+use fanblade_feed::{Condition, Event, Feed, Poll, Trouble, UnixNs, injected};
 use fanblade_market::Market;
 use fanblade_ring::Writer;
 use fanblade_worker::WorkerStats;
@@ -113,7 +113,7 @@ struct Sequencer {
     desk: Desk,
     shared: Arc<SequencerShared>,
     report: SequencerReport,
-    reported_ns: u64,
+    reported_ns: UnixNs,
     /// Sessions that have begun.
     sessions: u32,
     /// The epoch of the session under way, and how often it has begun anew.
@@ -132,13 +132,13 @@ struct Sequencer {
 
 impl Sequencer {
     fn new(config: SequencerConfig, writer: Writer, shared: Arc<SequencerShared>) -> Self {
-        let now_ns = unix_ns();
+        let now_ns = UnixNs::now();
         Self {
             market: Market::new(&config.venue, config.calendar.day(now_ns).midnight_ns),
             desk: Desk::new(writer),
             shared,
             report: SequencerReport { epoch: config.calendar.epoch(now_ns, 0, ""), ..SequencerReport::default() },
-            reported_ns: 0,
+            reported_ns: UnixNs::default(),
             sessions: 0,
             session_epoch: String::new(),
             restarts: 0,
@@ -173,12 +173,12 @@ impl Sequencer {
         self.follow(feed.condition());
         while !stop.load(Relaxed) {
             self.shared.pulse.beat();
-            let now_ns = unix_ns();
+            let now_ns = UnixNs::now();
             let polled = feed.poll(now_ns, &mut |event| self.take(&event, now_ns));
             self.desk.writer.wake();
             self.follow(feed.condition());
-            // `abs_diff`, since a clock that was set back must not stop the reports.
-            if now_ns.abs_diff(self.reported_ns) > REPORT_INTERVAL_NS {
+            // `apart`, since a clock that was set back must not stop the reports.
+            if now_ns.apart(self.reported_ns) > REPORT_INTERVAL_NS {
                 self.reported_ns = now_ns;
                 injected::panic_if_asked("sequencer");
                 self.report.feed = feed.counters();
@@ -224,7 +224,7 @@ impl Sequencer {
         self.publish_report();
     }
 
-    fn take(&mut self, event: &Event<'_>, now_ns: u64) {
+    fn take(&mut self, event: &Event<'_>, now_ns: UnixNs) {
         match *event {
             Event::Message { seq, bytes, offset, received_ns } => {
                 self.message(seq, bytes, offset, received_ns, now_ns);
@@ -232,7 +232,7 @@ impl Sequencer {
             Event::Update { seq, subject, ts_ns, data, received_ns, answer } => {
                 let update = named::Update { seq, subject, ts_ns, data };
                 match self.desk.publish_named(&update) {
-                    Ok(()) => self.shared.latency.record(unix_ns().saturating_sub(received_ns)),
+                    Ok(()) => self.shared.latency.record(UnixNs::now().since(received_ns)),
                     Err(because) => answer.refuse(because),
                 }
             }
@@ -264,7 +264,7 @@ impl Sequencer {
         }
     }
 
-    fn message(&mut self, seq: u64, bytes: &[u8], offset: u64, received_ns: u64, now_ns: u64) {
+    fn message(&mut self, seq: u64, bytes: &[u8], offset: u64, received_ns: UnixNs, now_ns: UnixNs) {
         let Self { market, desk, shared, in_snapshot, .. } = self;
         if std::mem::take(&mut self.is_new) && (seq > 1 || !begins_the_day(bytes)) {
             // The feed joined late, or the file begins in the middle of a day: what happened before is not known.
@@ -285,7 +285,7 @@ impl Sequencer {
             self.newest_seq = seq;
         }
         if desk.frames > 0 {
-            shared.latency.record(unix_ns().saturating_sub(received_ns));
+            shared.latency.record(UnixNs::now().since(received_ns));
         }
     }
 
@@ -308,7 +308,7 @@ impl Sequencer {
         );
     }
 
-    fn subject_gap(&mut self, subject: &str, from: u64, to: u64, now_ns: u64) {
+    fn subject_gap(&mut self, subject: &str, from: u64, to: u64, now_ns: UnixNs) {
         let (after, last) = (from.saturating_sub(1), to.saturating_sub(1));
         self.report.subject_gaps += 1;
         self.desk.complaints.note(GAP, now_ns, || format!("{subject}: messages {from} to {last} are missing"));
@@ -316,7 +316,7 @@ impl Sequencer {
         self.notice(format!(r#"{{"op":"notice","kind":"gap","subject":{subject},"from":{after},"to":{last}}}"#));
     }
 
-    fn trouble(&mut self, trouble: &Trouble<'_>, now_ns: u64) {
+    fn trouble(&mut self, trouble: &Trouble<'_>, now_ns: UnixNs) {
         let kind = trouble.kind();
         count(&mut self.report.troubles, kind, 1);
         self.desk.complaints.note(kind, now_ns, || trouble.to_string());
@@ -346,7 +346,7 @@ impl Sequencer {
 
     /// Begins a new numbering. If its epoch is not the expected one, subscribers learn from it that they cannot
     /// continue from anything they hold.
-    fn session(&mut self, session: &[u8], now_ns: u64) {
+    fn session(&mut self, session: &[u8], now_ns: UnixNs) {
         self.sessions += 1;
         self.is_new = true;
         self.in_snapshot = false;
@@ -367,7 +367,7 @@ impl Sequencer {
     }
 
     /// The epoch of a numbering that begins now.
-    fn epoch(&mut self, now_ns: u64, session: &str) -> String {
+    fn epoch(&mut self, now_ns: UnixNs, session: &str) -> String {
         let epoch = self.config.calendar.epoch(now_ns, self.sessions, session);
         // A session that begins anew under the same name is another numbering.
         self.restarts = match self.config.calendar.is_live() && self.sessions > 1 && epoch == self.session_epoch {
@@ -404,8 +404,8 @@ fn begins_the_day(bytes: &[u8]) -> bool {
 }
 
 /// How long to sleep until `due_ns`; never so long that a stop, or a clock that was set back, would go unnoticed.
-fn until(due_ns: u64) -> Duration {
-    Duration::from_nanos(due_ns.saturating_sub(unix_ns()).min(SLEEP_NS_MAX))
+fn until(due_ns: UnixNs) -> Duration {
+    Duration::from_nanos(due_ns.since(UnixNs::now()).min(SLEEP_NS_MAX))
 }
 
 /// ITCH 5.0, section 4.1: "always the first message sent in any trading day".

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use fanblade_dial::{CONNECT_MAX, OpenError};
+use fanblade_feed::UnixNs;
 use futures_util::{SinkExt as _, StreamExt as _};
 use hdrhistogram::Histogram;
 use tokio::sync::{Semaphore, watch};
@@ -207,7 +208,7 @@ fn data(plan: &Plan, text: &str, checker: &mut Checker, seen: &mut Seen) {
             let is_snapshot = checker.subjects() > known;
             if let (false, Ok(then)) = (is_snapshot, frame.t.parse::<u64>()) {
                 // The times of a recorded feed are of another day, and say nothing about the latency here.
-                if let Some(age) = fanblade_feed::unix_ns().checked_sub(then).filter(|age| *age < AGE_NS_MAX) {
+                if let Some(age) = UnixNs::now().0.checked_sub(then).filter(|age| *age < AGE_NS_MAX) {
                     // The histogram resizes itself, so that every age below `AGE_NS_MAX` fits.
                     let _ = seen.ages.record(age);
                 }

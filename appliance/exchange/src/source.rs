@@ -7,7 +7,7 @@ use fanblade_feed::binaryfile::{Item, Reader};
 use fanblade_feed::moldudp64::Packet;
 use fanblade_feed::pace::Pace;
 use fanblade_feed::simulator::{Simulator, SimulatorConfig};
-use fanblade_feed::{CaptureFeed, Event, Feed as _, Poll, Session, itch, recording};
+use fanblade_feed::{CaptureFeed, Event, Feed as _, Poll, Session, UnixNs, itch, recording};
 use zerocopy::FromBytes as _;
 
 use super::error::ExchangeError;
@@ -126,7 +126,7 @@ impl Origin {
                 Ok(true)
             }
             Origin::Capture(feed) => {
-                let poll = feed.poll(0, &mut |event| match event {
+                let poll = feed.poll(UnixNs::default(), &mut |event| match event {
                     Event::Message { bytes, .. } => frame(bytes, framed),
                     Event::Malformed { offset, reason } => {
                         tell(format_args!("{reason}, at byte {offset}"));

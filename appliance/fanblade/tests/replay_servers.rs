@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use common::exchange::{Exchange, file_messages, join, loopback_group, messages, receive_until_end};
 use common::simulated_file;
 use common::soup::{Received, SoupClient};
+use fanblade_feed::UnixNs;
 use fanblade_feed::soupbintcp::Packet;
 use fanblade_market::{Market, encode};
 
@@ -89,7 +90,7 @@ fn images(market: &mut Market) -> Vec<String> {
     market.images(0, &mut |update| {
         let (mut subject, mut json) = (String::new(), Vec::new());
         update.subject(&mut subject);
-        encode::json(&mut json, &subject, 0, 0, 0, &update.image);
+        encode::json(&mut json, &subject, 0, 0, UnixNs(0), &update.image);
         lines.push(String::from_utf8(json).unwrap());
     });
     lines
@@ -119,12 +120,12 @@ fn a_snapshot_and_what_follows_are_the_whole_day() {
         std::thread::sleep(std::time::Duration::from_millis(150));
     }
     let multicast = messages(&receiver.join().unwrap());
-    let mut whole = Market::new("NASDAQ", 0);
+    let mut whole = Market::new("NASDAQ", UnixNs(0));
     apply(&mut whole, &all);
     let whole = images(&mut whole);
     assert!(whole.len() > 200, "{}", whole.len());
     for (snapshot, next) in &snapshots {
-        let (mut early, mut late) = (Market::new("NASDAQ", 0), Market::new("NASDAQ", 0));
+        let (mut early, mut late) = (Market::new("NASDAQ", UnixNs(0)), Market::new("NASDAQ", UnixNs(0)));
         apply(&mut early, &all[..usize::try_from(*next).unwrap() - 1]);
         apply(&mut late, snapshot);
         assert_eq!(images(&mut late), images(&mut early), "at {next}");

@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use common::{expected_frames, fanblade, real_data, simulated_file};
 use fanblade_feed::pace::Pace;
 use fanblade_feed::soupbintcp::{Packet, Rejection};
-use fanblade_feed::{Event, Feed as _, FileFeed, Poll, Session};
+use fanblade_feed::{Event, Feed as _, FileFeed, Poll, Session, UnixNs};
 use fanblade_testkit::{Blade, PATIENCE};
 use futures_util::StreamExt as _;
 use server::{Client, Server, sequenced};
@@ -38,7 +38,7 @@ fn messages(path: &Path) -> Vec<Vec<u8>> {
             messages.push(bytes.to_vec());
         }
     };
-    while feed.poll(0, &mut take).unwrap() != Poll::Finished {}
+    while feed.poll(UnixNs(0), &mut take).unwrap() != Poll::Finished {}
     messages
 }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use common::terminal::Terminal;
 use common::{FANBLADE, expected_frames, fanblade, simulated_file};
-use fanblade_ring::{NewFrame, Payloads, RingConfig, SubjectId, Writer};
+use fanblade_ring::{NewFrame, Payloads, RingConfig, SubjectId, UnixNs, Writer};
 use fanblade_testkit::{Blade, Child, PATIENCE};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -341,7 +341,8 @@ impl Ring {
         for _ in 0..count {
             self.seq += 1;
             let subject = self.subjects[usize::try_from(self.seq).unwrap() % self.subjects.len()];
-            let update = NewFrame { subject, channel: 1, seq: self.seq, ts_feed_ns: 0, ts_publish_ns: 0 };
+            let update =
+                NewFrame { subject, channel: 1, seq: self.seq, ts_feed_ns: UnixNs(0), ts_publish_ns: UnixNs(0) };
             let json = self.seq.to_string();
             let payloads: Payloads<'_> = [json.as_bytes(), b"", b"", b""];
             self.writer.publish(&update, &payloads).unwrap();

@@ -1,7 +1,7 @@
 //! How fast the simulator is on one core: `cargo run --release -p fanblade-feed --example simulator_rate [SYMBOLS]`.
 
 use fanblade_feed::simulator::{Simulator, SimulatorConfig};
-use fanblade_feed::{Event, Feed, Poll, SimulatedFeed};
+use fanblade_feed::{Event, Feed, Poll, SimulatedFeed, UnixNs};
 
 /// Long enough for the day to have opened and the books to have filled.
 const MESSAGES: u64 = 10_000_000;
@@ -24,7 +24,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let begun_ns = cpu_ns()?;
     let mut feed = SimulatedFeed::unpaced(&config)?;
     let mut messages = 0_u64;
-    while feed.poll(0, &mut |event| messages += u64::from(matches!(event, Event::Message { .. })))? == Poll::Busy {}
+    while feed.poll(UnixNs(0), &mut |event| messages += u64::from(matches!(event, Event::Message { .. })))?
+        == Poll::Busy
+    {}
     report("as a feed, parsed and sequenced", messages, cpu_ns()? - begun_ns);
     Ok(())
 }

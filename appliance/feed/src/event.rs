@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use crate::{Session, Trouble, binaryfile, moldudp64, pcap, soupbintcp};
+use crate::{Session, Trouble, UnixNs, binaryfile, moldudp64, pcap, soupbintcp};
 
 /// One thing that a feed has to say. Events come in order: sequence numbers never fall within a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,9 +20,8 @@ pub enum Event<'a> {
         bytes: &'a [u8],
         /// Where the message begins: in the file (inflated), in its packet, or in what its TCP connection brought.
         offset: u64,
-        /// When the kernel took it from the network, Unix nanoseconds; what has no such stamp bears the time of its
-        /// poll.
-        received_ns: u64,
+        /// When the kernel took it from the network; what has no such stamp bears the time of its poll.
+        received_ns: UnixNs,
     },
     /// A subject's new value, from a feed that names its subjects itself.
     Update {
@@ -30,12 +29,12 @@ pub enum Event<'a> {
         seq: u64,
         /// The whole subject: `/venue/instrument/channel`.
         subject: &'a str,
-        /// When it happened, Unix nanoseconds.
-        ts_ns: u64,
+        /// When it happened.
+        ts_ns: UnixNs,
         /// The value.
         data: Data<'a>,
         /// When it was received, as in [`Event::Message`].
-        received_ns: u64,
+        received_ns: UnixNs,
         /// Where to say that it could not be published.
         answer: Answer<'a>,
     },

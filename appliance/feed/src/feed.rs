@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::UnixNs;
 use crate::condition::{Condition, Line};
 use crate::counters::FeedCounters;
 use crate::error::FeedError;
@@ -15,11 +16,11 @@ pub trait Feed: Send {
     /// Does a bounded amount of work: passes what is due by now to `sink`, in order, and says when to come again.
     /// Never blocks and never spins.
     ///
-    /// `now_ns` is Unix time in nanoseconds. It may step backwards; that delays what is paced by it, nothing else.
+    /// `now_ns` may step backwards; that delays what is paced by it, nothing else.
     ///
     /// # Errors
     /// Only for what ends the feed, such as a disk that cannot be read. Malformed input is an event.
-    fn poll(&mut self, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) -> Result<Poll, FeedError>;
+    fn poll(&mut self, now_ns: UnixNs, sink: &mut dyn FnMut(Event<'_>)) -> Result<Poll, FeedError>;
 
     /// What this feed has taken, passed on and refused so far.
     fn counters(&self) -> FeedCounters;
@@ -46,8 +47,8 @@ pub trait Feed: Send {
 pub enum Poll {
     /// Poll again at once: there may be more.
     Busy,
-    /// Do not poll before this time, Unix nanoseconds.
-    IdleUntil(u64),
+    /// Do not poll before this time.
+    IdleUntil(UnixNs),
     /// Never: the feed has ended. Further polls say the same.
     Finished,
 }

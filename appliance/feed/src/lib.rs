@@ -15,7 +15,6 @@
 //! - [`publisher`]: the frames by which programs publish to a blade
 //! - [`queue`]: what tasks with sockets of their own pass on, and the feed of it
 
-mod clock;
 mod condition;
 mod counters;
 mod error;
@@ -42,8 +41,9 @@ pub mod recording;
 pub mod simulator;
 pub mod soupbintcp;
 
+pub use fanblade_wire::UnixNs;
+
 pub use binaryfile::FileFeed;
-pub use clock::unix_ns;
 pub use condition::{Condition, Line, Stale};
 pub use counters::FeedCounters;
 pub use error::FeedError;

@@ -9,7 +9,7 @@ use fanblade_feed::pace::Pace;
 use fanblade_feed::queue::{QueueConfig, QueueFeed, Record, queue};
 use fanblade_feed::simulator::{Simulator, SimulatorConfig, write_binaryfile};
 use fanblade_feed::soupbintcp::{Retry, SoupbintcpConfig, Timing};
-use fanblade_feed::{Data, Event, Feed, FileFeed, Poll, SimulatedFeed, SoupbintcpFeed};
+use fanblade_feed::{Data, Event, Feed, FileFeed, Poll, SimulatedFeed, SoupbintcpFeed, UnixNs};
 use fanblade_testkit::allocations::{self, Counting};
 
 #[path = "common/soupbintcp.rs"]
@@ -24,7 +24,7 @@ static COUNTING: Counting = Counting;
 fn allocations_of(feed: &mut dyn Feed, polls: u32) -> u64 {
     let before = allocations::count();
     for _ in 0..polls {
-        assert_eq!(feed.poll(0, &mut |_| {}).unwrap(), Poll::Busy);
+        assert_eq!(feed.poll(UnixNs(0), &mut |_| {}).unwrap(), Poll::Busy);
     }
     allocations::count() - before
 }
@@ -71,7 +71,7 @@ fn soupbintcp_allocations() -> u64 {
     });
     let poll = |feed: &mut SoupbintcpFeed| {
         let mut messages = 0;
-        if feed.poll(0, &mut |event| messages += u64::from(matches!(event, Event::Message { .. }))).unwrap()
+        if feed.poll(UnixNs(0), &mut |event| messages += u64::from(matches!(event, Event::Message { .. }))).unwrap()
             != Poll::Busy
         {
             feed.wait(Duration::from_millis(1));
@@ -93,14 +93,14 @@ fn soupbintcp_allocations() -> u64 {
 fn queue_allocations() -> u64 {
     let (sender, mut queued) = queue(&QueueConfig::new("test", *b"session   "));
     let data = Data::Json("[1,2,3]");
-    let record = Record::Update { subject: "/a/b", ts_ns: 1, data, received_ns: 1 };
+    let record = Record::Update { subject: "/a/b", ts_ns: UnixNs(1), data, received_ns: UnixNs(1) };
     let round = |queued: &mut QueueFeed| {
         // From another thread, as in a blade: what senders allocate is not the feed's.
         std::thread::scope(|scope| {
             scope.spawn(|| (0..1_000).for_each(|_| assert!(sender.try_send(&record).is_ok()))).join().unwrap();
         });
         let before = allocations::count();
-        while queued.poll(0, &mut |_| {}).unwrap() == Poll::Busy {}
+        while queued.poll(UnixNs(0), &mut |_| {}).unwrap() == Poll::Busy {}
         allocations::count() - before
     };
     round(&mut queued);

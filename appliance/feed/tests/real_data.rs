@@ -8,7 +8,7 @@ use std::path::Path;
 use fanblade_feed::binaryfile::{Day, FileFault};
 use fanblade_feed::itch::Message;
 use fanblade_feed::pace::Pace;
-use fanblade_feed::{CaptureFeed, Event, Feed, FileFeed, Malformed, Poll};
+use fanblade_feed::{CaptureFeed, Event, Feed, FileFeed, Malformed, Poll, UnixNs};
 use fanblade_testkit::data;
 
 /// What a file has: messages by type, and all else that was said.
@@ -16,7 +16,7 @@ fn play(path: &Path) -> (BTreeMap<char, u32>, Vec<String>) {
     let mut feed = FileFeed::open(path, Pace::Unpaced).unwrap();
     let (mut kinds, mut others, mut next) = (BTreeMap::new(), Vec::new(), 1);
     loop {
-        let poll = feed.poll(0, &mut |event| match event {
+        let poll = feed.poll(UnixNs(0), &mut |event| match event {
             Event::Message { seq, bytes, .. } => {
                 assert_eq!(seq, next);
                 next += 1;
@@ -83,7 +83,7 @@ fn real_packets() {
         let mut feed = CaptureFeed::open(&path, None, Pace::Unpaced).unwrap();
         assert_eq!((feed.flow().destination.port(), feed.flow().alternatives.as_str()), (26_477, ""));
         let (mut seqs, mut gaps) = (Vec::new(), Vec::new());
-        let poll = feed.poll(0, &mut |event| match event {
+        let poll = feed.poll(UnixNs(0), &mut |event| match event {
             Event::Message { seq, bytes, .. } => {
                 Message::parse(bytes).unwrap();
                 seqs.push(seq);

@@ -8,7 +8,7 @@ use fanblade_feed::limits::{JUMP_MESSAGES_MAX, PROOF_NS};
 use fanblade_feed::moldudp64::{
     Arrived, HEADER_LEN, Origin, Packet, PacketBuilder, Receiver, ReceiverConfig, Request, Running, SnapshotUse, Start,
 };
-use fanblade_feed::{Condition, Event, FeedCounters, Session, Stale};
+use fanblade_feed::{Condition, Event, FeedCounters, Session, Stale, UnixNs};
 use proptest::prelude::*;
 
 const MS: u64 = 1_000_000;
@@ -108,7 +108,7 @@ impl Bench {
     }
 
     fn accept(&mut self, origin: Origin, bytes: &[u8]) {
-        let arrived = Arrived { origin, source: server(99), bytes, received_ns: self.now_ns.0 };
+        let arrived = Arrived { origin, source: server(99), bytes, received_ns: UnixNs(self.now_ns.0) };
         self.receiver.accept(&arrived, self.now_ns, &mut |event| self.output.take(event));
     }
 
@@ -327,7 +327,7 @@ proptest! {
                 head[10..].copy_from_slice(&u64::from(sequence).to_be_bytes());
             }
             let origin = if origin < 3 { Origin::Line(origin.into()) } else { Origin::Server(0) };
-            let arrived = Arrived { origin, source: server(0), bytes: &bytes, received_ns: 0 };
+            let arrived = Arrived { origin, source: server(0), bytes: &bytes, received_ns: UnixNs(0) };
             let mut take = |event: Event<'_>| match event {
                 Event::SessionStart { .. } => last = 0,
                 Event::Message { seq, .. } => {

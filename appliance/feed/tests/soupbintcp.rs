@@ -6,13 +6,13 @@ mod common;
 use std::net::{Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use common::{Client, PATIENCE, Server, sequenced};
 use fanblade_feed::moldudp64::Start;
 use fanblade_feed::pace::Pace;
 use fanblade_feed::soupbintcp::{LoginRequest, Packet, Rejection, Retry, SoupbintcpConfig, Timing};
-use fanblade_feed::{Condition, Event, Feed, FileFeed, Poll, Session, SoupbintcpFeed, Stale};
+use fanblade_feed::{Condition, Event, Feed, FileFeed, Poll, Session, SoupbintcpFeed, Stale, UnixNs};
 use fanblade_testkit::data;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, getsockname, listen, socket};
 
@@ -57,7 +57,7 @@ impl Play {
                 self.said,
                 self.conditions
             );
-            let now_ns = unix_ns();
+            let now_ns = UnixNs::now();
             let said = &mut self.said;
             let polled = self.feed.poll(now_ns, &mut |event| said.push(words(&event)));
             let condition = self.feed.condition();
@@ -67,8 +67,7 @@ impl Play {
             match polled.unwrap() {
                 Poll::Busy => {}
                 Poll::IdleUntil(due_ns) => {
-                    self.feed
-                        .wait(Duration::from_nanos(due_ns.saturating_sub(unix_ns())).min(Duration::from_millis(50)));
+                    self.feed.wait(Duration::from_nanos(due_ns.since(UnixNs::now())).min(Duration::from_millis(50)));
                 }
                 Poll::Finished => self.finished = true,
             }
@@ -103,10 +102,6 @@ fn words(event: &Event<'_>) -> String {
         }
         other => panic!("{other:?}"),
     }
-}
-
-fn unix_ns() -> u64 {
-    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap()
 }
 
 /// Messages `from..=to` of a session as a server sends them: `m1`, `m2` …
@@ -229,7 +224,7 @@ fn cut_again_and_again_in_a_long_session() {
     all.push(format!("end {}", MESSAGES + 1));
     assert!(play.messages() == all, "{} of {}", play.messages().len(), all.len());
     assert!(logins.load(Relaxed) > 3);
-    assert_eq!(play.feed.poll(0, &mut |event| panic!("{event:?}")).unwrap(), Poll::Finished);
+    assert_eq!(play.feed.poll(UnixNs(0), &mut |event| panic!("{event:?}")).unwrap(), Poll::Finished);
 }
 
 #[test]
@@ -518,7 +513,7 @@ fn a_server_that_takes_no_connection_blocks_nobody() {
     let mut feed = SoupbintcpFeed::new(config);
     let (mut trouble, mut idle, deadline) = (None, 0, Instant::now() + PATIENCE);
     while trouble.is_none() && Instant::now() < deadline {
-        let poll = feed.poll(0, &mut |event| trouble = Some(words(&event))).unwrap();
+        let poll = feed.poll(UnixNs(0), &mut |event| trouble = Some(words(&event))).unwrap();
         if let Poll::IdleUntil(_) = poll {
             idle += 1;
             feed.wait(Duration::from_millis(20));
@@ -538,7 +533,7 @@ fn a_real_file_by_tcp_is_that_file() {
     let mut file = Vec::new();
     let mut feed = FileFeed::open(&path, Pace::Unpaced).unwrap();
     while feed
-        .poll(0, &mut |event| {
+        .poll(UnixNs(0), &mut |event| {
             if let Event::Message { seq, bytes, .. } = event {
                 file.push((seq, bytes.to_vec()));
             }
@@ -567,7 +562,7 @@ fn a_real_file_by_tcp_is_that_file() {
     let mut feed = SoupbintcpFeed::new(config);
     let (mut got, deadline) = (Vec::new(), Instant::now() + PATIENCE);
     loop {
-        let poll = feed.poll(unix_ns(), &mut |event| match event {
+        let poll = feed.poll(UnixNs::now(), &mut |event| match event {
             Event::Message { seq, bytes, .. } => got.push((seq, bytes.to_vec())),
             Event::Gap { .. } | Event::Malformed { .. } => panic!("{event:?}"),
             _ => {}

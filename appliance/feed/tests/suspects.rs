@@ -7,7 +7,7 @@ use fanblade_feed::limits::{JUMP_MESSAGES_MAX, PROOF_NS};
 use fanblade_feed::moldudp64::{
     Arrived, HEADER_LEN, Origin, PacketBuilder, Receiver, ReceiverConfig, Request, Running, SnapshotUse, Start,
 };
-use fanblade_feed::{Condition, Event, Session, Stale};
+use fanblade_feed::{Condition, Event, Session, Stale, UnixNs};
 use proptest::prelude::*;
 
 const MS: u64 = 1_000_000;
@@ -96,7 +96,7 @@ impl Bench {
     fn accept(&mut self, origin: Origin, bytes: &[u8]) {
         let source = if matches!(origin, Origin::Line(_)) { SocketAddr::from(([10, 0, 0, 1], 9)) } else { server() };
         self.run(|receiver, now_ns, sink| {
-            receiver.accept(&Arrived { origin, source, bytes, received_ns: now_ns.0 }, now_ns, sink);
+            receiver.accept(&Arrived { origin, source, bytes, received_ns: UnixNs(now_ns.0) }, now_ns, sink);
         });
     }
 

@@ -5,6 +5,7 @@
 //! 0, the book at a depth below [`BOOK_LEVELS`]. The one exception, a replacement by as many shares at the same
 //! price, is recognised as such. A test compares all this with a model that does keep and compare.
 
+use fanblade_feed::UnixNs;
 use fanblade_feed::itch::{self, Header, Message, Stock};
 
 use crate::counters::{Counters, SYSTEM_EVENTS, Skipped};
@@ -363,7 +364,7 @@ impl Books {
 /// Where the updates of one message go.
 pub(crate) struct Output<'a, F> {
     pub(crate) seq: u64,
-    pub(crate) ts_ns: u64,
+    pub(crate) ts_ns: UnixNs,
     pub(crate) venue: &'a str,
     pub(crate) counters: &'a mut Counters,
     /// What quotes and books are marked with.

@@ -1,7 +1,7 @@
 //! From images to frames: the last step before the workers.
 
 use fanblade_ring::limits::SUBJECT_LEN_MAX;
-use fanblade_ring::{NewFrame, Payloads, RingError, SubjectId, Writer};
+use fanblade_ring::{NewFrame, Payloads, RingError, RingIndex, SubjectId, UnixNs, Writer};
 
 use crate::encode::{binary, json};
 use crate::image::Update;
@@ -36,7 +36,7 @@ impl Encoder {
     ///
     /// # Errors
     /// The ring takes no more subjects, or not this frame. Nothing is changed then.
-    pub fn append(&mut self, update: &Update<'_>, now_ns: u64, writer: &mut Writer) -> Result<u64, RingError> {
+    pub fn append(&mut self, update: &Update<'_>, now_ns: UnixNs, writer: &mut Writer) -> Result<RingIndex, RingError> {
         let (subject, payloads) = self.encode(update, writer)?;
         let frame = NewFrame {
             subject,
@@ -110,7 +110,7 @@ mod tests {
             venue: "X",
             symbol: "A",
             channel: Channel::Status,
-            ts_ns: 0,
+            ts_ns: UnixNs(0),
             image: Image::Status(status),
         };
         let mut encoder = Encoder::new();
@@ -118,10 +118,10 @@ mod tests {
         assert!(whole[0].ends_with(b"}}") && !whole[1].is_empty());
         let json_len = whole[0].len();
         encoder.json = vec![0; json_len - 1].into();
-        let error = encoder.append(&update, 0, &mut writer).unwrap_err();
+        let error = encoder.append(&update, UnixNs(0), &mut writer).unwrap_err();
         assert!(matches!(error, RingError::FrameTooLong { lane: "json", len, max } if len == max + 1), "{error}");
         assert_eq!(writer.stats().published, 0);
         encoder.json = vec![0; json_len].into();
-        encoder.append(&update, 0, &mut writer).unwrap();
+        encoder.append(&update, UnixNs(0), &mut writer).unwrap();
     }
 }

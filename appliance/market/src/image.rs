@@ -2,6 +2,8 @@
 
 use core::cell::OnceCell;
 
+use fanblade_feed::UnixNs;
+
 use crate::level::{Level, Levels};
 
 /// Number of an instrument: ITCH's `locate`, dense, valid for one session.
@@ -58,8 +60,8 @@ pub struct Update<'a> {
     pub symbol: &'a str,
     /// Last segment of the subject.
     pub channel: Channel,
-    /// Exchange time, nanoseconds since the Unix epoch.
-    pub ts_ns: u64,
+    /// Exchange time.
+    pub ts_ns: UnixNs,
     /// The image.
     pub image: Image<'a>,
 }

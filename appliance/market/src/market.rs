@@ -1,5 +1,6 @@
 //! All books of one venue.
 
+use fanblade_feed::UnixNs;
 use fanblade_feed::itch::Message;
 
 use crate::books::{Books, Output};
@@ -12,11 +13,12 @@ use crate::limits::ORDERS_MAX;
 /// The state of one venue for one session, made from its messages.
 ///
 /// ```
+/// use fanblade_feed::UnixNs;
 /// use fanblade_feed::itch::{AddOrder, Header, stock};
 /// use fanblade_market::{Market, encode};
 /// use zerocopy::IntoBytes;
 ///
-/// let mut market = Market::new("NASDAQ", 1_577_682_000_000_000_000);
+/// let mut market = Market::new("NASDAQ", UnixNs(1_577_682_000_000_000_000));
 /// let message = AddOrder {
 ///     header: Header::new(AddOrder::KIND, 13, 0, 34_200_123_456_789),
 ///     reference: 4242.into(),
@@ -41,7 +43,7 @@ use crate::limits::ORDERS_MAX;
 #[derive(Debug)]
 pub struct Market {
     venue: String,
-    midnight_unix_ns: u64,
+    midnight_ns: UnixNs,
     books: Books,
     counters: Counters,
     /// Timestamp of the newest message.
@@ -50,17 +52,17 @@ pub struct Market {
 }
 
 impl Market {
-    /// An empty market. `venue` is the first segment of its subjects; `midnight_unix_ns` is the midnight that its
-    /// messages count from (Eastern time), as nanoseconds since the Unix epoch.
-    pub fn new(venue: &str, midnight_unix_ns: u64) -> Market {
-        Market::with_orders_max(venue, midnight_unix_ns, ORDERS_MAX)
+    /// An empty market. `venue` is the first segment of its subjects; `midnight_ns` is the midnight that its
+    /// messages count from (Eastern time).
+    pub fn new(venue: &str, midnight_ns: UnixNs) -> Market {
+        Market::with_orders_max(venue, midnight_ns, ORDERS_MAX)
     }
 
     /// An empty market with room for so many live orders, instead of [`ORDERS_MAX`].
-    pub fn with_orders_max(venue: &str, midnight_unix_ns: u64, orders_max: usize) -> Market {
+    pub fn with_orders_max(venue: &str, midnight_ns: UnixNs, orders_max: usize) -> Market {
         Market {
             venue: venue.to_owned(),
-            midnight_unix_ns,
+            midnight_ns,
             books: Books::new(orders_max),
             counters: Counters::default(),
             newest_ns: 0,
@@ -87,7 +89,7 @@ impl Market {
             self.incomplete = false;
         }
         self.newest_ns = header.timestamp.get();
-        let ts_ns = self.midnight_unix_ns.saturating_add(self.newest_ns);
+        let ts_ns = self.midnight_ns.plus(self.newest_ns);
         let incomplete = self.incomplete;
         let mut output = Output { seq, ts_ns, venue: &self.venue, counters: &mut self.counters, incomplete, sink };
         match self.books.apply(&message, &mut output) {
@@ -106,7 +108,7 @@ impl Market {
     /// Lends every image of the present state to `sink`, as message `seq` left it: trading states, imbalances, quotes
     /// and books of all instruments, in the order of their numbers. Trades are events, not states.
     pub fn images(&mut self, seq: u64, sink: &mut impl FnMut(&Update<'_>)) {
-        let ts_ns = self.midnight_unix_ns.saturating_add(self.newest_ns);
+        let ts_ns = self.midnight_ns.plus(self.newest_ns);
         let incomplete = self.incomplete;
         let mut output = Output { seq, ts_ns, venue: &self.venue, counters: &mut self.counters, incomplete, sink };
         self.books.images(&mut output);
@@ -131,8 +133,8 @@ impl Market {
     }
 
     /// A new day begins: the midnight that messages count from now.
-    pub fn set_midnight(&mut self, midnight_unix_ns: u64) {
-        self.midnight_unix_ns = midnight_unix_ns;
+    pub fn set_midnight(&mut self, midnight_ns: UnixNs) {
+        self.midnight_ns = midnight_ns;
     }
 
     /// First segment of the subjects.

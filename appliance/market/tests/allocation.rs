@@ -6,7 +6,7 @@ use common::{MIDNIGHT_UNIX_NS, binary_file, synthetic};
 use fanblade_feed::Event;
 use fanblade_feed::moldudp64::{InOrder, PacketBuilder, Start};
 use fanblade_market::{Encoder, Market};
-use fanblade_ring::{RingConfig, Writer, pair};
+use fanblade_ring::{RingConfig, UnixNs, Writer, pair};
 use fanblade_testkit::allocations::{self, Counting};
 
 #[test]
@@ -37,10 +37,10 @@ fn a_message_allocates_nothing_after_warm_up() {
     let mut pass = |packets: &[Vec<u8>]| {
         let (allocations, frames) = (allocations::count(), writer.stats().published);
         for packet in packets {
-            in_order.accept(packet, 0, |event| {
+            in_order.accept(packet, UnixNs(0), |event| {
                 if let Event::Message { seq, bytes, .. } = event {
                     let applied = market.apply(seq, bytes, &mut |update| {
-                        encoder.append(update, 0, &mut writer).unwrap();
+                        encoder.append(update, UnixNs(0), &mut writer).unwrap();
                     });
                     assert!(applied.is_ok());
                 }

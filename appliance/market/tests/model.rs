@@ -5,6 +5,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::*;
+use fanblade_feed::UnixNs;
 use fanblade_market::Market;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -178,7 +179,7 @@ proptest! {
     fn survives_any_message(
         steps in prop::collection::vec((step(), any::<prop::sample::Index>(), any::<u8>(), any::<bool>()), 1..200)
     ) {
-        let mut bench = Bench::of(Market::with_orders_max("X", u64::MAX - 5, 20));
+        let mut bench = Bench::of(Market::with_orders_max("X", UnixNs(u64::MAX - 5), 20));
         for (step, index, byte, is_bent) in &steps {
             let mut message = Model::default().message(step, 1);
             if *is_bent {

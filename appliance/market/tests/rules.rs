@@ -4,6 +4,7 @@
 mod common;
 
 use common::*;
+use fanblade_feed::UnixNs;
 use fanblade_feed::itch::ItchError;
 use fanblade_market::limits::{LEVELS_PER_SIDE_MAX, TRADES_REMEMBERED_MAX};
 use fanblade_market::{Channel, InstrumentId, Market, MarketError, Skipped};
@@ -274,7 +275,7 @@ fn malformed_messages_say_what_is_wrong() {
 
 #[test]
 fn orders_max_is_a_limit() {
-    let mut bench = Bench::of(Market::with_orders_max("X", 0, 2));
+    let mut bench = Bench::of(Market::with_orders_max("X", UnixNs(0), 2));
     bench.apply(add(5, "A", 1, b'B', 1, 1));
     bench.apply(add(5, "A", 2, b'B', 1, 1));
     skips(&mut bench, add(5, "A", 3, b'B', 1, 1), Skipped::OrdersFull);
@@ -284,7 +285,7 @@ fn orders_max_is_a_limit() {
 
 #[test]
 fn levels_max_is_a_limit() {
-    let mut market = Market::with_orders_max("X", 0, LEVELS_PER_SIDE_MAX + 2);
+    let mut market = Market::with_orders_max("X", UnixNs(0), LEVELS_PER_SIDE_MAX + 2);
     for price in 1..=u32::try_from(LEVELS_PER_SIDE_MAX).expect("fits") {
         let added = market.apply(1, &add(5, "A", price.into(), b'B', 1, price), &mut |_| {});
         assert_eq!(added, Ok(()));
@@ -361,9 +362,9 @@ fn time_counts_from_midnight() {
     let mut market = Market::new("NASDAQ", MIDNIGHT_UNIX_NS);
     let mut times = Vec::new();
     let applied = market.apply(1, &action(5, "A", b'T', *b"    "), &mut |update| times.push(update.ts_ns));
-    market.set_midnight(u64::MAX);
+    market.set_midnight(UnixNs::NEVER);
     let late = market.apply(2, &action(5, "A", b'H', *b"    "), &mut |update| times.push(update.ts_ns));
-    assert_eq!((applied, late, times), (Ok(()), Ok(()), vec![MIDNIGHT_UNIX_NS + TIME_NS, u64::MAX]));
+    assert_eq!((applied, late, times), (Ok(()), Ok(()), vec![MIDNIGHT_UNIX_NS.plus(TIME_NS), UnixNs::NEVER]));
 }
 
 #[test]

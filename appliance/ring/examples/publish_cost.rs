@@ -3,7 +3,7 @@
 //! One thread, no readers, several laps; 40,000 subjects with power-law activity, as a market has. The figures are the
 //! thread's CPU time in ns per publish, the best of five runs.
 
-use fanblade_ring::{LANES, Lane, NewFrame, RingConfig, SubjectId, Writer, pair};
+use fanblade_ring::{LANES, Lane, NewFrame, RingConfig, SubjectId, UnixNs, Writer, pair};
 use nix::time::{ClockId, clock_gettime};
 
 const SUBJECTS: u32 = 40_000;
@@ -36,7 +36,7 @@ fn run(json: usize, binary: usize, checksums: bool, waker: bool) -> f64 {
     let mut seq = 0;
     let mut publish = |subject| {
         seq += 1;
-        let update = NewFrame { subject, channel: 2, seq, ts_feed_ns: seq, ts_publish_ns: seq };
+        let update = NewFrame { subject, channel: 2, seq, ts_feed_ns: UnixNs(seq), ts_publish_ns: UnixNs(seq) };
         let payloads: [&[u8]; LANES] = [&json, &binary, b"", b""];
         writer.publish(&update, &payloads).unwrap();
     };
@@ -64,7 +64,7 @@ fn one_subject() {
     let payload = [b'j'; 500];
     let start = cpu_ns();
     for seq in 0..PUBLISHES {
-        let update = NewFrame { subject, channel: 2, seq, ts_feed_ns: seq, ts_publish_ns: seq };
+        let update = NewFrame { subject, channel: 2, seq, ts_feed_ns: UnixNs(seq), ts_publish_ns: UnixNs(seq) };
         writer.publish(&update, &[&payload, b"", b"", b""]).unwrap();
     }
     println!("500 bytes, one subject, ring within the cache: {:.0}", (cpu_ns() - start) / PUBLISHES as f64);
@@ -76,18 +76,18 @@ fn copies() {
     let subject = writer.subject("/V/A/bbo", 2).unwrap();
     let payload = [b'j'; 500];
     for seq in 0..50_000 {
-        let update = NewFrame { subject, channel: 2, seq, ts_feed_ns: seq, ts_publish_ns: seq };
+        let update = NewFrame { subject, channel: 2, seq, ts_feed_ns: UnixNs(seq), ts_publish_ns: UnixNs(seq) };
         writer.publish(&update, &[&payload, b"", b"", b""]).unwrap();
     }
     let reader = writer.open_reader().unwrap();
     let mut frame = Vec::with_capacity(1024);
-    let range = reader.oldest()..reader.tail();
-    let frames = (range.end - range.start) as f64;
+    let (oldest, tail) = (reader.oldest(), reader.tail());
+    let frames = tail.since(oldest) as f64;
     let start = cpu_ns();
-    let sum: u64 = range.clone().map(|index| reader.descriptor(index).unwrap().lanes[0].position).sum();
+    let sum: u64 = oldest.until(tail).map(|index| reader.descriptor(index).unwrap().lanes[0].position.0).sum();
     let descriptor_ns = (cpu_ns() - start) / frames;
     let start = cpu_ns();
-    for index in range {
+    for index in oldest.until(tail) {
         frame.clear();
         reader.copy_frame(&reader.descriptor(index).unwrap(), Lane::Json, &mut frame).unwrap();
     }

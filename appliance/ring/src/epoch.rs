@@ -3,6 +3,7 @@
 //! Two places, used in turn: the writer fills the other one, then moves `generation`. A reader is disturbed only if a
 //! second epoch begins while it reads the first, and sees that by `generation`, which it reads again afterwards.
 
+use crate::ids::{LanePosition, RingIndex};
 use crate::limits::EPOCH_LEN_MAX;
 use crate::sync::{Ordering, Word, fence, load_acquire};
 use crate::words::{load_bytes, store_bytes};
@@ -13,7 +14,7 @@ pub(crate) struct Epoch {
     /// 1 for the ring's first.
     pub(crate) generation: u32,
     /// Ring index of its first frame.
-    pub(crate) start: u64,
+    pub(crate) start: RingIndex,
     pub(crate) name: String,
     /// The history is whole for numbers above this one; below it, frames may never have been made. Rises only.
     pub(crate) floor: u64,
@@ -33,10 +34,10 @@ impl<'a> Epochs<'a> {
         // and so knows that the one before that, whose place they take, is over.
         fence(Ordering::Release);
         let place = self.place(epoch.generation);
-        place[START].store(epoch.start, Ordering::Relaxed);
+        place[START].store(epoch.start.0, Ordering::Relaxed);
         place[NAME_LEN].store(epoch.name.len() as u64, Ordering::Relaxed);
         place[FLOOR].store(epoch.floor, Ordering::Relaxed);
-        store_bytes(&place[NAME..FLOOR], 0, epoch.name.as_bytes());
+        store_bytes(&place[NAME..FLOOR], LanePosition::default(), epoch.name.as_bytes());
         self.generation.store(u64::from(epoch.generation), Ordering::Release);
     }
 
@@ -53,11 +54,11 @@ impl<'a> Epochs<'a> {
         loop {
             let generation = self.generation();
             let place = self.place(generation);
-            let start = place[START].load(Ordering::Relaxed);
+            let start = RingIndex(place[START].load(Ordering::Relaxed));
             let len = place[NAME_LEN].load(Ordering::Relaxed);
             let floor = place[FLOOR].load(Ordering::Relaxed);
             let mut name = Vec::new();
-            load_bytes(&place[NAME..FLOOR], 0, EPOCH_LEN_MAX, &mut name);
+            load_bytes(&place[NAME..FLOOR], LanePosition::default(), EPOCH_LEN_MAX, &mut name);
             fence(Ordering::Acquire);
             // Differs only if two epochs began meanwhile: each turn of this loop costs the writer two.
             if low_word(self.generation.load(Ordering::Relaxed)) == generation {

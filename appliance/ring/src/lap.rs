@@ -11,6 +11,7 @@
 //! comes before the reader's fence, so the fences synchronize, and the reader then sees the `intact` that was stored
 //! before: it cannot have used a byte of frame N + k in the place of frame N without also seeing that N is gone.
 
+use crate::RingIndex;
 use crate::sync::{Ordering, Word, fence, load_acquire};
 
 /// The hot words of the header.
@@ -24,40 +25,40 @@ pub(crate) struct Lap<'a> {
 
 impl Lap<'_> {
     /// Writer: everything before index `intact` is about to be overwritten by the frame before index `tail_intent`.
-    pub(crate) fn claim(&self, intact: u64, tail_intent: u64) {
-        self.intact.store(intact, Ordering::Relaxed);
-        self.tail_intent.store(tail_intent, Ordering::Relaxed);
+    pub(crate) fn claim(&self, intact: RingIndex, tail_intent: RingIndex) {
+        self.intact.store(intact.0, Ordering::Relaxed);
+        self.tail_intent.store(tail_intent.0, Ordering::Relaxed);
         fence(Ordering::Release);
     }
 
     /// Writer: the frame before index `tail` is complete.
-    pub(crate) fn commit(&self, tail: u64) {
-        self.tail.store(tail, Ordering::Release);
+    pub(crate) fn commit(&self, tail: RingIndex) {
+        self.tail.store(tail.0, Ordering::Release);
     }
 
     /// Writer: nothing before index `oldest` is any subject's newest any more, and the writer will overwrite it soon.
-    pub(crate) fn retire(&self, oldest: u64) {
-        self.oldest.store(oldest, Ordering::Release);
+    pub(crate) fn retire(&self, oldest: RingIndex) {
+        self.oldest.store(oldest.0, Ordering::Release);
     }
 
     /// Reader: the index that the next frame will have.
-    pub(crate) fn tail(&self) -> u64 {
-        load_acquire(self.tail)
+    pub(crate) fn tail(&self) -> RingIndex {
+        RingIndex(load_acquire(self.tail))
     }
 
     /// Reader: where retired frames end.
-    pub(crate) fn oldest(&self) -> u64 {
-        load_acquire(self.oldest)
+    pub(crate) fn oldest(&self) -> RingIndex {
+        RingIndex(load_acquire(self.oldest))
     }
 
     /// Reader: the index after the frame that the writer works on.
-    pub(crate) fn tail_intent(&self) -> u64 {
-        self.tail_intent.load(Ordering::Relaxed)
+    pub(crate) fn tail_intent(&self) -> RingIndex {
+        RingIndex(self.tail_intent.load(Ordering::Relaxed))
     }
 
     /// Reader, after use: was everything that it read of frame `index` still that frame?
-    pub(crate) fn is_intact(&self, index: u64) -> bool {
+    pub(crate) fn is_intact(&self, index: RingIndex) -> bool {
         fence(Ordering::Acquire);
-        index >= self.intact.load(Ordering::Relaxed)
+        index.0 >= self.intact.load(Ordering::Relaxed)
     }
 }

@@ -29,10 +29,9 @@
 //! ```
 //! Numbers are in the host's byte order: the ring never leaves the machine.
 
-use crate::cursor;
 use crate::limits::{INDEX_LEN_MAX, INDEX_LEN_MIN, LANE_LEN_MAX};
 use crate::sync::{WORD_BYTES, Word};
-use crate::{Descriptor, FrameRef, LANES, RingConfig, RingError, SubjectId};
+use crate::{Descriptor, FrameRef, LANES, LanePosition, RingConfig, RingError, RingIndex, SubjectId, UnixNs};
 
 /// "FANRING" and a zero.
 pub(crate) const MAGIC: u64 = u64::from_ne_bytes(*b"FANRING\0");
@@ -172,8 +171,8 @@ impl Layout {
     }
 
     /// A frame's fields in the index, and its stamp.
-    pub(crate) fn slot<'a>(&self, words: &'a [Word], index: u64) -> (&'a [Word], &'a Word) {
-        let at = self.index_at + cursor::place(index, self.index_len) * DESCRIPTOR_WORDS;
+    pub(crate) fn slot<'a>(&self, words: &'a [Word], index: RingIndex) -> (&'a [Word], &'a Word) {
+        let at = self.index_at + index.place(self.index_len) * DESCRIPTOR_WORDS;
         (&words[at..at + RECORD_WORDS], &words[at + RECORD_WORDS])
     }
 }
@@ -183,36 +182,36 @@ impl Descriptor {
         let mut record = [0; RECORD_WORDS];
         record[0] = self.seq;
         record[1] = self.prev;
-        record[2] = self.prev_index;
-        record[3] = self.ts_feed_ns;
-        record[4] = self.ts_publish_ns;
+        record[2] = self.prev_index.0;
+        record[3] = self.ts_feed_ns.0;
+        record[4] = self.ts_publish_ns.0;
         record[5] = join(self.subject.0, u32::from(self.channel) | u32::from(self.flags) << 16);
         for (lane, frame) in self.lanes.iter().enumerate() {
-            record[6 + 2 * lane] = frame.position;
+            record[6 + 2 * lane] = frame.position.0;
             record[7 + 2 * lane] = join(frame.length, frame.crc);
         }
-        record[14] = self.origin;
+        record[14] = self.origin.0;
         record
     }
 
-    pub(crate) fn from_record(index: u64, record: &[u64; RECORD_WORDS]) -> Self {
+    pub(crate) fn from_record(index: RingIndex, record: &[u64; RECORD_WORDS]) -> Self {
         let (subject, kind) = split(record[5]);
         let mut lanes = [FrameRef::default(); LANES];
         for (lane, frame) in lanes.iter_mut().enumerate() {
             let (length, crc) = split(record[7 + 2 * lane]);
-            *frame = FrameRef { position: record[6 + 2 * lane], length, crc };
+            *frame = FrameRef { position: LanePosition(record[6 + 2 * lane]), length, crc };
         }
         Self {
             index,
             seq: record[0],
             prev: record[1],
-            prev_index: record[2],
-            ts_feed_ns: record[3],
-            ts_publish_ns: record[4],
+            prev_index: RingIndex(record[2]),
+            ts_feed_ns: UnixNs(record[3]),
+            ts_publish_ns: UnixNs(record[4]),
             subject: SubjectId(subject),
             channel: low_half(kind),
             flags: low_half(kind >> 16),
-            origin: record[14],
+            origin: RingIndex(record[14]),
             lanes,
         }
     }
@@ -245,7 +244,7 @@ fn page_len() -> usize {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::{HEADER_LEN, Layout, MAGIC, VERSION, header};
-    use crate::{Descriptor, FrameRef, RingConfig, RingError, SubjectId};
+    use crate::{Descriptor, FrameRef, LanePosition, RingConfig, RingError, RingIndex, SubjectId, UnixNs};
 
     fn config() -> RingConfig {
         RingConfig { index_len: 32, lane_len: [4096, 8192, 0, 4096], subjects_max: 16, checksums: true }
@@ -262,22 +261,22 @@ mod tests {
 
     #[test]
     fn a_descriptor_is_128_bytes_in_the_documented_order() {
-        let frame = |n: u32| FrameRef { position: u64::from(n) << 33, length: n + 1, crc: n + 2 };
+        let frame = |n: u32| FrameRef { position: LanePosition(u64::from(n) << 33), length: n + 1, crc: n + 2 };
         let descriptor = Descriptor {
-            index: 77,
+            index: RingIndex(77),
             seq: 1,
             prev: 2,
-            prev_index: u64::MAX,
-            ts_feed_ns: 4,
-            ts_publish_ns: 5,
+            prev_index: RingIndex::NONE,
+            ts_feed_ns: UnixNs(4),
+            ts_publish_ns: UnixNs(5),
             subject: SubjectId(0x0403_0201),
             channel: 0x0605,
             flags: 0x0807,
-            origin: 66,
+            origin: RingIndex(66),
             lanes: [frame(10), frame(20), frame(30), frame(40)],
         };
         let record = descriptor.to_record();
-        assert_eq!(Descriptor::from_record(77, &record), descriptor);
+        assert_eq!(Descriptor::from_record(RingIndex(77), &record), descriptor);
         assert_eq!(
             record[5].to_le_bytes(),
             [1, 2, 3, 4, 5, 6, 7, 8].map(|b: u8| b),

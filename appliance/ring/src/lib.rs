@@ -7,14 +7,15 @@
 //! it.
 //!
 //! ```
-//! use fanblade_ring::{Lane, NewFrame, Payloads, RingConfig, Writer};
+//! use fanblade_ring::{Lane, NewFrame, Payloads, RingConfig, UnixNs, Writer};
 //!
 //! let config = RingConfig { index_len: 64, lane_len: [1 << 16, 0, 0, 0], subjects_max: 16, ..RingConfig::default() };
 //! let mut writer = Writer::create(&config, "20191230-1")?;
 //! let reader = writer.open_reader()?;
 //!
 //! let subject = writer.subject("/NASDAQ/AAPL/bbo", 2)?;
-//! let new = NewFrame { subject, channel: 2, seq: 1841923, ts_feed_ns: 0, ts_publish_ns: 0 };
+//! let now = UnixNs::now();
+//! let new = NewFrame { subject, channel: 2, seq: 1841923, ts_feed_ns: now, ts_publish_ns: now };
 //! let payloads: Payloads = [br#"{"q":1841923}"#, b"", b"", b""];
 //! let index = writer.publish(&new, &payloads)?;
 //!
@@ -51,8 +52,10 @@ mod writer;
 #[cfg(all(loom, test))]
 mod model;
 
+pub use fanblade_wire::UnixNs;
+
 pub use error::{Lapped, RingError};
-pub use ids::SubjectId;
+pub use ids::{LanePosition, RingIndex, SubjectId};
 pub use news::{Currency, Unplaced};
 #[cfg(not(all(loom, test)))]
 pub use reader::Reader;
@@ -108,17 +111,17 @@ impl Default for RingConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Descriptor {
     /// Its own ring index.
-    pub index: u64,
+    pub index: RingIndex,
     /// Upstream's number of the message that caused it.
     pub seq: u64,
     /// `seq` of the subject's previous frame in this epoch; 0: there is none.
     pub prev: u64,
-    /// Ring index of that frame, where it lay when this one was published; [`NO_INDEX`]: there is none.
-    pub prev_index: u64,
-    /// When the exchange says that it happened, ns since the Unix epoch.
-    pub ts_feed_ns: u64,
-    /// When we published it, ns since the Unix epoch.
-    pub ts_publish_ns: u64,
+    /// Ring index of that frame, where it lay when this one was published; [`RingIndex::NONE`]: there is none.
+    pub prev_index: RingIndex,
+    /// When the exchange says that it happened.
+    pub ts_feed_ns: UnixNs,
+    /// When we published it.
+    pub ts_publish_ns: UnixNs,
     /// The subject that the frame belongs to.
     pub subject: SubjectId,
     /// The subject's channel.
@@ -126,7 +129,7 @@ pub struct Descriptor {
     /// [`REFRESH`] or 0.
     pub flags: u16,
     /// The ring index at which it was first published: its own, unless it is a refreshed copy.
-    pub origin: u64,
+    pub origin: RingIndex,
     /// Where its bytes are, by [`Lane`].
     pub lanes: [FrameRef; LANES],
 }
@@ -142,16 +145,22 @@ impl Descriptor {
 /// A frame's bytes in one lane.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FrameRef {
-    /// Position of the first byte. Positions only grow. Frames adjoin: the next one begins at this plus `length`.
-    pub position: u64,
+    /// Position of the first byte. Positions only grow. Frames adjoin: the next one begins at this one's
+    /// [`end`](Self::end).
+    pub position: LanePosition,
     /// Header and payload; 0: no frame in this lane.
     pub length: u32,
     /// CRC-32 of its bytes, if the ring has checksums; else 0.
     pub crc: u32,
 }
 
+impl FrameRef {
+    /// Position after the last byte.
+    #[must_use]
+    pub const fn end(self) -> LanePosition {
+        self.position.plus(self.length as u64)
+    }
+}
+
 /// Flag of a [`Descriptor`]: a refreshed copy.
 pub const REFRESH: u16 = 1;
-
-/// Stands for no ring index.
-pub const NO_INDEX: u64 = u64::MAX;

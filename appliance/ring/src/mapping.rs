@@ -18,10 +18,9 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl, posix_fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
-use crate::cursor;
 use crate::layout::{HEADER_LEN, Layout};
 use crate::sync::{WORD_BYTES, Word};
-use crate::{LANES, Lane, RingError};
+use crate::{LANES, Lane, LanePosition, RingError};
 
 /// Who may write through a mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,12 +167,12 @@ impl Mapping {
     }
 
     /// Where `position` of a lane lies; a whole lane's length from there is mapped. Null for a lane that was not made.
-    pub(crate) fn lane_ptr(&self, lane: Lane, position: u64) -> *const u8 {
+    pub(crate) fn lane_ptr(&self, lane: Lane, position: LanePosition) -> *const u8 {
         let (offset, len) = self.lanes[lane as usize];
         if len == 0 {
             return std::ptr::null();
         }
-        self.base.as_ptr().wrapping_add(offset + cursor::place(position, len))
+        self.base.as_ptr().wrapping_add(offset + position.place(len))
     }
 
     pub(crate) fn lane_len(&self, lane: Lane) -> usize {
@@ -211,7 +210,7 @@ mod tests {
     use super::{Access, Layout, Mapping, available_bytes, create_memfd, read_layout, seal};
     use crate::limits::LANE_LEN_MAX;
     use crate::words::store_bytes;
-    use crate::{Lane, RingConfig, RingError};
+    use crate::{Lane, LanePosition, RingConfig, RingError};
 
     fn layout() -> Layout {
         let config = RingConfig { index_len: 16, lane_len: [4096, 0, 0, 8192], subjects_max: 4, checksums: false };
@@ -228,13 +227,13 @@ mod tests {
         assert_eq!(read_layout(memfd.as_fd()).unwrap(), layout);
         let reader = Mapping::new(memfd.as_fd(), &layout, Access::ReadOnly).unwrap();
         for (lane, len) in [(Lane::Json, 4096_u64), (Lane::Sse, 8192)] {
-            store_bytes(writer.lane(lane), 3 * len - 5, b"across the end");
-            let start = reader.lane_ptr(lane, len - 5);
+            store_bytes(writer.lane(lane), LanePosition(3 * len - 5), b"across the end");
+            let start = reader.lane_ptr(lane, LanePosition(len - 5));
             // SAFETY: fourteen bytes from there are mapped, and nobody writes to them now.
             let seen = unsafe { std::slice::from_raw_parts(start, 14) };
             assert_eq!(seen, b"across the end");
         }
-        assert!(reader.lane_ptr(Lane::Binary, 0).is_null());
+        assert!(reader.lane_ptr(Lane::Binary, LanePosition(0)).is_null());
         assert!(reader.lane(Lane::Binary).is_empty());
     }
 

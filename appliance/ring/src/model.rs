@@ -8,8 +8,8 @@ use loom::model::Builder;
 use loom::sync::{Arc, Notify};
 use loom::thread;
 
-use crate::cursor;
 use crate::epoch::{EPOCHS_WORDS, Epoch, Epochs};
+use crate::ids::{LanePosition, RingIndex};
 use crate::lap::Lap;
 use crate::layout::SUBJECT_WORDS;
 use crate::sync::{Ordering, Word, load_acquire};
@@ -19,14 +19,14 @@ use crate::words::{load_bytes, load_record, store_bytes, store_record};
 
 /// Frames that the writer publishes: the third overwrites the first.
 const FRAMES: u64 = 3;
-const CAPACITY: usize = 2;
+const CAPACITY: u64 = 2;
 
 struct Ring {
     intact: Word,
     oldest: Word,
     tail_intent: Word,
     tail: Word,
-    slots: [([Word; 2], Word); CAPACITY],
+    slots: [([Word; 2], Word); CAPACITY as usize],
     lane: [Word; 2],
 }
 
@@ -47,32 +47,32 @@ impl Ring {
         Lap { intact: &self.intact, oldest: &self.oldest, tail_intent: &self.tail_intent, tail: &self.tail }
     }
 
-    fn slot(&self, index: u64) -> &([Word; 2], Word) {
-        &self.slots[cursor::place(index, CAPACITY)]
+    fn slot(&self, index: RingIndex) -> &([Word; 2], Word) {
+        &self.slots[index.place(self.slots.len())]
     }
 
     /// As `Writer` does it.
-    fn publish(&self, index: u64) {
-        self.lap().claim((index + 1).saturating_sub(CAPACITY as u64), index + 1);
+    fn publish(&self, index: RingIndex) {
+        self.lap().claim(intact(index), index.next());
         self.write(index);
-        self.lap().commit(index + 1);
+        self.lap().commit(index.next());
     }
 
-    fn write(&self, index: u64) {
+    fn write(&self, index: RingIndex) {
         store_bytes(&self.lane, position(index), &frame(index));
         let (fields, stamp) = self.slot(index);
-        store_record(fields, stamp, &[position(index), index * 3], index + 1);
+        store_record(fields, stamp, &record(index), index.stamp());
     }
 
     /// As `Reader` does it: the descriptor, the frame, the validation.
-    fn read(&self, index: u64) -> Option<([u64; 2], Vec<u8>)> {
+    fn read(&self, index: RingIndex) -> Option<([u64; 2], Vec<u8>)> {
         let seen = self.read_unchecked(index)?;
         self.lap().is_intact(index).then_some(seen)
     }
 
-    fn read_unchecked(&self, index: u64) -> Option<([u64; 2], Vec<u8>)> {
+    fn read_unchecked(&self, index: RingIndex) -> Option<([u64; 2], Vec<u8>)> {
         let (fields, stamp) = self.slot(index);
-        if load_acquire(stamp) != index + 1 {
+        if load_acquire(stamp) != index.stamp() {
             return None;
         }
         let record = load_record(fields);
@@ -82,16 +82,25 @@ impl Ring {
     }
 }
 
-fn position(index: u64) -> u64 {
-    4 + 8 * index
+/// What is left whole by the frame at this index.
+fn intact(index: RingIndex) -> RingIndex {
+    index.next().back(CAPACITY)
 }
 
-fn frame(index: u64) -> [u8; 8] {
-    [u8::try_from(index + 1).unwrap(); 8]
+fn position(index: RingIndex) -> LanePosition {
+    LanePosition(4 + 8 * index.0)
 }
 
-fn assert_whole(index: u64, seen: ([u64; 2], Vec<u8>)) {
-    assert_eq!(seen, ([position(index), index * 3], frame(index).to_vec()), "a torn frame passed as {index}");
+fn record(index: RingIndex) -> [u64; 2] {
+    [position(index).0, index.0 * 3]
+}
+
+fn frame(index: RingIndex) -> [u8; 8] {
+    [u8::try_from(index.0 + 1).unwrap(); 8]
+}
+
+fn assert_whole(index: RingIndex, seen: ([u64; 2], Vec<u8>)) {
+    assert_eq!(seen, (record(index), frame(index).to_vec()), "a torn frame passed as {index}");
 }
 
 fn check(model: impl Fn() + Sync + Send + 'static) {
@@ -101,21 +110,22 @@ fn check(model: impl Fn() + Sync + Send + 'static) {
 }
 
 /// One writer, and a reader that reads what it believes to be the newest frame.
-fn race(write: fn(&Ring, u64), read: fn(&Ring, u64) -> Option<([u64; 2], Vec<u8>)>) {
+fn race(write: fn(&Ring, RingIndex), read: fn(&Ring, RingIndex) -> Option<([u64; 2], Vec<u8>)>) {
     check(move || {
         let ring = Arc::new(Ring::new());
         let writer = {
             let ring = Arc::clone(&ring);
-            thread::spawn(move || (0..FRAMES).for_each(|index| write(&ring, index)))
+            thread::spawn(move || (0..FRAMES).for_each(|index| write(&ring, RingIndex(index))))
         };
-        if let Some(index) = ring.lap().tail().checked_sub(1)
+        if let Some(index) = ring.lap().tail().previous()
             && let Some(seen) = read(&ring, index)
         {
             assert_whole(index, seen);
         }
         writer.join().unwrap();
         // Now that it is quiet, the newest must be readable.
-        assert_whole(FRAMES - 1, read(&ring, FRAMES - 1).unwrap());
+        let newest = RingIndex(FRAMES - 1);
+        assert_whole(newest, read(&ring, newest).unwrap());
     });
 }
 
@@ -133,10 +143,10 @@ fn loom_canary_reader_that_does_not_validate() {
 #[test]
 #[should_panic(expected = "a torn frame passed")]
 fn loom_canary_writer_that_claims_too_late() {
-    let late = |ring: &Ring, index: u64| {
+    let late = |ring: &Ring, index: RingIndex| {
         ring.write(index);
-        ring.lap().claim((index + 1).saturating_sub(CAPACITY as u64), index + 1);
-        ring.lap().commit(index + 1);
+        ring.lap().claim(intact(index), index.next());
+        ring.lap().commit(index.next());
     };
     race(late, Ring::read);
 }
@@ -144,10 +154,10 @@ fn loom_canary_writer_that_claims_too_late() {
 #[test]
 #[should_panic(expected = "a torn frame passed")]
 fn loom_canary_writer_without_its_fence() {
-    let unfenced = |ring: &Ring, index: u64| {
-        ring.intact.store((index + 1).saturating_sub(CAPACITY as u64), Ordering::Release);
+    let unfenced = |ring: &Ring, index: RingIndex| {
+        ring.intact.store(intact(index).0, Ordering::Release);
         ring.write(index);
-        ring.lap().commit(index + 1);
+        ring.lap().commit(index.next());
     };
     race(unfenced, Ring::read);
 }
@@ -155,9 +165,9 @@ fn loom_canary_writer_without_its_fence() {
 #[test]
 #[should_panic(expected = "a torn frame passed")]
 fn loom_canary_reader_without_its_fence() {
-    let unfenced = |ring: &Ring, index: u64| {
+    let unfenced = |ring: &Ring, index: RingIndex| {
         let seen = ring.read_unchecked(index)?;
-        (index >= ring.intact.load(Ordering::Acquire)).then_some(seen)
+        (index.0 >= ring.intact.load(Ordering::Acquire)).then_some(seen)
     };
     race(Ring::publish, unfenced);
 }
@@ -171,16 +181,16 @@ fn newest(refresh: fn(Lap<'_>, SubjectTable<'_>)) {
             thread::spawn(move || {
                 let table = SubjectTable { count: &ring.1, entries: &ring.2 };
                 table.create(0, "/V/A/bbo", 2);
-                table.set_newest(0, 0);
-                ring.0.lap().commit(1);
+                table.set_newest(0, RingIndex(0));
+                ring.0.lap().commit(RingIndex(1));
                 refresh(ring.0.lap(), table);
             })
         };
         let table = SubjectTable { count: &ring.1, entries: &ring.2 };
         let (tail, oldest) = (ring.0.lap().tail(), ring.0.lap().oldest());
         let newest = table.newest(0);
-        assert!(tail == 0 || newest.is_some_and(|newest| newest >= tail - 1), "older than tail");
-        assert!(oldest == 0 || newest.is_some_and(|newest| newest >= oldest), "older than oldest");
+        assert!(tail.previous().is_none_or(|last| newest.is_some_and(|newest| newest >= last)), "older than tail");
+        assert!(oldest == RingIndex(0) || newest.is_some_and(|newest| newest >= oldest), "older than oldest");
         if let Some(subject) = table.read(0) {
             assert_eq!((&*subject.name, subject.channel), ("/V/A/bbo", 2));
         }
@@ -191,9 +201,9 @@ fn newest(refresh: fn(Lap<'_>, SubjectTable<'_>)) {
 #[test]
 fn loom_the_newest_frame_is_never_older_than_what_was_seen() {
     newest(|lap, table| {
-        table.set_newest(0, 1);
-        lap.commit(2);
-        lap.retire(1);
+        table.set_newest(0, RingIndex(1));
+        lap.commit(RingIndex(2));
+        lap.retire(RingIndex(1));
     });
 }
 
@@ -201,8 +211,8 @@ fn loom_the_newest_frame_is_never_older_than_what_was_seen() {
 #[should_panic(expected = "older than tail")]
 fn loom_canary_tail_before_newest() {
     newest(|lap, table| {
-        lap.commit(2);
-        table.set_newest(0, 1);
+        lap.commit(RingIndex(2));
+        table.set_newest(0, RingIndex(1));
     });
 }
 
@@ -210,9 +220,9 @@ fn loom_canary_tail_before_newest() {
 #[should_panic(expected = "older than oldest")]
 fn loom_canary_retired_before_the_copy() {
     newest(|lap, table| {
-        lap.retire(1);
-        table.set_newest(0, 1);
-        lap.commit(2);
+        lap.retire(RingIndex(1));
+        table.set_newest(0, RingIndex(1));
+        lap.commit(RingIndex(2));
     });
 }
 
@@ -220,7 +230,7 @@ fn loom_canary_retired_before_the_copy() {
 fn loom_an_epoch_is_read_whole() {
     let epoch = |generation: u32| Epoch {
         generation,
-        start: u64::from(generation) * 7,
+        start: RingIndex(u64::from(generation) * 7),
         name: format!("e{generation}"),
         floor: u64::from(generation) * 3,
     };

@@ -10,7 +10,7 @@ use crate::news::{Currency, News, Unplaced};
 use crate::sync::load_acquire;
 use crate::table::{Subject, SubjectTable};
 use crate::words::{load_bytes, load_record};
-use crate::{Descriptor, Lane, Lapped, RingError, SubjectId};
+use crate::{Descriptor, Lane, LanePosition, Lapped, RingError, RingIndex, SubjectId};
 
 /// The reading side of a ring: a read-only mapping.
 #[derive(Debug)]
@@ -30,40 +30,40 @@ impl Reader {
 
     /// The ring index that the next frame will have.
     #[must_use]
-    pub fn tail(&self) -> u64 {
+    pub fn tail(&self) -> RingIndex {
         self.lap().tail()
     }
 
     /// The oldest index to begin with. The writer overwrites an eighth of the ring before it comes here, and every
     /// subject's newest frame lies at or after it.
     #[must_use]
-    pub fn oldest(&self) -> u64 {
+    pub fn oldest(&self) -> RingIndex {
         self.lap().oldest()
     }
 
     /// Has the writer retired this frame, so that it may be overwritten while the kernel copies it? Not a validation,
     /// which only [`is_intact`](Self::is_intact) after use can give; a reason not to begin.
     #[must_use]
-    pub fn near_edge(&self, index: u64) -> bool {
+    pub fn near_edge(&self, index: RingIndex) -> bool {
         index < self.oldest()
     }
 
     /// After use: was all that was read of frame `index` (descriptor and bytes, in any lane) still that frame?
     #[must_use]
-    pub fn is_intact(&self, index: u64) -> bool {
+    pub fn is_intact(&self, index: RingIndex) -> bool {
         self.lap().is_intact(index)
     }
 
     /// Index after the frame that the writer works on; `tail() + 1` for good means that it died within a publish.
     #[must_use]
-    pub fn tail_intent(&self) -> u64 {
+    pub fn tail_intent(&self) -> RingIndex {
         self.lap().tail_intent()
     }
 
     /// A validated copy of a frame's descriptor. [`Lapped`] if it is overwritten or not yet written.
-    pub fn descriptor(&self, index: u64) -> Result<Descriptor, Lapped> {
+    pub fn descriptor(&self, index: RingIndex) -> Result<Descriptor, Lapped> {
         let (fields, stamp) = self.layout.slot(self.mapping.words(), index);
-        if load_acquire(stamp) != index.wrapping_add(1) {
+        if load_acquire(stamp) != index.stamp() {
             return Err(Lapped);
         }
         let descriptor = Descriptor::from_record(index, &load_record(fields));
@@ -74,7 +74,7 @@ impl Reader {
     /// races with the writer: leave that to the kernel (or [`copy_frame`](Self::copy_frame)), and ask
     /// [`is_intact`](Self::is_intact) afterwards. Valid as long as the reader. Null for a lane that was not made.
     #[must_use]
-    pub fn frame_ptr(&self, lane: Lane, position: u64) -> *const u8 {
+    pub fn frame_ptr(&self, lane: Lane, position: LanePosition) -> *const u8 {
         self.mapping.lane_ptr(lane, position)
     }
 
@@ -125,7 +125,8 @@ impl Reader {
             return Err(Lapped);
         }
         let start = out.len();
-        load_bytes(self.mapping.lane(lane), frame.position.wrapping_add(skip as u64), len, out);
+        let from = LanePosition(frame.position.0.wrapping_add(skip as u64));
+        load_bytes(self.mapping.lane(lane), from, len, out);
         if self.is_intact(descriptor.index) {
             Ok(())
         } else {
@@ -155,7 +156,7 @@ impl Reader {
 
     /// Ring index of a subject's newest frame, without copying its name. If its descriptor is lapped, ask again.
     #[must_use]
-    pub fn newest(&self, id: SubjectId) -> Option<u64> {
+    pub fn newest(&self, id: SubjectId) -> Option<RingIndex> {
         self.table().newest(id.0)
     }
 
@@ -174,7 +175,7 @@ impl Reader {
 
     /// Ring index of the current epoch's first frame. A refreshed copy belongs to its `origin`'s epoch.
     #[must_use]
-    pub fn epoch_start(&self) -> u64 {
+    pub fn epoch_start(&self) -> RingIndex {
         self.epochs().read().start
     }
 
@@ -219,20 +220,20 @@ impl Reader {
     /// Ring index of the first frame of the current epoch with a higher number than `seq`, among those not retired;
     /// `None` if there is none. Refreshed copies, which repeat old numbers, are stepped over.
     #[must_use]
-    pub fn seek_seq(&self, seq: u64) -> Option<u64> {
+    pub fn seek_seq(&self, seq: u64) -> Option<RingIndex> {
         let (mut low, mut high) = (self.epoch_start().max(self.oldest()), self.tail());
         let mut found = None;
         // Invariant: ordinary frames before `low` are not above `seq` (or gone), those from `high` on are, and `found`
         // is the first of these.
         while low < high {
-            let middle = low + (high - low) / 2;
+            let middle = low.plus(high.since(low) / 2);
             match self.first_original(middle, high) {
                 None => high = middle,
                 Some(original) if original.seq > seq => {
                     found = Some(original.index);
                     high = middle;
                 }
-                Some(original) => low = original.index + 1,
+                Some(original) => low = original.index.next(),
             }
         }
         found
@@ -246,8 +247,8 @@ impl Reader {
     }
 
     /// The first descriptor in `from..to` that is no refreshed copy. What is lapped meanwhile does not count.
-    fn first_original(&self, from: u64, to: u64) -> Option<Descriptor> {
-        (from..to).filter_map(|index| self.descriptor(index).ok()).find(|descriptor| !descriptor.is_refresh())
+    fn first_original(&self, from: RingIndex, to: RingIndex) -> Option<Descriptor> {
+        from.until(to).filter_map(|index| self.descriptor(index).ok()).find(|descriptor| !descriptor.is_refresh())
     }
 
     fn beside(&self) -> News<'_> {

@@ -5,6 +5,7 @@
 
 use std::ops::Deref;
 
+use crate::ids::{LanePosition, RingIndex};
 use crate::layout::{Layout, SUBJECT_WORDS, header, join, low_half, split};
 use crate::limits::SUBJECT_LEN_MAX;
 use crate::sync::{Ordering, Word, load_acquire};
@@ -18,7 +19,7 @@ pub struct Subject {
     /// The channel that it was made with.
     pub channel: u16,
     /// Ring index of its newest frame (possibly a refreshed copy); `None` before the first.
-    pub newest: Option<u64>,
+    pub newest: Option<RingIndex>,
     /// Frames published so far, refreshed copies not counted.
     pub frames: u64,
 }
@@ -68,7 +69,7 @@ impl<'a> SubjectTable<'a> {
     pub(crate) fn create(&self, id: u32, name: &str, channel: u16) {
         let entry = self.entry(id);
         // Names do not wrap, but the words of a name are a power of two, as `store_bytes` wants.
-        store_bytes(&entry[..NAME_WORDS], 0, name.as_bytes());
+        store_bytes(&entry[..NAME_WORDS], LanePosition::default(), name.as_bytes());
         #[expect(clippy::cast_possible_truncation, reason = "at most SUBJECT_LEN_MAX")]
         let len = name.len() as u32;
         entry[KIND].store(join(len, u32::from(channel)), Ordering::Relaxed);
@@ -76,8 +77,8 @@ impl<'a> SubjectTable<'a> {
     }
 
     /// Writer: puts the subject's newest frame at `index`. It is a Release for the descriptor, which is complete.
-    pub(crate) fn set_newest(&self, id: u32, index: u64) {
-        self.entry(id)[NEWEST].store(index + 1, Ordering::Release);
+    pub(crate) fn set_newest(&self, id: u32, index: RingIndex) {
+        self.entry(id)[NEWEST].store(index.stamp(), Ordering::Release);
     }
 
     /// Writer: counts a frame of the subject.
@@ -102,11 +103,11 @@ impl<'a> SubjectTable<'a> {
         count
     }
 
-    pub(crate) fn newest(&self, id: u32) -> Option<u64> {
+    pub(crate) fn newest(&self, id: u32) -> Option<RingIndex> {
         if id >= self.count() {
             return None;
         }
-        load_acquire(&self.entry(id)[NEWEST]).checked_sub(1)
+        RingIndex::of_stamp(load_acquire(&self.entry(id)[NEWEST]))
     }
 
     pub(crate) fn read(&self, id: u32) -> Option<Subject> {
@@ -121,7 +122,8 @@ impl<'a> SubjectTable<'a> {
         }
         let name = SubjectName { bytes, len: len as usize };
         let frames = entry[FRAMES].load(Ordering::Relaxed);
-        Some(Subject { name, channel: low_half(channel), newest: load_acquire(&entry[NEWEST]).checked_sub(1), frames })
+        let newest = RingIndex::of_stamp(load_acquire(&entry[NEWEST]));
+        Some(Subject { name, channel: low_half(channel), newest, frames })
     }
 
     fn entry(&self, id: u32) -> &'a [Word] {

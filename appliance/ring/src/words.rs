@@ -4,11 +4,11 @@
 //! that begins or ends within a word shares it with its neighbour, whose bytes the (only) writer writes back as they
 //! were.
 
-use crate::cursor;
+use crate::LanePosition;
 use crate::sync::{Ordering, WORD_BYTES, Word};
 
 /// Writes `bytes` at `position` of a lane, wrapping at its end. The lane's length is a power of two.
-pub(crate) fn store_bytes(lane: &[Word], position: u64, bytes: &[u8]) {
+pub(crate) fn store_bytes(lane: &[Word], position: LanePosition, bytes: &[u8]) {
     let (mut index, within) = place(lane, position);
     let (first, rest) = bytes.split_at(bytes.len().min((WORD_BYTES - within) % WORD_BYTES));
     if !first.is_empty() {
@@ -26,7 +26,7 @@ pub(crate) fn store_bytes(lane: &[Word], position: u64, bytes: &[u8]) {
 }
 
 /// Appends `len` bytes from `position` of a lane to `out`.
-pub(crate) fn load_bytes(lane: &[Word], position: u64, len: usize, out: &mut Vec<u8>) {
+pub(crate) fn load_bytes(lane: &[Word], position: LanePosition, len: usize, out: &mut Vec<u8>) {
     let (mut index, within) = place(lane, position);
     let start = out.len();
     out.resize(start + len, 0);
@@ -75,8 +75,8 @@ fn load_words(source: &[Word], words: &mut [[u8; WORD_BYTES]]) {
     }
 }
 
-fn place(lane: &[Word], position: u64) -> (usize, usize) {
-    let offset = cursor::place(position, lane.len() * WORD_BYTES);
+fn place(lane: &[Word], position: LanePosition) -> (usize, usize) {
+    let offset = position.place(lane.len() * WORD_BYTES);
     (offset / WORD_BYTES, offset % WORD_BYTES)
 }
 
@@ -92,14 +92,14 @@ fn part(word: &Word, within: usize, bytes: &mut [u8]) {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::{Word, load_bytes, store_bytes};
+    use super::{LanePosition, Word, load_bytes, store_bytes};
 
     #[test]
     fn every_position_and_length_reads_back_and_leaves_the_neighbours_alone() {
-        for position in 100..140_u64 {
+        for position in (100..140).map(LanePosition) {
             for len in 0..=32_usize {
                 let lane: Vec<Word> = (0..4).map(|_| Word::new(0)).collect();
-                store_bytes(&lane, 96, &[0xEE; 32]);
+                store_bytes(&lane, LanePosition(96), &[0xEE; 32]);
                 let bytes: Vec<u8> = (1..).take(len).collect();
                 store_bytes(&lane, position, &bytes);
                 let mut out = vec![7];

@@ -23,7 +23,10 @@ use crate::news::News;
 use crate::table::SubjectTable;
 use crate::wake::{Waker, publisher_fence};
 use crate::words::{load_bytes, load_record, store_bytes, store_record};
-use crate::{Descriptor, FrameRef, LANES, Lane, NO_INDEX, REFRESH, Reader, RingConfig, RingError, SubjectId};
+use crate::{
+    Descriptor, FrameRef, LANES, Lane, LanePosition, REFRESH, Reader, RingConfig, RingError, RingIndex, SubjectId,
+    UnixNs,
+};
 
 /// A frame's payload in each lane. Empty: no frame in that lane.
 pub type Payloads<'a> = [&'a [u8]; LANES];
@@ -37,10 +40,10 @@ pub struct NewFrame {
     pub channel: u16,
     /// Upstream's number; never smaller than the last one in this epoch.
     pub seq: u64,
-    /// When the exchange says that it happened, ns since the Unix epoch.
-    pub ts_feed_ns: u64,
-    /// Now, ns since the Unix epoch.
-    pub ts_publish_ns: u64,
+    /// When the exchange says that it happened.
+    pub ts_feed_ns: UnixNs,
+    /// Now.
+    pub ts_publish_ns: UnixNs,
 }
 
 /// What the writer has done so far.
@@ -66,8 +69,8 @@ pub struct Writer {
     memfd: OwnedFd,
     mapping: Mapping,
     layout: Layout,
-    index: Extent,
-    lanes: [Extent; LANES],
+    index: Extent<RingIndex>,
+    lanes: [Extent<LanePosition>; LANES],
     heads: Vec<Head>,
     generation: u32,
     seq: u64,
@@ -82,7 +85,7 @@ pub struct Writer {
 /// The writer's own notes on a subject's newest frame.
 #[derive(Debug, Clone, Copy)]
 struct Head {
-    index: u64,
+    index: RingIndex,
     seq: u64,
     generation: u32,
     lengths: [u32; LANES],
@@ -142,7 +145,7 @@ impl Writer {
 
     /// Appends a frame, wakes who sleeps, and returns the frame's ring index. The payloads are copied, each with its
     /// frame header in front.
-    pub fn publish(&mut self, frame: &NewFrame, payloads: &Payloads<'_>) -> Result<u64, RingError> {
+    pub fn publish(&mut self, frame: &NewFrame, payloads: &Payloads<'_>) -> Result<RingIndex, RingError> {
         let index = self.append(frame, payloads)?;
         self.wake();
         Ok(index)
@@ -151,7 +154,7 @@ impl Writer {
     /// The same, for one of several frames: readers that are awake see it at once, and those that sleep are woken by
     /// [`wake`](Self::wake), which the caller owes them after the last, or by the writer itself after
     /// [`APPENDED_UNTOLD_MAX`] frames.
-    pub fn append(&mut self, frame: &NewFrame, payloads: &Payloads<'_>) -> Result<u64, RingError> {
+    pub fn append(&mut self, frame: &NewFrame, payloads: &Payloads<'_>) -> Result<RingIndex, RingError> {
         match self.admit(frame, payloads) {
             Ok((head, lengths)) => {
                 let index = self.append_frame(frame, payloads, &head, lengths);
@@ -246,7 +249,7 @@ impl Writer {
         let subjects_max = self.layout.subjects_max;
         let free = u32::try_from(self.heads.len()).ok().filter(|id| *id < subjects_max);
         let id = free.ok_or(RingError::SubjectTableFull(subjects_max))?;
-        self.heads.push(Head { index: NO_INDEX, seq: 0, generation: 0, lengths: [0; LANES] });
+        self.heads.push(Head { index: RingIndex::NONE, seq: 0, generation: 0, lengths: [0; LANES] });
         self.table().create(id, name, channel);
         Ok(SubjectId(id))
     }
@@ -258,7 +261,7 @@ impl Writer {
         if frame.seq < self.seq {
             return Err(RingError::SeqBackwards { seq: frame.seq, last: self.seq });
         }
-        let is_new = head.index == NO_INDEX;
+        let is_new = head.index == RingIndex::NONE;
         let mut lengths = [0; LANES];
         for lane in Lane::ALL {
             let n = lane as usize;
@@ -283,7 +286,13 @@ impl Writer {
         Ok((head, lengths))
     }
 
-    fn append_frame(&mut self, frame: &NewFrame, payloads: &Payloads<'_>, head: &Head, lengths: [u32; LANES]) -> u64 {
+    fn append_frame(
+        &mut self,
+        frame: &NewFrame,
+        payloads: &Payloads<'_>,
+        head: &Head,
+        lengths: [u32; LANES],
+    ) -> RingIndex {
         self.make_room(&lengths);
         // Making room may have moved the subject's newest frame.
         let moved = Head { index: self.heads[frame.subject.0 as usize].index, ..*head };
@@ -336,9 +345,9 @@ impl Writer {
 
     /// Does the margin begin to be used up?
     fn is_low(&self) -> bool {
-        let margin = |extent: &Extent| extent.capacity() / MARGIN_DIVISOR;
-        let low = |n: usize| self.lanes[n].room() < self.reserve(n) + margin(&self.lanes[n]);
-        self.index.room() < 2 + margin(&self.index) || (0..LANES).any(low)
+        let margin = |capacity: u64| capacity / MARGIN_DIVISOR;
+        let low = |n: usize| self.lanes[n].room() < self.reserve(n) + margin(self.lanes[n].capacity());
+        self.index.room() < 2 + margin(self.index.capacity()) || (0..LANES).any(low)
     }
 
     /// Bytes that a refreshed copy may need.
@@ -354,11 +363,11 @@ impl Writer {
         if self.heads[descriptor.subject.0 as usize].index == oldest {
             self.refresh(&descriptor);
         }
-        self.index.retire_to(oldest + 1);
+        self.index.retire_to(oldest.next());
         for (lane, frame) in self.lanes.iter_mut().zip(&descriptor.lanes) {
-            lane.retire_to(frame.position + u64::from(frame.length));
+            lane.retire_to(frame.end());
         }
-        self.lap().retire(oldest + 1);
+        self.lap().retire(oldest.next());
     }
 
     fn refresh(&mut self, old: &Descriptor) {
@@ -380,18 +389,18 @@ impl Writer {
     }
 
     /// Says in the header what the next frame will overwrite. Only after that may it be written.
-    fn claim(&mut self, lengths: &[u32; LANES]) -> u64 {
+    fn claim(&mut self, lengths: &[u32; LANES]) -> RingIndex {
         let index = self.index.head();
         while self.index.overwrites(1) || (0..LANES).any(|n| self.lanes[n].overwrites(u64::from(lengths[n]))) {
             let released = self.index.intact();
             let (fields, _) = self.layout.slot(self.mapping.words(), released);
             let ends = Descriptor::from_record(released, &load_record(fields)).lanes;
-            self.index.release_to(released + 1);
+            self.index.release_to(released.next());
             for (lane, frame) in self.lanes.iter_mut().zip(&ends) {
-                lane.release_to(frame.position + u64::from(frame.length));
+                lane.release_to(frame.end());
             }
         }
-        self.lap().claim(self.index.intact(), index + 1);
+        self.lap().claim(self.index.intact(), index.next());
         index
     }
 
@@ -405,7 +414,7 @@ impl Writer {
         let (header, header_len) = frame_header(lane, payload.len());
         let header = &header[..header_len];
         store_bytes(words, position, header);
-        store_bytes(words, position + header_len as u64, payload);
+        store_bytes(words, position.plus(header_len as u64), payload);
         let crc = if self.layout.checksums {
             let mut crc = crc32fast::Hasher::new();
             crc.update(header);
@@ -427,22 +436,22 @@ impl Writer {
     fn commit(&mut self, descriptor: &Descriptor) {
         let words = self.mapping.words();
         let (fields, stamp) = self.layout.slot(words, descriptor.index);
-        store_record(fields, stamp, &descriptor.to_record(), descriptor.index + 1);
+        store_record(fields, stamp, &descriptor.to_record(), descriptor.index.stamp());
         self.table().set_newest(descriptor.subject.0, descriptor.index);
         self.index.append(1);
         self.lap().commit(self.index.head());
     }
 
     /// `prev` and `prev_index` for a frame that follows this head.
-    fn link_to(&self, head: &Head) -> (u64, u64) {
-        if head.index != NO_INDEX && head.generation == self.generation {
+    fn link_to(&self, head: &Head) -> (u64, RingIndex) {
+        if head.index != RingIndex::NONE && head.generation == self.generation {
             (head.seq, head.index)
         } else {
-            (0, NO_INDEX)
+            (0, RingIndex::NONE)
         }
     }
 
-    fn read_descriptor(&self, index: u64) -> Descriptor {
+    fn read_descriptor(&self, index: RingIndex) -> Descriptor {
         let (fields, _) = self.layout.slot(self.mapping.words(), index);
         Descriptor::from_record(index, &load_record::<RECORD_WORDS>(fields))
     }

@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use fanblade_ring::{Lane, NewFrame, RingConfig, SubjectId, Writer, pair};
+use fanblade_ring::{Lane, LanePosition, NewFrame, RingConfig, SubjectId, UnixNs, Writer, pair};
 use fanblade_testkit::allocations::{self, Counting};
 
 #[test]
@@ -23,14 +23,14 @@ fn publishing_and_reading_allocate_nothing() {
         // Some subjects are rarely heard of: their frames have to be carried along.
         let place = if seq % 100 < 90 { seq % 10 } else { seq % 97 };
         let subject = subjects[usize::try_from(place).unwrap()];
-        let update = NewFrame { subject, channel: 3, seq, ts_feed_ns: seq, ts_publish_ns: seq };
+        let update = NewFrame { subject, channel: 3, seq, ts_feed_ns: UnixNs(seq), ts_publish_ns: UnixNs(seq) };
         sleeper.prepare();
         let len = 100 + (seq % 500) as usize;
         let index = writer.append(&update, &[&json[..len], &binary[..len / 2], b"", b""]).unwrap();
         writer.wake();
         sleeper.clear();
 
-        assert_eq!(reader.tail(), index + 1);
+        assert_eq!(reader.tail(), index.next());
         let descriptor = reader.descriptor(reader.newest(subject).unwrap()).unwrap();
         for lane in [Lane::Json, Lane::Binary] {
             frame.clear();
@@ -38,7 +38,12 @@ fn publishing_and_reading_allocate_nothing() {
             assert_eq!(frame.len(), descriptor.lanes[lane as usize].length as usize);
         }
         let subject = reader.subject(subject).unwrap();
-        black_box((&*subject.name, reader.oldest(), reader.generation(), reader.frame_ptr(Lane::Json, 0)));
+        black_box((
+            &*subject.name,
+            reader.oldest(),
+            reader.generation(),
+            reader.frame_ptr(Lane::Json, LanePosition(0)),
+        ));
     }
     assert_eq!(allocations::count() - before, 0);
     assert!(writer.stats().refreshed > 100, "{:?}", writer.stats());

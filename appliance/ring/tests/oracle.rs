@@ -3,16 +3,17 @@
 use std::collections::HashMap;
 
 use fanblade_ring::{
-    Descriptor, LANES, Lane, Lapped, NO_INDEX, NewFrame, Reader, RingConfig, RingError, SubjectId, Writer, WriterStats,
+    Descriptor, LANES, Lane, Lapped, NewFrame, Reader, RingConfig, RingError, RingIndex, SubjectId, UnixNs, Writer,
+    WriterStats,
 };
 use proptest::prelude::*;
 
 /// All that was ever published, by the ring index of its first place.
 #[derive(Default)]
 struct Model {
-    frames: HashMap<u64, Frame>,
+    frames: HashMap<RingIndex, Frame>,
     /// Origins per subject, oldest first.
-    subjects: Vec<Vec<u64>>,
+    subjects: Vec<Vec<RingIndex>>,
 }
 
 struct Frame {
@@ -23,7 +24,7 @@ struct Frame {
 }
 
 impl Model {
-    fn newest(&self, subject: u32) -> Option<(u64, &Frame)> {
+    fn newest(&self, subject: u32) -> Option<(RingIndex, &Frame)> {
         let origin = *self.subjects[subject as usize].last()?;
         Some((origin, &self.frames[&origin]))
     }
@@ -115,12 +116,12 @@ proptest! {
         let WriterStats { published, refreshed, refused: counted, lane_bytes, .. } = writer.stats();
         prop_assert_eq!(counted, refused);
         prop_assert_eq!(published + refused, case.steps.len() as u64);
-        prop_assert_eq!(published + refreshed, reader.tail());
-        if reader.tail() > 0 {
-            let last = reader.descriptor(reader.tail() - 1).unwrap();
+        prop_assert_eq!(published + refreshed, reader.tail().0);
+        if let Some(last) = reader.tail().previous() {
+            let last = reader.descriptor(last).unwrap();
             for lane in Lane::ALL {
                 let frame = last.lanes[lane as usize];
-                prop_assert_eq!(lane_bytes[lane as usize], frame.position + u64::from(frame.length));
+                prop_assert_eq!(lane_bytes[lane as usize], frame.end().0);
             }
         }
         check_seek(&reader, seq)?;
@@ -143,13 +144,18 @@ fn publish(
     let subject = SubjectId(step.subject);
     let prev = writer.last_seq(subject);
     assert_eq!(prev, model.newest(step.subject).map_or(0, |(_, frame)| frame.seq));
-    let update =
-        NewFrame { subject, channel: channel(step.subject), seq, ts_feed_ns: seq * 10, ts_publish_ns: seq * 10 + 1 };
+    let update = NewFrame {
+        subject,
+        channel: channel(step.subject),
+        seq,
+        ts_feed_ns: UnixNs(seq * 10),
+        ts_publish_ns: UnixNs(seq * 10 + 1),
+    };
     let index = writer.publish(&update, &std::array::from_fn(|lane| payloads[lane].as_slice()))?;
     // The link leads to where the previous frame lies now, not to a copy of it that has been retired meanwhile.
     let prev_index = reader.descriptor(index).unwrap().prev_index;
     assert!(prev_index >= reader.oldest());
-    assert_eq!(prev_index == NO_INDEX, prev == 0);
+    assert_eq!(prev_index == RingIndex::NONE, prev == 0);
     let bytes = std::array::from_fn(|lane| match case.lane_len[lane] {
         0 => Vec::new(),
         _ => framed(Lane::ALL[lane], &payloads[lane]),
@@ -182,11 +188,11 @@ fn framed(lane: Lane, payload: &[u8]) -> Vec<u8> {
 fn check(reader: &Reader, model: &Model, case: &Case) -> Result<(), TestCaseError> {
     let (oldest, tail) = (reader.oldest(), reader.tail());
     prop_assert_eq!(reader.tail_intent(), tail);
-    prop_assert!(tail - oldest <= case.index_len as u64);
+    prop_assert!(tail.since(oldest) <= case.index_len as u64);
     prop_assert_eq!(reader.descriptor(tail), Err(Lapped));
     let mut before: Option<Descriptor> = None;
     // From before `oldest`: what is retired but whole must be right as well.
-    for index in oldest.saturating_sub(case.index_len as u64)..tail {
+    for index in oldest.back(case.index_len as u64).until(tail) {
         let Ok(descriptor) = reader.descriptor(index) else {
             prop_assert!(index < oldest, "{} is lapped, oldest is {}", index, oldest);
             prop_assert!(!reader.is_intact(index));
@@ -196,7 +202,7 @@ fn check(reader: &Reader, model: &Model, case: &Case) -> Result<(), TestCaseErro
         check_frame(reader, model, &descriptor)?;
         if let Some(before) = before {
             for (a, b) in before.lanes.iter().zip(&descriptor.lanes) {
-                prop_assert_eq!(a.position + u64::from(a.length), b.position);
+                prop_assert_eq!(a.end(), b.position);
             }
         }
         before = Some(descriptor);
@@ -215,7 +221,7 @@ fn check_frame(reader: &Reader, model: &Model, descriptor: &Descriptor) -> Resul
     };
     prop_assert_eq!((descriptor.subject.0, descriptor.channel), (frame.subject, channel(frame.subject)));
     prop_assert_eq!((descriptor.seq, descriptor.prev), (frame.seq, frame.prev));
-    prop_assert_eq!((descriptor.ts_feed_ns, descriptor.ts_publish_ns), (frame.seq * 10, frame.seq * 10 + 1));
+    prop_assert_eq!((descriptor.ts_feed_ns.0, descriptor.ts_publish_ns.0), (frame.seq * 10, frame.seq * 10 + 1));
     let mut bytes = Vec::new();
     for lane in Lane::ALL {
         bytes.clear();
@@ -245,7 +251,7 @@ fn check_subject(reader: &Reader, model: &Model, subject: u32) -> Result<(), Tes
     prop_assert!(newest >= reader.oldest());
     let mut index = newest;
     let mut history = model.subjects[subject as usize].iter().rev();
-    while index != NO_INDEX {
+    while index != RingIndex::NONE {
         let Ok(descriptor) = reader.descriptor(index) else {
             prop_assert!(index != newest, "the newest frame of {} is gone", subject);
             prop_assert!(index < reader.oldest());
@@ -259,7 +265,9 @@ fn check_subject(reader: &Reader, model: &Model, subject: u32) -> Result<(), Tes
 }
 
 fn check_seek(reader: &Reader, seq_max: u64) -> Result<(), TestCaseError> {
-    let originals: Vec<Descriptor> = (reader.oldest()..reader.tail())
+    let originals: Vec<Descriptor> = reader
+        .oldest()
+        .until(reader.tail())
         .map(|index| reader.descriptor(index).unwrap())
         .filter(|descriptor| !descriptor.is_refresh())
         .collect();

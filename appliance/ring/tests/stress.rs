@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use fanblade_ring::{Descriptor, Lane, Lapped, NewFrame, Payloads, Reader, RingConfig, SubjectId, Writer};
+use fanblade_ring::{Descriptor, Lane, Lapped, NewFrame, Payloads, Reader, RingConfig, SubjectId, UnixNs, Writer};
 use fanblade_testkit::{Child, PATIENCE};
 
 const READERS: usize = 3;
@@ -58,8 +58,13 @@ fn publish(writer: &mut Writer, subjects: &[SubjectId], seq: u64) {
     let subject = if seq.is_multiple_of(5) { subjects[(seq / 5) as usize % subjects.len()] } else { subjects[0] };
     let payloads: [Vec<u8>; 4] = std::array::from_fn(|lane| payload(seq, lane));
     let payloads: Payloads<'_> = std::array::from_fn(|lane| payloads[lane].as_slice());
-    let update =
-        NewFrame { subject, channel: u16::try_from(subject.0).unwrap(), seq, ts_feed_ns: seq, ts_publish_ns: !seq };
+    let update = NewFrame {
+        subject,
+        channel: u16::try_from(subject.0).unwrap(),
+        seq,
+        ts_feed_ns: UnixNs(seq),
+        ts_publish_ns: UnixNs(!seq),
+    };
     writer.publish(&update, &payloads).unwrap();
 }
 
@@ -153,13 +158,13 @@ fn reader_process() {
             println!("\n{ENOUGH}");
         }
         let index = match round % 8 {
-            0 => reader.newest(SubjectId(round / 8 % SUBJECTS)).unwrap_or(0),
+            0 => reader.newest(SubjectId(round / 8 % SUBJECTS)).unwrap_or_default(),
             1 => reader.oldest(),
-            2 => reader.oldest().saturating_sub(8),
+            2 => reader.oldest().back(8),
             _ if cursor < reader.tail() => cursor,
             _ => continue,
         };
-        cursor = index + 1;
+        cursor = index.next();
         match reader.descriptor(index) {
             Ok(descriptor) => check(&reader, &descriptor, &mut bytes, &mut tally),
             Err(Lapped) => {
@@ -182,6 +187,6 @@ fn check(reader: &Reader, descriptor: &Descriptor, bytes: &mut Vec<u8>, tally: &
         tally.accepted += 1;
         let expected = payload(descriptor.seq, lane as usize);
         tally.torn += u64::from(crc32fast::hash(bytes) != descriptor.lanes[lane as usize].crc);
-        tally.wrong += u64::from(!bytes.ends_with(&expected) || descriptor.ts_publish_ns != !descriptor.seq);
+        tally.wrong += u64::from(!bytes.ends_with(&expected) || descriptor.ts_publish_ns != UnixNs(!descriptor.seq));
     }
 }

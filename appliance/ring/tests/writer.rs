@@ -2,7 +2,8 @@
 
 use fanblade_ring::limits::{APPENDED_UNTOLD_MAX, RETIRE_PER_PUBLISH, frame_len_max};
 use fanblade_ring::{
-    Lane, Lapped, NO_INDEX, NewFrame, Payloads, Reader, RingConfig, RingError, SubjectId, Writer, WriterStats, pair,
+    Lane, Lapped, NewFrame, Payloads, Reader, RingConfig, RingError, RingIndex, SubjectId, UnixNs, Writer, WriterStats,
+    pair,
 };
 
 const KIB: usize = 1024;
@@ -18,7 +19,7 @@ fn ring(index_len: usize, lane_len: usize) -> Writer {
 }
 
 fn update(subject: SubjectId, seq: u64) -> NewFrame {
-    NewFrame { subject, channel: 1, seq, ts_feed_ns: 0, ts_publish_ns: 0 }
+    NewFrame { subject, channel: 1, seq, ts_feed_ns: UnixNs(0), ts_publish_ns: UnixNs(0) }
 }
 
 fn json(payload: &[u8]) -> Payloads<'_> {
@@ -26,7 +27,7 @@ fn json(payload: &[u8]) -> Payloads<'_> {
 }
 
 /// All that a reader can see of the head of the ring.
-fn head(reader: &Reader) -> (u64, u64, u64, u32) {
+fn head(reader: &Reader) -> (RingIndex, RingIndex, RingIndex, u32) {
     (reader.oldest(), reader.tail(), reader.tail_intent(), reader.subject_count())
 }
 
@@ -119,19 +120,20 @@ fn retired_frames_stay_whole_for_an_eighth_of_the_ring() {
     }
     let edge = reader.oldest();
     // The margin is 32; of the reserve of two, the last publish took one.
-    assert_eq!(reader.tail() - edge, 256 - 32 - 1);
-    assert!(reader.near_edge(edge - 1) && !reader.near_edge(edge));
-    let descriptor = reader.descriptor(edge - 1).unwrap();
+    assert_eq!(reader.tail().since(edge), 256 - 32 - 1);
+    let last = edge.previous().unwrap();
+    assert!(reader.near_edge(last) && !reader.near_edge(edge));
+    let descriptor = reader.descriptor(last).unwrap();
     // What is retired is about 32 frames from the bytes that are being written.
     for seq in 1000..1030 {
-        assert!(reader.is_intact(edge - 1), "lost after {} frames", seq - 1000);
+        assert!(reader.is_intact(last), "lost after {} frames", seq - 1000);
         writer.publish(&update(subject, seq), &json(b"payload")).unwrap();
     }
     for seq in 1030..1040 {
         writer.publish(&update(subject, seq), &json(b"payload")).unwrap();
     }
-    assert!(!reader.is_intact(edge - 1));
-    assert_eq!(reader.descriptor(edge - 1), Err(Lapped));
+    assert!(!reader.is_intact(last));
+    assert_eq!(reader.descriptor(last), Err(Lapped));
     let mut out = b"kept".to_vec();
     assert_eq!(reader.copy_frame(&descriptor, Lane::Json, &mut out), Err(Lapped));
     assert_eq!(out, b"kept");
@@ -152,13 +154,13 @@ fn a_new_epoch_starts_the_chains_anew_and_keeps_the_last_values() {
     writer.set_epoch("20191231-1").unwrap();
     assert_eq!(reader.floor(), 0, "each numbering has its own");
     assert_eq!(reader.epoch(), (2, "20191231-1".to_owned()));
-    assert_eq!((reader.generation(), reader.epoch_start()), (2, 2));
+    assert_eq!((reader.generation(), reader.epoch_start()), (2, RingIndex(2)));
     assert_eq!((reader.oldest_seq(), reader.seek_seq(0)), (None, None));
     assert_eq!(writer.last_seq(busy), 0);
     // Upstream begins at 1 again.
     let first = writer.publish(&update(busy, 1), &json(b"new")).unwrap();
     let descriptor = reader.descriptor(first).unwrap();
-    assert_eq!((descriptor.prev, descriptor.prev_index), (0, NO_INDEX));
+    assert_eq!((descriptor.prev, descriptor.prev_index), (0, RingIndex::NONE));
     assert_eq!((reader.oldest_seq(), reader.seek_seq(0), reader.seek_seq(1)), (Some(1), Some(first), None));
     for seq in 2..100 {
         writer.publish(&update(busy, seq), &json(b"new")).unwrap();
@@ -166,7 +168,7 @@ fn a_new_epoch_starts_the_chains_anew_and_keeps_the_last_values() {
     // The other subject's frame has been carried along: by its origin it belongs to the old epoch.
     let descriptor = reader.descriptor(reader.newest(kept).unwrap()).unwrap();
     assert!(descriptor.is_refresh());
-    assert_eq!((descriptor.seq, descriptor.origin), (500, 0));
+    assert_eq!((descriptor.seq, descriptor.origin), (500, RingIndex(0)));
     assert!(descriptor.index >= reader.epoch_start() && descriptor.origin < reader.epoch_start());
 }
 
@@ -181,7 +183,7 @@ fn publishing_wakes_a_sleeping_worker_in_another_thread() {
     const FRAMES: u64 = 20_000;
     let worker = std::thread::spawn(move || {
         let mut sleeps = 0;
-        while reader.tail() < FRAMES {
+        while reader.tail() < RingIndex(FRAMES) {
             let seen = reader.tail();
             sleeper.prepare();
             if reader.tail() == seen {
@@ -214,7 +216,7 @@ fn appended_frames_ring_for_a_sleeper_once_the_caller_or_the_limit_says() {
     sleeper.prepare();
     for seq in 1..u64::from(APPENDED_UNTOLD_MAX) {
         writer.append(&update(subject, seq), &json(b"payload")).unwrap();
-        assert_eq!(reader.tail(), seq, "who is awake sees it");
+        assert_eq!(reader.tail(), RingIndex(seq), "who is awake sees it");
     }
     assert!(!rung());
     writer.append(&update(subject, 100), &json(b"payload")).unwrap();

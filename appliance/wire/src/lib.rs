@@ -6,7 +6,8 @@
 //! - [`frame`] writes what a server sends (section 5.2): never masked, hence the same bytes for every subscriber;
 //! - [`close`] names the close codes (section 7.4, and our own);
 //! - [`client`] is the other end, for our own clients, load generators and tests;
-//! - [`json`] and [`decimal`] are what all that read JSON and numbers from outside have in common.
+//! - [`json`] and [`decimal`] are what all that read JSON and numbers from outside have in common;
+//! - [`UnixNs`] is the time that messages are stamped with.
 //!
 //! Origins, tokens and paths are the worker's business: here they are parsed, not judged. Nothing that a peer sends
 //! panics, allocates beyond the limits of [`InboundLimits`], or costs more than time linear in its length.
@@ -23,7 +24,9 @@ pub mod json;
 pub mod limits;
 mod mask;
 pub mod proxy;
+mod time;
 
 pub use error::InboundError;
 pub use inbound::{Event, Flow, Inbound};
 pub use limits::InboundLimits;
+pub use time::UnixNs;

@@ -11,6 +11,7 @@ use fanblade_ring::Descriptor;
 use crate::arena::{Delivery, First};
 use crate::clock::{RunningUs, UnixNs};
 use crate::directory::{Moment, SetKind};
+use crate::ids::RingIndex;
 use crate::limits::TURN_SENDS;
 use crate::protocol::Mode;
 use crate::session::{IDLE, NOT_MEMBER, Session};
@@ -66,7 +67,7 @@ impl Worker {
 
     /// Gathers the sessions whose turn it is. Returns the oldest frame that they are owed, and when the first of these
     /// frames was published; `None`: it is no session's turn.
-    pub(crate) fn take_due_alone(&mut self, now_us: RunningUs, all: bool) -> Option<(u64, UnixNs)> {
+    pub(crate) fn take_due_alone(&mut self, now_us: RunningUs, all: bool) -> Option<(RingIndex, UnixNs)> {
         if !self.arena.is_waited_for() || (self.arena.due_us() > now_us && !all) {
             return None;
         }

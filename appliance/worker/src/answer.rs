@@ -5,12 +5,11 @@
 
 mod replay;
 
-use fanblade_ring::{Descriptor, Lane, NO_INDEX};
+use fanblade_ring::{Descriptor, Lane};
 use fanblade_wire::close;
 use fanblade_wire::frame::{self, Opcode};
 
-use crate::directory::NO_FRAME;
-use crate::ids::{SessionId, SubjectId};
+use crate::ids::{RingIndex, SessionId, SubjectId};
 use crate::limits::{CATCHUP_DESCRIPTORS_MAX, REPLAY_STEP_BYTES, REPLY_SUBJECTS_MAX};
 use crate::protocol::{Mode, Resume, SubjectsReply};
 use crate::selection::Selection;
@@ -90,7 +89,7 @@ impl Worker {
     fn reaches(&self, subject: SubjectId, seq: u64, budget: &mut u32) -> bool {
         let Some(entry) = self.directory.subjects.get(subject.index()) else { return true };
         let mut index = entry.newest;
-        while index != NO_FRAME {
+        while index != RingIndex::NONE {
             let Some(left) = budget.checked_sub(1) else { return false };
             *budget = left;
             match self.reader.descriptor(index) {
@@ -160,10 +159,10 @@ impl Worker {
     fn copy_history(&self, replay: &mut Replay, lane: Lane, out: &mut Vec<u8>) -> Option<bool> {
         let Some(resumed) = &mut replay.resumed else { return Some(true) };
         let start = out.len();
-        let end = replay.until.min(resumed.next + CATCHUP_DESCRIPTORS_MAX);
+        let end = replay.until.min(resumed.next.plus(CATCHUP_DESCRIPTORS_MAX));
         while resumed.next < end && out.len() - start < REPLAY_STEP_BYTES {
             let descriptor = self.reader.descriptor(resumed.next).ok()?;
-            resumed.next += 1;
+            resumed.next = resumed.next.next();
             if !descriptor.is_refresh()
                 && descriptor.seq > resumed.seq
                 && resumed.recovered.contains(descriptor.subject)
@@ -175,9 +174,9 @@ impl Worker {
     }
 
     /// A subject's newest frame of those before ring index `until`.
-    fn last_before(&self, subject: SubjectId, until: u64) -> Last {
+    fn last_before(&self, subject: SubjectId, until: RingIndex) -> Last {
         let Some(entry) = self.directory.subjects.get(subject.index()) else { return Last::None };
-        if entry.newest == NO_FRAME {
+        if entry.newest == RingIndex::NONE {
             return Last::None;
         }
         let Ok(mut descriptor) = self.reader.descriptor(entry.newest) else { return Last::Gone { seq: 0 } };
@@ -185,7 +184,7 @@ impl Worker {
             if descriptor.origin < until {
                 return Last::Frame(descriptor);
             }
-            if descriptor.prev_index == NO_INDEX {
+            if descriptor.prev_index == RingIndex::NONE {
                 return Last::None;
             }
             match self.reader.descriptor(descriptor.prev_index) {
@@ -210,7 +209,7 @@ enum Last {
 
 impl Last {
     /// Its number in the numbering that begins at ring index `epoch_start`; 0 if it has none in it.
-    fn seq(&self, epoch_start: u64) -> u64 {
+    fn seq(&self, epoch_start: RingIndex) -> u64 {
         match self {
             Last::Frame(descriptor) if descriptor.origin >= epoch_start => descriptor.seq,
             Last::Gone { seq } => *seq,

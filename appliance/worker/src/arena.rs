@@ -13,7 +13,7 @@ use fanblade_ring::{Descriptor, FrameRef, LANES, Lane};
 use crate::batching::{TURNS, Window, turn};
 use crate::clock::{RunningUs, UnixNs};
 use crate::directory::{Moment, Owed};
-use crate::ids::SessionId;
+use crate::ids::{RingIndex, SessionId};
 use crate::limits::{DELIVERED_FRAMES_MAX, DELIVERIES_KEPT, DELIVERIES_MAX, PASS_FRAMES_MAX};
 use crate::session::IDLE;
 
@@ -47,7 +47,7 @@ struct Turn {
 }
 
 struct Frame {
-    index: u64,
+    index: RingIndex,
     lanes: [FrameRef; LANES],
     /// Sequence number of the newest update before the pass that brought it.
     before_seq: u64,
@@ -107,7 +107,7 @@ pub(crate) struct Load {
 /// The first frame that a slot is owed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct First {
-    pub(crate) index: u64,
+    pub(crate) index: RingIndex,
     pub(crate) before_seq: u64,
     pub(crate) published_ns: UnixNs,
 }
@@ -138,7 +138,7 @@ impl Arena {
     /// Takes in a frame that some session here is owed. Returns its number.
     pub(crate) fn begin_frame(&mut self, frame: &Descriptor, before_seq: u64) -> u64 {
         let Descriptor { index, lanes, .. } = *frame;
-        let published_ns = UnixNs(frame.ts_publish_ns);
+        let published_ns = frame.ts_publish_ns;
         self.frames.push_back(Frame { index, lanes, before_seq, published_ns });
         self.frames_begin + self.frames.len() as u64 - 1
     }
@@ -326,7 +326,7 @@ impl Arena {
     }
 
     /// Takes back what came from ring index `index` on.
-    pub(crate) fn forget_from(&mut self, index: u64) {
+    pub(crate) fn forget_from(&mut self, index: RingIndex) {
         for number in 0..self.slots.len() {
             let (mut kept, mut last, mut at) = (0, NONE, self.slots[number].first);
             while at != NONE && self.frames[self.offset(at)].index < index {

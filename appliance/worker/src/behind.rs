@@ -2,26 +2,26 @@
 
 use crate::catchup::Lost;
 use crate::clock::WorkerMs;
-use crate::ids::SubjectId;
+use crate::ids::{RingIndex, SubjectId};
 
 /// A session that has not been given everything up to its worker's cursor.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Behind {
     /// Ring index of the first update that it has not been given.
-    pub(crate) next: u64,
+    pub(crate) next: RingIndex,
     /// Conflatable frames of its set up to which it has been served; what came since is what it is owed. With a group:
     /// as `Group::frames_conflatable` counts them. With a list of its own: as `came` does.
     pub(crate) served: u64,
     /// Conflatable frames that the fan-out had for it and did not give it.
     pub(crate) came: u64,
     /// Ring index after the last frame in `came`: two filters may lead to one frame.
-    pub(crate) came_until: u64,
+    pub(crate) came_until: RingIndex,
     /// Sequence number of the newest update that it was given before it fell behind: where a gap begins.
     pub(crate) after_seq: u64,
     /// Stretches of the ring that it did not get before they were overwritten.
     pub(crate) lost: Vec<Lost>,
     /// Up to this ring index there may be copies of newest frames that the ring has kept of them.
-    pub(crate) kept_until: u64,
+    pub(crate) kept_until: RingIndex,
     /// Frames that newer ones have replaced, and that the client has not been told of (sessions with both modes; the
     /// others count by `served`).
     pub(crate) dropped: u64,
@@ -41,16 +41,16 @@ impl Behind {
     }
 
     /// Counts a frame that the fan-out has for the session, and that a newer one may replace.
-    pub(crate) fn note_came(&mut self, index: u64) {
+    pub(crate) fn note_came(&mut self, index: RingIndex) {
         if index >= self.came_until {
             self.came += 1;
-            self.came_until = index + 1;
+            self.came_until = index.next();
         }
     }
 
     /// The ring's history begins at `oldest`. What the session lacks before that is lost, except what the ring has kept
     /// of it before `tail`.
-    pub(crate) fn note_lost(&mut self, oldest: u64, tail: u64, generation: u32) {
+    pub(crate) fn note_lost(&mut self, oldest: RingIndex, tail: RingIndex, generation: u32) {
         if self.next >= oldest {
             return;
         }

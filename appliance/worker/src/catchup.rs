@@ -19,7 +19,7 @@ use fanblade_net::Engine;
 use fanblade_ring::{Lane, Reader};
 
 use crate::directory::Set;
-use crate::ids::SessionId;
+use crate::ids::{RingIndex, SessionId};
 use crate::limits::{PASS_CATCHUPS_MAX, PASS_LOOKS_MAX, REPLY_LOOKS};
 use crate::session::State;
 use crate::slices::{begin_with, push_bytes, push_frame};
@@ -279,6 +279,6 @@ impl Worker {
 
 /// Copies a frame's bytes from `taken` on. `false`: the publisher has overwritten it.
 #[must_use = "the session cannot be sent the rest of the frame"]
-pub(crate) fn copy_rest(reader: &Reader, index: u64, lane: Lane, taken: usize, out: &mut Vec<u8>) -> bool {
+pub(crate) fn copy_rest(reader: &Reader, index: RingIndex, lane: Lane, taken: usize, out: &mut Vec<u8>) -> bool {
     reader.descriptor(index).is_ok_and(|descriptor| reader.copy_frame_from(&descriptor, lane, taken, out).is_ok())
 }

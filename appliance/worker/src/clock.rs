@@ -1,7 +1,9 @@
 //! The three times of a worker, each a type of its own: they begin at different moments, and one of them can wait.
 
 use std::ops::Add;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
+
+pub(crate) use fanblade_ring::UnixNs;
 
 /// Milliseconds that a worker has served, without its stalls: the time of deadlines. A worker that stood still (a
 /// debugger, a stopped process, a starved machine) does not hold that against its sessions, whose bytes may be waiting
@@ -14,11 +16,6 @@ pub(crate) struct WorkerMs(pub(crate) u64);
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RunningUs(pub(crate) u64);
-
-/// Nanoseconds since the Unix epoch, as the ring's descriptors carry them.
-#[repr(transparent)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct UnixNs(pub(crate) u64);
 
 impl WorkerMs {
     /// No moment: later than all.
@@ -46,21 +43,6 @@ impl RunningUs {
     /// From `earlier` on; nothing if that is later.
     pub(crate) fn since(self, earlier: RunningUs) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
-    }
-}
-
-impl UnixNs {
-    /// No moment: later than all.
-    pub(crate) const NEVER: UnixNs = UnixNs(u64::MAX);
-
-    pub(crate) fn now() -> Self {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Self(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
-    }
-
-    /// Nanoseconds from `earlier` on; 0 if that is later.
-    pub(crate) fn since(self, earlier: UnixNs) -> u64 {
-        self.0.saturating_sub(earlier.0)
     }
 }
 

@@ -20,8 +20,7 @@ use std::rc::Rc;
 use fanblade_ring::{Descriptor, Lane, Reader};
 
 use crate::batching::Window;
-use crate::clock::UnixNs;
-use crate::ids::{FilterId, GroupId, SubjectId};
+use crate::ids::{FilterId, GroupId, RingIndex, SubjectId};
 use crate::limits::{GROUPS_DEAD_MAX, LISTED_DEAD_MAX, PASS_FRAMES_MAX, SUBJECT_STEPS};
 use crate::protocol::Mode;
 use crate::selection::Selection;
@@ -35,7 +34,7 @@ pub(crate) use set::{Set, SetKind};
 pub(crate) use sets::Asked;
 pub use sets::bytes_of_own_lists;
 use subject::NO_FILTER;
-pub(crate) use subject::{NO_FRAME, Subject};
+pub(crate) use subject::Subject;
 pub(crate) use tables::Directory;
 
 impl Directory {
@@ -52,8 +51,8 @@ impl Directory {
             let name: Rc<str> = Rc::from(&*entry.name);
             let window = Window::of(&self.batching, &name);
             self.subjects.push(Subject {
-                newest: NO_FRAME,
-                origin: NO_FRAME,
+                newest: RingIndex::NONE,
+                origin: RingIndex::NONE,
                 refused_told: 0,
                 window,
                 groups: Vec::new(),
@@ -121,8 +120,14 @@ impl Directory {
 
     /// Adds a frame published at `index` to what the groups of its subject are owed. `touched` gathers groups that were
     /// owed nothing before. `true`: a group is now owed as much as one pass can send.
-    pub(crate) fn owe(&mut self, index: u64, frame: &Descriptor, moment: &Moment, touched: &mut Vec<GroupId>) -> bool {
-        let (lanes, published_ns) = (&frame.lanes, UnixNs(frame.ts_publish_ns));
+    pub(crate) fn owe(
+        &mut self,
+        index: RingIndex,
+        frame: &Descriptor,
+        moment: &Moment,
+        touched: &mut Vec<GroupId>,
+    ) -> bool {
+        let (lanes, published_ns) = (&frame.lanes, frame.ts_publish_ns);
         let mut full = false;
         let Some(entry) = self.subjects.get_mut(frame.subject.index()) else { return false };
         let window = entry.window;

@@ -15,8 +15,8 @@ use fanblade_net::{Engine, Unsent};
 use crate::behind::Behind;
 use crate::catchup::copy_rest;
 use crate::clock::{RunningUs, UnixNs};
-use crate::directory::{Group, Moment, NO_FRAME, Owed, SetKind, conflatable};
-use crate::ids::{GroupId, SessionId};
+use crate::directory::{Group, Moment, Owed, SetKind, conflatable};
+use crate::ids::{GroupId, RingIndex, SessionId, SubjectId};
 use crate::limits::{PASS_DESCRIPTORS_MAX, TURN_SENDS};
 use crate::protocol;
 use crate::session::State;
@@ -81,13 +81,13 @@ impl Worker {
 
     /// Moves the groups whose turn it is from `touched` to `due_groups`. Returns the oldest frame that they are owed,
     /// and when the first of these frames was published; `None`: it is no group's turn.
-    fn take_due(&mut self, now_us: RunningUs, all: bool) -> Option<(u64, UnixNs)> {
+    fn take_due(&mut self, now_us: RunningUs, all: bool) -> Option<(RingIndex, UnixNs)> {
         if self.touched.is_empty() || (self.directory.due_us > now_us && !all) {
             return None;
         }
         let oldest = self.reader.oldest();
         let mut touched = std::mem::take(&mut self.touched);
-        let (mut first, mut published_ns) = (u64::MAX, UnixNs::NEVER);
+        let (mut first, mut published_ns) = (RingIndex::NONE, UnixNs::NEVER);
         self.directory.due_us = RunningUs::NEVER;
         touched.retain(|&number| {
             let Group { owed, batch, members, .. } = &self.directory.groups[number.index()];
@@ -125,7 +125,7 @@ impl Worker {
 
     /// Moves the cursor towards `tail` and gathers what each group is owed; up to the first unknown subject, unless all
     /// `are_known`. `None`: the publisher has overtaken this worker.
-    fn drain(&mut self, tail: u64, are_known: bool) -> Option<()> {
+    fn drain(&mut self, tail: RingIndex, are_known: bool) -> Option<()> {
         if self.cursor < self.reader.oldest() {
             return None;
         }
@@ -138,7 +138,7 @@ impl Worker {
                 break;
             }
             let index = self.cursor;
-            self.cursor += 1;
+            self.cursor = index.next();
             if let Some(entry) = self.directory.subjects.get_mut(descriptor.subject.index()) {
                 entry.newest = index;
                 entry.origin = descriptor.origin;
@@ -152,12 +152,12 @@ impl Worker {
                 break;
             }
         }
-        self.stats.descriptors.add(self.cursor - first);
+        self.stats.descriptors.add(self.cursor.since(first));
         Some(())
     }
 
     /// Takes back what groups are owed from `first` on.
-    fn forget_pass(&mut self, first: u64) {
+    fn forget_pass(&mut self, first: RingIndex) {
         for number in &self.touched {
             let group = &mut self.directory.groups[number.index()];
             let kept = group.owed.partition_point(|owed| owed.index < first);
@@ -187,8 +187,8 @@ impl Worker {
     }
 
     /// How far a pass may go: not beyond the beginning of a new numbering.
-    fn pass_end(&self, tail: u64) -> u64 {
-        let end = tail.min(self.cursor + PASS_DESCRIPTORS_MAX as u64);
+    fn pass_end(&self, tail: RingIndex) -> RingIndex {
+        let end = tail.min(self.cursor.plus(PASS_DESCRIPTORS_MAX as u64));
         let is_new_epoch_ahead = self.reader.generation() != self.epoch_generation;
         if is_new_epoch_ahead { end.min(self.reader.epoch_start().max(self.cursor)) } else { end }
     }
@@ -316,10 +316,10 @@ impl Worker {
         let are_known = self.directory.learn(&self.reader, &mut Steps::unlimited());
         debug_assert!(are_known, "steps were limited");
         for number in 0..self.directory.subjects.len() {
-            let id = fanblade_ring::SubjectId(u32::try_from(number).unwrap_or(u32::MAX));
+            let id = SubjectId(u32::try_from(number).unwrap_or(u32::MAX));
             let mut newest = self.reader.newest(id);
             let entry = &mut self.directory.subjects[number];
-            (entry.newest, entry.origin) = (NO_FRAME, NO_FRAME);
+            (entry.newest, entry.origin) = (RingIndex::NONE, RingIndex::NONE);
             // The table may be ahead of `tail`: walk back, at most over what the publisher has added since.
             while let Some(index) = newest {
                 let Ok(descriptor) = self.reader.descriptor(index) else { break };
@@ -327,11 +327,11 @@ impl Worker {
                     (entry.newest, entry.origin) = (index, descriptor.origin);
                     break;
                 }
-                newest = Some(descriptor.prev_index).filter(|index| *index != NO_FRAME);
+                newest = Some(descriptor.prev_index).filter(|index| *index != RingIndex::NONE);
             }
         }
         self.cursor = tail;
-        let last = tail.checked_sub(1).and_then(|index| self.reader.descriptor(index).ok());
+        let last = tail.previous().and_then(|index| self.reader.descriptor(index).ok());
         if let Some(last) = last.filter(|descriptor| !descriptor.is_refresh()) {
             self.cursor_seq = last.seq;
         }
@@ -358,9 +358,9 @@ struct Shortfall {
     /// The frame that was taken in part, and how much of it.
     cut: Option<(Owed, usize)>,
     /// Ring index of the last frame that went, whole or in part.
-    last: Option<u64>,
+    last: Option<RingIndex>,
     /// That of the first frame that did not go, and what did not go.
-    next: Option<u64>,
+    next: Option<RingIndex>,
     frames: u64,
     bytes: u64,
     conflatable: u64,

@@ -1,9 +1,9 @@
 //! What a worker counts things by: each number has a type, and none can be taken for another.
 //!
-//! Sessions and subjects have theirs from the engine and the ring.
+//! Sessions have theirs from the engine; subjects, frames and bytes of a lane from the ring.
 
 pub(crate) use fanblade_net::SessionId;
-pub(crate) use fanblade_ring::SubjectId;
+pub(crate) use fanblade_ring::{LanePosition, RingIndex, SubjectId};
 
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(

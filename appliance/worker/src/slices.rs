@@ -2,14 +2,20 @@
 #![expect(unsafe_code, reason = "slices of the ring and of session buffers are lent to the kernel until the flush")]
 
 use fanblade_net::IoSlices;
-use fanblade_ring::{Lane, Reader};
+use fanblade_ring::{Lane, LanePosition, Reader};
 
 /// Adds a frame of the ring. `false`: there are as many slices as one send takes, and the frame stays owed.
 ///
 /// The kernel may read the bytes while the publisher overwrites them; what was sent then is found out afterwards
 /// (`Reader::is_intact`), and the session closed.
 #[must_use = "a frame that was refused is not sent"]
-pub(crate) fn push_frame(slices: &mut IoSlices, reader: &Reader, lane: Lane, position: u64, length: u32) -> bool {
+pub(crate) fn push_frame(
+    slices: &mut IoSlices,
+    reader: &Reader,
+    lane: Lane,
+    position: LanePosition,
+    length: u32,
+) -> bool {
     // SAFETY: `frame_ptr` points into the reader's mapping, in which `length` bytes follow for every frame (each lane
     // is mapped twice, back to back), and the mapping lives as long as the worker.
     unsafe { slices.push(reader.frame_ptr(lane, position), length as usize) }

@@ -15,7 +15,7 @@ use crate::catchup::Plan;
 use crate::clock::{Clock, RunningUs, WorkerMs};
 use crate::config::{Command, WorkerConfig};
 use crate::directory::Directory;
-use crate::ids::{GroupId, SessionId};
+use crate::ids::{GroupId, RingIndex, SessionId};
 use crate::limits::REQUEST_SKIPPED_LEN_MAX;
 use crate::news::Told;
 use crate::slab::Sessions;
@@ -39,7 +39,7 @@ pub(crate) struct Worker {
     pub(crate) sessions: Sessions,
     pub(crate) wheel: Wheel,
     /// Ring index of the next update to be fanned out.
-    pub(crate) cursor: u64,
+    pub(crate) cursor: RingIndex,
     /// Sequence number of the newest update before `cursor`.
     pub(crate) cursor_seq: u64,
     pub(crate) epoch: String,
@@ -124,7 +124,7 @@ impl Worker {
             arena: Arena::new(),
             sessions: Sessions::default(),
             wheel: Wheel::new(),
-            cursor: 0,
+            cursor: RingIndex::default(),
             cursor_seq: 0,
             epoch,
             epoch_generation,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::{Client, ENGINES, Observed, PATIENCE, Received, Step, connect_small};
 use fanblade_net::{EngineConfig, ListenOptions, Listener, listen};
-use fanblade_ring::{NewFrame, RingConfig, Sleeper, SubjectId, Waker, Writer};
+use fanblade_ring::{NewFrame, RingConfig, Sleeper, SubjectId, UnixNs, Waker, Writer};
 use fanblade_wire::client::UpgradeRequest;
 use fanblade_worker::{WorkerConfig, WorkerEnd, WorkerHandle, WorkerStats, spawn};
 
@@ -48,7 +48,13 @@ impl Place {
         self.seq += 1;
         let prev = self.writer.last_seq(self.subject);
         let json = format!(r#"{{"s":"/X/A/v","q":{},"p":{prev},"t":"0","d":{data}}}"#, self.seq);
-        let update = NewFrame { subject: self.subject, channel: 1, seq: self.seq, ts_feed_ns: 0, ts_publish_ns: 0 };
+        let update = NewFrame {
+            subject: self.subject,
+            channel: 1,
+            seq: self.seq,
+            ts_feed_ns: UnixNs(0),
+            ts_publish_ns: UnixNs(0),
+        };
         self.writer.publish(&update, &[json.as_bytes(), &[1], &[], &[]]).unwrap();
         self.seq
     }

@@ -3,12 +3,11 @@
 
 use std::hint::black_box;
 use std::ops::Range;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use fanblade_feed::Event;
 use fanblade_feed::moldudp64::{InOrder, Start};
 use fanblade_market::{Channel, Encoder, Market};
-use fanblade_ring::{RingConfig, Sleeper, Writer};
+use fanblade_ring::{RingConfig, Sleeper, UnixNs, Writer};
 use fanblade_worker::LatencyHistogram;
 
 use super::day::Day;
@@ -73,10 +72,15 @@ impl Path {
     }
 
     /// Plays packets as if each had been received alone by a poll; `take` gets each message.
-    pub(crate) fn play(&mut self, day: &Day, packets: Range<usize>, mut take: impl FnMut(&mut Desk, u64, &[u8], u64)) {
+    pub(crate) fn play(
+        &mut self,
+        day: &Day,
+        packets: Range<usize>,
+        mut take: impl FnMut(&mut Desk, u64, &[u8], UnixNs),
+    ) {
         let Self { in_order, desk } = self;
         for packet in day.iter(packets) {
-            in_order.accept(packet, unix_ns(), |event| match event {
+            in_order.accept(packet, UnixNs::now(), |event| match event {
                 Event::Message { seq, bytes, received_ns, .. } => take(desk, seq, bytes, received_ns),
                 Event::SessionStart { .. } | Event::EndOfSession { .. } => {}
                 _ => desk.faults += 1,
@@ -101,7 +105,7 @@ impl Path {
 
 impl Desk {
     /// Takes a message through the stages, up to the last one wanted.
-    pub(crate) fn message(&mut self, seq: u64, bytes: &[u8], received_ns: u64) {
+    pub(crate) fn message(&mut self, seq: u64, bytes: &[u8], received_ns: UnixNs) {
         let Self { stage, market, encoder, writer, latency, faults, .. } = self;
         let mut frames = 0;
         let applied = match stage {
@@ -118,14 +122,16 @@ impl Desk {
                 }
                 Err(_) => *faults += 1,
             }),
-            Stage::Publish => market.apply(seq, bytes, &mut |update| match encoder.append(update, unix_ns(), writer) {
-                Ok(_) => frames += 1,
-                Err(_) => *faults += 1,
-            }),
+            Stage::Publish => {
+                market.apply(seq, bytes, &mut |update| match encoder.append(update, UnixNs::now(), writer) {
+                    Ok(_) => frames += 1,
+                    Err(_) => *faults += 1,
+                })
+            }
         };
         *faults += u64::from(applied.is_err());
         if frames > 0 {
-            latency.record(unix_ns().saturating_sub(received_ns));
+            latency.record(UnixNs::now().since(received_ns));
         }
     }
 }
@@ -159,10 +165,5 @@ impl Figures {
     }
 }
 
-/// The wall clock, read as the blade's sequencer reads it.
-fn unix_ns() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
-}
-
 /// 2019-12-30 00:00 in New York.
-const MIDNIGHT_UNIX_NS: u64 = 1_577_682_000_000_000_000;
+const MIDNIGHT_UNIX_NS: UnixNs = UnixNs(1_577_682_000_000_000_000);

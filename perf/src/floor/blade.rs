@@ -4,10 +4,9 @@
 use std::io::{Read as _, Write as _};
 
 use anyhow::Context as _;
-use fanblade_measure::clock::now_ns;
 use fanblade_measure::sys::pin;
 use fanblade_net::EngineConfig;
-use fanblade_ring::{Lane, NewFrame, Payloads, RingConfig, Writer};
+use fanblade_ring::{Lane, NewFrame, Payloads, RingConfig, UnixNs, Writer};
 use fanblade_worker::{Limits, WorkerConfig};
 
 use super::args::{EngineKind, ServerArgs};
@@ -50,7 +49,7 @@ pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
     while std::io::stdin().read(&mut due).context("stdin")? == 1 {
         for _ in 0..due[0] {
             let seq = number + 1;
-            let now_ns = now_ns()?;
+            let now_ns = UnixNs::now();
             let update = NewFrame { subject, channel: 1, seq, ts_feed_ns: now_ns, ts_publish_ns: now_ns };
             let mut payloads: Payloads<'_> = [&[]; fanblade_ring::LANES];
             payloads[Lane::Json as usize] = messages.payload(number);

@@ -10,9 +10,8 @@ use std::sync::mpsc::channel;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
-use fanblade_measure::clock::now_ns;
 use fanblade_net::{EngineConfig, ListenOptions};
-use fanblade_ring::{Lane, NewFrame, Payloads, RingConfig, SubjectId, Writer};
+use fanblade_ring::{Lane, NewFrame, Payloads, RingConfig, SubjectId, UnixNs, Writer};
 use fanblade_worker::{Limits, WorkerConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -85,7 +84,7 @@ pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
         match line?.as_str() {
             "publish" => {
                 for (subject, &id) in subjects.iter().enumerate() {
-                    let now_ns = now_ns()?;
+                    let now_ns = UnixNs::now();
                     let seq = script::seq(subjects.len(), subject, number);
                     let update = NewFrame { subject: id, channel: 1, seq, ts_feed_ns: now_ns, ts_publish_ns: now_ns };
                     let mut payloads: Payloads<'_> = [&[]; fanblade_ring::LANES];

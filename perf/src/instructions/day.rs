@@ -6,6 +6,8 @@ use anyhow::ensure;
 use clap::Args;
 use serde_json::json;
 
+use fanblade_feed::UnixNs;
+
 use crate::feed::{Day, DayArgs, Desk, Path, Stage};
 
 #[derive(Debug, Clone, Args)]
@@ -51,7 +53,7 @@ macro_rules! kinds {
         /// Type byte and name of the function.
         pub(super) const KINDS: &[(u8, &str)] = &[$(($kind, stringify!($name)),)*];
 
-        fn by_kind(desk: &mut Desk, seq: u64, bytes: &[u8], received_ns: u64) {
+        fn by_kind(desk: &mut Desk, seq: u64, bytes: &[u8], received_ns: UnixNs) {
             match bytes.first() {
                 $(Some($kind) => $name(desk, seq, bytes, received_ns),)*
                 _ => desk.message(seq, bytes, received_ns),
@@ -60,7 +62,7 @@ macro_rules! kinds {
 
         $(
             #[inline(never)]
-            fn $name(desk: &mut Desk, seq: u64, bytes: &[u8], received_ns: u64) {
+            fn $name(desk: &mut Desk, seq: u64, bytes: &[u8], received_ns: UnixNs) {
                 black_box($kind);
                 desk.message(seq, bytes, received_ns);
             }

@@ -12,7 +12,7 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("fanblade-abi", &[]),
     (TESTKIT, &[]),
     ("fanblade-wire", &[]),
-    ("fanblade-feed", &["fanblade-net"]),
+    ("fanblade-feed", &["fanblade-net", "fanblade-wire"]),
     ("fanblade-market", &["fanblade-feed", "fanblade-ring"]),
     ("fanblade-ring", &["fanblade-wire"]),
     ("fanblade-net", &[]),

@@ -1,6 +1,8 @@
 //! Logs what is wrong with the feed without flooding the log: the first complaint of each kind at once, later ones as
 //! one line per interval, with their number.
 
+use fanblade_feed::UnixNs;
+
 /// Messages are missing.
 pub(super) const GAP: &str = "gap in the feed";
 /// Framing that could not be read.
@@ -16,7 +18,7 @@ pub(super) struct Complaints(Vec<(&'static str, State)>);
 
 #[derive(Debug, Default)]
 struct State {
-    logged_ns: Option<u64>,
+    logged_ns: Option<UnixNs>,
     /// Complaints since then, and the text of a recent one.
     silenced: u64,
     newest: String,
@@ -24,7 +26,7 @@ struct State {
 
 impl Complaints {
     /// Notes a complaint; `what` is called only if its text may be needed.
-    pub(super) fn note(&mut self, kind: &'static str, now_ns: u64, what: impl FnOnce() -> String) {
+    pub(super) fn note(&mut self, kind: &'static str, now_ns: UnixNs, what: impl FnOnce() -> String) {
         let known = self.0.iter().position(|(known, _)| *known == kind);
         let at = known.unwrap_or_else(|| {
             self.0.push((kind, State::default()));
@@ -32,7 +34,7 @@ impl Complaints {
         });
         let state = &mut self.0[at].1;
         match state.logged_ns {
-            Some(then) if now_ns.saturating_sub(then) < INTERVAL_NS => {
+            Some(then) if now_ns.since(then) < INTERVAL_NS => {
                 state.silenced += 1;
                 // Few of the texts are enough to report, and a flood costs next to nothing.
                 if state.silenced.is_power_of_two() {

@@ -1,8 +1,8 @@
 //! What publishing needs: the ring's writer, the encoder, and the handling of updates that the ring refuses.
 
-use fanblade_feed::{Unpublished, unix_ns};
+use fanblade_feed::Unpublished;
 use fanblade_market::{Encoder, Update};
-use fanblade_ring::{RingError, SubjectId, Writer};
+use fanblade_ring::{RingError, SubjectId, UnixNs, Writer};
 
 use super::complaints::{Complaints, REFUSED};
 
@@ -36,7 +36,7 @@ impl Desk {
 
     /// Publishes an image.
     pub(super) fn publish(&mut self, update: &Update<'_>) {
-        let now_ns = unix_ns();
+        let now_ns = UnixNs::now();
         let Err(error) = self.encoder.append(update, now_ns, &mut self.writer) else {
             self.frames += 1;
             return;
@@ -56,7 +56,7 @@ impl Desk {
         subject: Option<SubjectId>,
         seq: u64,
         error: &RingError,
-        now_ns: u64,
+        now_ns: UnixNs,
         name: impl FnOnce() -> String,
     ) -> Unpublished {
         self.complaints.note(REFUSED, now_ns, || format!("{}: {error}", name()));

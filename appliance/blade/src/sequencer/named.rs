@@ -2,10 +2,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use fanblade_feed::{Data, Unpublished, unix_ns};
+use fanblade_feed::{Data, Unpublished};
 use fanblade_market::encode;
 use fanblade_market::encode::binary::{Head, VERSION};
-use fanblade_ring::Payloads;
+use fanblade_ring::{Payloads, UnixNs};
 use zerocopy::IntoBytes as _;
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 
@@ -15,14 +15,14 @@ use super::desk::Desk;
 pub(super) struct Update<'a> {
     pub(super) seq: u64,
     pub(super) subject: &'a str,
-    pub(super) ts_ns: u64,
+    pub(super) ts_ns: UnixNs,
     pub(super) data: Data<'a>,
 }
 
 impl Desk {
     /// Publishes the update, or returns why the ring refused it. Workers tell the subscribers of the subject.
     pub(super) fn publish_named(&mut self, update: &Update<'_>) -> Result<(), Unpublished> {
-        let now_ns = unix_ns();
+        let now_ns = UnixNs::now();
         let id = match self.encoder.subject(update.subject, &mut self.writer) {
             Ok(id) => id,
             Err(error) => return Err(self.note_refused(None, update.seq, &error, now_ns, || update.subject.to_owned())),
@@ -78,7 +78,7 @@ fn binary(out: &mut Vec<u8>, update: &Update<'_>, sid: u32, prev: u64) {
         sid: U32::new(sid),
         seq: U64::new(update.seq),
         prev: U64::new(prev),
-        ts_ns: U64::new(update.ts_ns),
+        ts_ns: U64::new(update.ts_ns.0),
     };
     out.clear();
     out.extend_from_slice(head.as_bytes());
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     fn encoded(data: Data<'_>) -> (String, Vec<u8>) {
-        let update = Update { seq: 7, subject: "/X/a\"b/y", ts_ns: 9, data };
+        let update = Update { seq: 7, subject: "/X/a\"b/y", ts_ns: UnixNs(9), data };
         let (mut text, mut bytes) = (b"old".to_vec(), b"old".to_vec());
         json(&mut text, &update, 5);
         binary(&mut bytes, &update, 3, 5);

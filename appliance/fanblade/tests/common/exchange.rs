@@ -7,6 +7,7 @@ use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use fanblade_feed::UnixNs;
 use fanblade_feed::moldudp64::{Kind, Packet};
 use fanblade_testkit::{Child, PATIENCE};
 use nix::sys::signal::Signal;
@@ -156,7 +157,7 @@ pub fn file_messages(path: &std::path::Path) -> Vec<(u64, Vec<u8>)> {
     let mut feed = FileFeed::open(path, Pace::Unpaced).unwrap();
     let mut messages = Vec::new();
     while feed
-        .poll(0, &mut |event| {
+        .poll(UnixNs(0), &mut |event| {
             if let Event::Message { seq, bytes, .. } = event {
                 messages.push((seq, bytes.to_vec()));
             }

@@ -16,6 +16,7 @@ pub mod terminal;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use fanblade_feed::UnixNs;
 use fanblade_testkit::data;
 use serde_json::Value;
 
@@ -68,12 +69,12 @@ pub fn expected_frames(path: &std::path::Path) -> Vec<String> {
     use fanblade_feed::{Event, Feed as _, FileFeed, Poll, pace::Pace};
     // 2019-12-30, and 2019-01-30: both five hours behind UTC.
     let midnight = if path.to_string_lossy().contains("01302019") { 1_548_824_400 } else { 1_577_682_000 };
-    let mut market = fanblade_market::Market::new("NASDAQ", midnight * 1_000_000_000);
+    let mut market = fanblade_market::Market::new("NASDAQ", UnixNs(midnight * 1_000_000_000));
     let mut feed = FileFeed::open(path, Pace::Unpaced).unwrap();
     let mut newest = std::collections::HashMap::<String, u64>::new();
     let mut frames = Vec::new();
     loop {
-        let poll = feed.poll(0, &mut |event| {
+        let poll = feed.poll(UnixNs(0), &mut |event| {
             let Event::Message { seq, bytes, .. } = event else { return };
             // If the file does not begin with the day's first message, earlier orders are unknown.
             if seq == 1 && !(bytes.first() == Some(&b'S') && bytes.last() == Some(&b'O')) {

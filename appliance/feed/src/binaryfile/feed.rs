@@ -7,7 +7,7 @@ use super::{FileError, Item, Reader};
 use crate::itch;
 use crate::limits::POLL_MESSAGES_MAX;
 use crate::pace::{Pace, Pacer};
-use crate::{Event, Feed, FeedCounters, FeedError, Poll, Session, Trouble};
+use crate::{Event, Feed, FeedCounters, FeedError, Poll, Session, Trouble, UnixNs};
 
 /// Plays a file of ITCH messages, numbered from 1.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl Feed for FileFeed {
         "file"
     }
 
-    fn poll(&mut self, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) -> Result<Poll, FeedError> {
+    fn poll(&mut self, now_ns: UnixNs, sink: &mut dyn FnMut(Event<'_>)) -> Result<Poll, FeedError> {
         if self.finished {
             return Ok(Poll::Finished);
         }
@@ -176,7 +176,7 @@ mod tests {
     /// Polls once; what came, in words.
     fn poll(feed: &mut FileFeed, now_ns: u64) -> (Vec<String>, Poll) {
         let mut words = Vec::new();
-        let poll = feed.poll(now_ns, &mut |event| {
+        let poll = feed.poll(UnixNs(now_ns), &mut |event| {
             words.push(match event {
                 Event::SessionStart { session } => format!("session {}", String::from_utf8_lossy(&session)),
                 Event::Message { seq, offset, .. } => format!("{seq} at {offset}"),
@@ -191,9 +191,9 @@ mod tests {
         let file = file_of(4, 1_000, &[0, 0]);
         let mut feed = FileFeed::open(file.path(), Pace::Factor(2.0)).unwrap();
         let own = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
-        assert_eq!(poll(&mut feed, 70), (own(&["session 12302019  ", "1 at 2"]), Poll::IdleUntil(570)));
-        assert_eq!(poll(&mut feed, 569), (vec![], Poll::IdleUntil(570)));
-        assert_eq!(poll(&mut feed, 1_069), (own(&["2 at 16"]), Poll::IdleUntil(1_070)));
+        assert_eq!(poll(&mut feed, 70), (own(&["session 12302019  ", "1 at 2"]), Poll::IdleUntil(UnixNs(570))));
+        assert_eq!(poll(&mut feed, 569), (vec![], Poll::IdleUntil(UnixNs(570))));
+        assert_eq!(poll(&mut feed, 1_069), (own(&["2 at 16"]), Poll::IdleUntil(UnixNs(1_070))));
         assert_eq!(poll(&mut feed, 9_000), (own(&["3 at 30", "4 at 44", "EndOfSession { seq: 5 }"]), Poll::Finished));
         assert_eq!(poll(&mut feed, 9_001), (vec![], Poll::Finished));
     }

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use crate::UnixNs;
+
 /// Where a packet came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
@@ -20,6 +22,6 @@ pub struct Arrived<'a> {
     pub source: SocketAddr,
     /// Its payload.
     pub bytes: &'a [u8],
-    /// When the kernel took it, Unix nanoseconds.
-    pub received_ns: u64,
+    /// When the kernel took it.
+    pub received_ns: UnixNs,
 }

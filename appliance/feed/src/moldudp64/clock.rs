@@ -3,6 +3,8 @@
 use std::ops::{Add, AddAssign, Sub};
 use std::time::Instant;
 
+use crate::UnixNs;
+
 /// Running time: nanoseconds since the feed began. A step of the wall clock does not touch it, and a pause of the
 /// process counts as one second at most, so that no deadline passes before the packets that came meanwhile have been
 /// looked at.
@@ -45,7 +47,7 @@ impl Sub<u64> for Running {
 /// Tells the running time.
 #[derive(Debug)]
 pub(super) struct Clock {
-    last: Option<(Instant, u64)>,
+    last: Option<(Instant, UnixNs)>,
     running: Running,
 }
 
@@ -56,11 +58,11 @@ impl Clock {
 
     /// The running time at a moment that both clocks tell, and by how many milliseconds the wall clock was set since
     /// the moment before, if it was.
-    pub(super) fn read(&mut self, now: Instant, unix_ns: u64) -> (Running, Option<i64>) {
+    pub(super) fn read(&mut self, now: Instant, unix_ns: UnixNs) -> (Running, Option<i64>) {
         let Some((then, then_unix_ns)) = self.last.replace((now, unix_ns)) else { return (self.running, None) };
         let passed_ns = u64::try_from(now.saturating_duration_since(then).as_nanos()).unwrap_or(u64::MAX);
         self.running += passed_ns.min(PAUSE_NS_MAX);
-        let step_ms = (i128::from(unix_ns) - i128::from(then_unix_ns) - i128::from(passed_ns)) / 1_000_000;
+        let step_ms = (i128::from(unix_ns.0) - i128::from(then_unix_ns.0) - i128::from(passed_ns)) / 1_000_000;
         let step_ms = i64::try_from(step_ms).unwrap_or(i64::MAX);
         (self.running, (step_ms.unsigned_abs() >= STEP_MS_MIN).then_some(step_ms))
     }
@@ -84,7 +86,7 @@ mod tests {
     fn steps_are_told_and_pauses_are_short() {
         let (mut clock, begin) = (Clock::new(), Instant::now());
         let mut read = |ms: u64, unix_ms: u64| {
-            let (running, step) = clock.read(begin + Duration::from_millis(ms), unix_ms * 1_000_000);
+            let (running, step) = clock.read(begin + Duration::from_millis(ms), UnixNs(unix_ms * 1_000_000));
             (running.0 / 1_000_000, step)
         };
         assert_eq!(read(0, 50_000), (0, None));

@@ -12,7 +12,7 @@ use super::clock::{Clock, Running};
 use super::snapshots::Snapshots;
 use super::{Arrived, Origin, Receiver, ReceiverConfig};
 use crate::glimpse::SnapshotConfig;
-use crate::{Condition, Event, Feed, FeedCounters, FeedError, Line, Poll, Trouble};
+use crate::{Condition, Event, Feed, FeedCounters, FeedError, Line, Poll, Trouble, UnixNs};
 
 /// What a feed is made from.
 #[derive(Debug, Clone)]
@@ -115,12 +115,12 @@ impl Moldudp64Feed {
     }
 
     /// Takes what has come by the lines and from the servers: true if there may be more.
-    fn receive(&mut self, unix_ns: u64, now: Running, sink: &mut dyn FnMut(Event<'_>)) -> bool {
+    fn receive(&mut self, unix_ns: UnixNs, now: Running, sink: &mut dyn FnMut(Event<'_>)) -> bool {
         let Self { receiver, lines, requests, servers, batch, .. } = self;
         let mut has_more = false;
         for (index, line) in lines.iter_mut().enumerate() {
             has_more |= line.receive(batch, sink, |packet, sink| {
-                let received_ns = packet.received_ns.unwrap_or(unix_ns);
+                let received_ns = packet.received_ns.map_or(unix_ns, UnixNs);
                 let origin = Origin::Line(index);
                 let arrived = Arrived { origin, source: packet.source, bytes: packet.bytes, received_ns };
                 receiver.accept(&arrived, now, sink);
@@ -134,7 +134,7 @@ impl Moldudp64Feed {
                     sink(Event::Trouble(Trouble::Stranger { source_address: packet.source }));
                     return;
                 };
-                let received_ns = packet.received_ns.unwrap_or(unix_ns);
+                let received_ns = packet.received_ns.map_or(unix_ns, UnixNs);
                 let origin = Origin::Server(server);
                 let arrived = Arrived { origin, source: packet.source, bytes: packet.bytes, received_ns };
                 receiver.accept(&arrived, now, sink);
@@ -197,7 +197,7 @@ impl Feed for Moldudp64Feed {
         "moldudp64"
     }
 
-    fn poll(&mut self, unix_ns: u64, sink: &mut dyn FnMut(Event<'_>)) -> Result<Poll, FeedError> {
+    fn poll(&mut self, unix_ns: UnixNs, sink: &mut dyn FnMut(Event<'_>)) -> Result<Poll, FeedError> {
         let instant = Instant::now();
         let (now, step_ms) = self.clock.read(instant, unix_ns);
         if let Some(by_ms) = step_ms {
@@ -220,7 +220,7 @@ impl Feed for Moldudp64Feed {
         let snapshots = self.snapshots.as_ref().filter(|_| self.receiver.wants_snapshot());
         let pause = snapshots.and_then(Snapshots::due).map(|due| due.saturating_duration_since(instant));
         let snapshot_ns = pause.map_or(IDLE_NS_MAX, |pause| u64::try_from(pause.as_nanos()).unwrap_or(IDLE_NS_MAX));
-        Ok(Poll::IdleUntil(unix_ns.saturating_add(pause_ns.min(snapshot_ns).min(IDLE_NS_MAX))))
+        Ok(Poll::IdleUntil(unix_ns.plus(pause_ns.min(snapshot_ns).min(IDLE_NS_MAX))))
     }
 
     fn counters(&self) -> FeedCounters {

@@ -3,7 +3,7 @@
 use super::packet::SEQUENCE_OFFSET;
 use super::{Kind, Packet, PacketError, PacketFault};
 use crate::limits::{SEQUENCE_JUMP_MAX, STALE_PACKETS_MAX};
-use crate::{Event, FeedCounters, Session};
+use crate::{Event, FeedCounters, Session, UnixNs};
 
 /// Puts out every message at most once and in order, and says what is missing. It holds nothing back: a message that
 /// arrives after its gap was announced is a duplicate. (Waiting for the other line and asking again stand before this,
@@ -45,7 +45,7 @@ impl InOrder {
     }
 
     /// Takes one packet that was received at `received_ns`, and puts out what it brings.
-    pub fn accept(&mut self, bytes: &[u8], received_ns: u64, mut sink: impl FnMut(Event<'_>)) {
+    pub fn accept(&mut self, bytes: &[u8], received_ns: UnixNs, mut sink: impl FnMut(Event<'_>)) {
         self.counters.packets += 1;
         self.counters.bytes += bytes.len() as u64;
         let packet = match Packet::parse(bytes) {
@@ -154,7 +154,7 @@ impl Numbering {
     fn accept(
         &mut self,
         packet: &Packet<'_>,
-        received_ns: u64,
+        received_ns: UnixNs,
         counters: &mut FeedCounters,
         sink: &mut impl FnMut(Event<'_>),
     ) {
@@ -234,7 +234,7 @@ mod tests {
     fn events<'a>(in_order: &mut InOrder, packets: impl IntoIterator<Item = &'a [u8]>) -> Vec<String> {
         let mut words = Vec::new();
         for packet in packets {
-            in_order.accept(packet, 0, |event| {
+            in_order.accept(packet, UnixNs(0), |event| {
                 words.push(match event {
                     Event::SessionStart { session } => format!("session {}", String::from_utf8_lossy(&session)),
                     Event::Message { seq, bytes, offset, .. } => format!("{seq}: {} at {offset}", bytes.len()),
@@ -387,7 +387,7 @@ mod tests {
             let mut at = if live { None } else { Some(1) };
             let (mut messages, mut missing) = (0_u64, 0_u64);
             for (_, bytes) in &arriving {
-                in_order.accept(bytes, 0, |event| match event {
+                in_order.accept(bytes, UnixNs(0), |event| match event {
                     Event::Message { seq, bytes, .. } => {
                         assert_eq!(seq, *at.get_or_insert(seq));
                         assert_eq!(bytes, seq.to_be_bytes());
@@ -422,7 +422,7 @@ mod tests {
                 if let Some(session) = bytes.first_chunk_mut::<10>().filter(|_| !wild) {
                     *session = SESSION;
                 }
-                in_order.accept(&bytes, 0, |event| match event {
+                in_order.accept(&bytes, UnixNs(0), |event| match event {
                     Event::SessionStart { .. } => last = 0,
                     Event::Message { seq, .. } => {
                         assert!(seq > last);

@@ -2,7 +2,7 @@
 
 use super::clock::Running;
 use crate::limits::ARRIVALS_LEN;
-use crate::{Event, Line, Trouble};
+use crate::{Event, Line, Trouble, UnixNs};
 
 /// The lines, and which packets came by which of them lately.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ struct State {
 #[derive(Debug, Clone, Copy)]
 struct Arrival {
     sequence: u64,
-    received_ns: u64,
+    received_ns: UnixNs,
     line: usize,
 }
 
@@ -60,7 +60,7 @@ impl Lines {
             is_silent: false,
             is_back: false,
         };
-        let arrivals = vec![Arrival { sequence: 0, received_ns: 0, line: 0 }; ARRIVALS_LEN].into();
+        let arrivals = vec![Arrival { sequence: 0, received_ns: UnixNs::default(), line: 0 }; ARRIVALS_LEN].into();
         Self { lines: names.iter().map(state).collect(), arrivals, reorder_ns, silent_ns_max }
     }
 
@@ -100,7 +100,7 @@ impl Lines {
     }
 
     /// The packet brought something that was not there.
-    pub(super) fn won(&mut self, line: usize, sequence: u64, received_ns: u64) {
+    pub(super) fn won(&mut self, line: usize, sequence: u64, received_ns: UnixNs) {
         if let Some(state) = self.lines.get_mut(line) {
             state.line.wins += 1;
             if let Some(arrival) = self.arrivals.get_mut(place_of(sequence)) {
@@ -110,13 +110,13 @@ impl Lines {
     }
 
     /// The packet brought nothing new: another line was faster.
-    pub(super) fn lost(&mut self, line: usize, sequence: u64, received_ns: u64) {
+    pub(super) fn lost(&mut self, line: usize, sequence: u64, received_ns: UnixNs) {
         let Some(arrival) = self.arrivals.get_mut(place_of(sequence)) else { return };
         if arrival.sequence != sequence || arrival.line == line {
             return;
         }
         let Some(winner) = self.lines.get_mut(arrival.line) else { return };
-        let lead_ns = received_ns.saturating_sub(arrival.received_ns);
+        let lead_ns = received_ns.since(arrival.received_ns);
         // The next line counts, not the one after it.
         arrival.sequence = 0;
         winner.leads += 1;

@@ -27,7 +27,7 @@ use super::suspects::{Claim, Suspects};
 use super::window::Window;
 use super::{Arrived, HEADER_LEN, InOrder, Kind, Origin, Packet, Request, Start};
 use crate::limits::{RELEASE_MESSAGES_MAX, SEQUENCE_JUMP_MAX};
-use crate::{Condition, Event, FeedCounters, Line, Session, Stale, Trouble};
+use crate::{Condition, Event, FeedCounters, Line, Session, Stale, Trouble, UnixNs};
 
 /// What a receiver is made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -523,7 +523,7 @@ impl Receiver {
             && self.in_order.expected().is_some_and(|expected| expected >= sequence)
         {
             self.end = None;
-            self.pass(&packet, 0, sink);
+            self.pass(&packet, UnixNs::default(), sink);
         }
     }
 
@@ -548,7 +548,7 @@ impl Receiver {
     }
 
     /// Hands a packet that is in order, or refused, to [`InOrder`].
-    fn pass(&mut self, bytes: &[u8], received_ns: u64, sink: &mut dyn FnMut(Event<'_>)) {
+    fn pass(&mut self, bytes: &[u8], received_ns: UnixNs, sink: &mut dyn FnMut(Event<'_>)) {
         self.in_order.accept(bytes, received_ns, &mut *sink);
         self.missing.advance(self.in_order.expected().unwrap_or(0));
     }

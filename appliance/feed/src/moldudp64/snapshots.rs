@@ -10,7 +10,7 @@ use super::clock::Running;
 use crate::glimpse::{Progress, Snapshot, SnapshotConfig};
 use crate::limits::{RELEASE_MESSAGES_MAX, SNAPSHOT_AHEAD_MESSAGES_MAX, SNAPSHOT_BYTES_MAX};
 use crate::soupbintcp::Retry;
-use crate::{Event, Session, Trouble};
+use crate::{Event, Session, Trouble, UnixNs};
 
 /// Fetches snapshots when the receiver wants one. A snapshot is kept until it is complete, for two reasons: only its
 /// last message says where it stands, and books that are incomplete are better than half of new ones.
@@ -57,7 +57,7 @@ impl Snapshots {
         &mut self,
         receiver: &mut Receiver,
         now: Instant,
-        (unix_ns, running): (u64, Running),
+        (unix_ns, running): (UnixNs, Running),
         sink: &mut dyn FnMut(Event<'_>),
     ) -> bool {
         if !receiver.wants_snapshot() {

@@ -13,8 +13,8 @@ use std::net::SocketAddr;
 
 use super::clock::Running;
 use super::{Arrived, Origin, Packet};
-use crate::Session;
 use crate::limits::{CLAIM_AGE_NS_MIN, CLAIM_CELLS_LEN, CLAIMS_MAX, PROOF_MESSAGES_MAX, PROOF_PACKETS};
+use crate::{Session, UnixNs};
 
 /// What a packet would change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,7 @@ struct Held {
     len: usize,
     line: usize,
     source: SocketAddr,
-    received_ns: u64,
+    received_ns: UnixNs,
 }
 
 /// What was done with a packet.

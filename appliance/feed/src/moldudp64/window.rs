@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::UnixNs;
+
 /// Packets in the order of their numbers, in memory that was taken once. A packet lies in blocks of [`BLOCK_LEN`]
 /// bytes, so that short ones do not cost what the longest would.
 #[derive(Debug)]
@@ -23,7 +25,7 @@ pub(super) struct Held {
     /// The numbers for which it is held. It may have more, before and after, which are there already.
     pub(super) from: u64,
     pub(super) to: u64,
-    pub(super) received_ns: u64,
+    pub(super) received_ns: UnixNs,
     /// The number of its messages.
     pub(super) messages: u16,
     block: u32,
@@ -59,7 +61,7 @@ impl Window {
     }
 
     /// Holds a packet for the numbers `from..to`, none of which another is held for. It must fit.
-    pub(super) fn insert(&mut self, (from, to): (u64, u64), messages: u16, received_ns: u64, packet: &[u8]) {
+    pub(super) fn insert(&mut self, (from, to): (u64, u64), messages: u16, received_ns: UnixNs, packet: &[u8]) {
         let mut block = NONE;
         // The last part comes first, so that each block knows its successor.
         for part in packet.chunks(BLOCK_LEN).rev() {
@@ -199,7 +201,7 @@ mod tests {
                         prop_assert_eq!(window.fits(len), blocks + blocks_of(len) <= PACKET_BLOCKS_MAX);
                         if window.fits(len) && !model.contains_key(&number) {
                             let bytes = vec![index.to_le_bytes()[0]; len];
-                            window.insert((number, number + 1), 1, 0, &bytes);
+                            window.insert((number, number + 1), 1, UnixNs(0), &bytes);
                             model.insert(number, bytes);
                         }
                     }

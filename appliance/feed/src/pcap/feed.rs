@@ -11,7 +11,7 @@ use super::{Capture, CaptureError, Datagram, Flow, Item};
 use crate::limits::POLL_MESSAGES_MAX;
 use crate::moldudp64::{InOrder, Start};
 use crate::pace::{Pace, Pacer};
-use crate::{Event, Feed, FeedCounters, FeedError, Poll, Trouble};
+use crate::{Event, Feed, FeedCounters, FeedError, Poll, Trouble, UnixNs};
 
 /// Plays the MoldUDP64 packets that a capture has for one destination. What it lacks is a gap; the first packet says
 /// where the numbering begins.
@@ -91,7 +91,7 @@ impl Feed for CaptureFeed {
         "pcap"
     }
 
-    fn poll(&mut self, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) -> Result<Poll, FeedError> {
+    fn poll(&mut self, now_ns: UnixNs, sink: &mut dyn FnMut(Event<'_>)) -> Result<Poll, FeedError> {
         if self.finished {
             return Ok(Poll::Finished);
         }

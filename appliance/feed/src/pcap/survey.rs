@@ -9,9 +9,9 @@ use super::capture::open;
 use super::error::CaptureError;
 use super::link::LinkType;
 use super::{Datagram, Item, Skipped};
-use crate::Session;
 use crate::limits::{CAPTURE_FLOWS_MAX, CAPTURE_FLOWS_SHOWN_MAX, CAPTURE_LINKS_MAX, CAPTURE_SCAN_PACKETS_MAX};
 use crate::moldudp64::Packet;
+use crate::{Session, UnixNs};
 
 /// What is played of a capture.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Flow {
     /// The session of the first.
     pub session: Session,
     /// When the first was captured, Unix nanoseconds; none where the capture does not tell.
-    pub first_ns: Option<u64>,
+    pub first_ns: Option<UnixNs>,
     /// In words: other destinations of MoldUDP64 packets, from which this one was chosen; empty if there are none, or
     /// it was asked for.
     pub alternatives: String,
@@ -31,7 +31,7 @@ pub struct Flow {
 #[derive(Debug, Default)]
 struct Seen {
     /// Session and time of the first MoldUDP64 packet.
-    first: Option<(Session, Option<u64>)>,
+    first: Option<(Session, Option<UnixNs>)>,
     packets: u64,
     messages: u64,
 }
@@ -74,11 +74,11 @@ pub(super) fn choose(path: &Path, wanted: Option<SocketAddr>) -> Result<Flow, Ca
         };
         let mold = inspect(payload);
         if let (true, Some((session, _))) = (wanted == Some(destination), mold) {
-            return Ok(Flow { destination, session, first_ns: frame.ts_ns, alternatives: String::new() });
+            return Ok(Flow { destination, session, first_ns: frame.ts_ns.map(UnixNs), alternatives: String::new() });
         }
         if seen.len() < CAPTURE_FLOWS_MAX || seen.contains_key(&destination) {
             let entry = seen.entry(destination).or_default();
-            entry.first = entry.first.or(mold.map(|(session, _)| (session, frame.ts_ns)));
+            entry.first = entry.first.or(mold.map(|(session, _)| (session, frame.ts_ns.map(UnixNs))));
             entry.packets += 1;
             entry.messages += mold.map_or(0, |(_, messages)| messages);
         }

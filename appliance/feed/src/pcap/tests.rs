@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::moldudp64::PacketBuilder;
 use crate::pace::Pace;
-use crate::{Event, Feed as _, Poll};
+use crate::{Event, Feed as _, Poll, UnixNs};
 
 const GROUP: [u8; 4] = [239, 192, 1, 1];
 const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [1, 0, 0x5e, 0x40, 1, 1]];
@@ -256,6 +256,7 @@ fn file_of(packets: &[Sample]) -> tempfile::NamedTempFile {
 
 /// Polls once; what came, in words.
 fn poll(feed: &mut CaptureFeed, now_ns: u64) -> (Vec<String>, Poll) {
+    let now_ns = UnixNs(now_ns);
     let mut words = Vec::new();
     let poll = feed.poll(now_ns, &mut |event| {
         words.push(match event {
@@ -288,9 +289,12 @@ fn the_busiest_destination_is_played_by_the_captures_clock() {
     let mut feed = CaptureFeed::open(file.path(), None, Pace::Factor(10.0)).unwrap();
     let flow = feed.flow().clone();
     assert_eq!((flow.destination, flow.session), (SocketAddr::from((GROUP, 1)), *b"MONDAY    "));
-    assert_eq!((flow.first_ns, flow.alternatives.as_str()), (Some(TS + 100), "239.192.1.1:2 (1 packets)"));
-    assert_eq!(poll(&mut feed, 50), (["session MONDAY    ", "7", "8"].map(String::from).into(), Poll::IdleUntil(70)));
-    assert_eq!(poll(&mut feed, 69), (vec![], Poll::IdleUntil(70)));
+    assert_eq!((flow.first_ns, flow.alternatives.as_str()), (Some(UnixNs(TS + 100)), "239.192.1.1:2 (1 packets)"));
+    assert_eq!(
+        poll(&mut feed, 50),
+        (["session MONDAY    ", "7", "8"].map(String::from).into(), Poll::IdleUntil(UnixNs(70)))
+    );
+    assert_eq!(poll(&mut feed, 69), (vec![], Poll::IdleUntil(UnixNs(70))));
     let (words, end) = poll(&mut feed, 70);
     assert_eq!((&words[..2], end), (&["gap 9..10".to_owned(), "10".to_owned()][..], Poll::Finished));
     let told = "capture_skipped ";

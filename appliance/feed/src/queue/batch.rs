@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use super::Record;
-use crate::{Answer, Condition, Data, Event, Session, Trouble, Unpublished};
+use crate::{Answer, Condition, Data, Event, Session, Trouble, UnixNs, Unpublished};
 
 /// Records in order, and their bytes.
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ pub(super) struct Batch {
 /// A record without its bytes. Lengths are of what lies next in [`Batch::bytes`].
 #[derive(Debug, Clone, Copy)]
 enum Item {
-    Update { seq: u64, ts_ns: u64, received_ns: u64, from: u32, subject_len: u32, data_len: u32, is_json: bool },
+    Update { seq: u64, ts_ns: UnixNs, received_ns: UnixNs, from: u32, subject_len: u32, data_len: u32, is_json: bool },
     SubjectGap { from: u64, to: u64, subject_len: u32 },
     Gap { from: u64, to: u64 },
     Session { session: Session, first_seq: u64 },

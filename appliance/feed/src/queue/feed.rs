@@ -9,7 +9,7 @@ use super::QueueConfig;
 use super::batch::{Batch, Place, Said};
 use super::shared::Shared;
 use crate::limits::POLL_MESSAGES_MAX;
-use crate::{Condition, Event, Feed, FeedCounters, FeedError, Poll, Session, Unpublished};
+use crate::{Condition, Event, Feed, FeedCounters, FeedError, Poll, Session, UnixNs, Unpublished};
 
 /// A feed of what senders send.
 #[derive(Debug)]
@@ -95,7 +95,7 @@ impl Feed for QueueFeed {
         self.name
     }
 
-    fn poll(&mut self, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) -> Result<Poll, FeedError> {
+    fn poll(&mut self, now_ns: UnixNs, sink: &mut dyn FnMut(Event<'_>)) -> Result<Poll, FeedError> {
         if let Some(session) = self.session.take() {
             self.shared.lock().reader = Some(std::thread::current());
             self.begin(session, self.first_seq, sink);
@@ -105,7 +105,7 @@ impl Feed for QueueFeed {
         let answer = Cell::new(None);
         for _ in 0..POLL_MESSAGES_MAX {
             if self.draining.is_over(&self.place) && !self.swap() {
-                poll = Poll::IdleUntil(now_ns.saturating_add(IDLE_NS));
+                poll = Poll::IdleUntil(now_ns.plus(IDLE_NS));
                 break;
             }
             let Some(said) = self.draining.next(&mut self.place, &answer) else { continue };

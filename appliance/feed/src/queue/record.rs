@@ -1,6 +1,6 @@
 //! What tasks pass on.
 
-use crate::{Data, Session};
+use crate::{Data, Session, UnixNs};
 
 /// One thing to pass on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,11 +10,11 @@ pub enum Record<'a> {
         /// The whole subject, valid.
         subject: &'a str,
         /// When it happened, Unix nanoseconds.
-        ts_ns: u64,
+        ts_ns: UnixNs,
         /// The value. JSON has been checked and has no line breaks.
         data: Data<'a>,
         /// When it was read from its socket, Unix nanoseconds.
-        received_ns: u64,
+        received_ns: UnixNs,
     },
     /// Values of a subject are missing, by the numbers of the subject's own sequence upstream.
     SubjectGap {

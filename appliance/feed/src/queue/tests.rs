@@ -5,25 +5,25 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll as Polled, Wake, Waker};
 
 use super::*;
-use crate::{Condition, Data, Event, Feed as _, Poll, Session, Stale, Unpublished};
+use crate::{Condition, Data, Event, Feed as _, Poll, Session, Stale, UnixNs, Unpublished};
 
 const SESSION: Session = *b"session   ";
 
 fn update<'a>(subject: &'a str, text: &'a str) -> Record<'a> {
-    Record::Update { subject, ts_ns: 7, data: Data::Json(text), received_ns: 9 }
+    Record::Update { subject, ts_ns: UnixNs(7), data: Data::Json(text), received_ns: UnixNs(9) }
 }
 
 /// What one poll says, in words.
 fn poll(feed: &mut QueueFeed) -> (Vec<String>, Poll) {
     let mut said = Vec::new();
-    let poll = feed.poll(1, &mut |event| said.push(format!("{event:?}"))).unwrap();
+    let poll = feed.poll(UnixNs(1), &mut |event| said.push(format!("{event:?}"))).unwrap();
     (said, poll)
 }
 
 fn seqs(feed: &mut QueueFeed) -> Vec<u64> {
     let mut seqs = Vec::new();
     while feed
-        .poll(1, &mut |event| {
+        .poll(UnixNs(1), &mut |event| {
             if let Event::Update { seq, .. } = event {
                 seqs.push(seq);
             }
@@ -91,7 +91,8 @@ fn records_come_out_as_they_went_in() {
     sender.set_condition(Condition::Stale(Stale::Disconnected));
     assert_eq!(sender.try_send(&Record::SubjectGap { subject: "/a/b", from: 3, to: 5 }), Ok(41));
     assert_eq!(sender.try_send(&Record::Trouble { kind: "odd", text: "it is" }), Ok(41));
-    let opaque = Record::Update { subject: "/a/c", ts_ns: 8, data: Data::Opaque(&[0, 255]), received_ns: 9 };
+    let opaque =
+        Record::Update { subject: "/a/c", ts_ns: UnixNs(8), data: Data::Opaque(&[0, 255]), received_ns: UnixNs(9) };
     assert_eq!(sender.try_send(&opaque), Ok(42));
     assert_eq!(feed.condition(), Condition::Live);
     let mut events = Vec::new();
@@ -103,7 +104,7 @@ fn records_come_out_as_they_went_in() {
         }
         other => events.push(format!("{other:?}")),
     };
-    while feed.poll(1, &mut note).unwrap() == Poll::Busy {}
+    while feed.poll(UnixNs(1), &mut note).unwrap() == Poll::Busy {}
     let expected = [
         "session session   ",
         "SnapshotStart",
@@ -204,7 +205,7 @@ fn what_the_sink_could_not_publish_is_told_to_whose_it_was() {
         let from = [&first, &second, &sender][number % 3];
         assert_eq!(from.try_send(&update("/a/b", "1")), Ok(number as u64 + 1));
     }
-    feed.poll(1, &mut |event| {
+    feed.poll(UnixNs(1), &mut |event| {
         if let Event::Update { seq, answer, .. } = event
             && seq % 2 == 0
         {
@@ -225,7 +226,7 @@ fn what_the_sink_could_not_publish_is_told_to_whose_it_was() {
             answer.refuse(Unpublished::TooLong);
         }
     };
-    feed.poll(1, &mut refuse_all).unwrap();
+    feed.poll(UnixNs(1), &mut refuse_all).unwrap();
     assert_eq!(sender.shared_receipts(), 1);
     drop(first_receipts);
     assert_eq!(sender.shared_receipts(), 0);
@@ -250,7 +251,7 @@ fn threads_wake_each_other_and_nothing_is_lost() {
     let mut expected_seq = 1;
     let mut counts = [0; 3];
     while expected_seq <= 3 * EACH {
-        let polled = feed.poll(1, &mut |event| {
+        let polled = feed.poll(UnixNs(1), &mut |event| {
             let Event::Update { seq, subject, data: Data::Json(text), .. } = event else { return };
             assert_eq!(seq, expected_seq);
             expected_seq += 1;

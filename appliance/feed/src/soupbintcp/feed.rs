@@ -12,7 +12,7 @@ use super::numbering::{Numbering, Unfit};
 use super::{Connection, ConnectionError, Host, LoginRequest, PacketError, Received, Rejection, Retry, Timing};
 use crate::limits::POLL_MESSAGES_MAX;
 use crate::moldudp64::Start;
-use crate::{Condition, Event, Feed, FeedCounters, FeedError, Poll, Session, Stale, Trouble};
+use crate::{Condition, Event, Feed, FeedCounters, FeedError, Poll, Session, Stale, Trouble, UnixNs};
 
 /// What a feed needs to know.
 #[derive(Clone)]
@@ -101,7 +101,12 @@ impl SoupbintcpFeed {
     }
 
     /// Takes what has come, some of it if it is much. Says when there is something to do again; none: at once.
-    fn receive(&mut self, now: Instant, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) -> Result<Option<Instant>, End> {
+    fn receive(
+        &mut self,
+        now: Instant,
+        now_ns: UnixNs,
+        sink: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Option<Instant>, End> {
         let Self { state, numbering, failures, servers, .. } = self;
         let State::Connected { connection, is_in, catch_up } = state else { return Ok(None) };
         for _ in 0..POLL_MESSAGES_MAX {
@@ -216,7 +221,7 @@ impl Feed for SoupbintcpFeed {
         "soupbintcp"
     }
 
-    fn poll(&mut self, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) -> Result<Poll, FeedError> {
+    fn poll(&mut self, now_ns: UnixNs, sink: &mut dyn FnMut(Event<'_>)) -> Result<Poll, FeedError> {
         // Silence and pauses go by a clock that nobody sets.
         let now = Instant::now();
         let polled = match self.state {
@@ -229,7 +234,7 @@ impl Feed for SoupbintcpFeed {
             Ok(Some(due)) => {
                 let pause = due.saturating_duration_since(now);
                 let pause_ns = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
-                return Ok(Poll::IdleUntil(now_ns.saturating_add(pause_ns)));
+                return Ok(Poll::IdleUntil(now_ns.plus(pause_ns)));
             }
             Ok(None) => {}
             Err(end) => self.end(&end, now, sink),

@@ -3,7 +3,7 @@
 use super::{LoginAccepted, PacketError, PacketFault};
 use crate::limits::SEQUENCE_JUMP_MAX;
 use crate::moldudp64::Start;
-use crate::{Event, FeedCounters, Session, Trouble};
+use crate::{Event, FeedCounters, Session, Trouble, UnixNs};
 
 /// Puts out every message at most once and in order, over any number of connections, and says what is missing.
 #[derive(Debug)]
@@ -128,7 +128,7 @@ impl Numbering {
         &mut self,
         bytes: &[u8],
         offset: u64,
-        received_ns: u64,
+        received_ns: UnixNs,
         sink: &mut dyn FnMut(Event<'_>),
     ) -> bool {
         let seq = self.next_seq;
@@ -206,7 +206,7 @@ mod tests {
         let accepted = LoginAccepted { session, sequence };
         match numbering.accept(&accepted, 0, "server", &mut sink) {
             Ok(()) => (0..messages).for_each(|_| {
-                numbering.message(b"", 0, 0, &mut sink);
+                numbering.message(b"", 0, UnixNs(0), &mut sink);
             }),
             Err(unfit) => words.push(format!("{unfit:?}")),
         }
@@ -353,7 +353,7 @@ mod tests {
                 };
                 if numbering.accept(&LoginAccepted { session, sequence }, 0, "", &mut sink).is_ok() {
                     for _ in 0..messages {
-                        numbering.message(b"", 0, 0, &mut sink);
+                        numbering.message(b"", 0, UnixNs(0), &mut sink);
                     }
                     match then {
                         0 => drop(numbering.end_of_session(&mut sink)),

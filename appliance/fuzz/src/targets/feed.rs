@@ -1,5 +1,6 @@
 //! Targets for the formats that exchanges send.
 
+use fanblade_feed::UnixNs;
 use fanblade_feed::itch::Message;
 use fanblade_feed::moldudp64::{Kind, Packet as Mold, PacketBuilder};
 use fanblade_feed::soupbintcp::{Inbound, Packet as Soup};
@@ -78,7 +79,7 @@ pub(crate) fn soupbintcp(input: &[u8]) {
 
 /// Messages with a length before each, for a market: builds its books and encodes every update that they cause.
 pub(crate) fn itch(input: &[u8]) {
-    let mut market = Market::with_orders_max("NASDAQ", 0, 1_000);
+    let mut market = Market::with_orders_max("NASDAQ", UnixNs(0), 1_000);
     let (mut json, mut binary, mut subject) = (Vec::new(), Vec::new(), String::new());
     let mut rest = input;
     for seq in 1..=64 {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use fanblade_feed::binaryfile::{Item, Reader};
 use fanblade_feed::pace::Pace;
-use fanblade_feed::{CaptureFeed, Event, Feed as _, Poll};
+use fanblade_feed::{CaptureFeed, Event, Feed as _, Poll, UnixNs};
 
 /// Messages with their lengths, plain or gzipped.
 pub(crate) fn binaryfile(bytes: &[u8]) {
@@ -36,7 +36,7 @@ pub(crate) fn pcap(bytes: &[u8]) {
     };
     let mut newest = 0;
     for now_ns in 1..10_000 {
-        let poll = feed.poll(now_ns, &mut |event| match event {
+        let poll = feed.poll(UnixNs(now_ns), &mut |event| match event {
             Event::SessionStart { .. } => newest = 0,
             Event::Message { seq, .. } => {
                 assert!(seq > newest, "messages are in order");

@@ -12,6 +12,7 @@
 //! a `DataView` and a C program with a struct. Reserved bytes are zero. Later versions may append to a struct: readers
 //! must take a longer message than they know.
 
+use fanblade_feed::UnixNs;
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -28,7 +29,7 @@ pub const FLAG_INCOMPLETE: u16 = 1;
 
 /// Appends head and image. `sid` is the subject's number in this epoch, `prev` the sequence number of its
 /// previous frame.
-pub fn write(out: &mut Vec<u8>, sid: u32, seq: u64, prev: u64, ts_ns: u64, image: &Image<'_>) {
+pub fn write(out: &mut Vec<u8>, sid: u32, seq: u64, prev: u64, ts_ns: UnixNs, image: &Image<'_>) {
     let start = out.len();
     out.resize(start + LEN_MAX, 0);
     let len = write_into(&mut out[start..], sid, seq, prev, ts_ns, image);
@@ -36,7 +37,7 @@ pub fn write(out: &mut Vec<u8>, sid: u32, seq: u64, prev: u64, ts_ns: u64, image
 }
 
 /// Writes a whole frame from the beginning of `out`, which has room for [`LEN_MAX`] bytes, and returns its length.
-pub(crate) fn write_into(out: &mut [u8], sid: u32, seq: u64, prev: u64, ts_ns: u64, image: &Image<'_>) -> usize {
+pub(crate) fn write_into(out: &mut [u8], sid: u32, seq: u64, prev: u64, ts_ns: UnixNs, image: &Image<'_>) -> usize {
     let head = Head {
         version: VERSION,
         channel: image.channel() as u8,
@@ -44,7 +45,7 @@ pub(crate) fn write_into(out: &mut [u8], sid: u32, seq: u64, prev: u64, ts_ns: u
         sid: U32::new(sid),
         seq: U64::new(seq),
         prev: U64::new(prev),
-        ts_ns: U64::new(ts_ns),
+        ts_ns: U64::new(ts_ns.0),
     };
     let Ok((place, body)) = Head::mut_from_prefix(out) else { return 0 };
     *place = head;

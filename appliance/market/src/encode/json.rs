@@ -1,12 +1,14 @@
 //! JSON text, written by hand: this is on the path of every update.
 
+use fanblade_feed::UnixNs;
+
 use crate::image::{Bbo, Book, Image, Imbalance, Side, Status, Trade};
 use crate::level::Levels;
 use crate::text::Text;
 
 /// Appends `{"s":subject,"q":seq,"p":prev,"t":"ts_ns","d":image}`, `prev` being the sequence number of the subject's
 /// previous frame. `subject` is printable ASCII.
-pub fn write(out: &mut Vec<u8>, subject: &str, seq: u64, prev: u64, ts_ns: u64, image: &Image<'_>) {
+pub fn write(out: &mut Vec<u8>, subject: &str, seq: u64, prev: u64, ts_ns: UnixNs, image: &Image<'_>) {
     let (start, opening) = (out.len(), opening(subject));
     out.resize(start + opening.len() + LEN_MAX, 0);
     let len = write_behind(&mut out[start..], &opening, seq, prev, ts_ns, image);
@@ -14,7 +16,7 @@ pub fn write(out: &mut Vec<u8>, subject: &str, seq: u64, prev: u64, ts_ns: u64, 
 }
 
 /// Appends what stands before the image.
-pub fn head(out: &mut Vec<u8>, subject: &str, seq: u64, prev: u64, ts_ns: u64) {
+pub fn head(out: &mut Vec<u8>, subject: &str, seq: u64, prev: u64, ts_ns: UnixNs) {
     open(out, subject);
     let start = out.len();
     out.resize(start + NUMBERS_LEN_MAX, 0);
@@ -40,12 +42,12 @@ fn open(out: &mut Vec<u8>, subject: &str) {
     out.extend_from_slice(b"\",\"q\":");
 }
 
-fn numbers(text: &mut Text<'_>, seq: u64, prev: u64, ts_ns: u64) {
+fn numbers(text: &mut Text<'_>, seq: u64, prev: u64, ts_ns: UnixNs) {
     text.put_number(seq);
     text.put(b",\"p\":");
     text.put_number(prev);
     text.put(b",\"t\":\"");
-    text.put_number(ts_ns);
+    text.put_number(ts_ns.0);
     text.put(b"\",\"d\":");
 }
 
@@ -56,7 +58,7 @@ pub(crate) fn write_behind(
     opening: &[u8],
     seq: u64,
     prev: u64,
-    ts_ns: u64,
+    ts_ns: UnixNs,
     image: &Image<'_>,
 ) -> usize {
     let mut text = Text::new(out);

@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 
+use fanblade_feed::UnixNs;
 use fanblade_feed::itch::{self, Header, stock};
 use fanblade_market::encode::{self, binary};
 use fanblade_market::{Market, MarketError, Update};
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// 2019-12-30 00:00 in New York.
-pub const MIDNIGHT_UNIX_NS: u64 = 1_577_682_000_000_000_000;
+pub const MIDNIGHT_UNIX_NS: UnixNs = UnixNs(1_577_682_000_000_000_000);
 pub const TIME_NS: u64 = 34_200_123_456_789;
 
 /// One update as its subscribers would understand it.
@@ -83,7 +84,7 @@ fn both_encodings(update: &Update<'_>, subject: &str, prev: u64) -> Value {
     let packed = packed.strip_prefix(b"left alone ").expect("appended");
     let (head, body) = binary::Head::ref_from_prefix(packed).expect("a head");
     let flags = u16::from(data.get("incomplete").is_some());
-    let expected = (1, update.channel as u16, flags, 77, seq, prev, ts_ns);
+    let expected = (1, update.channel as u16, flags, 77, seq, prev, ts_ns.0);
     let actual = (
         head.version,
         head.channel.into(),

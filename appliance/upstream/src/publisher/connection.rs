@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use fanblade_feed::UnixNs;
 use fanblade_feed::publisher::{FrameTooLong, Frames, Record, Request, Value, split};
-use fanblade_feed::unix_ns;
 use fanblade_wire::close;
 use futures_util::StreamExt as _;
 use futures_util::stream::SplitStream;
@@ -158,7 +158,7 @@ async fn until_stopped(
 }
 
 async fn frames_in(read: &mut ReadHalf<Stream>, mut frames: Frames, intake: &mut Intake) -> Result<(), Ended> {
-    intake.received_ns = unix_ns();
+    intake.received_ns = UnixNs::now();
     loop {
         loop {
             match frames.next_frame() {
@@ -180,7 +180,7 @@ async fn frames_in(read: &mut ReadHalf<Stream>, mut frames: Frames, intake: &mut
             Err(_) => return Ok(()),
             Ok(len) => frames.note_filled(len),
         }
-        intake.received_ns = unix_ns();
+        intake.received_ns = UnixNs::now();
     }
 }
 
@@ -221,7 +221,7 @@ async fn messages_in(
 ) -> Result<(), Ended> {
     loop {
         let message = next_message(messages, ended).await;
-        intake.received_ns = unix_ns();
+        intake.received_ns = UnixNs::now();
         match message {
             Some(Ok(Message::Text(text))) => text_in(&text, intake).await?,
             // A binary message holds whole frames, one or more.

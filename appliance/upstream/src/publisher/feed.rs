@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use fanblade_feed::{Condition, Event, Feed, FeedCounters, FeedError, Line, Poll, Pulse, QueueFeed};
+use fanblade_feed::{Condition, Event, Feed, FeedCounters, FeedError, Line, Poll, Pulse, QueueFeed, UnixNs};
 use tokio::sync::watch;
 
 use super::limits::END_MS_MAX;
@@ -64,7 +64,7 @@ impl Feed for PublisherFeed {
         "publisher"
     }
 
-    fn poll(&mut self, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) -> Result<Poll, FeedError> {
+    fn poll(&mut self, now_ns: UnixNs, sink: &mut dyn FnMut(Event<'_>)) -> Result<Poll, FeedError> {
         // The queue is taken only while the feed is dropped.
         let Some(queue) = &mut self.queue else { return Ok(Poll::Finished) };
         let polled = queue.poll(now_ns, sink)?;

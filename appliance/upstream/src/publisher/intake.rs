@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use fanblade_feed::Data;
 use fanblade_feed::publisher::{Record, Value};
 use fanblade_feed::queue::{self, Refused, Sender};
+use fanblade_feed::{Data, UnixNs};
 use fanblade_ring::subject;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -24,7 +24,7 @@ pub(super) struct Intake {
     /// The connection's share of the queue, in bytes.
     in_flight: Arc<Semaphore>,
     /// When the current records were read, in Unix nanoseconds.
-    pub(super) received_ns: u64,
+    pub(super) received_ns: UnixNs,
     /// The number of records so far.
     records: u64,
     refused_in_a_row: u32,
@@ -78,7 +78,7 @@ impl Intake {
             seat,
             replies,
             in_flight,
-            received_ns: 0,
+            received_ns: UnixNs::default(),
             records: 0,
             refused_in_a_row: 0,
             flight: None,
@@ -115,7 +115,7 @@ impl Intake {
         self.in_flight.acquire_many(permits).await.map_err(|_| Ended)?.forget();
         let update = queue::Record::Update {
             subject: record.subject,
-            ts_ns: record.ts_ns.unwrap_or(self.received_ns),
+            ts_ns: record.ts_ns.map_or(self.received_ns, UnixNs),
             data,
             received_ns: self.received_ns,
         };

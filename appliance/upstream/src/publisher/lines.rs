@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use fanblade_feed::{Line, unix_ns};
+use fanblade_feed::{Line, UnixNs};
 use parking_lot::Mutex;
 
 /// Publishers by the names that they give themselves; those without a name are counted by their transport.
@@ -24,10 +24,10 @@ pub(super) struct LineCounters {
 }
 
 impl LineCounters {
-    pub(super) fn note_record(&self, len: usize, now_ns: u64) {
+    pub(super) fn note_record(&self, len: usize, now_ns: UnixNs) {
         self.records.fetch_add(1, Relaxed);
         self.bytes.fetch_add(len as u64, Relaxed);
-        self.heard_ns.store(now_ns, Relaxed);
+        self.heard_ns.store(now_ns.0, Relaxed);
     }
 
     pub(super) fn note_accepted(&self) {
@@ -55,12 +55,12 @@ impl Lines {
 
     /// All lines, for the sequencer's report.
     pub(super) fn snapshot(&self) -> Vec<Line> {
-        let now_ns = unix_ns();
+        let now = UnixNs::now();
         let lines = self.0.lock();
         lines
             .iter()
             .map(|(name, line)| {
-                let heard_ns = line.heard_ns.load(Relaxed);
+                let heard = UnixNs(line.heard_ns.load(Relaxed));
                 Line {
                     name: name.clone(),
                     packets: line.records.load(Relaxed),
@@ -70,7 +70,7 @@ impl Lines {
                     kernel_drops: 0,
                     lead_ns_mean: 0,
                     lead_ns_max: 0,
-                    silent_ns: (heard_ns > 0).then(|| now_ns.saturating_sub(heard_ns)),
+                    silent_ns: (heard > UnixNs::default()).then(|| now.since(heard)),
                 }
             })
             .collect()

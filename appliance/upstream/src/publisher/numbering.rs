@@ -54,7 +54,7 @@ const RETRY: Duration = Duration::from_secs(1);
 #[cfg(test)]
 mod tests {
     use fanblade_feed::queue::{QueueConfig, queue};
-    use fanblade_feed::{Data, Feed as _};
+    use fanblade_feed::{Data, Feed as _, UnixNs};
 
     use super::*;
 
@@ -67,14 +67,15 @@ mod tests {
         let (sender, mut feed) = queue(&QueueConfig::new("test", *b"session   "));
         sender.set_seq_end(11);
         let ahead = tokio::spawn(keep_ahead(Arc::clone(&state), sender.clone(), 11, 10));
-        let record = Record::Update { subject: "/a/b", ts_ns: 1, data: Data::Json("1"), received_ns: 1 };
+        let record =
+            Record::Update { subject: "/a/b", ts_ns: UnixNs(1), data: Data::Json("1"), received_ns: UnixNs(1) };
         for expected in 1..=100 {
             let seq = loop {
                 // A task that waits for room wakes when the next block is on the disk.
                 tokio::select! {
                     seq = sender.send(&record) => break seq.unwrap(),
                     () = tokio::time::sleep(Duration::from_millis(1)) => {
-                        feed.poll(0, &mut |_| {}).unwrap();
+                        feed.poll(UnixNs(0), &mut |_| {}).unwrap();
                     }
                 }
             };
@@ -97,17 +98,18 @@ mod tests {
         let (sender, mut feed) = queue(&QueueConfig::new("test", *b"session   "));
         sender.set_seq_end(11);
         let ahead = tokio::spawn(keep_ahead(Arc::new(state), sender.clone(), 11, 10));
-        let record = Record::Update { subject: "/a/b", ts_ns: 1, data: Data::Json("1"), received_ns: 1 };
+        let record =
+            Record::Update { subject: "/a/b", ts_ns: UnixNs(1), data: Data::Json("1"), received_ns: UnixNs(1) };
         for _ in 0..10 {
             sender.send(&record).await.unwrap();
         }
-        feed.poll(0, &mut |_| {}).unwrap();
+        feed.poll(UnixNs(0), &mut |_| {}).unwrap();
         let mut is_told = false;
         while !is_told {
             tokio::time::sleep(Duration::from_millis(1)).await;
             let mut tell =
                 |event: fanblade_feed::Event<'_>| is_told |= matches!(event, fanblade_feed::Event::Trouble(_));
-            feed.poll(0, &mut tell).unwrap();
+            feed.poll(UnixNs(0), &mut tell).unwrap();
         }
         drop(feed);
         ahead.await.unwrap();
@@ -123,12 +125,13 @@ mod tests {
         assert_eq!(seq_end, SEQ_END_MAX);
         let (sender, mut feed) = queue(&QueueConfig { first_seq, ..QueueConfig::new("test", *b"session   ") });
         sender.set_seq_end(seq_end);
-        let record = Record::Update { subject: "/a/b", ts_ns: 1, data: Data::Json("1"), received_ns: 1 };
+        let record =
+            Record::Update { subject: "/a/b", ts_ns: UnixNs(1), data: Data::Json("1"), received_ns: UnixNs(1) };
         for _ in 0..5 {
             sender.try_send(&record).unwrap();
         }
         assert_eq!(sender.try_send(&record), Err(Refused::Full));
-        feed.poll(0, &mut |_| {}).unwrap();
+        feed.poll(UnixNs(0), &mut |_| {}).unwrap();
         keep_ahead(Arc::new(state), sender, seq_end, RESERVE_NUMBERS).await;
     }
 }

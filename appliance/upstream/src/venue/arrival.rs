@@ -2,10 +2,12 @@
 
 use std::time::Instant;
 
+use fanblade_feed::UnixNs;
+
 /// When a message arrived.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Arrival {
-    pub(super) unix_ns: u64,
+    pub(super) unix_ns: UnixNs,
     pub(super) at: Instant,
 }
 

@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use fanblade_feed::Data;
+use fanblade_feed::{Data, UnixNs};
 
 /// One step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step<'a> {
     /// A subject's new value, with the venue's number if the venue's numbers are ours.
-    Update { subject: &'a str, ts_ns: u64, data: Data<'a>, seq: Option<u64> },
+    Update { subject: &'a str, ts_ns: UnixNs, data: Data<'a>, seq: Option<u64> },
     /// The numbers `from..to` of a subject are missing.
     SubjectGap { subject: &'a str, from: u64, to: u64 },
     /// The messages `from..to` of the connection are missing.
@@ -35,7 +35,7 @@ pub(super) struct Batch {
 
 #[derive(Debug)]
 enum Item {
-    Update { subject: Range<usize>, ts_ns: u64, data: Range<usize>, seq: Option<u64> },
+    Update { subject: Range<usize>, ts_ns: UnixNs, data: Range<usize>, seq: Option<u64> },
     SubjectGap { subject: Range<usize>, from: u64, to: u64 },
     Gap { from: u64, to: u64 },
     Trouble { kind: &'static str, text: Range<usize> },
@@ -53,7 +53,7 @@ impl Batch {
         self.text.shrink_to(TEXT_KEPT_MAX);
     }
 
-    pub(super) fn update(&mut self, subject: &str, ts_ns: u64, json: &str, seq: Option<u64>) {
+    pub(super) fn update(&mut self, subject: &str, ts_ns: UnixNs, json: &str, seq: Option<u64>) {
         let subject = self.append(subject);
         let start = self.text.len();
         // JSON has line breaks only where it may have spaces.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fanblade_feed::queue::{Record, Refused, Sender};
-use fanblade_feed::{Condition, Stale, unix_ns};
+use fanblade_feed::{Condition, Stale, UnixNs};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -141,7 +141,7 @@ impl Connection {
 
     /// Marks the books that were passed on as incomplete: from now on changes are missed.
     async fn mark_books(&mut self) -> Result<(), Refused> {
-        let arrival = Arrival { unix_ns: unix_ns(), at: std::time::Instant::now() };
+        let arrival = Arrival { unix_ns: UnixNs::now(), at: std::time::Instant::now() };
         let mut batch = std::mem::take(&mut self.batch);
         batch.clear();
         self.mapper.end_connection(arrival, &mut batch);
@@ -241,7 +241,7 @@ impl Connection {
                     self.do_now(socket, &mut clock, look).await?;
                 }
                 Turn::SayPeriodic => {
-                    while let Some(text) = clock.periodic.take(Instant::now(), unix_ns() / 1_000_000) {
+                    while let Some(text) = clock.periodic.take(Instant::now(), UnixNs::now().ms()) {
                         send(socket, Message::text(text)).await?;
                     }
                 }
@@ -261,7 +261,7 @@ impl Connection {
         clock: &mut Clock,
         what: impl FnOnce(&mut Mapper, Arrival, &mut Batch),
     ) -> Result<(), End> {
-        let arrival = Arrival { unix_ns: unix_ns(), at: std::time::Instant::now() };
+        let arrival = Arrival { unix_ns: UnixNs::now(), at: std::time::Instant::now() };
         let mut batch = std::mem::take(&mut self.batch);
         batch.clear();
         what(&mut self.mapper, arrival, &mut batch);
@@ -271,7 +271,7 @@ impl Connection {
     }
 
     async fn take(&mut self, socket: &mut Socket, message: &Message, clock: &mut Clock) -> Result<(), End> {
-        let arrival = Arrival { unix_ns: unix_ns(), at: std::time::Instant::now() };
+        let arrival = Arrival { unix_ns: UnixNs::now(), at: std::time::Instant::now() };
         let mut batch = std::mem::take(&mut self.batch);
         batch.clear();
         let mut is_pong = false;

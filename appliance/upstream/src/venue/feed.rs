@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use fanblade_feed::{Condition, Event, Feed, FeedCounters, FeedError, Line, Poll, QueueFeed, unix_ns};
+use fanblade_feed::{Condition, Event, Feed, FeedCounters, FeedError, Line, Poll, QueueFeed, UnixNs};
 use futures_util::FutureExt as _;
 use tokio::task::JoinHandle;
 
@@ -39,7 +39,7 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    pub(super) fn store(&self, totals: &Totals, heard_ns: u64, is_pong: bool) {
+    pub(super) fn store(&self, totals: &Totals, heard_ns: UnixNs, is_pong: bool) {
         let Totals { messages, bytes, unmatched, malformed, duplicates, without_book, dropped, heartbeats } = *totals;
         let pairs = [
             (&self.messages, messages),
@@ -50,7 +50,7 @@ impl Counters {
             (&self.without_book, without_book),
             (&self.dropped, dropped),
             (&self.heartbeats, heartbeats),
-            (&self.heard_ns, heard_ns),
+            (&self.heard_ns, heard_ns.0),
         ];
         pairs.iter().for_each(|(place, value)| place.store(*value, Relaxed));
         self.pongs.fetch_add(is_pong.into(), Relaxed);
@@ -68,7 +68,7 @@ impl Feed for WebsocketFeed {
         self.queue.name()
     }
 
-    fn poll(&mut self, now_ns: u64, sink: &mut dyn FnMut(Event<'_>)) -> Result<Poll, FeedError> {
+    fn poll(&mut self, now_ns: UnixNs, sink: &mut dyn FnMut(Event<'_>)) -> Result<Poll, FeedError> {
         let polled = self.queue.poll(now_ns, sink)?;
         // The task ends only with the queue. So it has panicked, and nothing will come.
         if polled != Poll::Busy
@@ -107,7 +107,7 @@ impl Feed for WebsocketFeed {
     }
 
     fn lines(&self) -> Vec<Line> {
-        let heard_ns = self.counters.heard_ns.load(Relaxed);
+        let heard = UnixNs(self.counters.heard_ns.load(Relaxed));
         let counters = self.counters();
         vec![Line {
             name: self.name.clone(),
@@ -118,7 +118,7 @@ impl Feed for WebsocketFeed {
             kernel_drops: 0,
             lead_ns_mean: 0,
             lead_ns_max: 0,
-            silent_ns: (heard_ns > 0).then(|| unix_ns().saturating_sub(heard_ns)),
+            silent_ns: (heard > UnixNs::default()).then(|| UnixNs::now().since(heard)),
         }]
     }
 }
@@ -145,7 +145,7 @@ mod tests {
             dropped: 7,
             heartbeats: 8,
         };
-        counters.store(&totals, 9, true);
+        counters.store(&totals, UnixNs(9), true);
         let told = FeedCounters {
             packets: 2,
             heartbeats: 9,

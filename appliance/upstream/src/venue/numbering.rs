@@ -6,7 +6,7 @@
 //! they show what is missing.
 
 use fanblade_feed::queue::{Record, Refused, Sender};
-use fanblade_feed::{Session, unix_ns};
+use fanblade_feed::{Session, UnixNs};
 
 use super::settings::Settings;
 
@@ -35,7 +35,7 @@ impl Numbering {
 
     /// The session before the first connection.
     pub(super) fn first_session(&self) -> Session {
-        self.fixed.unwrap_or_else(|| of_time(unix_ns()))
+        self.fixed.unwrap_or_else(|| of_time(UnixNs::now()))
     }
 
     pub(super) fn begin_connection(&mut self) {
@@ -54,7 +54,7 @@ impl Numbering {
         &mut self,
         sender: &Sender,
         seq: Option<u64>,
-        now_ns: u64,
+        now_ns: UnixNs,
     ) -> Result<(), Refused> {
         if std::mem::take(&mut self.is_new) {
             let session = self.fixed.unwrap_or_else(|| of_time(now_ns));
@@ -81,9 +81,9 @@ impl Numbering {
 }
 
 /// A name that no session had before: the time in milliseconds, in digits from 0 to Z.
-fn of_time(now_ns: u64) -> Session {
+fn of_time(now_ns: UnixNs) -> Session {
     let mut name = [b' '; 10];
-    let mut rest = now_ns / 1_000_000;
+    let mut rest = now_ns.ms();
     let digits = std::iter::from_fn(|| {
         let digit = (rest > 0).then(|| DIGITS[(rest % 36) as usize]);
         rest /= 36;
@@ -109,9 +109,9 @@ mod tests {
     #[test]
     fn sessions_are_named_by_their_time() {
         let text = |session: Session| String::from_utf8_lossy(&session).into_owned();
-        assert_eq!(text(of_time(1_767_225_600_000_000_000)), "MJUOHS00  ");
-        assert_ne!(of_time(1_767_225_600_000_000_000), of_time(1_767_225_600_001_000_000));
-        assert_eq!(text(of_time(0)), " ".repeat(10));
+        assert_eq!(text(of_time(UnixNs(1_767_225_600_000_000_000))), "MJUOHS00  ");
+        assert_ne!(of_time(UnixNs(1_767_225_600_000_000_000)), of_time(UnixNs(1_767_225_600_001_000_000)));
+        assert_eq!(text(of_time(UnixNs(0))), " ".repeat(10));
         assert_eq!(text(padded("main")), "main      ");
     }
 }

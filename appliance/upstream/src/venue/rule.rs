@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use fanblade_feed::UnixNs;
+
 use super::book::BookFormat;
 use super::extract::{Found, Plan, Slot, elements};
 use super::pattern::{Expected, Pattern};
@@ -223,7 +225,7 @@ impl Rule {
     }
 
     /// The time of the element's event; none: the venue does not say.
-    pub(super) fn ts_ns(&self, element: Element<'_, '_>) -> Result<Option<u64>, String> {
+    pub(super) fn ts_ns(&self, element: Element<'_, '_>) -> Result<Option<UnixNs>, String> {
         let Some((source, format)) = &self.ts else { return Ok(None) };
         let time = value::time_ns(source.find(element)?, *format);
         time.map(Some).ok_or_else(|| source.is_no(&format!("time ({format:?})")))

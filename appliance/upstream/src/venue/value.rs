@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use fanblade_wire::UnixNs;
 use fanblade_wire::decimal::Decimal;
 use jiff::Timestamp;
 
@@ -36,8 +37,8 @@ pub(super) fn text(value: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// A time in Unix nanoseconds.
-pub(super) fn time_ns(value: &str, format: TimeFormat) -> Option<u64> {
+/// A moment.
+pub(super) fn time_ns(value: &str, format: TimeFormat) -> Option<UnixNs> {
     let text = unquoted(value);
     let places = match format {
         TimeFormat::Rfc3339 => return rfc3339_ns(text),
@@ -46,11 +47,11 @@ pub(super) fn time_ns(value: &str, format: TimeFormat) -> Option<u64> {
         TimeFormat::Us => 3,
         TimeFormat::Ns => 0,
     };
-    Decimal::parse(text).ok()?.scaled_to_u64(places)
+    Decimal::parse(text).ok()?.scaled_to_u64(places).map(UnixNs)
 }
 
 /// RFC 3339 allows any number of decimals, and a 61st second; the library takes nine decimals, and 60 seconds.
-fn rfc3339_ns(text: &str) -> Option<u64> {
+fn rfc3339_ns(text: &str) -> Option<UnixNs> {
     let mut text = Cow::Borrowed(text);
     if let Some(point) = text.find('.') {
         let digits = text[point + 1..].bytes().take_while(u8::is_ascii_digit).count();
@@ -66,7 +67,7 @@ fn rfc3339_ns(text: &str) -> Option<u64> {
         0
     };
     let time = text.parse::<Timestamp>().ok()?;
-    u64::try_from(time.as_nanosecond()).ok()?.checked_add(leap)
+    u64::try_from(time.as_nanosecond()).ok()?.checked_add(leap).map(UnixNs)
 }
 
 const NANOSECOND_DIGITS: usize = 9;
@@ -126,7 +127,7 @@ mod tests {
             ("null", TimeFormat::Ms, None),
         ];
         for (text, format, expected) in table {
-            assert_eq!(time_ns(text, format), expected, "{text} as {format:?}");
+            assert_eq!(time_ns(text, format), expected.map(UnixNs), "{text} as {format:?}");
         }
     }
 

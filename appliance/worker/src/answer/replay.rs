@@ -3,7 +3,7 @@
 use fanblade_ring::Descriptor;
 
 use crate::directory::Asked;
-use crate::ids::SubjectId;
+use crate::ids::{RingIndex, SubjectId};
 use crate::selection::Selection;
 
 /// The answer to a subscription: told, and followed by snapshots or history, in steps.
@@ -19,7 +19,7 @@ pub(crate) struct Replay {
     /// The last reply has been written.
     pub(crate) is_told: bool,
     /// Live frames begin here.
-    pub(crate) until: u64,
+    pub(crate) until: RingIndex,
     /// Send each subject's newest frame along with the reply.
     pub(crate) snapshot: bool,
     pub(crate) resumed: Option<Resumed>,
@@ -32,7 +32,7 @@ pub(crate) struct Resumed {
     /// Subjects of which nothing is missing.
     pub(crate) recovered: Selection,
     /// Ring index of the next frame of the history to be sent; the end when there is none to be sent.
-    pub(crate) next: u64,
+    pub(crate) next: RingIndex,
 }
 
 impl Replay {
@@ -44,7 +44,13 @@ impl Replay {
     }
 
     /// The answer to a request that selects what `asked` says, live frames beginning at ring index `until`.
-    pub(crate) fn new(id: Option<String>, asked: Asked, until: u64, snapshot: bool, resumed: Option<Resumed>) -> Self {
+    pub(crate) fn new(
+        id: Option<String>,
+        asked: Asked,
+        until: RingIndex,
+        snapshot: bool,
+        resumed: Option<Resumed>,
+    ) -> Self {
         Self { id, asked, told_below: 0, unmatched_told: 0, is_told: false, until, snapshot, resumed }
     }
 

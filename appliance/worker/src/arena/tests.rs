@@ -2,27 +2,31 @@
 
 use std::collections::BTreeMap;
 
-use fanblade_ring::SubjectId;
+use fanblade_ring::{LanePosition, SubjectId};
 use fanblade_testkit::allocations;
 
 use super::*;
 use crate::batching::Batching;
 
 fn descriptor(index: u64) -> Descriptor {
-    let frame = |lane: u64| FrameRef { position: index * 100 + lane, length: 10, ..FrameRef::default() };
+    let frame = |lane: u64| FrameRef { position: position(index, lane), length: 10, ..FrameRef::default() };
     Descriptor {
-        index,
+        index: RingIndex(index),
         seq: index,
         prev: 0,
-        prev_index: 0,
-        ts_feed_ns: 0,
-        ts_publish_ns: index * 3,
+        prev_index: RingIndex(0),
+        ts_feed_ns: UnixNs(0),
+        ts_publish_ns: UnixNs(index * 3),
         subject: SubjectId(0),
         channel: 0,
         flags: 0,
-        origin: index,
+        origin: RingIndex(index),
         lanes: std::array::from_fn(|lane| frame(lane as u64)),
     }
+}
+
+fn position(index: u64, lane: u64) -> LanePosition {
+    LanePosition(index * 100 + lane)
 }
 
 fn window(ms_max: u32) -> Window {
@@ -95,7 +99,7 @@ fn everybody_is_owed_what_was_added_until_it_is_due() {
             }
             match random.below(20) {
                 0 => {
-                    arena.forget_from(first);
+                    arena.forget_from(RingIndex(first));
                     sessions.iter_mut().for_each(|it| it.owed.retain(|(index, _)| *index < first));
                     // The worker then has everybody fall behind.
                     for it in &mut sessions {
@@ -159,11 +163,11 @@ fn check(arena: &Arena, it: &Modelled) {
         assert!(it.owed.is_empty());
         return;
     }
-    assert!(arena.owed(it.member).map(|owed| (owed.index, owed.conflatable)).eq(it.owed.iter().copied()));
+    assert!(arena.owed(it.member).map(|owed| (owed.index.0, owed.conflatable)).eq(it.owed.iter().copied()));
     let first = arena.first(it.member);
-    assert_eq!(first.map(|first| (first.index, first.published_ns.0)), it.owed.first().map(|it| (it.0, it.0 * 3)));
+    assert_eq!(first.map(|first| (first.index.0, first.published_ns.0)), it.owed.first().map(|it| (it.0, it.0 * 3)));
     let lane = arena.slots[it.member as usize].lane as u64;
-    assert!(arena.owed(it.member).all(|owed| owed.position == owed.index * 100 + lane && owed.length == 10));
+    assert!(arena.owed(it.member).all(|owed| owed.position == position(owed.index.0, lane) && owed.length == 10));
 }
 
 /// A hundred thousand sessions, each owed as much as it may be: a pass ends, everything is due, and the memory goes.

@@ -5,7 +5,7 @@ use fanblade_ring::Descriptor;
 use super::plan::{Plan, Standing};
 use super::view::View;
 use crate::behind::Behind;
-use crate::directory::NO_FRAME;
+use crate::ids::RingIndex;
 use crate::limits::{CATCHUP_DESCRIPTORS_MAX, PLAN_PIECES_MAX};
 use crate::protocol::{self, Mode};
 
@@ -38,7 +38,7 @@ impl View<'_> {
                 end = reached;
                 break;
             };
-            reached = index + 1;
+            reached = index.next();
             let before_seq = standing.after_seq;
             if !descriptor.is_refresh() {
                 standing.after_seq = descriptor.seq;
@@ -54,7 +54,7 @@ impl View<'_> {
                         let before = Standing { after_seq: before_seq, dropped: 0, ..standing };
                         self.tell_gap(plan, &before, lost_after, &descriptor, text);
                     }
-                    standing.next = index + 1;
+                    standing.next = index.next();
                     plan.frame(&descriptor, index, self.lane, &standing, 0);
                     standing.dropped = 0;
                 }
@@ -106,24 +106,24 @@ impl View<'_> {
     ///
     /// The frames of a subject are linked. A session with a few of ten thousand subjects is owed little of what has
     /// come, and finds it by the links; for others every update is looked at, as many as one pass allows.
-    fn candidates(&self, behind: &Behind, found: &mut Vec<u64>) -> u64 {
+    fn candidates(&self, behind: &Behind, found: &mut Vec<RingIndex>) -> RingIndex {
         found.clear();
         // Links lead all over the ring: they pay for a small part of it only.
-        let links_max = (self.cursor.saturating_sub(behind.next) / LINKS_DIVISOR).min(PLAN_PIECES_MAX as u64);
+        let links_max = (self.cursor.since(behind.next) / LINKS_DIVISOR).min(PLAN_PIECES_MAX as u64);
         // No link leads from one numbering to another, and a gap is told only where every update is looked at.
         let is_linked = behind.lost.is_empty() && behind.next >= self.epoch_start;
         if is_linked && self.walk_back(behind.next, links_max, found) {
             return self.cursor;
         }
-        let end = self.cursor.min(behind.next + CATCHUP_DESCRIPTORS_MAX);
+        let end = self.cursor.min(behind.next.plus(CATCHUP_DESCRIPTORS_MAX));
         found.clear();
-        found.extend(behind.next..end);
+        found.extend(behind.next.until(end));
         end
     }
 
     /// Follows the links of the session's subjects back to ring index `from`. `false`: there are more than `links_max`.
     #[must_use = "too many links: what was found is not all"]
-    fn walk_back(&self, from: u64, links_max: u64, found: &mut Vec<u64>) -> bool {
+    fn walk_back(&self, from: RingIndex, links_max: u64, found: &mut Vec<RingIndex>) -> bool {
         if self.directory.subject_count(self.set) as u64 > links_max {
             return false;
         }
@@ -132,7 +132,7 @@ impl View<'_> {
         found.push(from);
         for subject in self.directory.subjects_of(self.set) {
             let mut index = self.directory.subjects[subject.index()].newest;
-            while index != NO_FRAME && index >= from {
+            while index != RingIndex::NONE && index >= from {
                 if found.len() as u64 > links_max {
                     return false;
                 }

@@ -1,13 +1,13 @@
 //! Stretches of the ring that were overwritten before a session took them.
 
-use crate::ids::SubjectId;
+use crate::ids::{RingIndex, SubjectId};
 use fanblade_ring::Descriptor;
 
 /// Updates `[from, to)` left the ring before this session took them.
 #[derive(Clone, Debug)]
 pub(crate) struct Lost {
-    pub(crate) from: u64,
-    pub(crate) to: u64,
+    pub(crate) from: RingIndex,
+    pub(crate) to: RingIndex,
     /// Sequence number of the last update before `from`.
     pub(crate) after_seq: u64,
     /// Subjects of which a frame was given since: what they lost here has been told. Sorted.

@@ -3,7 +3,7 @@
 use super::plan::{Plan, Standing};
 use super::view::View;
 use crate::behind::Behind;
-use crate::directory::NO_FRAME;
+use crate::ids::RingIndex;
 use crate::protocol;
 
 impl View<'_> {
@@ -15,7 +15,7 @@ impl View<'_> {
         owed.clear();
         for subject in self.directory.subjects_of(self.set) {
             let entry = &self.directory.subjects[subject.index()];
-            if entry.newest != NO_FRAME && entry.origin >= behind.next {
+            if entry.newest != RingIndex::NONE && entry.origin >= behind.next {
                 owed.push((entry.origin, entry.newest));
             }
         }
@@ -40,7 +40,7 @@ impl View<'_> {
                 break;
             };
             self.tell_epoch(plan, &mut standing, *origin, text);
-            (standing.next, standing.after_seq) = (origin + 1, descriptor.seq);
+            (standing.next, standing.after_seq) = (origin.next(), descriptor.seq);
             plan.frame(&descriptor, *index, self.lane, &standing, 1);
         }
         plan.owed = owed;

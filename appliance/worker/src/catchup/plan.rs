@@ -8,7 +8,7 @@ use fanblade_ring::{Descriptor, Lane};
 use fanblade_wire::frame::{self, Opcode};
 
 use crate::behind::Behind;
-use crate::ids::{SessionId, SubjectId};
+use crate::ids::{LanePosition, RingIndex, SessionId, SubjectId};
 use crate::limits::{PLAN_PIECES_MAX, UPDATE_PIECES_MAX};
 
 /// What one call of `serve` is about to send: pieces of many sessions, one session after the other.
@@ -21,11 +21,11 @@ pub(crate) struct Plan {
     /// The notices' frames, one after the other.
     pub(super) notices: Vec<u8>,
     /// Scratch: `(origin, ring index)` of the frames that a conflated session is owed.
-    pub(super) owed: Vec<(u64, u64)>,
+    pub(super) owed: Vec<(RingIndex, RingIndex)>,
     /// Scratch: subjects of which this session's plan has a frame, if the session has lost a stretch. Sorted.
     pub(super) seen: Vec<SubjectId>,
     /// Scratch: ring indices where the updates that a session lacks may lie.
-    pub(super) candidates: Vec<u64>,
+    pub(super) candidates: Vec<RingIndex>,
 }
 
 /// One session's send.
@@ -47,7 +47,7 @@ pub(super) struct Planned {
 /// Where a session will stand once a plan is carried out.
 #[derive(Clone, Copy)]
 pub(super) struct Standing {
-    pub(super) next: u64,
+    pub(super) next: RingIndex,
     pub(super) after_seq: u64,
     pub(super) dropped: u64,
     pub(super) generation: u32,
@@ -61,7 +61,7 @@ pub(super) struct Piece {
     /// Its subject; [`NO_SUBJECT`] for a notice.
     pub(super) subject: SubjectId,
     /// Ring index of the first update that the session lacks once this piece is sent.
-    pub(super) next: u64,
+    pub(super) next: RingIndex,
     pub(super) after_seq: u64,
     /// What it adds to [`Behind::served`].
     pub(super) served: u64,
@@ -77,7 +77,7 @@ pub(super) enum Source {
     /// Place in `Plan::notices`.
     Notice { at: usize, is_gap: bool },
     /// Position in the session's lane, and the ring index of the descriptor.
-    Ring { position: u64, index: u64 },
+    Ring { position: LanePosition, index: RingIndex },
 }
 
 impl Standing {
@@ -111,7 +111,14 @@ impl Plan {
     }
 
     /// Adds the frame of an update, if there is one in this lane.
-    pub(super) fn frame(&mut self, descriptor: &Descriptor, index: u64, lane: Lane, after: &Standing, served: u64) {
+    pub(super) fn frame(
+        &mut self,
+        descriptor: &Descriptor,
+        index: RingIndex,
+        lane: Lane,
+        after: &Standing,
+        served: u64,
+    ) {
         let frame = descriptor.lanes[lane as usize];
         if frame.length > 0 {
             self.pieces.push(Piece {
@@ -196,17 +203,17 @@ mod tests {
     #[test]
     fn what_does_not_fit_a_send_is_owed_still() {
         let piece = |number: u64| Piece {
-            source: Source::Ring { position: 0, index: number },
+            source: Source::Ring { position: LanePosition(0), index: RingIndex(number) },
             len: 10,
             subject: SubjectId(7),
-            next: number + 1,
+            next: RingIndex(number + 1),
             after_seq: number,
             served: 1,
             dropped: 0,
             generation: 1,
         };
         let pieces: Vec<Piece> = (0..5).map(piece).collect();
-        let end = Standing { next: 9, after_seq: 8, dropped: 3, generation: 1 };
+        let end = Standing { next: RingIndex(9), after_seq: 8, dropped: 3, generation: 1 };
         let mut planned =
             Planned { index: SessionId(0), from: 0, to: 5, owed_len: 4, pieces_len: 50, end: Some(end), unsent: None };
         planned.cut(3, &pieces);
@@ -215,6 +222,6 @@ mod tests {
         let mut behind = Behind::default();
         assert!(behind.advance(&pieces[planned.from..planned.to], planned.pieces_len).is_none());
         assert!(planned.end.is_none(), "it is not at the end of its plan");
-        assert_eq!((behind.next, behind.after_seq, behind.served, behind.dropped), (3, 2, 3, 0));
+        assert_eq!((behind.next, behind.after_seq, behind.served, behind.dropped), (RingIndex(3), 2, 3, 0));
     }
 }

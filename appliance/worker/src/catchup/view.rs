@@ -5,6 +5,7 @@ use fanblade_ring::{Lane, Reader};
 use super::plan::{Plan, Standing};
 use crate::behind::Behind;
 use crate::directory::{Directory, Set};
+use crate::ids::RingIndex;
 use crate::protocol;
 use crate::stats::WorkerStats;
 
@@ -16,13 +17,13 @@ pub(super) struct View<'a> {
     pub(super) lane: Lane,
     pub(super) set: Set,
     /// The ring's history: older updates are overwritten, or may be at any moment.
-    pub(super) oldest: u64,
-    pub(super) tail: u64,
+    pub(super) oldest: RingIndex,
+    pub(super) tail: RingIndex,
     /// Ring index up to which the worker has fanned out.
-    pub(super) cursor: u64,
+    pub(super) cursor: RingIndex,
     pub(super) cursor_seq: u64,
     pub(super) epoch: &'a str,
-    pub(super) epoch_start: u64,
+    pub(super) epoch_start: RingIndex,
     pub(super) generation: u32,
 }
 
@@ -42,7 +43,7 @@ impl View<'_> {
     }
 
     /// Plans a notice before the first frame of a numbering that the client does not know yet.
-    pub(super) fn tell_epoch(&self, plan: &mut Plan, standing: &mut Standing, origin: u64, text: &mut String) {
+    pub(super) fn tell_epoch(&self, plan: &mut Plan, standing: &mut Standing, origin: RingIndex, text: &mut String) {
         if standing.generation != self.generation && origin >= self.epoch_start {
             protocol::write_epoch(text, self.epoch);
             standing.generation = self.generation;

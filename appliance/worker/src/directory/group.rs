@@ -4,16 +4,16 @@ use fanblade_ring::Lane;
 
 use super::set::Wish;
 use crate::clock::{RunningUs, UnixNs};
-use crate::ids::{SessionId, SubjectId};
+use crate::ids::{LanePosition, RingIndex, SessionId, SubjectId};
 use crate::protocol::Mode;
 
 /// One frame that a group is owed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Owed {
     /// Ring index of its descriptor.
-    pub(crate) index: u64,
+    pub(crate) index: RingIndex,
     /// Where its bytes lie in the group's lane.
-    pub(crate) position: u64,
+    pub(crate) position: LanePosition,
     pub(crate) length: u32,
     /// May a newer frame of its subject take its place?
     pub(crate) conflatable: bool,

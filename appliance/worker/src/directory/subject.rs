@@ -1,16 +1,16 @@
 //! One subject, as a worker sees it.
 
 use crate::batching::Window;
-use crate::ids::{FilterId, GroupId};
+use crate::ids::{FilterId, GroupId, RingIndex};
 use crate::protocol::Mode;
 use crate::slim;
 
 /// What a worker knows of a subject.
 pub(crate) struct Subject {
-    /// Ring index where its newest frame lies, of those before the worker's cursor; [`NO_FRAME`] if it has none.
-    pub(crate) newest: u64,
+    /// Ring index where its newest frame lies, of those before the worker's cursor; [`RingIndex::NONE`] if it has none.
+    pub(crate) newest: RingIndex,
     /// Ring index where that frame was first published.
-    pub(crate) origin: u64,
+    pub(crate) origin: RingIndex,
     /// The number of its newest update that was refused, as sessions have been told.
     pub(crate) refused_told: u64,
     pub(super) window: Window,
@@ -49,7 +49,5 @@ impl Subject {
     }
 }
 
-/// A subject that has no frame yet.
-pub(crate) const NO_FRAME: u64 = u64::MAX;
 /// No filter has the subject's name.
 pub(super) const NO_FILTER: FilterId = FilterId(u32::MAX);

@@ -10,7 +10,7 @@ use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use fanblade_net::{Engine, EngineConfig, ListenOptions, listen};
-use fanblade_ring::{LANES, NewFrame, RingConfig, SubjectId, Writer};
+use fanblade_ring::{LANES, NewFrame, RingConfig, SubjectId, UnixNs, Writer};
 pub(crate) use fanblade_testkit::PATIENCE;
 use fanblade_wire::client::{self, ServerFrames, UpgradeRequest};
 use fanblade_wire::frame::Opcode;
@@ -123,7 +123,7 @@ impl Blade {
         let mut payloads: [&[u8]; LANES] = [&[]; LANES];
         payloads[0] = json.as_bytes();
         payloads[1] = &binary;
-        let update = NewFrame { subject: id, channel: 1, seq, ts_feed_ns: 0, ts_publish_ns: 0 };
+        let update = NewFrame { subject: id, channel: 1, seq, ts_feed_ns: UnixNs(0), ts_publish_ns: UnixNs(0) };
         self.writer.publish(&update, &payloads).unwrap();
     }
 

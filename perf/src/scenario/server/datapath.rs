@@ -8,9 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use fanblade_measure::clock::now_ns;
 use fanblade_net::{EngineConfig, ListenOptions};
-use fanblade_ring::{Lane, NewFrame, Payloads, RingConfig, SubjectId, Writer};
+use fanblade_ring::{Lane, NewFrame, Payloads, RingConfig, SubjectId, UnixNs, Writer};
 use fanblade_worker::{Limits, WorkerConfig};
 use serde_json::{Map, Value, json};
 
@@ -77,7 +76,7 @@ pub(crate) fn run(args: &DatapathArgs) -> anyhow::Result<()> {
                 continue;
             };
             *number += 1;
-            let now_ns = now_ns()?;
+            let now_ns = UnixNs::now();
             let seq = *number * subjects.len() as u64 + u64::from(subject);
             let update = NewFrame {
                 subject: subjects[subject as usize],

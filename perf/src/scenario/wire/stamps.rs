@@ -66,10 +66,10 @@ impl Ring {
     /// The time of the message with number n is at index n - 1.
     pub(super) fn times(&self, messages: u64) -> anyhow::Result<Vec<u64>> {
         let mut times = vec![0; usize::try_from(messages)?];
-        for index in self.0.oldest()..self.0.tail() {
+        for index in self.0.oldest().until(self.0.tail()) {
             let Ok(descriptor) = self.0.descriptor(index) else { continue };
             if let Some(place) = place(descriptor.seq).and_then(|place| times.get_mut(place)) {
-                *place = descriptor.ts_publish_ns;
+                *place = descriptor.ts_publish_ns.0;
             }
         }
         ensure!(times.iter().any(|ns| *ns > 0), "nothing was published");

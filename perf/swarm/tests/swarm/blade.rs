@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use fanblade_net::{EngineConfig, ListenOptions};
-use fanblade_ring::{LANES, Lane, NewFrame, RingConfig, SubjectId, Writer};
+use fanblade_ring::{LANES, Lane, NewFrame, RingConfig, SubjectId, UnixNs, Writer};
 use fanblade_worker::{WorkerConfig, WorkerHandle};
 
 pub(crate) struct Blade {
@@ -48,7 +48,7 @@ impl Blade {
         let json = format!(r#"{{"s":"{subject}","q":{seq},"p":{prev},"t":"0","d":{data}}}"#);
         let mut payloads: [&[u8]; LANES] = [&[]; LANES];
         payloads[Lane::Json as usize] = json.as_bytes();
-        let update = NewFrame { subject: id, channel: 1, seq, ts_feed_ns: 0, ts_publish_ns: 0 };
+        let update = NewFrame { subject: id, channel: 1, seq, ts_feed_ns: UnixNs(0), ts_publish_ns: UnixNs(0) };
         self.writer.publish(&update, &payloads).unwrap();
     }
 

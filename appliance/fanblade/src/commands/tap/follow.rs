@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use fanblade_ring::limits::FRAME_LEN_MAX_BYTES;
-use fanblade_ring::{Descriptor, Lane, Reader, SubjectId};
+use fanblade_ring::{Descriptor, Lane, Reader, RingIndex, SubjectId};
 use fanblade_wire::client::ServerFrames;
 
 use super::find::Tapped;
@@ -84,7 +84,7 @@ struct Follower {
     count: Option<u64>,
     walk: Walk,
     /// Frames first published before this index are not shown.
-    from: u64,
+    from: RingIndex,
     generation: u32,
     /// Indexed by subject id, for as many subjects as the table has shown.
     subjects: Vec<Followed>,
@@ -97,7 +97,7 @@ struct Follower {
 struct Followed {
     is_wanted: Option<bool>,
     /// The index after the one at which its last frame was first published; 0: none yet.
-    shown_to: u64,
+    shown_to: RingIndex,
     /// The number of its last frame.
     seq: u64,
 }
@@ -124,7 +124,7 @@ impl Follower {
             lane,
             count: args.count,
             walk: Walk::from(if args.history { reader.oldest() } else { tail }),
-            from: if args.history { 0 } else { tail },
+            from: if args.history { RingIndex::default() } else { tail },
             generation: reader.generation(),
             subjects: Vec::new(),
             counts: Counts::default(),
@@ -185,9 +185,10 @@ impl Follower {
             self.overtaken(1);
             return Ok(());
         }
-        let is_gap = followed.shown_to > 0 && descriptor.prev != 0 && descriptor.prev != followed.seq;
+        let is_gap =
+            followed.shown_to > RingIndex::default() && descriptor.prev != 0 && descriptor.prev != followed.seq;
         let last_seq = followed.seq;
-        (followed.shown_to, followed.seq) = (descriptor.origin + 1, descriptor.seq);
+        (followed.shown_to, followed.seq) = (descriptor.origin.next(), descriptor.seq);
         let Some(subject) = reader.subject(descriptor.subject) else { return Ok(()) };
         let Descriptor { seq, prev, index, .. } = descriptor;
         if is_gap {

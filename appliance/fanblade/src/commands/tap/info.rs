@@ -74,8 +74,8 @@ impl Info {
         let reader = &tapped.reader;
         let (generation, epoch) = reader.epoch();
         let (oldest_at, tail) = (reader.oldest(), reader.tail());
-        let oldest = (oldest_at..tail).find_map(|index| reader.descriptor(index).ok());
-        let newest = (oldest_at..tail).rev().find_map(|index| reader.descriptor(index).ok());
+        let oldest = oldest_at.until(tail).find_map(|index| reader.descriptor(index).ok());
+        let newest = oldest_at.until(tail).rev().find_map(|index| reader.descriptor(index).ok());
         let mut live = [0; LANES];
         let mut frames_published = 0;
         for id in (0..reader.subject_count()).map(SubjectId) {
@@ -91,9 +91,9 @@ impl Info {
             path: tapped.path.display().to_string(),
             epoch,
             generation,
-            epoch_start_index: reader.epoch_start(),
+            epoch_start_index: reader.epoch_start().0,
             index_capacity: reader.index_capacity(),
-            index_kept: tail - oldest_at,
+            index_kept: tail.since(oldest_at),
             oldest: oldest.as_ref().map(Entry::of),
             newest: newest.as_ref().map(Entry::of),
             subjects: reader.subject_count(),
@@ -108,7 +108,7 @@ impl Info {
 
 impl Entry {
     fn of(descriptor: &Descriptor) -> Entry {
-        Entry { index: descriptor.index, seq: descriptor.seq, age_ns: age_ns(descriptor.ts_publish_ns) }
+        Entry { index: descriptor.index.0, seq: descriptor.seq, age_ns: age_ns(descriptor.ts_publish_ns) }
     }
 }
 
@@ -122,7 +122,7 @@ fn lanes(reader: &Reader, ends: Option<(&Descriptor, &Descriptor)>, live: [u64; 
         }
         let kept_bytes = ends.map_or(0, |(oldest, newest)| {
             let [from, last] = [oldest, newest].map(|descriptor| descriptor.lanes[lane as usize]);
-            (last.position + u64::from(last.length)).saturating_sub(from.position)
+            last.end().since(from.position)
         });
         lanes.push(LaneInfo { lane: lane.name(), capacity_bytes, kept_bytes, live_bytes });
     }

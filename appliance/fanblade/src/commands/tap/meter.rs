@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use fanblade_ring::{Lane, Reader, SubjectId};
+use fanblade_ring::{Lane, Reader, SubjectId, UnixNs};
 use serde::Serialize;
 
 use super::shared::age_ns;
@@ -25,7 +25,7 @@ struct Tally {
     frames: u64,
     bytes: u64,
     seq: u64,
-    published_ns: u64,
+    published_ns: UnixNs,
 }
 
 /// What was published over some time.

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use fanblade_ring::UnixNs;
 
 use super::find::Tapped;
 use crate::terminal::out;
@@ -27,8 +28,8 @@ pub(super) fn pattern(text: &str) -> Result<String, String> {
 }
 
 /// Nanoseconds since a frame was published. The clock may have been set back in between.
-pub(super) fn age_ns(published_ns: u64) -> u64 {
-    fanblade_feed::unix_ns().saturating_sub(published_ns)
+pub(super) fn age_ns(published_ns: UnixNs) -> u64 {
+    UnixNs::now().since(published_ns)
 }
 
 /// Exit code when the blade has ended meanwhile, so that scripts can tell it from a mistake.

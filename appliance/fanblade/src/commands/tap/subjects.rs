@@ -44,7 +44,7 @@ pub(super) fn main(args: &Args, tapped: &Tapped) -> anyhow::Result<ExitCode> {
                 subject: subject.name.to_string(),
                 frames: subject.frames,
                 seq: newest.map(|newest| newest.seq),
-                index: newest.map(|newest| newest.index),
+                index: newest.map(|newest| newest.index.0),
                 age_ns: newest.map(|newest| age_ns(newest.ts_publish_ns)),
             }
         })

@@ -2,21 +2,21 @@
 
 use std::ops::ControlFlow;
 
-use fanblade_ring::{Descriptor, Reader};
+use fanblade_ring::{Descriptor, Reader, RingIndex};
 
-/// A position in the index.
+/// A place in the index.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Walk {
-    next: u64,
+    next: RingIndex,
 }
 
 impl Walk {
-    pub(super) fn from(index: u64) -> Walk {
+    pub(super) fn from(index: RingIndex) -> Walk {
         Walk { next: index }
     }
 
     /// The index to read next.
-    pub(super) fn next(&self) -> u64 {
+    pub(super) fn next(&self) -> RingIndex {
         self.next
     }
 
@@ -28,15 +28,15 @@ impl Walk {
         while self.next < tail {
             match reader.descriptor(self.next) {
                 Ok(descriptor) => {
-                    self.next += 1;
+                    self.next = self.next.next();
                     if sink(&descriptor).is_break() {
                         break;
                     }
                 }
                 Err(_) => {
                     // From `oldest` on, an eighth of the ring lies between this reader and the writer.
-                    let next = reader.oldest().max(self.next + 1);
-                    overtaken += next - self.next;
+                    let next = reader.oldest().max(self.next.next());
+                    overtaken += next.since(self.next);
                     self.next = next;
                 }
             }

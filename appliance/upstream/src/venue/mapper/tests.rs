@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use fanblade_feed::Data;
+use fanblade_feed::{Data, UnixNs};
 use proptest::prelude::*;
 
 use super::super::batch::Step;
@@ -20,7 +20,7 @@ fn mapper(keys: &str) -> Mapper {
 
 fn steps_at(mapper: &mut Mapper, text: &str, at: Instant) -> Vec<String> {
     let mut batch = Batch::default();
-    mapper.take(text, Arrival { unix_ns: 7, at }, &mut batch);
+    mapper.take(text, Arrival { unix_ns: UnixNs(7), at }, &mut batch);
     batch.steps().map(|step| words(&step)).collect()
 }
 
@@ -242,7 +242,7 @@ fn a_gap_of_the_connection_marks_all_books() {
 
 fn end_connection(mapper: &mut Mapper) -> Vec<String> {
     let mut batch = Batch::default();
-    mapper.end_connection(Arrival { unix_ns: 7, at: Instant::now() }, &mut batch);
+    mapper.end_connection(Arrival { unix_ns: UnixNs(7), at: Instant::now() }, &mut batch);
     batch.steps().map(|step| words(&step)).collect()
 }
 
@@ -290,7 +290,7 @@ fn one_bad_level_does_not_blank_a_book_and_asking_in_vain_becomes_rare() {
 fn subjects_with_numbers_are_bounded() {
     let mut mapper = mapper(&format!("{PLAIN}sequence = \"/id\"\n"));
     let mut batch = Batch::default();
-    let arrival = Arrival { unix_ns: 7, at: Instant::now() };
+    let arrival = Arrival { unix_ns: UnixNs(7), at: Instant::now() };
     for number in 0..=SUBJECTS_MAX {
         batch.clear();
         mapper.take(&format!(r#"{{"type":"t","s":{number},"id":1}}"#), arrival, &mut batch);
@@ -311,7 +311,7 @@ proptest! {
         let mut mapper = mapper(&rules);
         for text in messages {
             let mut batch = Batch::default();
-            mapper.take(&text, Arrival { unix_ns: 7, at: Instant::now() }, &mut batch);
+            mapper.take(&text, Arrival { unix_ns: UnixNs(7), at: Instant::now() }, &mut batch);
             for step in batch.steps() {
                 if let Step::Update { subject, data: Data::Json(json), .. } = step {
                     prop_assert!(fanblade_ring::subject::check(subject).is_ok() && !fanblade_ring::subject::is_pattern(subject));
@@ -363,7 +363,7 @@ fn changes_that_find_no_place_to_wait_for_the_snapshot_are_counted_as_dropped() 
     // The snapshot must be as new as the oldest change that has waited.
     let mut batch = Batch::default();
     let snapshot = |last: usize| format!(r#"{{"lastUpdateId":{last},"bids":[],"asks":[]}}"#);
-    let arrival = Arrival { unix_ns: 7, at: Instant::now() };
+    let arrival = Arrival { unix_ns: UnixNs(7), at: Instant::now() };
     mapper.take_snapshot("/V/A/book", Ok(&snapshot(more - 1)), arrival, &mut batch);
     let told: Vec<String> = batch.steps().map(|step| words(&step)).collect();
     assert_eq!(

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fanblade_ring::{LANES, NewFrame, Reader, RingConfig, Writer};
+use fanblade_ring::{LANES, NewFrame, Reader, RingConfig, UnixNs, Writer};
 use fanblade_testkit::allocations;
 
 use super::*;
@@ -59,7 +59,7 @@ fn bench(subjects: usize, sharing_sessions_min: u32) -> Bench {
 impl Bench {
     fn publish(&mut self, subject: &str) {
         let subject = self.writer.subject(subject, 1).unwrap();
-        let update = NewFrame { subject, channel: 1, seq: 1, ts_feed_ns: 0, ts_publish_ns: 0 };
+        let update = NewFrame { subject, channel: 1, seq: 1, ts_feed_ns: UnixNs(0), ts_publish_ns: UnixNs(0) };
         self.writer.publish(&update, &[&b"{}"[..]; LANES]).unwrap();
     }
 
