@@ -22,8 +22,8 @@ pub const ACCEPTS_PER_POLL_MAX: usize = 64;
 /// unless a session of ours ends earlier.
 pub const ACCEPT_RETRY_MS: u64 = 100;
 
-/// How often the io_uring engine looks whether connections wait although accepts are under way: the kernel may have told
-/// an engine that is gone of them.
+/// How often the io_uring engine looks whether connections wait although accepts are under way: the kernel may have
+/// told an engine that is gone of them.
 pub const ACCEPT_LOOK_MS: u64 = 500;
 
 /// Events of one poll, give or take a round of the kernel's: the answers of a million sessions to their pings come

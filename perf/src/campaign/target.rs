@@ -244,7 +244,7 @@ pub(super) struct Seen {
 
 impl Seen {
     fn of(summary: &Value, health: Health, done: u64) -> Seen {
-        let ms = |name: &str| summary["age_ns"][name].as_f64().map_or(f64::MAX, |ns| ns / 1e6);
+        let ms = |name: &str| summary["age_ns"][name].as_f64().map_or(f64::INFINITY, |ns| ns / 1e6);
         let count = |name: &str| summary[name].as_u64().unwrap_or(0);
         let mut faults = Vec::new();
         if count("frames") == 0 || summary["age_ns"].is_null() {
