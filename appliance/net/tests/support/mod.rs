@@ -9,14 +9,22 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use fanblade_net::{
-    Engine, EngineConfig, Event, IoSlices, ListenOptions, Listener, NetError, SessionId, Unsent, listen, rlimit,
+    Engine, EngineConfig, Event, IoSlices, ListenOptions, Listener, NetError, SessionId, Unsent, listen,
 };
 
-/// Each test once for each engine.
+/// Each test once for each engine. A plain user's soft limit of descriptors is often 1,024, so it is raised.
 macro_rules! over_both_engines {
     ($($test:ident),* $(,)?) => {
-        mod epoll { $(#[test] fn $test() { super::$test(fanblade_net::epoll) })* }
-        mod uring { $(#[test] fn $test() { super::$test(fanblade_net::uring) })* }
+        over_both_engines!(epoll: $($test)*);
+        over_both_engines!(uring: $($test)*);
+    };
+    ($engine:ident: $($test:ident)*) => {
+        mod $engine {
+            $(#[test] fn $test() {
+                fanblade_net::rlimit::raise_descriptors().unwrap();
+                super::$test(fanblade_net::$engine)
+            })*
+        }
     };
 }
 
@@ -58,8 +66,6 @@ impl Server {
 
     /// An engine at a listener that it may share.
     pub(crate) fn over(make: Make, listener: Listener, sessions_max: usize, waker: Option<BorrowedFd<'_>>) -> Server {
-        // A plain user's soft limit is often 1,024.
-        rlimit::raise_descriptors().unwrap();
         let addr = listener.local_addr();
         let engine = make(listener, &EngineConfig { sessions_max, waker }).unwrap();
         Server { engine, addr, accepted: VecDeque::new() }
