@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
-use fanblade_measure::number::whole;
 use fanblade_measure::report::{self, Spread, rounded};
 use fanblade_measure::{machine, sys};
+use fanblade_wire::float::whole;
 use serde_json::{Map, Value, json};
 
 use crate::scenario::server::Server as _;

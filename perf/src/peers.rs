@@ -15,10 +15,10 @@ mod sample;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use fanblade_measure::clock::now_ns;
 use fanblade_measure::cpu_time::cpu_time;
 use fanblade_measure::memory::UserMemory;
 use fanblade_measure::sys::pin;
+use fanblade_wire::UnixNs;
 use serde_json::Value;
 
 use crate::floor::{self, EngineKind};
@@ -185,7 +185,7 @@ fn measure_server(
         let mut round = || {
             for _ in 0..backlog {
                 number += 1;
-                message::write(&mut payload, None, number, now_ns()?, payload_bytes.into());
+                message::write(&mut payload, None, number, UnixNs::now().0, payload_bytes.into());
                 outlet.publish(0, &payload)?;
             }
             outlet.flush()?;

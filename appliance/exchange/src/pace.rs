@@ -3,7 +3,8 @@
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use fanblade_feed::{pace, whole};
+use fanblade_feed::pace;
+use fanblade_wire::float::whole;
 
 use super::limits::{PACKET_SPAN_NS, RATE_LAG_MAX};
 

@@ -3,8 +3,8 @@
 use zerocopy::FromBytes;
 
 use crate::UnixNs;
-use crate::float::whole;
 use crate::itch;
+use fanblade_wire::float::whole;
 
 /// How fast a recording is played.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -31,10 +31,10 @@ use message_writer::MessageWriter;
 use weather::Weather;
 
 use crate::Session;
-use crate::float::whole;
 use crate::limits::{
     SIMULATOR_BURST_FACTOR_MAX, SIMULATOR_DAY_NS_MAX, SIMULATOR_MESSAGES_PER_S_MAX, SIMULATOR_SYMBOLS_MAX,
 };
+use fanblade_wire::float::whole;
 
 /// What market to make.
 #[derive(Debug, Clone)]

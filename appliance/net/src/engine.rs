@@ -95,6 +95,8 @@ pub struct Counters {
     pub is_parked: bool,
     /// Connections that failed before they could be accepted (ECONNABORTED and the like).
     pub accept_failed: u64,
+    /// Times that accepts were begun anew because connections waited although accepts were under way (io_uring only).
+    pub accepts_renewed: u64,
     /// Bytes received.
     pub received_bytes: u64,
     /// Times that a receive found no buffer and was started again (io_uring only).

@@ -253,7 +253,8 @@ impl Uring {
         self.listener_looked_at = Instant::now();
         let mut listener = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
         let waits = nix::poll::poll(&mut listener, PollTimeout::ZERO).is_ok_and(|ready| ready > 0);
-        if waits && self.accepting.is_open() {
+        if waits && self.accepting.is_open() && self.rings.iter().any(|ring| ring.accepts_outstanding() > 0) {
+            self.counters.accepts_renewed += 1;
             self.rings.iter_mut().for_each(Ring::cancel_accepts);
         }
     }

@@ -6,7 +6,8 @@
 //! - [`frame`] writes what a server sends (section 5.2): never masked, hence the same bytes for every subscriber;
 //! - [`close`] names the close codes (section 7.4, and our own);
 //! - [`client`] is the other end, for our own clients, load generators and tests;
-//! - [`json`] and [`decimal`] are what all that read JSON and numbers from outside have in common;
+//! - [`json`] and [`decimal`] are what all that read JSON and numbers from outside have in common, [`float`] what all
+//!   that calculate have;
 //! - [`UnixNs`] is the time that messages are stamped with.
 //!
 //! Origins, tokens and paths are the worker's business: here they are parsed, not judged. Nothing that a peer sends
@@ -17,6 +18,7 @@ pub mod client;
 pub mod close;
 pub mod decimal;
 mod error;
+pub mod float;
 pub mod frame;
 pub mod handshake;
 mod inbound;

@@ -60,6 +60,7 @@ worker_stats! {
     accept_parked: Counter, "Times that accepting was parked: out of descriptors or socket memory.";
     accepting_parked: Gauge, "1: connections wait, for want of descriptors or socket memory.";
     accept_failed: Counter, "Connections that failed before they could be accepted.";
+    accepts_renewed: Counter, "Times that accepts were begun anew: connections waited although accepts were under way.";
     upgraded: Counter, "Connections that became WebSocket sessions.";
     refused_capacity: Counter, "Connections answered 503 because of sessions_max.";
     handshake_rejected: Counter, "Upgrade requests refused, plain HTTP included.";

@@ -233,6 +233,7 @@ impl Worker {
         for (word, now, then) in [
             (&stats.accept_parked, counters.accept_parked, before.accept_parked),
             (&stats.accept_failed, counters.accept_failed, before.accept_failed),
+            (&stats.accepts_renewed, counters.accepts_renewed, before.accepts_renewed),
             (&stats.receive_requeued, counters.receive_requeued, before.receive_requeued),
             (&stats.receive_starved, counters.receive_starved, before.receive_starved),
             (&stats.polls_cut, counters.polls_cut, before.polls_cut),

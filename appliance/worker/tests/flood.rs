@@ -6,9 +6,9 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use common::{Blade, BladeConfig, Checker, Client, ENGINES, PATIENCE, Received, client_frame, connect_small};
+use common::{Blade, BladeConfig, Checker, Client, ENGINES, PATIENCE, Received, client_frame, connect_small, now_us};
 use fanblade_wire::frame::Opcode;
 
 #[test]
@@ -220,11 +220,6 @@ fn flood(address: SocketAddr, stop: &AtomicBool, kind: &AtomicU8) -> u64 {
         floods += 1;
     }
     floods
-}
-
-fn now_us() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    u64::try_from(since.as_micros()).unwrap()
 }
 
 fn p99(ages: &mut [u64]) -> u64 {

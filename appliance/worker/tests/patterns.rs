@@ -5,9 +5,9 @@ mod common;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use common::{Blade, BladeConfig, Client, ENGINES, PATIENCE, Received};
+use common::{Blade, BladeConfig, Client, ENGINES, PATIENCE, Received, now_us};
 use fanblade_ring::subject::matches;
 use fanblade_wire::frame::Opcode;
 use serde_json::json;
@@ -187,11 +187,6 @@ fn who_toggles_hundreds_of_patterns_holds_nobody_up(engine: &str) {
     // Wide, for machines that do other things: a request took half a second.
     assert!(beside_us < 3 * calm_us + 100_000, "{engine}: {calm_us} to {beside_us} µs");
     assert!(answered.load(Relaxed) > 4, "{engine}: nobody toggled");
-}
-
-fn now_us() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    u64::try_from(since.as_micros()).unwrap()
 }
 
 fn p99(mut ages: Vec<u64>) -> u64 {

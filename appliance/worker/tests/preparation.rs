@@ -3,9 +3,9 @@
 mod common;
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use common::{Blade, BladeConfig, Client, ENGINES, Received};
+use common::{Blade, BladeConfig, Client, ENGINES, Received, now_us};
 use fanblade_worker::Limits;
 use serde_json::{Value, json};
 
@@ -317,9 +317,4 @@ fn quantile(sorted: &[u64], q: f64) -> u64 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`q` is less than 1")]
     let place = (sorted.len() as f64 * q) as usize;
     sorted[place]
-}
-
-fn now_us() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    u64::try_from(since.as_micros()).unwrap()
 }

@@ -4,9 +4,9 @@ mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use common::{Blade, Checker, Received};
+use common::{Blade, Checker, Received, now_us};
 use serde_json::Value;
 
 #[test]
@@ -105,11 +105,6 @@ fn publish_until(mut blade: Blade, stop: &AtomicBool) -> Blade {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
     }
     blade
-}
-
-fn now_us() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    u64::try_from(since.as_micros()).unwrap()
 }
 
 fn age_us(message: &Value) -> u64 {

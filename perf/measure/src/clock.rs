@@ -1,13 +1,6 @@
-//! The wall clock.
+//! Times as numbers.
 
 use std::time::Duration;
-
-use nix::time::{ClockId, clock_gettime};
-
-/// Time since the Unix epoch: publishers write the same clock into their messages.
-pub fn now_ns() -> anyhow::Result<u64> {
-    Ok(nanoseconds(clock_gettime(ClockId::CLOCK_REALTIME)?.into()))
-}
 
 /// A time as a number. After 584 years it stays at the largest.
 #[must_use]

@@ -5,6 +5,5 @@ pub mod clock;
 pub mod cpu_time;
 pub mod machine;
 pub mod memory;
-pub mod number;
 pub mod report;
 pub mod sys;

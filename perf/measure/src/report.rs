@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use crate::number::whole;
+use fanblade_wire::float::whole;
 
 /// Today's date, as in names of result files.
 pub fn date() -> String {

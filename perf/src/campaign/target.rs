@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use fanblade_feed::publisher::{Hello, Record, Request, Value as Data};
-use fanblade_measure::clock::now_ns;
 use fanblade_measure::report::rounded;
+use fanblade_wire::UnixNs;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -165,7 +165,7 @@ fn publish(aim: &Aim) {
     for number in 0_u64.. {
         let subject = format!("/GOOD/S{}/value", number % 20);
         let data = number.to_string();
-        let now_ns = now_ns().unwrap_or(0);
+        let now_ns = UnixNs::now().0;
         let record = Record { ts_ns: Some(now_ns), subject: &subject, value: Data::Json(data.as_bytes()) };
         Request::Record(record).write(&mut bytes);
         if aim.is_over() || stream.write_all(&bytes).is_err() {

@@ -2,8 +2,8 @@
 
 use fanblade_market::Channel;
 use fanblade_measure::machine;
-use fanblade_measure::number;
 use fanblade_measure::report::{self, Spread, rounded};
+use fanblade_wire::float;
 use serde_json::{Map, Value, json};
 
 use super::args::FeedArgs;
@@ -27,7 +27,7 @@ pub(super) fn write(args: &FeedArgs, day: &Day, played: &Figures, samples: &[Sam
         .zip(before)
         .map(|(&stage, before)| (stage.name().to_owned(), rounded(cpu_ns(stage) - before.map_or(0.0, cpu_ns), 1)));
     let whole = &up_to[stages.last().map_or("", |stage| stage.name())];
-    let per_s = |cpu_ns: &Value| cpu_ns.as_f64().map(|ns| number::whole((1e9 / ns).round()));
+    let per_s = |cpu_ns: &Value| cpu_ns.as_f64().map(|ns| float::whole((1e9 / ns).round()));
     let report = json!({
         "measurement": "feed",
         "command": machine::command(),

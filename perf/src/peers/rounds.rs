@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use fanblade_measure::clock::now_ns;
 use fanblade_measure::cpu_time::cpu_time_at_rest;
 use fanblade_measure::memory::UserMemory;
+use fanblade_wire::UnixNs;
 use serde_json::Value;
 
 use super::crowd::Crowd;
@@ -121,7 +121,7 @@ impl Player {
                 let number = &mut self.numbers[subject as usize];
                 *number += 1;
                 let len = usize::from(rounds.payload_bytes);
-                message::write(payload, Some(subject), u64::from(*number), now_ns()?, len);
+                message::write(payload, Some(subject), u64::from(*number), UnixNs::now().0, len);
                 self.outlet.publish(subject, payload)?;
                 delivered += u64::from(self.crowd.members(subject));
             }

@@ -7,9 +7,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use fanblade_measure::clock::now_ns;
-use fanblade_measure::number::whole;
 use fanblade_swarm::window::Window;
+use fanblade_wire::UnixNs;
+use fanblade_wire::float::whole;
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
 
@@ -100,9 +100,9 @@ fn run(schedule: &Schedule, outlet: &mut dyn Outlet, shared: &Shared) -> anyhow:
     let _ = fanblade_measure::sys::run_first();
     let mut published = Published { counts: vec![0; schedule.subjects as usize], late_max: Duration::ZERO };
     let mut payload = Vec::new();
-    let mut due = Due::new(&schedule.phases, schedule.subjects, now_ns()?);
+    let mut due = Due::new(&schedule.phases, schedule.subjects, UnixNs::now().0);
     while !shared.stops.load(Relaxed) {
-        let now = now_ns()?;
+        let now = UnixNs::now().0;
         let window = Window { from_ns: shared.from_ns.load(Relaxed), to_ns: shared.to_ns.load(Relaxed) };
         while due.at_ns() <= now {
             let at_ns = due.at_ns();

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use fanblade_measure::clock::now_ns;
 use fanblade_measure::cpu_time::cpu_time;
 use fanblade_measure::memory::{KernelMemory, UserMemory};
 use fanblade_swarm::EngineKind;
 use fanblade_swarm::plan::Habit;
 use fanblade_swarm::window::Window;
+use fanblade_wire::UnixNs;
 use serde_json::{Value, json};
 
 use super::cpus::Cpus;
@@ -163,7 +163,7 @@ fn settled() -> anyhow::Result<KernelMemory> {
 }
 
 fn sleep_until(ns: u64) -> anyhow::Result<()> {
-    std::thread::sleep(Duration::from_nanos(ns.saturating_sub(now_ns()?)));
+    std::thread::sleep(Duration::from_nanos(ns.saturating_sub(UnixNs::now().0)));
     Ok(())
 }
 

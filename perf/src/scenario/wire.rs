@@ -16,11 +16,11 @@ mod stamps;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use fanblade_measure::clock::now_ns;
 use fanblade_measure::cpu_time::cpu_time;
-use fanblade_measure::number::whole;
 use fanblade_measure::report::rounded;
 use fanblade_swarm::tally::{Latency, Position};
+use fanblade_wire::UnixNs;
+use fanblade_wire::float::whole;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
@@ -142,12 +142,12 @@ impl Player {
         let copies = usize::try_from(messages)? * self.clients.len();
         let mut receipts = vec![Receipt::default(); copies];
         let (mut sent, mut late_max_ns, mut cpu_before) = (0, 0, Duration::ZERO);
-        let mut due_ns = now_ns()? + LEAD_NS;
+        let mut due_ns = UnixNs::now().0 + LEAD_NS;
         let mut events = [EpollEvent::empty(); 64];
         self.sleep_until(due_ns)?;
         let mut left = copies;
         while left > 0 {
-            let now = now_ns()?;
+            let now = UnixNs::now().0;
             if now >= due_ns {
                 if sent == messages {
                     // Messages that have not come by now are lost.

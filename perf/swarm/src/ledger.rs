@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use fanblade_measure::number::whole;
 use fanblade_wire::client::write_frame;
+use fanblade_wire::float::whole;
 use fanblade_wire::frame::Opcode;
 use serde::Deserialize;
 

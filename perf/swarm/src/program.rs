@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
-use fanblade_measure::clock::{microseconds, now_ns};
+use fanblade_measure::clock::microseconds;
 use fanblade_measure::memory::UserMemory;
-use fanblade_measure::number::whole;
+use fanblade_wire::UnixNs;
+use fanblade_wire::float::whole;
 use fanblade_wire::frame::Opcode;
 use serde_json::{Value, json};
 
@@ -188,7 +189,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
     let mut complaints = Vec::new();
     // Messages count in the window only, which begins after the warm-up.
     if args.duration > 0.0 {
-        let from_ns = now_ns()? + nanoseconds(args.warmup)?;
+        let from_ns = UnixNs::now().0 + nanoseconds(args.warmup)?;
         let window = Window { from_ns, to_ns: from_ns + nanoseconds(args.duration)? };
         engine.begin(window)?;
         let line = format!("measuring {} s after {} s of warm-up", args.duration, args.warmup);

@@ -13,9 +13,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail, ensure};
-use fanblade_measure::clock::{nanoseconds, now_ns};
-use fanblade_measure::number::whole;
+use fanblade_measure::clock::nanoseconds;
+use fanblade_wire::UnixNs;
 use fanblade_wire::client::write_frame;
+use fanblade_wire::float::whole;
 use fanblade_wire::frame::Opcode;
 
 use super::plan::{Habit, Plan};
@@ -195,7 +196,7 @@ impl Sockets {
             let mut all = std::mem::take(&mut self.done);
             self.rings[number].turn(&mut all)?;
             if !all.is_empty() {
-                let now_ns = now_ns()?;
+                let now_ns = UnixNs::now().0;
                 for done in &all {
                     self.take(first, done, now_ns, audience)?;
                 }

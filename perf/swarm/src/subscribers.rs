@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use fanblade_measure::clock::now_ns;
+use fanblade_wire::UnixNs;
 
 use super::frames::{CLOSE, FrameFault, Frames, PING, Piece};
 use super::ledger::{Heard, Ledger, Log, Settled};
@@ -142,7 +142,7 @@ impl Subscribers {
     /// What clients have to say by themselves.
     pub(crate) fn speak(&mut self, said: &mut Vec<Speech>) -> anyhow::Result<()> {
         if let Some(ledger) = self.ledger.as_mut().filter(|ledger| ledger.is_changing()) {
-            ledger.speak(now_ns()?, said);
+            ledger.speak(UnixNs::now().0, said);
         }
         Ok(())
     }
@@ -150,7 +150,7 @@ impl Subscribers {
     /// Lists change from now on.
     pub(crate) fn begin_changes(&mut self) -> anyhow::Result<()> {
         if let Some(ledger) = &mut self.ledger {
-            ledger.begin(now_ns()?, self.window);
+            ledger.begin(UnixNs::now().0, self.window);
         }
         Ok(())
     }

@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use fanblade_measure::clock::now_ns;
 use fanblade_swarm_abi::{ANSWERED, Counters, OVER, Pattern, Settings, Subscriber};
+use fanblade_wire::UnixNs;
 use serde_json::{Value, json};
 
 use super::engine::{Engine, Measured, Opened};
@@ -105,7 +105,7 @@ impl Engine for Xdp {
     }
 
     fn finish(&mut self) -> anyhow::Result<Measured> {
-        let rest_ns = self.window_end_ns.saturating_sub(now_ns()?);
+        let rest_ns = self.window_end_ns.saturating_sub(UnixNs::now().0);
         std::thread::sleep(Duration::from_nanos(rest_ns) + SILENCE);
         let mut seen = self.kernel.counters()?.messages;
         let mut waited = SILENCE;

@@ -4,7 +4,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use crate::float::whole;
+use fanblade_wire::float::whole;
 
 /// A seeded source of chance.
 #[derive(Debug)]

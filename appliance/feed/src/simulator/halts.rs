@@ -2,8 +2,8 @@
 
 use super::instrument::{Instrument, State};
 use super::message_writer::MessageWriter;
-use crate::float::whole;
 use crate::limits::SIMULATOR_HALTS_MAX;
+use fanblade_wire::float::whole;
 
 /// The halts in force, and when the next begins.
 #[derive(Debug)]

@@ -7,10 +7,10 @@ use zerocopy::byteorder::big_endian::{U32, U64};
 use super::book::Side;
 use super::chance::Chance;
 use super::message_writer::MessageWriter;
-use crate::float::whole;
 use crate::itch::{
     CrossTrade, LuldCollar, Noii, ParticipantPosition, RegSho, Stock, StockDirectory, TradingAction, stock,
 };
+use fanblade_wire::float::whole;
 
 /// One instrument and its market.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! How busy the market is: calm, with short bursts in which one instrument is hot and all drift the same way.
 
 use super::chance::Chance;
-use crate::float::whole;
+use fanblade_wire::float::whole;
 
 /// The present state of the market as a whole.
 #[derive(Debug)]

@@ -22,6 +22,11 @@ use serde_json::Value;
 /// Each engine twice: with a list of its own for each session, and with a set that even one alone shares.
 pub(crate) const ENGINES: [&str; 4] = ["epoll", "uring", "epoll, shared sets", "uring, shared sets"];
 
+/// Microseconds since the Unix epoch.
+pub(crate) fn now_us() -> u64 {
+    UnixNs::now().0 / 1_000
+}
+
 /// A worker, and the publisher that feeds it.
 pub(crate) struct Blade {
     pub(crate) writer: Writer,

@@ -6,8 +6,9 @@ use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use fanblade_measure::clock::{nanoseconds, now_ns};
+use fanblade_measure::clock::nanoseconds;
 use fanblade_swarm::marker::Marker;
+use fanblade_wire::UnixNs;
 use fanblade_wire::client::{KEY, ServerFrames, UpgradeRequest, read_response};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 use nix::sys::time::TimeSpec;
@@ -65,7 +66,7 @@ impl Clients {
             });
             (received.bytes, stamp)
         };
-        let taken_ns = now_ns()?;
+        let taken_ns = UnixNs::now().0;
         ensure!(len > 0, "the blade has ended a connection");
         let arrived_ns = arrived_ns.context("the kernel has not stamped what came")?;
         let (mut taken, mut stranger) = (0, None);

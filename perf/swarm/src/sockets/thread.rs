@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
-use fanblade_measure::clock::now_ns;
+use fanblade_wire::UnixNs;
 use serde_json::Value;
 
 use super::{Audience, Sockets};
@@ -142,7 +142,7 @@ impl Engine for Threads {
     }
 
     fn finish(&mut self) -> anyhow::Result<Measured> {
-        let rest = Duration::from_nanos(self.window_end_ns.saturating_sub(now_ns()?));
+        let rest = Duration::from_nanos(self.window_end_ns.saturating_sub(UnixNs::now().0));
         let answers = self.answers(rest + STRAGGLERS_MAX + STRAGGLERS_MAX).context("measuring")?;
         let mut effort = Effort::default();
         let mut busy_percent: f64 = 0.0;
@@ -296,7 +296,7 @@ fn go_on(
             }
             let messages = subscribers.as_ref().map_or(0, Subscribers::messages);
             let silent_since = if messages > seen { now } else { silent_since };
-            let over = Duration::from_nanos(now_ns()?.saturating_sub(window.to_ns));
+            let over = Duration::from_nanos(UnixNs::now().0.saturating_sub(window.to_ns));
             let is_over = now - silent_since > SILENCE && over > SILENCE || over > STRAGGLERS_MAX;
             if !is_over {
                 return Ok((Task::Measure { window, effort, last: now, seen: messages, silent_since }, None));

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
 use fanblade_measure::clock::nanoseconds;
-use fanblade_measure::number::whole;
 use fanblade_swarm_abi::{ANSWERED, ASKED, CALLED, OPEN, OVER, READY, REFUSED, Settings};
+use fanblade_wire::float::whole;
 
 use super::packet::{DATA, DATA_LEN_MAX, Ends, SYN, Wire};
 use super::table::Table;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
+use fanblade_wire::UnixNs;
 use fanblade_wire::frame::{Opcode, write_frame};
 use fanblade_wire::handshake::{self, Head};
 use serde_json::{Value, json};
@@ -119,7 +120,7 @@ fn lists_change_while_messages_come_and_each_is_counted() {
     let args = ["--expect-preamble", "1", "--duration", "2", "--threads", "2"];
     let mut swarm = Swarm::start(&blade.url(target), 60, &[&MARKERS[..], &LISTS, &args, &changes].concat());
     let from_ns = swarm.window();
-    let now_ns = || u64::try_from(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos()).unwrap();
+    let now_ns = || UnixNs::now().0;
     let mut number = 0;
     while now_ns() < from_ns + 2_000_000_000 {
         number += 1;
