@@ -43,7 +43,7 @@ fn measure(args: &[&str]) -> Option<Output> {
 fn measured(name: &str) {
     let Some(output) = measure(&["--servers", name]) else { return };
     let stderr = String::from_utf8_lossy(&output.stderr);
-    if let Some((_, how)) = stderr.split_once("; to get ") {
+    if let Some((_, how)) = stderr.split_once("; to get it: ") {
         println!("skipped: {name} is not installed: {}", how.trim());
         return;
     }
