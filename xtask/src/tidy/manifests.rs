@@ -49,7 +49,7 @@ const DIRECTION: &[(&str, &[&str])] = &[
             "fanblade-worker",
         ],
     ),
-    ("fanblade-exchange", &["fanblade-feed", "fanblade-net"]),
+    ("fanblade-exchange", &["fanblade-feed", "fanblade-net", "fanblade-wire"]),
     (
         "fanblade",
         &[
@@ -74,7 +74,7 @@ const DIRECTION: &[(&str, &[&str])] = &[
         "fanblade-fuzz",
         &["fanblade", "fanblade-feed", "fanblade-market", "fanblade-upstream", "fanblade-wire", "fanblade-worker"],
     ),
-    ("fanblade-measure", &["fanblade-net"]),
+    ("fanblade-measure", &["fanblade-net", "fanblade-wire"]),
     (
         "fanblade-swarm",
         &[
