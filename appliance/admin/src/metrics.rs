@@ -57,6 +57,11 @@ impl Collector for Everything {
         let (lines, lost) = self.blade.log.counts();
         out.counter("log_lines", "Log lines, the lost ones included.", lines)?;
         out.counter("log_lost", "Log lines lost: their queue was full, or they could not be written.", lost)?;
+        out.counter(
+            "calls_refused",
+            "System calls that workers' threads made although no worker needs them; they were refused.",
+            fanblade_sandbox::refusals().count,
+        )?;
         self.threads(&mut out)?;
         self.feed(&mut out)?;
         self.workers(&mut out)?;

@@ -8,6 +8,7 @@ use fanblade_feed::{Pulse, injected};
 
 use crate::kernel::Kernel;
 use crate::parked::Parked;
+use crate::refused::Refused;
 use crate::sequencer::SequencerHandle;
 use crate::view::{Blade, Recent};
 use crate::workers::Workers;
@@ -23,6 +24,7 @@ pub(crate) struct Control {
     pub(crate) pulse: Pulse,
     /// Latencies of each worker.
     pub(crate) parked: Vec<Parked>,
+    pub(crate) refused: Refused,
     /// What the workers answer to a balancer's check.
     pub(crate) unready: Arc<AtomicBool>,
 }
@@ -42,6 +44,7 @@ impl Control {
         for (index, (parked, stats)) in self.parked.iter_mut().zip(self.workers.stats()).enumerate() {
             parked.look(index, stats);
         }
+        self.refused.look();
         self.kernel.publish_load(&self.blade);
         if self.history.last().is_none_or(|(then, _)| then.elapsed() >= HISTORY_STEP) {
             self.kernel.refresh(&self.blade);

@@ -15,6 +15,7 @@ mod kernel;
 mod log;
 mod panics;
 mod parked;
+mod refused;
 mod run;
 mod sequencer;
 mod settings;

@@ -19,6 +19,7 @@ use crate::error::{EndError, StartError};
 use crate::kernel::Kernel;
 use crate::log::Log;
 use crate::parked::Parked;
+use crate::refused::Refused;
 use crate::sequencer::{self, SequencerConfig};
 use crate::settings::{Data, Engine, OpenFeed, Settings};
 use crate::signals::{Signals, Stop};
@@ -111,7 +112,9 @@ impl Prepared<'_> {
             .map_err(thread("the sequencer's thread"))?;
         let parked = vec![Parked::default(); plan.workers.len()];
         let sequencer = Some(sequencer);
-        let control = Control { blade, kernel, workers, sequencer, history: Vec::new(), pulse, unready, parked };
+        let refused = Refused::default();
+        let control =
+            Control { blade, kernel, workers, sequencer, history: Vec::new(), pulse, unready, parked, refused };
         Ok(Running { control, signals, noticed, drain_delay })
     }
 }

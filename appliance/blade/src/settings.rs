@@ -52,6 +52,8 @@ pub struct Data {
     pub backlog: u32,
     /// Unsent bytes in a socket above which nothing more is written to it.
     pub notsent_lowat: u32,
+    /// Refuse the workers' threads all system calls that they do not need.
+    pub sandbox: bool,
     /// How long a worker with a CPU of its own polls before it sleeps, microseconds.
     pub spin_us: u32,
     /// From the order to stop, after which `/readyz` answers 503, to the end of the first session.

@@ -22,9 +22,16 @@ use crate::threads::Plan;
 /// All workers, and what it takes to start one.
 pub(crate) struct Workers {
     places: Vec<Place>,
-    engine: Engine,
+    start: Start,
     /// The ring.
     ring: OwnedFd,
+}
+
+/// How every worker starts.
+#[derive(Debug, Clone, Copy)]
+struct Start {
+    engine: Engine,
+    is_confined: bool,
 }
 
 /// One worker's place; its worker may be replaced.
@@ -60,6 +67,7 @@ impl Workers {
         // Each worker has its share, so that an attack on one worker does not close the sessions of another.
         limits.held_bytes_max /= listeners.len().max(1);
         let ring = writer.fd().try_clone_to_owned().map_err(StartError::RingDescriptor)?;
+        let start = Start { engine, is_confined: settings.data.sandbox };
         let mut places = Vec::with_capacity(listeners.len());
         for (index, (listener, cpu)) in listeners.into_iter().zip(&plan.workers).enumerate() {
             let (waker, sleeper) = fanblade_ring::pair().map_err(StartError::Waker)?;
@@ -79,12 +87,12 @@ impl Workers {
                 source: source.to_owned(),
                 predecessor: None,
             };
-            let handle = spawn(config.clone(), engine, &ring, &listener, sleeper, waker)
+            let handle = spawn(config.clone(), start, &ring, &listener, sleeper, waker)
                 .map_err(|error| StartError::Worker { index, error })?;
             let (since, ends_in_a_row, state) = (Instant::now(), 0, State::Serving);
             places.push(Place { config, listener, handle, since, ends_in_a_row, state });
         }
-        Ok(Workers { places, engine, ring })
+        Ok(Workers { places, start, ring })
     }
 
     pub(crate) fn stats(&self) -> impl Iterator<Item = &Arc<WorkerStats>> {
@@ -100,6 +108,10 @@ impl Workers {
                 #[cfg(debug_assertions)]
                 place.handle.send(Command::Panic);
             }
+            if injected::is_asked(&format!("worker-{index}-opens-a-file")) {
+                #[cfg(debug_assertions)]
+                place.handle.send(Command::OpenFile);
+            }
             if place.state == State::Serving && place.handle.is_finished() {
                 kernel.retire(index);
                 given_up = place.note_end(index).or(given_up);
@@ -107,7 +119,7 @@ impl Workers {
             if let State::Vacant(due) = place.state
                 && Instant::now() >= due
             {
-                match place.fill(self.engine, &self.ring) {
+                match place.fill(self.start, &self.ring) {
                     Ok(()) => {
                         kernel.reinstate(index);
                         tracing::info!("worker {index}: a new worker serves in its place");
@@ -178,11 +190,11 @@ impl Place {
         None
     }
 
-    fn fill(&mut self, engine: Engine, ring: &OwnedFd) -> Result<(), WorkerError> {
+    fn fill(&mut self, start: Start, ring: &OwnedFd) -> Result<(), WorkerError> {
         let waker = self.handle.waker().clone();
         let predecessor = Some(Arc::clone(self.handle.stats()));
         let config = WorkerConfig { predecessor, ..self.config.clone() };
-        self.handle = spawn(config, engine, ring, &self.listener, waker.successor(), waker)?;
+        self.handle = spawn(config, start, ring, &self.listener, waker.successor(), waker)?;
         (self.since, self.state) = (Instant::now(), State::Serving);
         Ok(())
     }
@@ -198,18 +210,25 @@ fn pause(ends_in_a_row: u32) -> Duration {
 
 fn spawn(
     config: WorkerConfig,
-    engine: Engine,
+    start: Start,
     ring: &OwnedFd,
     listener: &Listener,
     sleeper: Sleeper,
     waker: Waker,
 ) -> Result<WorkerHandle, WorkerError> {
     let sessions_max = config.limits.sessions_max as usize;
+    let index = config.index;
     let reader = Reader::open(ring.as_fd()).map_err(WorkerError::Map)?;
     let listener = listener.try_clone().map_err(WorkerError::Listener)?;
     let handle = fanblade_worker::spawn(config, reader, sleeper, waker, move |sleeper| {
         let engine_config = EngineConfig { sessions_max, waker: Some(sleeper.fd()) };
-        make_engine(engine, listener, &engine_config).map_err(std::io::Error::other)
+        let engine = make_engine(start.engine, listener, &engine_config).map_err(std::io::Error::other)?;
+        if start.is_confined
+            && let Err(error) = fanblade_sandbox::confine(engine.may_make_rings())
+        {
+            tracing::warn!("worker {index} goes on without a sandbox: {error}");
+        }
+        Ok(engine)
     });
     Ok(handle?)
 }

@@ -94,6 +94,8 @@ pub(crate) struct DataConfig {
     pub(crate) notsent_lowat: Bytes,
     /// How long a worker with a CPU of its own polls before it sleeps.
     pub(crate) spin_us: Spanned<u64>,
+    /// Refuse the workers' threads all system calls that they do not need.
+    pub(crate) sandbox: bool,
     /// From the order to stop, after which `/readyz` answers 503, to the end of the first session.
     pub(crate) drain_delay_ms: Spanned<Millis>,
 }
@@ -551,6 +553,7 @@ impl Default for DataConfig {
             backlog: unplaced(65_535),
             notsent_lowat: Bytes(16 << 10),
             spin_us: unplaced(50),
+            sandbox: true,
             drain_delay_ms: unplaced(Millis(0)),
         }
     }

@@ -125,6 +125,11 @@ pub trait Engine {
     /// `"uring"` or `"epoll"`.
     fn name(&self) -> &'static str;
 
+    /// Whether it may make further io_urings when more sessions come.
+    fn may_make_rings(&self) -> bool {
+        false
+    }
+
     /// Waits until something happens or `timeout` passes (`None`: for ever), and reports what has happened. The work
     /// of one call is bounded; what is left over is reported by the next, which then does not wait. It may also
     /// return early with nothing to report.

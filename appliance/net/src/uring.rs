@@ -10,6 +10,8 @@
 //! **Sends** are SEND (one slice) or SENDMSG with MSG_DONTWAIT, so that each completes while it is submitted and no
 //! frame is read from memory after the pass.
 //!
+//! **Restrictions.** A ring takes only the requests below: what a thread asks of a ring passes no filter of system calls.
+//!
 //! **Waiting** is done in ring 0. The others report to it by an eventfd, which is armed only while the thread sleeps.
 
 mod accept;
@@ -84,6 +86,10 @@ struct Uring {
 impl Engine for Uring {
     fn name(&self) -> &'static str {
         "uring"
+    }
+
+    fn may_make_rings(&self) -> bool {
+        self.slots_per_ring < self.sessions_max
     }
 
     fn poll(&mut self, timeout: Option<Duration>, sink: &mut dyn FnMut(Event<'_>)) -> io::Result<()> {

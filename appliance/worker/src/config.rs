@@ -57,4 +57,7 @@ pub enum Command {
     /// Panic: what a bug would do, for tests of what follows. Release builds do not have it, and no peer can send it.
     #[cfg(debug_assertions)]
     Panic,
+    /// Open a file, which no worker does: for tests of what a confined thread is refused. Debug builds only.
+    #[cfg(debug_assertions)]
+    OpenFile,
 }

@@ -264,6 +264,11 @@ impl Worker {
                 Command::Stop => return Ok(true),
                 #[cfg(debug_assertions)]
                 Command::Panic => panic!("told to panic"),
+                #[cfg(debug_assertions)]
+                Command::OpenFile => match std::fs::File::open("/etc/passwd") {
+                    Ok(_) => tracing::warn!("opened a file, as told"),
+                    Err(error) => tracing::warn!("could not open a file, as told: {error}"),
+                },
                 Command::Notice(text) => {
                     // Replies first: the notice is behind what the sessions' groups are owed.
                     self.serve(engine)?;

@@ -65,6 +65,7 @@ impl DataConfig {
             backlog: int(*self.backlog.get_ref()),
             notsent_lowat: int(self.notsent_lowat.0),
             spin_us: int(*self.spin_us.get_ref()),
+            sandbox: self.sandbox,
             drain_delay: self.drain_delay_ms.get_ref().duration(),
         }
     }

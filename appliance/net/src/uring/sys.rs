@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
+use io_uring::register::Restriction;
 use io_uring::types::{CancelBuilder, DestinationSlot, Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 
@@ -56,6 +57,8 @@ impl Queue {
             // A flag tells without a system call whether there is such work.
             .setup_taskrun_flag()
             .setup_submit_all()
+            // Until it is restricted.
+            .setup_r_disabled()
             .setup_cqsize(URING_COMPLETIONS)
             .build(URING_SUBMISSIONS)
             .map_err(explain)?;
@@ -68,6 +71,7 @@ impl Queue {
         // is gone.
         unsafe { uring.submitter().register_buf_ring_with_flags(addr as u64, len, BUFFER_GROUP, 0) }
             .map_err(failed("ring of provided buffers"))?;
+        restrict(&uring).map_err(failed("restrictions of a ring"))?;
         buffers.provide_all();
         let addrs = (0..URING_ACCEPTS_MAX).map(|_| RawAddr::new()).collect();
         Ok(Queue { uring, buffers, addrs })
@@ -262,6 +266,18 @@ fn explain(source: io::Error) -> NetError {
 }
 
 /// DEFER_TASKRUN is of 6.1, and multishot receive and rings of buffers are older, so that little is left to ask for.
+/// From here on the ring takes the requests that an engine makes, and no others: nothing that opens, connects or reads
+/// files. Whoever controls the thread gets no more from the ring (io_uring_register(2), IORING_REGISTER_RESTRICTIONS).
+fn restrict(uring: &IoUring) -> io::Result<()> {
+    let flags = squeue::Flags::FIXED_FILE | squeue::Flags::BUFFER_SELECT | squeue::Flags::SKIP_SUCCESS;
+    let mut allowed: Vec<Restriction> = NEEDED.iter().map(|(code, _)| Restriction::sqe_op(*code)).collect();
+    allowed.push(Restriction::sqe_flags_allowed(flags.bits()));
+    // A further ring's bell.
+    allowed.push(Restriction::register_op(REGISTER_EVENTFD));
+    uring.submitter().register_restrictions(&mut allowed)?;
+    uring.submitter().register_enable_rings()
+}
+
 fn check_features(uring: &IoUring) -> Result<(), NetError> {
     let params = uring.params();
     if !params.is_feature_ext_arg() || !params.is_feature_nodrop() {
@@ -272,18 +288,48 @@ fn check_features(uring: &IoUring) -> Result<(), NetError> {
         .submitter()
         .register_probe(&mut probe)
         .map_err(|source| NetError::Uring { what: "IORING_REGISTER_PROBE", source })?;
-    let needed = [
-        (opcode::Accept::CODE, "IORING_OP_ACCEPT"),
-        (opcode::RecvMulti::CODE, "IORING_OP_RECV"),
-        (opcode::Send::CODE, "IORING_OP_SEND"),
-        (opcode::SendMsg::CODE, "IORING_OP_SENDMSG"),
-        (opcode::PollAdd::CODE, "IORING_OP_POLL_ADD"),
-        (opcode::AsyncCancel2::CODE, "IORING_OP_ASYNC_CANCEL"),
-        (opcode::Shutdown::CODE, "IORING_OP_SHUTDOWN"),
-        (opcode::Close::CODE, "IORING_OP_CLOSE"),
-    ];
-    match needed.iter().find(|(code, _)| !probe.is_supported(*code)) {
+    match NEEDED.iter().find(|(code, _)| !probe.is_supported(*code)) {
         Some(&(_, what)) => Err(NetError::UringTooOld { what }),
         None => Ok(()),
+    }
+}
+
+/// The requests that an engine makes.
+const NEEDED: [(u8, &str); 8] = [
+    (opcode::Accept::CODE, "IORING_OP_ACCEPT"),
+    (opcode::RecvMulti::CODE, "IORING_OP_RECV"),
+    (opcode::Send::CODE, "IORING_OP_SEND"),
+    (opcode::SendMsg::CODE, "IORING_OP_SENDMSG"),
+    (opcode::PollAdd::CODE, "IORING_OP_POLL_ADD"),
+    (opcode::AsyncCancel2::CODE, "IORING_OP_ASYNC_CANCEL"),
+    (opcode::Shutdown::CODE, "IORING_OP_SHUTDOWN"),
+    (opcode::Close::CODE, "IORING_OP_CLOSE"),
+];
+/// `IORING_REGISTER_EVENTFD` of linux/io_uring.h.
+const REGISTER_EVENTFD: u8 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_takes_no_requests_but_an_engine_s() {
+        let mut queue = match Queue::new(1) {
+            Ok(queue) => queue,
+            Err(error) => return println!("skipped: a_ring_takes_no_requests_but_an_engine_s: {error}"),
+        };
+        let path = c"/etc/passwd";
+        queue.push(&opcode::OpenAt::new(Fd(libc::AT_FDCWD), path.as_ptr()).build().user_data(1));
+        queue.push(&opcode::Socket::new(libc::AF_INET, libc::SOCK_STREAM, 0).build().user_data(2));
+        // One of an engine's, of an empty slot.
+        queue.shutdown_write(0, 3);
+        let mut results = Vec::new();
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        while results.len() < 3 && std::time::Instant::now() < deadline {
+            queue.enter(Some(Duration::from_millis(10))).unwrap();
+            queue.take(|completion| results.push((completion.user_data, completion.result)));
+        }
+        results.sort_unstable();
+        assert_eq!(results, [(1, -libc::EACCES), (2, -libc::EACCES), (3, -libc::EBADF)]);
     }
 }
