@@ -10,7 +10,8 @@
 //! **Sends** are SEND (one slice) or SENDMSG with MSG_DONTWAIT, so that each completes while it is submitted and no
 //! frame is read from memory after the pass.
 //!
-//! **Restrictions.** A ring takes only the requests below: what a thread asks of a ring passes no filter of system calls.
+//! **Restrictions.** A ring accepts only the requests that the engine makes: what a thread asks of a ring passes no
+//! filter of system calls.
 //!
 //! **Waiting** is done in ring 0. The others report to it by an eventfd, which is armed only while the thread sleeps.
 

@@ -191,6 +191,10 @@ impl Drop for Blade {
             let _ = self.child.kill();
             let _ = self.child.wait();
             eprintln!("log of the blade:\n{}", self.log());
+            return;
         }
+        // Whatever a test does, no worker asks for what it is refused, unless it was told to.
+        let log = self.log();
+        assert!(!log.contains("workers were refused") || log.contains(", as told"), "{log}");
     }
 }

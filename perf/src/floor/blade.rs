@@ -39,7 +39,10 @@ pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
             EngineKind::Uring => fanblade_net::uring(listener, &config),
             EngineKind::Epoll => fanblade_net::epoll(listener, &config),
         };
-        made.map_err(std::io::Error::other)
+        let engine = made.map_err(std::io::Error::other)?;
+        // As in the blade.
+        fanblade_sandbox::confine(engine.may_make_rings()).map_err(std::io::Error::other)?;
+        Ok(engine)
     })?;
     println!("{addr}");
     std::io::stdout().flush()?;

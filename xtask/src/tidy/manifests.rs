@@ -98,6 +98,7 @@ const DIRECTION: &[(&str, &[&str])] = &[
             "fanblade-measure",
             "fanblade-net",
             "fanblade-ring",
+            "fanblade-sandbox",
             "fanblade-swarm",
             "fanblade-wire",
             "fanblade-worker",
