@@ -1,4 +1,6 @@
-//! Logs when a worker's thread was refused a system call.
+//! Logs when workers' threads were refused system calls: at once, and then at most every ten seconds.
+
+use std::time::{Duration, Instant};
 
 use fanblade_sandbox::refusals;
 
@@ -6,17 +8,18 @@ use fanblade_sandbox::refusals;
 #[derive(Debug, Default)]
 pub(crate) struct Refused {
     count: u64,
+    logged: Option<Instant>,
 }
 
 impl Refused {
     /// Looks at the process's count, and logs what is new.
     pub(crate) fn look(&mut self) {
         let refusals = refusals();
-        if refusals.count == self.count {
+        if refusals.count == self.count || self.logged.is_some_and(|logged| logged.elapsed() < PAUSE) {
             return;
         }
         let news = refusals.count - self.count;
-        self.count = refusals.count;
+        (self.count, self.logged) = (refusals.count, Some(Instant::now()));
         tracing::error!(
             "workers were refused {news} system calls, the newest: {}. No worker needs it: this is an attack or a fault of \
              the blade; please report it (SECURITY.md). If it does harm: sandbox = false under [data]",
@@ -24,3 +27,6 @@ impl Refused {
         );
     }
 }
+
+/// A thread that makes such calls without end does not fill the log.
+const PAUSE: Duration = Duration::from_secs(10);
