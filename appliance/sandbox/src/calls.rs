@@ -21,6 +21,8 @@ pub enum Need {
     Always,
     /// Never with PROT_EXEC, which its third argument tells: memory that is written is not run.
     WithoutExecution,
+    /// With this first argument, and no other.
+    Only(u32),
     /// While the thread may need further io_urings.
     MoreRings,
 }
@@ -31,6 +33,10 @@ impl Need {
         Ok(match self {
             Self::Always => Some(Vec::new()),
             Self::MoreRings => more_rings.then(Vec::new),
+            Self::Only(first) => {
+                let condition = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, first.into())?;
+                Some(vec![SeccompRule::new(vec![condition])?])
+            }
             Self::WithoutExecution => {
                 let not_executable = SeccompCmpOp::MaskedEq(libc::PROT_EXEC.unsigned_abs().into());
                 let condition = SeccompCondition::new(2, SeccompCmpArgLen::Dword, not_executable, 0)?;
@@ -59,7 +65,6 @@ pub const CALLS: &[Call] = &[
         reason: "the table and buffers of a further ring",
     },
     Call { number: libc::SYS_eventfd2, need: Need::MoreRings, reason: "the bell by which further rings are heard" },
-    Call { number: libc::SYS_fcntl, need: Need::MoreRings, reason: "a further ring's duplicate of that bell" },
     // The epoll engine.
     always(libc::SYS_epoll_ctl, "watches sockets"),
     #[cfg(target_arch = "x86_64")]
@@ -79,10 +84,16 @@ pub const CALLS: &[Call] = &[
     always(libc::SYS_ppoll, "looks whether connections wait"),
     always(libc::SYS_read, "empties the eventfd of the publisher's bell"),
     always(libc::SYS_write, "rings an eventfd"),
+    always(libc::SYS_fcntl, "debug builds look whether a descriptor is open before they close it"),
     always(libc::SYS_getsockopt, "why a connection failed"),
     // Memory.
     Call { number: libc::SYS_mmap, need: Need::WithoutExecution, reason: "the allocator takes memory" },
     Call { number: libc::SYS_mprotect, need: Need::WithoutExecution, reason: "the allocator guards memory" },
+    Call {
+        number: libc::SYS_prctl,
+        need: Need::Only(libc::PR_SET_VMA.unsigned_abs()),
+        reason: "the allocator names its memory (PR_SET_VMA)",
+    },
     always(libc::SYS_munmap, "the allocator gives memory back"),
     always(libc::SYS_mremap, "the allocator moves what grows"),
     always(libc::SYS_madvise, "the allocator gives pages back"),
