@@ -33,15 +33,20 @@ pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<()> {
     let is_there = |(path, text): &&(String, String)| std::fs::read_to_string(path).is_ok_and(|there| there == *text);
     let stale: Vec<&str> = files.iter().filter(|file| !is_there(file)).map(|file| file.0.as_str()).collect();
     if args.check {
-        ensure!(stale.is_empty(), "not what the results say: {}; `cargo xtask bench report`", stale.join(", "));
+        ensure!(
+            stale.is_empty(),
+            "{} disagree with the results: `cargo xtask bench report` writes them anew",
+            stale.join(", ")
+        );
         return Ok(());
     }
     std::fs::create_dir_all("docs/plots")?;
     for (path, text) in &files {
         std::fs::write(path, text).with_context(|| format!("cannot write {path}"))?;
     }
-    let written = if stale.is_empty() { "nothing new".to_owned() } else { stale.join(", ") };
-    eprintln!("from {} results: {written}", results.len());
+    let written =
+        if stale.is_empty() { "nothing has changed".to_owned() } else { format!("wrote {}", stale.join(", ")) };
+    eprintln!("read {} results: {written}", results.len());
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Campaigns: attacks on a running blade beside a subscriber that behaves well. Runs come in pairs, one without the
-//! attack and one with it, in turn: the difference between the two is what the subscriber notices, and little of it is
-//! the machine's.
+//! attack and one with it, in turn: the difference between the two shows what the subscriber notices of the attack,
+//! with little influence of the machine's other load.
 
 mod aim;
 mod attacks;
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &CampaignArgs) -> anyhow::Result<()> {
         duration: Duration::try_from_secs_f64(args.seconds)?,
         rate: args.rate,
     };
-    ensure!(plan.duration >= RUN_MIN, "--seconds: at least {}", RUN_MIN.as_secs());
+    ensure!(plan.duration >= RUN_MIN, "--seconds must be at least {}", RUN_MIN.as_secs());
     let engines = args.engine.map_or(vec![Engine::Uring, Engine::Epoll], |engine| vec![engine]);
     let mut results = BTreeMap::new();
     let mut failed = Vec::new();
@@ -123,7 +123,7 @@ struct Pair {
     with: Seen,
 }
 
-/// Pairs alternate which of the two runs comes first, so that a machine that warms up or tires favours neither.
+/// Pairs alternate which of the two runs comes first, so that a machine that becomes faster or slower favours neither.
 fn play(attack: &Attack, engine: Engine, pair: u32, plan: &Plan) -> anyhow::Result<Pair> {
     let run = |is_attacked: bool| {
         let seen = one(attack, engine, is_attacked, plan)?;
@@ -131,7 +131,7 @@ fn play(attack: &Attack, engine: Engine, pair: u32, plan: &Plan) -> anyhow::Resu
             "{:<18} {:<6} {} {seen}",
             attack.name,
             engine.name(),
-            if is_attacked { "attacked " } else { "in peace " }
+            if is_attacked { "with the attack:   " } else { "without the attack:" }
         );
         anyhow::Ok(seen)
     };
@@ -155,7 +155,7 @@ fn one(attack: &Attack, engine: Engine, is_attacked: bool, plan: &Plan) -> anyho
             for number in 0..ATTACKERS {
                 let aim = &aim;
                 scope.spawn(move || {
-                    // What is measured is the blade, not who gets the CPU.
+                    // The attack is on the blade, not on its share of the CPU.
                     let _ = sys::run_behind();
                     (attack.run)(aim, number);
                 });
@@ -189,7 +189,7 @@ impl Verdict {
             faults.push("the attackers did nothing".to_owned());
         }
         for pair in pairs {
-            faults.extend(pair.without.faults.iter().map(|fault| format!("in peace: {fault}")));
+            faults.extend(pair.without.faults.iter().map(|fault| format!("without the attack: {fault}")));
             faults.extend(pair.with.faults.iter().cloned());
         }
         faults.sort();
@@ -224,5 +224,5 @@ impl std::fmt::Display for Verdict {
 const P99_MORE_MAX_MS: f64 = 10.0;
 /// Threads that attack; the attack says how many connections each has.
 const ATTACKERS: usize = 2;
-/// A p99 needs some frames.
+/// A shorter run has too few frames for a p99.
 const RUN_MIN: Duration = Duration::from_secs(1);

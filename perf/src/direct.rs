@@ -20,16 +20,18 @@ impl Direct {
     pub(crate) fn new(slots: usize) -> anyhow::Result<Direct> {
         let mut builder = IoUring::builder();
         builder.setup_single_issuer().setup_defer_taskrun();
-        let uring =
-            builder.build(SUBMISSIONS).context("cannot make an io_uring (Linux 6.1 or later has what it takes)")?;
-        uring.submitter().register_files_sparse(slots_of(slots)?).context("no table of direct descriptors")?;
+        let uring = builder.build(SUBMISSIONS).context("cannot make an io_uring (Linux 6.1 or later is needed)")?;
+        uring
+            .submitter()
+            .register_files_sparse(slots_of(slots)?)
+            .context("cannot register a table of direct descriptors")?;
         Ok(Direct { uring })
     }
 
     /// Moves a socket into the table. After that the process holds no descriptor of the socket.
     pub(crate) fn install(&mut self, slot: usize, socket: OwnedFd) -> anyhow::Result<()> {
         let installed = self.uring.submitter().register_files_update(slots_of(slot)?, &[socket.as_raw_fd()])?;
-        ensure!(installed == 1, "no slot {slot} in the table of direct descriptors");
+        ensure!(installed == 1, "the table of direct descriptors has no slot {slot}");
         drop(socket);
         Ok(())
     }
@@ -46,7 +48,7 @@ impl Direct {
             let mut submissions = self.uring.submission();
             let mut batch = 0_u32;
             for (slot, bytes) in sends.by_ref().take(SUBMISSIONS as usize) {
-                let len = u32::try_from(bytes.len()).context("one send takes less than 4 GiB")?;
+                let len = u32::try_from(bytes.len()).context("a send has less than 4 GiB")?;
                 let entry = opcode::Send::new(Fixed(slot), bytes.as_ptr(), len)
                     .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
                     .build()
@@ -61,15 +63,15 @@ impl Direct {
             }
             // SAFETY: no argument is passed.
             let taken = unsafe { self.uring.submitter().enter::<libc::sigset_t>(batch, 0, 0, None) }?;
-            ensure!(taken == batch as usize, "{taken} of {batch} requests taken");
+            ensure!(taken == batch as usize, "the kernel took only {taken} of {batch} requests");
             let mut done = 0;
             for completion in self.uring.completion() {
                 let (slot, len, result) =
                     (slot_of(completion.user_data()), completion.user_data() >> 32, completion.result());
-                ensure!(i64::from(result) == len as i64, "socket {slot}: {result} for a send of {len} bytes");
+                ensure!(i64::from(result) == len as i64, "socket {slot}: a send of {len} bytes returned {result}");
                 done += 1;
             }
-            ensure!(done == batch, "{done} of {batch} sends completed at once");
+            ensure!(done == batch, "only {done} of {batch} sends completed at once");
         }
     }
 }
@@ -89,9 +91,9 @@ pub(crate) fn send_whole(socket: &OwnedFd, bytes: &[u8]) -> anyhow::Result<()> {
     // SAFETY: the pointer and length describe `bytes`.
     let sent = unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
     if sent < 0 {
-        return Err(io::Error::last_os_error()).context("send");
+        return Err(io::Error::last_os_error()).context("cannot send");
     }
-    ensure!(sent as usize == bytes.len(), "{sent} of {} bytes sent", bytes.len());
+    ensure!(sent as usize == bytes.len(), "the kernel took only {sent} of {} bytes", bytes.len());
     Ok(())
 }
 

@@ -30,11 +30,11 @@ use sample::Sample;
 
 pub(crate) fn run(args: &FeedArgs) -> anyhow::Result<()> {
     let cpus = fanblade_net::affinity::cpus_allowed()?;
-    ensure!(cpus.contains(&args.cpu), "the CPUs here are {cpus:?}");
+    ensure!(cpus.contains(&args.cpu), "CPU {} is not among those that may be used: {cpus:?}", args.cpu);
     fanblade_net::affinity::pin_thread(args.cpu).with_context(|| format!("cannot pin to CPU {}", args.cpu))?;
     let day = args.day.make()?;
     let warmup = day.packets_of(args.warmup_messages);
-    ensure!(warmup < day.packets(), "the day has no more than {} messages", day.messages());
+    ensure!(warmup < day.packets(), "the day has only {} messages, all within the warm-up", day.messages());
     let mut samples = Vec::new();
     let mut last = None;
     for run in 1..=args.runs {
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &FeedArgs) -> anyhow::Result<()> {
             path.play(&day, warmup..day.packets(), Desk::message);
             let (cpu, wall) = (cpu_time()? - cpu, wall.elapsed());
             let figures = path.figures().since(&before);
-            ensure!(figures.faults == 0, "the day was not played as it is: {figures:?}");
+            ensure!(figures.faults == 0, "the day was not played exactly: {figures:?}");
             let messages = figures.messages as f64;
             let sample = Sample {
                 stage,
@@ -58,7 +58,7 @@ pub(crate) fn run(args: &FeedArgs) -> anyhow::Result<()> {
             last = Some(figures);
         }
     }
-    let figures = last.context("no run")?;
+    let figures = last.context("there was no run")?;
     report::write(args, &day, &figures, &samples)
 }
 

@@ -36,8 +36,11 @@ use sample::Sample;
 pub(crate) fn run(args: &FloorArgs) -> anyhow::Result<()> {
     let Measured { server_cpu, client_cpu, .. } = args.measured;
     let cpus = fanblade_net::affinity::cpus_allowed()?;
-    ensure!(server_cpu != client_cpu, "server and clients need a CPU each");
-    ensure!(cpus.contains(&server_cpu) && cpus.contains(&client_cpu), "the CPUs here are {cpus:?}");
+    ensure!(server_cpu != client_cpu, "server and clients need a CPU each: --server-cpu, --client-cpu");
+    ensure!(
+        cpus.contains(&server_cpu) && cpus.contains(&client_cpu),
+        "CPUs {server_cpu} and {client_cpu} must be among those that may be used: {cpus:?}"
+    );
     fanblade_net::rlimit::raise_descriptors()?;
     pin(client_cpu)?;
     let mut samples = Vec::new();
@@ -160,9 +163,9 @@ impl Server {
         let (addr, clock) = (SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), clock_getcpuclockid(pid)?);
         let mut server = Server { child, stdin, addr, clock, kind, payload_bytes: wanted.payload_bytes };
         let mut line = String::new();
-        BufReader::new(stdout.context("no output of the server")?).read_line(&mut line)?;
+        BufReader::new(stdout.context("the server has no standard output")?).read_line(&mut line)?;
         server.addr =
-            line.trim().parse().with_context(|| format!("the server said {line:?} instead of its address"))?;
+            line.trim().parse().with_context(|| format!("the server printed {line:?} instead of its address"))?;
         Ok(server)
     }
 
@@ -174,7 +177,7 @@ impl Server {
     }
 
     pub(crate) fn publish(&mut self, messages: u8) -> anyhow::Result<()> {
-        let stdin = self.stdin.as_mut().context("the server was stopped")?;
+        let stdin = self.stdin.as_mut().context("the server was stopped already")?;
         stdin.write_all(&[messages]).context("the server has ended")
     }
 

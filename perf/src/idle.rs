@@ -26,7 +26,7 @@ use server::{Greeting, Server};
 
 pub(crate) fn run(args: &IdleArgs) -> anyhow::Result<()> {
     let descriptors = fanblade_net::rlimit::raise_descriptors()?;
-    // Everything that the server has before its first session counts for no session.
+    // The server starts, and its memory is noted: what it has before its first session is not the sessions'.
     let subjects = args.connections.div_ceil(args.per_subject);
     let mut server = Server::start(args, subjects as usize)?;
     let addr = server.greeting.addr;
@@ -36,9 +36,9 @@ pub(crate) fn run(args: &IdleArgs) -> anyhow::Result<()> {
     moments.look("before")?;
     let kernel_before = KernelMemory::now()?;
 
+    // The sessions open and subscribe; after that they are silent for the first time.
     let started = Instant::now();
     let subjects_in_turn = Subjects { count: subjects, assignment: Assignment::InTurn, seed: 0 };
-    // The sessions open and subscribe; after that they are silent for the first time.
     let mut crowd = match Crowd::open(addr, args.connections, subjects_in_turn, args.burst) {
         Ok(crowd) => crowd,
         Err(error) => return Err(error).context(Value::from(server.counters()?).to_string()),
@@ -64,9 +64,10 @@ pub(crate) fn run(args: &IdleArgs) -> anyhow::Result<()> {
     let held = held.elapsed();
     // If the opening took long, some pings came before.
     let pings = crowd.pongs();
-    ensure!(pings >= u64::from(args.connections), "only {pings} pings came");
+    ensure!(pings >= u64::from(args.connections), "only {pings} pings came to {} sessions", args.connections);
     moments.look("after pings")?;
 
+    // One notice to all sessions at the same moment.
     server.notice()?;
     crowd.await_line(Line::Notice)?;
     crowd.hold(SETTLING)?;
@@ -80,6 +81,7 @@ pub(crate) fn run(args: &IdleArgs) -> anyhow::Result<()> {
     let greeting = server.greeting;
     server.stop()?;
 
+    // The result is saved even if the sessions took too much.
     let report = json!({
         "measurement": "idle",
         "command": machine::command(),
@@ -158,7 +160,12 @@ impl Moments {
         let most = (predicted + predicted / 4 + CONSTANT_BYTES).min(BYTES_PER_SESSION_MAX * self.connections);
         let (_closed, idle) = self.grown.split_last().context("nothing was measured")?;
         let above: Vec<&str> = idle.iter().filter(|(_, it)| it[0] + it[1] > most).map(|(moment, _)| *moment).collect();
-        ensure!(above.is_empty(), "more than {} bytes per session {}", self.per_session(most), above.join(", "));
+        ensure!(
+            above.is_empty(),
+            "a session took more than {} bytes at these moments: {}",
+            self.per_session(most),
+            above.join(", ")
+        );
         Ok(())
     }
 }
@@ -171,12 +178,17 @@ fn predicted(greeting: &Greeting) -> usize {
 fn nobody_lost(server: &mut Server, args: &IdleArgs) -> anyhow::Result<Map<String, Value>> {
     let counters = server.counters()?;
     for name in ["sessions", "sessions_subscribed", "accepted", "upgraded"] {
-        ensure!(counters[name] == args.connections, "{name} is {} of {}", counters[name], args.connections);
+        ensure!(
+            counters[name] == args.connections,
+            "the server's counter {name} is {}, not {}",
+            counters[name],
+            args.connections
+        );
     }
     for name in
         ["refused_capacity", "closed_by_server", "closed_by_peer", "pong_timeouts", "slow_evicted", "gap_notices"]
     {
-        ensure!(counters[name] == 0, "{name} is {}", counters[name]);
+        ensure!(counters[name] == 0, "the server's counter {name} is {}, not 0", counters[name]);
     }
     Ok(counters)
 }
@@ -186,7 +198,7 @@ fn await_closed(server: &mut Server, args: &IdleArgs) -> anyhow::Result<()> {
     loop {
         let counters = server.counters()?;
         if counters["sessions"] == 0 {
-            ensure!(counters["closed_by_peer"] == args.connections, "not all were closed by the clients");
+            ensure!(counters["closed_by_peer"] == args.connections, "the clients did not close all connections");
             return Ok(());
         }
         if Instant::now() > end {
@@ -196,7 +208,7 @@ fn await_closed(server: &mut Server, args: &IdleArgs) -> anyhow::Result<()> {
     }
 }
 
-/// An estimate: both ends of a connection are on this machine, and so is the memory of everybody else.
+/// An estimate: both ends of a connection are on this machine, and so is the memory of all other programs.
 fn kernel_growth(before: &KernelMemory, after: &KernelMemory, connections: u32) -> Value {
     let per_connection = |before: u64, after: u64| (after as f64 - before as f64) / f64::from(connections);
     let mut caches: Vec<(&String, f64)> = after

@@ -58,7 +58,7 @@ pub(crate) fn run(args: &InstructionsArgs) -> anyhow::Result<()> {
         .filter_map(|(kind, function)| Some((*kind, counted.costs.get(*function)?)))
         .map(|(kind, cost)| (char::from(kind).to_string(), of_type(kind, cost)))
         .collect();
-    let all = counted.costs.get("counted_day").context("callgrind has not seen the day")?.instructions;
+    let all = counted.costs.get("counted_day").context("callgrind's output lacks the day")?.instructions;
     let in_messages: u64 = day::KINDS
         .iter()
         .filter(|(kind, _)| !day::BEFORE_THE_OPEN.contains(kind))
@@ -104,21 +104,21 @@ struct Counted {
 
 fn count(args: &InstructionsArgs) -> anyhow::Result<Counted> {
     let version = Command::new("valgrind").arg("--version").output();
-    let version = version.context("there is no valgrind here; `cargo xtask setup` installs it")?;
-    let out = tempfile::NamedTempFile::new().context("a place for callgrind's output")?;
+    let version = version.context("cannot run valgrind; `cargo xtask setup` installs it")?;
+    let out = tempfile::NamedTempFile::new().context("cannot make a file for callgrind's output")?;
     let mut valgrind = callgrind::command(out.path())?;
     valgrind
         .arg("instructions-day")
         .args(["--symbols", &args.symbols.to_string(), "--messages", &args.messages.to_string()])
         .args(["--warmup-messages", &args.warmup_messages.to_string()]);
     let played = valgrind.stderr(Stdio::inherit()).output().context("cannot start valgrind")?;
-    ensure!(played.status.success(), "the day under valgrind: {}", played.status);
-    let played: Value = serde_json::from_slice(&played.stdout).context("the day's figures")?;
-    let text = std::fs::read_to_string(out.path()).context("callgrind's output")?;
+    ensure!(played.status.success(), "the day under valgrind ended with {}", played.status);
+    let played: Value = serde_json::from_slice(&played.stdout).context("cannot read the day's figures")?;
+    let text = std::fs::read_to_string(out.path()).context("cannot read callgrind's output")?;
     Ok(Counted {
         valgrind: String::from_utf8_lossy(&version.stdout).trim().to_owned(),
-        packets: played["packets"].as_u64().context("packets")?,
-        messages: played["messages"].as_u64().context("messages")?,
+        packets: played["packets"].as_u64().context("the day's figures lack `packets`")?,
+        messages: played["messages"].as_u64().context("the day's figures lack `messages`")?,
         costs: callgrind::costs(&text).into_iter().map(|(name, cost)| (name.to_owned(), cost)).collect(),
     })
 }
@@ -147,8 +147,8 @@ fn print(report: &Value) {
 
 fn read(path: &Path) -> anyhow::Result<Value> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let report: Value = serde_json::from_str(&text).with_context(|| format!("{} is no JSON", path.display()))?;
-    ensure!(report["measurement"] == "instructions", "{} is no result of `bench instructions`", path.display());
+    let report: Value = serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
+    ensure!(report["measurement"] == "instructions", "{} is not a result of `bench instructions`", path.display());
     Ok(report)
 }
 
@@ -156,7 +156,7 @@ fn read(path: &Path) -> anyhow::Result<Value> {
 fn compare(report: &Value, baseline: &Value, tolerance: f64) -> anyhow::Result<()> {
     ensure!(
         report["day"] == baseline["day"],
-        "the baseline counted another day: {}, and this is {}",
+        "the baseline counted another day: {}; this one is {}",
         baseline["day"],
         report["day"]
     );
@@ -178,5 +178,5 @@ fn compare(report: &Value, baseline: &Value, tolerance: f64) -> anyhow::Result<(
     if worse.is_empty() { Ok(()) } else { bail!("more instructions than the baseline: {}", worse.join(", ")) }
 }
 
-/// With fewer messages, the figure of a type says too little.
+/// With fewer messages, the figure of a type is not compared.
 const MESSAGES_TELLING_MIN: u64 = 100;

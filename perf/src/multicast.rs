@@ -66,7 +66,7 @@ const FIGURES: [&str; 9] =
 
 pub(crate) fn run(args: &MulticastArgs) -> anyhow::Result<()> {
     let (&[publisher, sequencer], Some(burst)) = (args.cpus.as_slice(), args.rates.iter().max().copied()) else {
-        bail!("two CPUs and at least one rate");
+        bail!("--cpus needs two CPUs, and --rates at least one rate");
     };
     let mut samples = Vec::new();
     for number in 1..=args.runs {
@@ -121,13 +121,8 @@ fn of_rate(rate: u64, samples: &[Sample]) -> Value {
     Value::Object(all)
 }
 
-fn measure(
-    args: &MulticastArgs,
-    rate: u64,
-    messages: u64,
-    publisher: usize,
-    sequencer: usize,
-) -> anyhow::Result<Sample> {
+/// The blade's configuration: one line on loopback, the sequencer on a CPU of its own.
+fn configuration(args: &MulticastArgs, publisher: usize, sequencer: usize) -> anyhow::Result<toml::Table> {
     let configuration = json!({
         "feed": {
             "source": "moldudp64",
@@ -146,7 +141,18 @@ fn measure(
         // The blade's log lines would mix with ours.
         "log": {"level": "error"},
     });
-    let mut blade = Blade::launch(toml::Table::try_from(configuration)?, "all", &[])?;
+    Ok(toml::Table::try_from(configuration)?)
+}
+
+/// One run at one rate.
+fn measure(
+    args: &MulticastArgs,
+    rate: u64,
+    messages: u64,
+    publisher: usize,
+    sequencer: usize,
+) -> anyhow::Result<Sample> {
+    let mut blade = Blade::launch(configuration(args, publisher, sequencer)?, "all", &[])?;
     let (messages_text, rate_text, packet_len) = (messages.to_string(), rate.to_string(), args.packet_len.to_string());
     let replay_args = [
         "replay",
@@ -171,6 +177,7 @@ fn measure(
     let mut replay = Replay::start(&replay_args, publisher)?;
     let before = sequencer_cpu(blade.pid())?;
     replay.begin()?;
+    // Returns when the publisher has sent everything.
     let sent = replay.report()?;
     // The sequencer is done when it has received all messages or knows them to be lost.
     let deadline = Instant::now() + PATIENCE;
@@ -180,7 +187,7 @@ fn measure(
         if number("messages") + number("gap_messages") >= messages {
             break;
         }
-        ensure!(Instant::now() < deadline, "the blade has not got to the end: {}", status["feed"]);
+        ensure!(Instant::now() < deadline, "the blade has not reached the end of the day: {}", status["feed"]);
         std::thread::sleep(Duration::from_millis(20));
     }
     let cpu_s = sequencer_cpu(blade.pid())? - before;
@@ -190,7 +197,7 @@ fn measure(
     let latency = &status["latency_ns"]["feed_to_publish"];
     let number = |value: &Value| value.as_f64().unwrap_or_default();
     let taken = number(&status["feed"]["messages"]);
-    ensure!(taken > 0.0, "no message has come: {}", status["feed"]);
+    ensure!(taken > 0.0, "the blade received no message: {}", status["feed"]);
     Ok(Sample {
         rate,
         messages_per_s: messages as f64 / (number(&sent["seconds"]) - LINGER_S).max(1e-9),
@@ -220,7 +227,7 @@ impl Replay {
         command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         sys::tie(&mut command, &[cpu])?;
         let mut child = command.spawn()?;
-        let output = child.stdout.take().context("no output")?;
+        let output = child.stdout.take().context("the publisher has no standard output")?;
         let mut replay = Replay { child, output: BufReader::new(output) };
         let mut line = String::new();
         while !line.starts_with("ready ") {
@@ -231,7 +238,7 @@ impl Replay {
     }
 
     fn begin(&mut self) -> anyhow::Result<()> {
-        Ok(self.child.stdin.as_mut().context("no input")?.write_all(b"\n")?)
+        Ok(self.child.stdin.as_mut().context("the publisher has no standard input")?.write_all(b"\n")?)
     }
 
     /// Waits for its end, and returns its summary.
@@ -255,11 +262,11 @@ fn sequencer_cpu(pid: u32) -> anyhow::Result<f64> {
         let path = task?.path();
         if std::fs::read_to_string(path.join("comm"))?.trim() == "sequencer" {
             let text = std::fs::read_to_string(path.join("schedstat"))?;
-            let ns: f64 = text.split_whitespace().next().context("an empty schedstat")?.parse()?;
+            let ns: f64 = text.split_whitespace().next().context("the sequencer's schedstat is empty")?.parse()?;
             return Ok(ns / 1e9);
         }
     }
-    bail!("no thread called sequencer");
+    bail!("process {pid} has no thread called sequencer");
 }
 
 const GROUP: &str = "239.192.77.1:26477";

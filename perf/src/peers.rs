@@ -33,8 +33,12 @@ use sample::Sample;
 
 pub(crate) fn run(args: &PeersArgs) -> anyhow::Result<()> {
     let cpus = fanblade_net::affinity::cpus_allowed()?;
-    ensure!(args.server_cpu != args.client_cpu, "server and clients need a CPU each");
-    ensure!(cpus.contains(&args.server_cpu) && cpus.contains(&args.client_cpu), "the CPUs here are {cpus:?}");
+    let PeersArgs { server_cpu, client_cpu, .. } = *args;
+    ensure!(server_cpu != client_cpu, "server and clients need a CPU each: --server-cpu, --client-cpu");
+    ensure!(
+        cpus.contains(&server_cpu) && cpus.contains(&client_cpu),
+        "CPUs {server_cpu} and {client_cpu} must be among those that may be used: {cpus:?}"
+    );
     let scenario = scenario(args)?;
     room::check(&scenario).context("this machine is too small")?;
     fanblade_net::rlimit::raise_descriptors()?;
@@ -143,7 +147,7 @@ fn contestants(args: &PeersArgs, scenario: &Scenario) -> anyhow::Result<(Vec<Con
         match kind.start(scenario, &[args.server_cpu]) {
             Ok(_) => all.push(Contestant::Server(kind)),
             Err(error) if args.servers.is_empty() => {
-                eprintln!("without {}: {error:#}", kind.name());
+                eprintln!("{} is left out: {error:#}", kind.name());
                 absent.push(Missing { name: kind.name(), why: format!("{error:#}") });
             }
             Err(error) => bail!("{}: {error:#}", kind.name()),

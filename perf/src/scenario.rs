@@ -85,21 +85,22 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     scenario.engine = args.engine;
     scenario.check()?;
     room::check(&scenario).with_context(|| format!("this machine is too small for {name}"))?;
+    // The CPUs and the server; some scenarios need the blade itself.
     let cpus = cpus(args, &scenario)?;
     let wants_blade = scenario.kind == Kind::WireToWire || scenario.is_batched();
     let usual = if wants_blade { ServerKind::Blade } else { ServerKind::Datapath };
     let server = args.server.unwrap_or(usual);
     let has_windows = server != ServerKind::Datapath || !scenario.is_batched();
-    ensure!(has_windows, "{name} is about [[batching]], which the data path alone has not: it takes --server blade");
-    // Laid before anything else is started, so that everything is in the same network namespace.
+    ensure!(has_windows, "{name} is about [[batching]], which only the blade has: use --server blade");
+    // The network is set up before anything else is started, so that everything is in the same network namespace.
     let _cable = match args.engine {
         EngineKind::Sockets => None,
         EngineKind::Xdp => {
-            ensure!(scenario.kind == Kind::Traffic, "{name} counts the clients' side, too: it takes --engine sockets");
+            ensure!(scenario.kind == Kind::Traffic, "{name} measures the clients' sockets, too: use --engine sockets");
             let is_ours = [ServerKind::Blade, ServerKind::Datapath].contains(&server);
-            ensure!(is_ours, "{} listens on loopback only: it takes --engine sockets", server.name());
-            ensure!(scenario.watchlists.is_none(), "clients with lists count each message: it takes --engine sockets");
-            Some(Cable::lay_apart(cable::SERVER).context("a network for the xdp engine")?)
+            ensure!(is_ours, "{} listens on loopback only: use --engine sockets", server.name());
+            ensure!(scenario.watchlists.is_none(), "clients with lists need sockets: use --engine sockets");
+            Some(Cable::lay_apart(cable::SERVER).context("cannot set up a network for the xdp engine")?)
         }
     };
     eprintln!("{name}: {}; {} subscribers", scenario.title, scenario.subscribers);
@@ -133,13 +134,17 @@ fn cpus(args: &RunArgs, scenario: &Scenario) -> anyhow::Result<Cpus> {
     let second = &allowed[half..];
     let choose = |given: &[usize], usual: &[usize]| if given.is_empty() { usual.to_vec() } else { given.to_vec() };
     let cpus = Cpus { server: choose(&args.server_cpus, first), clients: choose(&args.client_cpus, second) };
-    ensure!(!cpus.server.is_empty(), "server and clients need a CPU each; this machine lets us use {allowed:?}");
+    ensure!(!cpus.server.is_empty(), "server and clients need a CPU each; this process may use only {allowed:?}");
     for cpu in cpus.server.iter().chain(&cpus.clients) {
         ensure!(allowed.contains(cpu), "CPU {cpu} is not among those that may be used: {allowed:?}");
     }
     // In wire-to-wire runs, clients that share a CPU sleep.
     if scenario.kind != Kind::WireToWire && cpus.server.iter().any(|cpu| cpus.clients.contains(cpu)) {
-        bail!("server {:?} and clients {:?} would disturb each other", cpus.server, cpus.clients);
+        bail!(
+            "the server's CPUs {:?} and the clients' CPUs {:?} overlap: the two would disturb each other",
+            cpus.server,
+            cpus.clients
+        );
     }
     Ok(cpus)
 }

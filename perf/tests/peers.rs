@@ -140,7 +140,7 @@ fn who_cannot_be_measured_is_refused_or_named() {
     assert!(!is_ok && without_path.contains("give --peer-path PROGRAM"), "{without_path}");
     // The program ends at once, and the error quotes its last words.
     let (is_ok, ends) = stderr(&["--servers", "uwebsockets", "--peer-path", "/bin/false"]).unwrap();
-    assert!(!is_ok && ends.contains("uwebsockets: it ended with exit status: 1"), "{ends}");
+    assert!(!is_ok && ends.contains("uwebsockets: the server ended with exit status: 1"), "{ends}");
     let (is_ok, many) = stderr(&["--servers", "tungstenite", "--subscribers", "4000000000"]).unwrap();
     assert!(!is_ok && many.contains("this machine is too small"), "{many}");
 }

@@ -187,7 +187,7 @@ fn what_cannot_be_is_refused_in_a_sentence() {
     let same = refusal(&["burst", "--server-cpus", "0", "--client-cpus", "0"]);
     assert!(same.contains("would disturb each other"), "{same}");
     let windows = refusal(&["caplin-50-batching", "--subscribers", "10", "--server", "datapath"]);
-    assert!(windows.contains("it takes --server blade"), "{windows}");
+    assert!(windows.contains("use --server blade"), "{windows}");
     let without_lists = refusal(&["watchlist", "--subscribers", "10", "--server", "nats"]);
     assert!(without_lists.contains("one subject for each subscriber only"), "{without_lists}");
 }

@@ -31,5 +31,5 @@ fn a_scenario_is_played_by_subscribers_without_sockets() {
     let kernel = result["bytes_per_session"]["kernel"].as_f64().unwrap();
     assert!((2_000.0..7_000.0).contains(&kernel), "{kernel}");
     let storm = String::from_utf8_lossy(&run(&["storm", "--engine", "xdp"]).stderr).into_owned();
-    assert!(storm.contains("it takes --engine sockets"), "{storm}");
+    assert!(storm.contains("use --engine sockets"), "{storm}");
 }

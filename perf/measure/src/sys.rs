@@ -37,7 +37,7 @@ pub fn tie_with(command: &mut Command, cpus: &[usize], end: Signal) -> anyhow::R
 
 /// Pins this thread to a CPU.
 pub fn pin(cpu: usize) -> anyhow::Result<()> {
-    fanblade_net::affinity::pin_thread(cpu).with_context(|| format!("cannot pin to cpu {cpu}"))
+    fanblade_net::affinity::pin_thread(cpu).with_context(|| format!("cannot pin to CPU {cpu}"))
 }
 
 /// Gives this thread precedence over all ordinary ones, and wakes it on time. Needs a privilege.

@@ -182,7 +182,7 @@ fn short(value: f64) -> String {
 }
 
 fn failed(error: impl Display) -> anyhow::Error {
-    anyhow!("drawing: {error}")
+    anyhow!("cannot draw the plot: {error}")
 }
 
 /// Tableau's colors, which most people can tell apart.

@@ -21,7 +21,7 @@ struct Arguments {
     /// Address to listen on; port 0 takes a free one. The first line of output says which.
     #[arg(long, default_value = "127.0.0.1:9001")]
     listen: SocketAddr,
-    /// The engine below.
+    /// The engine that drives the sockets.
     #[arg(long, value_enum, default_value = "uring")]
     engine: EngineKind,
 }
@@ -41,7 +41,7 @@ fn main() -> anyhow::Result<()> {
         EngineKind::Uring => fanblade_net::uring(listener, &config)?,
         EngineKind::Epoll => fanblade_net::epoll(listener, &config)?,
     };
-    writeln!(std::io::stdout(), "listening on {addr} ({})", engine.name()).context("cannot say where it listens")?;
+    writeln!(std::io::stdout(), "listening on {addr} ({})", engine.name()).context("cannot print the address")?;
     let sessions = (0..engine.capacity()).map(|_| None).collect();
     Echo { engine, sessions, slices: IoSlices::new() }.serve()
 }

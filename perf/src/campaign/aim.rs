@@ -11,7 +11,7 @@ pub(super) struct Aim {
     /// Where publishers connect.
     pub(super) publishers: PathBuf,
     is_over: AtomicBool,
-    /// What the attackers have done: connections, frames, requests, as each attack counts.
+    /// How much the attackers have done: each attack counts connections, frames or requests.
     done: AtomicU64,
     /// The blade's own memory before it was attacked.
     pub(super) rss_kib_before: u64,

@@ -78,13 +78,18 @@ pub(super) const ATTACKS: [Attack; 23] = [
     // Half a MiB for each, and what they are owed.
     on_memory(
         "deferred-requests",
-        "200 subscribers of everything that never read, and go on asking in long requests",
+        "200 subscribers of everything that never read, and keep sending long requests",
         160,
         deferred_requests,
     ),
-    on_memory("filter-toggle", "16 sessions that take back and ask again for one filter beside all", 64, filter_toggle),
+    on_memory(
+        "filter-toggle",
+        "16 subscribers of everything that add and remove one filter at the permitted rate",
+        64,
+        filter_toggle,
+    ),
     on_market("garbage", "random bytes to the data, admin and publishers' ports", garbage),
-    on_market("half-close", "subscribers that end their half at once and read the answer", half_close),
+    on_market("half-close", "subscribers that end their own side at once and read the answer", half_close),
     Attack {
         log: Log::Gone,
         ..on_market("log-gone", "the log's reader is gone; faulty clients at level debug", faulty)
@@ -95,27 +100,35 @@ pub(super) const ATTACKS: [Attack; 23] = [
     on_memory("non-readers", "2,000 subscribers of more than 10,000 subjects that never read", 96, non_readers),
     on_market(
         "pattern-flood",
-        "sessions that ask for 850 new patterns at once, as many as they may have",
+        "sessions that subscribe to 850 new patterns at once; each is then replaced by another",
         pattern_flood,
     ),
-    on_market("pattern-toggle", "sessions that make and take back 900 patterns at the permitted rate", pattern_toggle),
+    on_market(
+        "pattern-toggle",
+        "sessions that subscribe to and unsubscribe from 900 patterns at the permitted rate",
+        pattern_toggle,
+    ),
     on_market("ping-flood", "sessions that send pings without a pause", ping_flood),
     on_market("pong-flood", "sessions that send pongs without a pause", pong_flood),
-    on_market("proxy-garbage", "PROXY headers of a balancer that are wrong, too long or cut short", proxy_garbage),
+    on_market(
+        "proxy-garbage",
+        "PROXY headers from a balancer's address that are wrong, too long or cut short",
+        proxy_garbage,
+    ),
     on_market("reconnect-storm", "clients that connect, subscribe and reset without a pause", reconnect_storm),
     on_market("request-flood", "sessions that subscribe and unsubscribe without a pause", request_flood),
-    on_market("resume-storm", "subscribers that want the whole history again and again", resume_storm),
+    on_market("resume-storm", "subscribers that request the whole history again and again", resume_storm),
     Attack {
         feed: Feed::Publishers,
         ..on_market("ring-full", "publishers of 1,500 subjects with 60 kB each, more than the ring holds", ring_full)
     },
-    on_market("slow-loris", "500 clients that send a header of a request, a byte each time", slow_loris),
+    on_market("slow-loris", "500 clients that send the head of a request, one byte at a time", slow_loris),
     on_market("stalled-readers", "200 subscribers of everything that never read", stalled_readers),
     Attack {
         log: Log::Stuck,
         ..on_market(
             "stop-while-stuck",
-            "nobody reads the log or the sessions, and the blade is to stop",
+            "the blade is told to stop while nobody reads the log or the sessions",
             stop_while_stuck,
         )
     },
@@ -125,7 +138,7 @@ pub(super) const ATTACKS: [Attack; 23] = [
 
 /// Attackers wait no longer than this for anything, so that they end with the attack.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// The address from which the blade believes what it is told of the client's address.
+/// The address from which the blade accepts PROXY headers.
 pub(super) const BALANCER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// Connections of each attacker that floods.
 const FLOODERS: usize = 4;
@@ -398,7 +411,7 @@ fn deferred_requests(aim: &Aim, _: usize) {
     let request = masked(&format!(r#"{{"op":"subscribe","subjects":["/NASDAQ/AAPL/bbo"],{resume}}}"#));
     let each = |stream: &mut TcpStream| {
         stream.write_all(&request).ok()?;
-        // Ten a second for each session: what attacks is how much waits, not how much comes.
+        // Ten a second for each session: the attack is the amount that waits, not the rate at which it comes.
         std::thread::sleep(Duration::from_millis(1));
         Some(1)
     };
@@ -517,7 +530,7 @@ fn proxy_garbage(aim: &Aim, number: usize) {
     }
 }
 
-/// Each fault makes a line in the log.
+/// Each faulty client causes a line in the log.
 fn faulty(aim: &Aim, _: usize) {
     while !aim.is_over() {
         // A frame without a mask: a protocol error.
@@ -544,8 +557,8 @@ fn ring_full(aim: &Aim, number: usize) {
         for subject in (0..1_500).map(|subject| format!("/FLOOD/S{number}_{subject}/value")).cycle() {
             let record = Record { ts_ns: None, subject: &subject, value: Value::Json(value.as_bytes()) };
             Request::Record(record).write(&mut bytes);
-            // The blade holds up a publisher that is too fast, which is no reason to stop. After a timeout, a part of a
-            // record may have been written: the connection is of no use any more.
+            // The blade slows down a publisher that is too fast, which is no reason to stop. After a timeout, a part of
+            // a record may have been written: the connection is of no use any more.
             if aim.is_over() || stream.write_all(&bytes).is_err() {
                 break;
             }

@@ -85,7 +85,7 @@ impl Target {
             directory,
             _log: log,
         };
-        let stdout = target.child.stdout.take().context("no output of the blade")?;
+        let stdout = target.child.stdout.take().context("the blade has no standard output")?;
         let (data, admin) = addresses(BufReader::new(stdout))?;
         (target.data, target.admin) = (data.into(), admin.into());
         Ok(target)
@@ -112,10 +112,13 @@ impl Target {
             fanblade_measure::sys::tie(&mut command, &[])?;
             let output = command.output().context("cannot start the subscriber")?;
             aim.end();
-            let health = health.join().map_err(|_| anyhow::anyhow!("the watch over health has panicked"))?;
-            let rss_kib_max = height.join().map_err(|_| anyhow::anyhow!("the watch over memory has panicked"))?;
-            let summary: Value = serde_json::from_slice(&output.stdout)
-                .with_context(|| format!("the subscriber: {}", String::from_utf8_lossy(&output.stderr)))?;
+            let health =
+                health.join().map_err(|_| anyhow::anyhow!("the thread that asks for /healthz has panicked"))?;
+            let rss_kib_max =
+                height.join().map_err(|_| anyhow::anyhow!("the thread that reads the memory has panicked"))?;
+            let summary: Value = serde_json::from_slice(&output.stdout).with_context(|| {
+                format!("the subscriber printed no summary: {}", String::from_utf8_lossy(&output.stderr))
+            })?;
             Ok(Seen { rss_kib_max, ..Seen::of(&summary, health, aim.done()) })
         })
     }
@@ -135,7 +138,7 @@ impl Target {
         let begun = Instant::now();
         while self.child.try_wait()?.is_none() {
             if begun.elapsed() > STOP_MAX {
-                seen.faults.push(format!("not stopped {} s after SIGTERM", STOP_MAX.as_secs()));
+                seen.faults.push(format!("the blade had not stopped {} s after SIGTERM", STOP_MAX.as_secs()));
                 break;
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -257,7 +260,7 @@ impl Seen {
             faults.push(format!("the subscriber was closed: {}", summary["closes"]));
         }
         if health.bad > 0 {
-            faults.push(format!("healthz was not true {} of {} times", health.bad, health.asked));
+            faults.push(format!("/healthz was wrong {} of {} times", health.bad, health.asked));
         }
         Seen {
             frames: count("frames"),
@@ -280,11 +283,13 @@ impl Seen {
         let (height_mib, left_mib) = (more_mib(self.rss_kib_max), more_mib(self.rss_kib));
         let Memory { height_mib_max, left_mib_max } = memory;
         if height_mib > height_mib_max {
-            self.faults.push(format!("memory grew by {height_mib} MiB, of {height_mib_max} at most"));
+            self.faults.push(format!("memory grew by {height_mib} MiB, more than {height_mib_max}"));
         }
         if left_mib > left_mib_max {
             let seconds = MEMORY_BACK.as_secs();
-            self.faults.push(format!("{left_mib} MiB are left {seconds} s after it, of {left_mib_max} at most"));
+            self.faults.push(format!(
+                "memory was {left_mib} MiB larger {seconds} s after the attack, more than {left_mib_max}"
+            ));
         }
     }
 
@@ -312,8 +317,8 @@ impl std::fmt::Display for Seen {
         let Health { asked, bad, slowest_ms } = self.health;
         write!(
             f,
-            "{} frames, p50 {:.2}, p99 {:.2}, max {:.2} ms; healthz {} of {asked}, slowest {slowest_ms:.0} ms; \
-             {} MiB, {} at most, {} at the end; stopped in {:.1} s; attackers: {}",
+            "{} frames, p50 {:.2}, p99 {:.2}, max {:.2} ms; /healthz right {} of {asked} times, slowest {slowest_ms:.0} \
+             ms; memory {} MiB before, {} at most, {} at the end; stopped in {:.1} s; attackers did {}",
             self.frames,
             self.p50_ms,
             self.p99_ms,

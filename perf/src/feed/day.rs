@@ -40,7 +40,7 @@ impl Day {
         self.packets.len()
     }
 
-    /// How many packets it takes for the first `messages` messages.
+    /// How many packets hold the first `messages` messages.
     pub(crate) fn packets_of(&self, messages: u64) -> usize {
         self.packets.partition_point(|packet| packet.last_seq < messages)
     }

@@ -12,6 +12,7 @@ use super::path::{Figures, Stage};
 use super::sample::Sample;
 
 pub(super) fn write(args: &FeedArgs, day: &Day, played: &Figures, samples: &[Sample]) -> anyhow::Result<()> {
+    // Figures of the day and of each stage.
     let per_message = |count: u64| rounded(count as f64 / played.messages as f64, 3);
     let updates = Channel::ALL.map(|channel| (channel.name().to_owned(), per_message(played.updates[channel.index()])));
     let mut stages = args.stages.clone();
@@ -57,6 +58,7 @@ pub(super) fn write(args: &FeedArgs, day: &Day, played: &Figures, samples: &[Sam
             "most": per_s(&whole["cpu_ns_min"]),
         },
     });
+    // A table for people.
     eprintln!("\nCPU per message, ns: median (least to most of {} runs), and the stage's own part", args.runs);
     for stage in stages.iter().map(|stage| stage.name()) {
         let it = &report["up_to"][stage];

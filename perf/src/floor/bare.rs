@@ -25,7 +25,7 @@ pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
         EngineKind::Epoll => Sockets::Descriptors(Vec::with_capacity(args.subscribers)),
     };
     for at in 0..args.subscribers {
-        let socket = OwnedFd::from(listener.accept().context("accept")?.0);
+        let socket = OwnedFd::from(listener.accept().context("cannot accept a connection")?.0);
         match &mut sockets {
             Sockets::Direct(ring) => ring.install(at, socket)?,
             Sockets::Descriptors(sockets) => sockets.push(socket),

@@ -49,7 +49,7 @@ pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
     let mut messages = Messages::new(args.payload_bytes);
     let mut number = 0;
     let mut due = [0];
-    while std::io::stdin().read(&mut due).context("stdin")? == 1 {
+    while std::io::stdin().read(&mut due).context("cannot read standard input")? == 1 {
         for _ in 0..due[0] {
             let seq = number + 1;
             let now_ns = UnixNs::now();

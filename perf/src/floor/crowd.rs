@@ -57,7 +57,7 @@ impl Crowd {
         let end = Instant::now() + plan.patience;
         while crowd.readers.ready < count as usize || !crowd.sockets.settle() {
             crowd.sockets.turn(&mut crowd.readers)?;
-            ensure!(Instant::now() < end, "{} of {count} clients are subscribed", crowd.readers.ready);
+            ensure!(Instant::now() < end, "only {} of {count} clients subscribed in time", crowd.readers.ready);
         }
         Ok(crowd)
     }
@@ -78,7 +78,7 @@ impl Crowd {
                 bail!("{behind} of {} clients still wait for messages before {number}", readers.positions.len());
             }
         }
-        ensure!(readers.received == total, "more was received than sent");
+        ensure!(readers.received == total, "the clients received more than was sent");
         Ok(())
     }
 }
@@ -96,7 +96,7 @@ impl Audience for Readers {
         let position = &mut self.positions[client as usize];
         match position {
             Position::At(at) => {
-                ensure!(self.messages.check(*at, bytes), "connection {client}: not the messages that were sent");
+                ensure!(self.messages.check(*at, bytes), "connection {client} received other bytes than were sent");
                 *at += bytes.len() as u64;
                 self.received += bytes.len() as u64;
             }
@@ -108,7 +108,7 @@ impl Audience for Readers {
                     at += len;
                 }
                 let text = String::from_utf8_lossy(so_far);
-                ensure!(at == so_far.len(), "the server has said more than was expected: {text}");
+                ensure!(at == so_far.len(), "the server sent more than was expected: {text}");
                 *position = Position::At(0);
                 self.ready += 1;
             }

@@ -69,12 +69,12 @@ impl Crowd {
         while self.readers.current < self.readers.clients.len() {
             self.sockets.turn(&mut self.readers)?;
             let missing = self.readers.clients.len() - self.readers.current;
-            ensure!(Instant::now() < end, "{missing} of {} clients wait for {what}", self.readers.clients.len());
+            ensure!(Instant::now() < end, "{missing} of {} clients still wait for {what}", self.readers.clients.len());
         }
         Ok(())
     }
 
-    /// Answers pings for a while, and expects nothing else: any text is one too many.
+    /// Answers pings for a while, and fails if any text comes.
     pub(crate) fn hold(&mut self, time: Duration) -> anyhow::Result<()> {
         let end = Instant::now() + time;
         loop {

@@ -46,6 +46,7 @@ pub(crate) struct Greeting {
 
 pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
     fanblade_net::rlimit::raise_descriptors()?;
+    // The ring, with all subjects.
     let mut lane_len = [0; fanblade_ring::LANES];
     lane_len[Lane::Json as usize] = 16 << 20;
     let subjects_max = u32::try_from(args.subjects)?;
@@ -53,9 +54,10 @@ pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
         Writer::create(&RingConfig { index_len: 1 << 14, lane_len, subjects_max, checksums: false }, "idle")?;
     let subjects = (0..args.subjects).map(|subject| Ok(writer.subject(&script::subject(subject), 1)?));
     let subjects: Vec<SubjectId> = subjects.collect::<anyhow::Result<_>>()?;
+    // The worker, in a thread of its own.
     let (waker, sleeper) = fanblade_ring::pair()?;
     let listener = fanblade_net::listen("127.0.0.1:0".parse()?, &ListenOptions::default())?;
-    let SocketAddr::V4(addr) = listener.local_addr() else { bail!("not an IPv4 address") };
+    let SocketAddr::V4(addr) = listener.local_addr() else { bail!("the listener has no IPv4 address") };
     // The first deadline of a session is the one for its first subscription, which comes with its upgrade here.
     let ping_interval_ms = args.ping_interval_ms;
     let limits = Limits { ping_interval_ms, subscribe_ms_max: ping_interval_ms, ..Limits::default() };
@@ -81,6 +83,7 @@ pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
         group: fanblade_worker::bytes_in_group(),
         engine: prediction.recv()?,
     })?;
+    // Obeys the parent until it closes standard input.
     let mut number = 0;
     for line in std::io::stdin().lines() {
         match line?.as_str() {
@@ -105,7 +108,7 @@ pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
                 });
                 say(&counters)?;
             }
-            line => bail!("{line:?} is no command"),
+            line => bail!("{line:?} is not a command"),
         }
     }
     worker.send(fanblade_worker::Command::Stop);
@@ -139,7 +142,7 @@ impl Server {
             .spawn()
             .context("cannot start the server")?;
         let stdin = child.stdin.take();
-        let lines = BufReader::new(child.stdout.take().context("no output of the server")?).lines();
+        let lines = BufReader::new(child.stdout.take().context("the server has no standard output")?).lines();
         let nowhere = Greeting { addr: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), slab: 0, group: 0, engine: 0 };
         // From here on, dropping the handle ends the process.
         let mut server = Server { child, stdin, lines, greeting: nowhere };
@@ -175,7 +178,7 @@ impl Server {
     }
 
     fn command(&mut self, line: &str) -> anyhow::Result<()> {
-        let stdin = self.stdin.as_mut().context("the server was stopped")?;
+        let stdin = self.stdin.as_mut().context("the server was stopped already")?;
         writeln!(stdin, "{line}").context("the server has ended")
     }
 

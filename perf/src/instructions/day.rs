@@ -23,7 +23,7 @@ pub(crate) struct PlayArgs {
 pub(crate) fn run(args: &PlayArgs) -> anyhow::Result<()> {
     let day = args.day.make()?;
     let warmup = day.packets_of(args.warmup_messages);
-    ensure!(warmup < day.packets(), "the day has no more than {} messages", day.messages());
+    ensure!(warmup < day.packets(), "the day has only {} messages, all within the warm-up", day.messages());
     let mut path = Path::new(Stage::Publish)?;
     path.play(&day, 0..warmup, |desk, seq, bytes, received_ns| match bytes.first() {
         Some(kind) if BEFORE_THE_OPEN.contains(kind) => by_kind(desk, seq, bytes, received_ns),
@@ -32,7 +32,7 @@ pub(crate) fn run(args: &PlayArgs) -> anyhow::Result<()> {
     let before = path.figures();
     counted_day(&mut path, &day, warmup);
     let figures = path.figures().since(&before);
-    ensure!(figures.faults == 0, "the day was not played as it is: {figures:?}");
+    ensure!(figures.faults == 0, "the day was not played exactly: {figures:?}");
     println!("{}", json!({"packets": figures.packets, "messages": figures.messages}));
     Ok(())
 }

@@ -34,7 +34,7 @@ pub(super) fn count() -> anyhow::Result<Costs> {
 /// All instructions of a server with `subscribers` subscribers that publishes `rounds` times, `backlog` messages at
 /// once.
 fn server(subscribers: u32, rounds: u32, backlog: u8) -> anyhow::Result<u64> {
-    let out = tempfile::NamedTempFile::new().context("a place for callgrind's output")?;
+    let out = tempfile::NamedTempFile::new().context("cannot make a file for callgrind's output")?;
     let wanted = ServerArgs {
         // valgrind knows the system calls of this engine.
         engine: EngineKind::Epoll,
@@ -50,8 +50,8 @@ fn server(subscribers: u32, rounds: u32, backlog: u8) -> anyhow::Result<u64> {
         crowd.await_messages(u64::from(round) * u64::from(backlog), PATIENCE)?;
     }
     server.stop()?;
-    let text = std::fs::read_to_string(out.path()).context("callgrind's output")?;
-    callgrind::total(&text).context("callgrind has not counted")
+    let text = std::fs::read_to_string(out.path()).context("cannot read callgrind's output")?;
+    callgrind::total(&text).context("callgrind's output lacks the total")
 }
 
 const SUBSCRIBERS: u32 = 200;

@@ -25,10 +25,10 @@ pub(crate) struct PeersArgs {
     /// Number of subjects, with lists
     #[arg(long, default_value_t = 8_000, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
     pub(super) subjects: u32,
-    /// With lists: the subject of rank r is as popular as r to the minus this; 0: all alike
+    /// With lists: exponent of the power law by which subjects are chosen; 0: all are equally popular
     #[arg(long, default_value_t = 1.0)]
     pub(super) exponent: f64,
-    /// Bytes of a message's payload (64 to 65535); how a server wraps it is its own affair
+    /// Bytes of a message's payload (64 to 65535), without what the server wraps around it
     #[arg(long, value_delimiter = ',', default_value = "64,512", value_parser = clap::value_parser!(u16).range(64..))]
     pub(super) payloads: Vec<u16>,
     /// Messages published at once, for each mode

@@ -34,7 +34,7 @@ impl Crowd {
         let end = Instant::now() + plan.patience;
         while crowd.subscribers.ready() < count || !crowd.sockets.settle() {
             crowd.turn()?;
-            ensure!(Instant::now() < end, "{} of {count} clients are subscribed", crowd.subscribers.ready());
+            ensure!(Instant::now() < end, "only {} of {count} clients subscribed in time", crowd.subscribers.ready());
         }
         crowd.subscribers.begin(Window { from_ns: 0, to_ns: u64::MAX });
         Ok(crowd)
@@ -65,7 +65,7 @@ impl Crowd {
         let end = Instant::now() + PATIENCE;
         while !self.subscribers.is_settled() {
             self.turn()?;
-            ensure!(Instant::now() < end, "{count} changes of lists were not answered");
+            ensure!(Instant::now() < end, "not all of {count} changes of lists were answered in time");
         }
         Ok(())
     }
@@ -78,7 +78,7 @@ impl Crowd {
             self.turn()?;
             spins += 1;
             if spins.is_multiple_of(1024) && Instant::now() > end {
-                bail!("{} of {due} messages were not delivered", due - self.subscribers.messages());
+                bail!("{} of {due} messages were not delivered in time", due - self.subscribers.messages());
             }
         }
         Ok(())

@@ -127,7 +127,7 @@ fn verdict(args: &PeersArgs, report: &Value, peers: &[&str]) -> Verdict {
         }
     }
     let sentence = if comparison.is_empty() {
-        "nothing to compare".to_owned()
+        "there is no peer to compare with".to_owned()
     } else if beaten.is_empty() {
         format!("ok: Fanblade costs at most {ratio_most:.2} times the best of {}", peers.join(", "))
     } else {

@@ -146,20 +146,26 @@ impl Scenario {
     }
 
     pub(crate) fn check(&self) -> anyhow::Result<()> {
-        ensure!(self.subjects > 0 && self.subscribers > 0, "no subjects, or no subscribers");
-        ensure!((64..65_536).contains(&self.payload_bytes), "payloads have 64 to 65,535 bytes");
+        ensure!(self.subjects > 0 && self.subscribers > 0, "`subjects` and `subscribers` must be above 0");
+        ensure!((64..65_536).contains(&self.payload_bytes), "`payload_bytes` must be 64 to 65,535");
         for phase in &self.phases {
-            ensure!(phase.seconds > 0.0 && phase.messages_per_s > 0.0, "a phase has seconds and messages");
+            ensure!(
+                phase.seconds > 0.0 && phase.messages_per_s > 0.0,
+                "a phase needs `seconds` and `messages_per_s` above 0"
+            );
         }
-        ensure!(["all", "conflate"].contains(&self.mode.as_str()), "mode is `all` or `conflate`");
+        ensure!(["all", "conflate"].contains(&self.mode.as_str()), "`mode` must be `all` or `conflate`");
         if let Some(watchlists) = self.watchlists {
             self.lists()?;
             ensure!(
                 (0.0..=50.0).contains(&watchlists.changes_per_s),
-                "a session changes its list 0 to 50 times a second"
+                "`changes_per_s` must be 0 to 50 for each session"
             );
             let is_simple = self.kind == Kind::Traffic && self.mode == "all" && self.habits() == Habits::default();
-            ensure!(is_simple, "with watchlists every frame is counted: kind `traffic`, mode `all`, and no habits");
+            ensure!(
+                is_simple,
+                "watchlists need kind `traffic`, mode `all`, and no habits, because every frame is counted"
+            );
         }
         Ok(())
     }
@@ -207,7 +213,8 @@ impl Scenario {
 
 /// The scenarios that there are.
 pub(crate) fn names() -> anyhow::Result<Vec<String>> {
-    let files = std::fs::read_dir("perf/scenarios").context("no perf/scenarios here: run it in the checkout")?;
+    let files = std::fs::read_dir("perf/scenarios")
+        .context("cannot read perf/scenarios: run this in the root of the checkout")?;
     let name = |file: std::fs::DirEntry| Some(file.file_name().to_str()?.strip_suffix(".toml")?.to_owned());
     let mut names: Vec<String> = files.flatten().filter_map(name).collect();
     names.sort();

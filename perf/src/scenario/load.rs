@@ -20,7 +20,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Starts the clients of a server with these manners.
+    /// Starts the clients of a server with these manners: fills the command line of `fanblade-swarm`.
     pub(crate) fn start(scenario: &Scenario, manners: &Manners, cpus: &[usize], more: &[&str]) -> anyhow::Result<Load> {
         let program = std::env::current_exe()?.with_file_name("fanblade-swarm");
         ensure!(program.is_file(), "there is no {}: `cargo xtask bench` builds it", program.display());
@@ -82,15 +82,15 @@ impl Load {
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot start the swarm")?;
         let stdin = child.stdin.take();
-        let events = BufReader::new(child.stdout.take().context("no output of the swarm")?).lines();
+        let events = BufReader::new(child.stdout.take().context("the swarm has no standard output")?).lines();
         Ok(Load { child, stdin, events })
     }
 
     /// Waits for the next event, which must be of this name.
     pub(crate) fn event(&mut self, name: &str) -> anyhow::Result<Value> {
-        let line = self.events.next().with_context(|| format!("the swarm has ended before its {name}"))??;
+        let line = self.events.next().with_context(|| format!("the swarm has ended before its event `{name}`"))??;
         let event: Value = serde_json::from_str(&line)?;
-        ensure!(event["event"] == name, "the swarm says {line} instead of its {name}");
+        ensure!(event["event"] == name, "the swarm printed {line} instead of its event `{name}`");
         Ok(event)
     }
 

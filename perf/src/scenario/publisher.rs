@@ -35,7 +35,7 @@ pub(crate) struct Publisher {
 pub(crate) struct Published {
     /// Messages of the window, by subject.
     pub(crate) counts: Vec<u32>,
-    /// How late the publisher itself was, at worst, within the window.
+    /// The longest delay of the publisher itself within the window.
     pub(crate) late_max: Duration,
 }
 
@@ -81,8 +81,8 @@ impl Publisher {
 
     pub(crate) fn stop(mut self) -> anyhow::Result<Published> {
         self.shared.stops.store(true, Relaxed);
-        let thread = self.thread.take().context("it was stopped")?;
-        thread.join().map_err(|_| anyhow!("the publisher has panicked"))?.context("publishing")
+        let thread = self.thread.take().context("the publisher was stopped already")?;
+        thread.join().map_err(|_| anyhow!("the publisher has panicked"))?.context("cannot publish")
     }
 }
 

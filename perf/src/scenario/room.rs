@@ -21,8 +21,8 @@ pub(crate) fn check(scenario: &Scenario) -> anyhow::Result<()> {
     let available = meminfo("MemAvailable")?;
     ensure!(
         needed <= available,
-        "{subscribers} subscribers with {ends} on this machine need about {} of memory ({each} bytes \
-         each, most of them the kernel's, and {} beside), and {} are available: at most {} fit",
+        "{subscribers} subscribers with {ends} on this machine need about {} of memory ({each} bytes for each, most of \
+         them the kernel's, and {} for the rest), but only {} are available: at most {} fit (--subscribers)",
         gib(needed),
         gib(BYTES_BESIDE),
         gib(available),
@@ -53,8 +53,8 @@ pub(crate) fn check(scenario: &Scenario) -> anyhow::Result<()> {
     let per_s = subscriptions * scenario.messages_per_s();
     if per_s > MESSAGES_PER_CORE {
         eprintln!(
-            "note: {per_s:.0} messages a second are asked for; a core carries about {MESSAGES_PER_CORE:.0}, whatever \
-             the server, if they cannot be sent together"
+            "note: the scenario asks for {per_s:.0} messages a second; whatever the server, a core carries about \
+             {MESSAGES_PER_CORE:.0} if they cannot be sent together"
         );
     }
     Ok(())
@@ -74,7 +74,7 @@ fn meminfo(name: &str) -> anyhow::Result<u64> {
     let text = fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    Ok(kib.with_context(|| format!("/proc/meminfo does not tell {name}"))? * 1024)
+    Ok(kib.with_context(|| format!("/proc/meminfo lacks {name}"))? * 1024)
 }
 
 fn number(path: &str) -> Option<u64> {

@@ -78,7 +78,7 @@ fn cycles(
         let opened = load.event("opened")?;
         // Includes the closing of the cycle before, which is part of a storm.
         let now = cpu()?;
-        let per_s = opened["upgrades_per_s"].as_f64().context("an opening without its rate")?;
+        let per_s = opened["upgrades_per_s"].as_f64().context("the swarm's event `opened` lacks the rate")?;
         let cpu_us = (now - before).as_secs_f64() * 1e6 / f64::from(scenario.subscribers);
         cycles.push(Cycle { per_s, cpu_us, handshake: opened["handshake_us"].clone() });
         before = now;

@@ -25,9 +25,11 @@ pub(super) fn run(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow:
     // Measured before the clients start: the ring's pages, the subjects and the rest of earlier runs do not belong to
     // the sessions.
     let (kernel_before, user_before) = (settled()?, user_memory(server.as_ref())?);
+    // The clients connect and subscribe.
     let mut load = Load::start(scenario, &server.manners(), &cpus.clients, &[])?;
     let opened = load.event("opened").with_context(|| counters(server.as_mut()))?;
-    eprintln!("  {} connected, {} a second", opened["connections"], opened["per_s"]);
+    eprintln!("  {} clients connected, {} a second", opened["connections"], opened["per_s"]);
+    // The publisher begins; the swarm says which window counts.
     outlet.flush()?;
     let schedule = Schedule {
         subjects: scenario.subjects,
@@ -38,7 +40,7 @@ pub(super) fn run(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow:
     };
     let publisher = Publisher::start(schedule, outlet)?;
     let event = load.event("window")?;
-    let at = |name: &str| event[name].as_u64().context("a window without its times");
+    let at = |name: &str| event[name].as_u64().context("the swarm's event `window` lacks its times");
     let window = Window { from_ns: at("from_ns")?, to_ns: at("to_ns")? };
     publisher.count(window);
     // Measured within the warm-up, before much has been published.
@@ -48,10 +50,12 @@ pub(super) fn run(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow:
         kernel_open: KernelMemory::now()?,
         kernel_without_server: None,
     };
+    // The server's CPU time over the window.
     sleep_until(window.from_ns)?;
     let from = cpu_time(&server.pids())?;
     sleep_until(window.to_ns)?;
     let cpu = cpu_time(&server.pids())? - from;
+    // The swarm reports when nothing more comes. Then the publisher stops, and the server and the clients end.
     let mut report = load.event("report")?;
     let user_at_end = user_memory(server.as_ref())?.saturating_sub(user_before);
     let published = publisher.stop()?;
@@ -66,6 +70,7 @@ pub(super) fn run(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow:
     }
     load.end()?;
     drop(server);
+    // Was everything delivered that was due?
     let failure = match scenario.watchlists {
         None => {
             let expected = expected(scenario, &published);
@@ -77,7 +82,8 @@ pub(super) fn run(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow:
             let bytes = watchlists::bytes_per_subscription(lists, idle, at_end, predicted);
             report["bytes_per_subscription"] = bytes;
             let failure = failure_of_lists(scenario, &mut report, &published);
-            report["beside_bare"] = watchlists::beside_bare(scenario, kind, cpus).context("beside the bare loop")?;
+            report["beside_bare"] =
+                watchlists::beside_bare(scenario, kind, cpus).context("cannot measure beside the bare loop")?;
             failure
         }
     };
@@ -134,7 +140,7 @@ fn failure_of_lists(scenario: &Scenario, report: &mut Value, published: &Publish
     }
     let (delivered, expected) = (report["delivered"].as_u64()?, report["expected"].as_u64()?);
     if delivered < expected || (expected == 0 && !scenario.phases.is_empty()) {
-        return Some(format!("{delivered} messages were delivered of {expected} at least"));
+        return Some(format!("{delivered} messages were delivered, and at least {expected} were due"));
     }
     None
 }

@@ -35,7 +35,7 @@ use clients::{Clients, Receipt};
 use exchange::Exchange;
 
 pub(super) fn run(scenario: &Scenario, kind: ServerKind, cpus: &Cpus) -> anyhow::Result<Run> {
-    ensure!(kind == ServerKind::Blade, "from wire to wire only the blade can be followed: --server blade");
+    ensure!(kind == ServerKind::Blade, "a run from wire to wire can follow only the blade: use --server blade");
     let timetable = Timetable::new(scenario)?;
     let mut blade = Blade::launch(configuration(scenario, cpus)?, &scenario.mode, &cpus.server)?;
     let published = stamps::Ring::of(blade.pid())?;
@@ -90,13 +90,19 @@ struct Timetable {
 impl Timetable {
     fn new(scenario: &Scenario) -> anyhow::Result<Timetable> {
         let per_s = scenario.messages_per_s();
-        ensure!(per_s > 0.0, "a run from wire to wire has a phase with its messages a second");
+        ensure!(per_s > 0.0, "a run from wire to wire needs a phase with `messages_per_s` above 0");
         let (warmup, window) = (whole(scenario.warmup_s * per_s), whole(scenario.duration_s * per_s));
         let messages = warmup + window;
         ensure!(window > 0, "no message is due in {} s", scenario.duration_s);
-        ensure!(messages <= MESSAGES_MAX, "{messages} messages are more than the ring remembers ({MESSAGES_MAX})");
+        ensure!(
+            messages <= MESSAGES_MAX,
+            "{messages} messages are more than the ring keeps ({MESSAGES_MAX}): shorten --duration"
+        );
         let copies = messages * u64::from(scenario.subscribers);
-        ensure!(copies <= COPIES_MAX, "{copies} copies are more than can be remembered one by one ({COPIES_MAX})");
+        ensure!(
+            copies <= COPIES_MAX,
+            "{copies} copies are more than can be recorded one by one ({COPIES_MAX}): use fewer --subscribers"
+        );
         Ok(Timetable { messages, warmup, interval_ns: whole(1e9 / per_s) })
     }
 }
@@ -137,6 +143,8 @@ impl Player {
         Ok(Player { timetable, exchange, stamps, clients, epoll, timer })
     }
 
+    /// Sends each packet when it is due, and takes the copies that come meanwhile, until all have come or the last one is
+    /// too late.
     fn play(mut self, cpu_time: impl Fn() -> anyhow::Result<Duration>) -> anyhow::Result<Played> {
         let Timetable { messages, warmup, interval_ns } = self.timetable;
         let copies = usize::try_from(messages)? * self.clients.len();
@@ -199,6 +207,7 @@ fn result(
     counters: &Value,
     configuration: Value,
 ) -> Run {
+    // Records the latency of each copy in the window: as a whole, by stage, and by place in the fan-out.
     let mut all = Latency::default();
     let mut position = Position::default();
     let mut stages = [const { None }; STAGES.len()].map(|_: Option<()>| Latency::default());
@@ -224,9 +233,11 @@ fn result(
         }
         delivered += row.len() as u64;
     }
+    // Every client should have a copy of each packet.
     let packets = timetable.messages - timetable.warmup;
     let expected = packets * u64::from(scenario.subscribers);
     let lost = expected - delivered;
+    // The figures, a line for people, and what went wrong.
     let latency = all.percentiles();
     let stages: serde_json::Map<_, _> =
         STAGES.iter().zip(&stages).map(|(name, stage)| ((*name).to_owned(), stage.percentiles())).collect();

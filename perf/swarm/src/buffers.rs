@@ -47,7 +47,7 @@ impl Buffers {
         let addr = buffers.shared.0.as_mut_ptr() as u64;
         // SAFETY: page-aligned, and the caller promises that the buffers live as long as the io_uring.
         unsafe { uring.submitter().register_buf_ring_with_flags(addr, BUFFERS, GROUP, 0) }
-            .context("no ring of buffers")?;
+            .context("cannot register a ring of buffers")?;
         (0..BUFFERS).for_each(|id| buffers.provide(id));
         Ok(buffers)
     }

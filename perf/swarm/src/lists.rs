@@ -35,11 +35,11 @@ impl Lists {
         let Shape { per_client, exponent } = shape;
         ensure!(
             (1..=LIST_LEN_MAX).contains(&per_client) && per_client < subjects,
-            "lists of {per_client} subjects: there may be 1 to {LIST_LEN_MAX}, and fewer than the {subjects} that there are"
+            "a list has 1 to {LIST_LEN_MAX} subjects, and fewer than the {subjects} that there are, not {per_client}"
         );
         ensure!(
             (0.0..=EXPONENT_MAX).contains(&exponent),
-            "the exponent of popularity is 0 to {EXPONENT_MAX}: {exponent}"
+            "the exponent of popularity must be 0 to {EXPONENT_MAX}, not {exponent}"
         );
         let mut sum = 0.0;
         let sums = (1..=subjects).map(|rank| {

@@ -166,8 +166,8 @@ impl FromStr for Marker {
     fn from_str(text: &str) -> Result<Marker, String> {
         let wrong = || {
             format!(
-                "`{text}` says not where a number stands: text:PATTERN (decimal digits behind it), \
-                 u64le:PATTERN, u64be:PATTERN (eight bytes behind it), u64le@OFFSET or u64be@OFFSET"
+                "`{text}` does not say where a number stands; write text:PATTERN (decimal digits follow it), \
+                 u64le:PATTERN, u64be:PATTERN (eight bytes follow it), u64le@OFFSET or u64be@OFFSET"
             )
         };
         let end = text.find([':', '@']).ok_or_else(wrong)?;
@@ -185,7 +185,7 @@ impl FromStr for Marker {
         }
         let pattern: Pattern = place.parse()?;
         if form == Form::Decimal && pattern.bytes.last().is_some_and(u8::is_ascii_digit) {
-            return Err(format!("`{place}` ends with a digit, which would be one of the number"));
+            return Err(format!("`{place}` ends with a digit, which would be taken for a part of the number"));
         }
         Ok(Marker { place: Place::Behind(pattern), form })
     }
@@ -243,7 +243,7 @@ impl FromStr for Pattern {
     fn from_str(text: &str) -> Result<Pattern, String> {
         let bytes = unescape(text)?;
         if bytes.is_empty() || bytes.len() > PATTERN_LEN_MAX {
-            return Err(format!("a pattern of {} bytes; 1 to {PATTERN_LEN_MAX}", bytes.len()));
+            return Err(format!("a pattern has 1 to {PATTERN_LEN_MAX} bytes, not {}", bytes.len()));
         }
         let mut fallback = vec![0u8; bytes.len()];
         for at in 1..bytes.len() {

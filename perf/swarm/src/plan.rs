@@ -127,15 +127,19 @@ impl Plan {
 
 /// `ws://HOST[:PORT][/PATH]`, taken apart: address, host for the header, and path.
 pub(crate) fn parse_url(url: &str) -> anyhow::Result<(SocketAddrV4, String, String)> {
-    let rest = url.strip_prefix("ws://").with_context(|| format!("`{url}`: an address begins with ws://"))?;
+    let rest = url.strip_prefix("ws://").with_context(|| format!("`{url}`: the address must begin with ws://"))?;
     let (host, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
     let with_port = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
-    let addrs = with_port.to_socket_addrs().with_context(|| format!("`{url}`: no such host"))?;
+    let addrs = with_port.to_socket_addrs().with_context(|| format!("`{url}`: cannot look up the host"))?;
     let addr = addrs.into_iter().find_map(|addr| match addr {
         SocketAddr::V4(addr) => Some(addr),
         SocketAddr::V6(_) => None,
     });
-    Ok((addr.with_context(|| format!("`{url}`: the swarm speaks IPv4"))?, host.to_owned(), path.to_owned()))
+    Ok((
+        addr.with_context(|| format!("`{url}`: the host has no IPv4 address, and the swarm supports no other"))?,
+        host.to_owned(),
+        path.to_owned(),
+    ))
 }
 
 /// Which subject a client has: a function of its number, so that nobody has to remember it.
@@ -246,8 +250,8 @@ impl Sources {
         let most = u64::from(addresses) * u64::from(ports);
         ensure!(
             u64::from(connections) <= most,
-            "{connections} connections from {addresses} source address(es) with {ports} ephemeral ports each \
-             (net.ipv4.ip_local_port_range): give --sources more of them"
+            "{connections} connections need more source addresses than {addresses}, with {ports} ephemeral ports each \
+             (net.ipv4.ip_local_port_range): name more with --sources"
         );
         Ok(())
     }
@@ -257,7 +261,7 @@ impl FromStr for Sources {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Sources, String> {
-        let wrong = || format!("`{text}` is no range of addresses: FIRST-LAST");
+        let wrong = || format!("`{text}` is not a range of addresses: write FIRST-LAST");
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         let first: Ipv4Addr = first.parse().map_err(|_| wrong())?;
         let last: Ipv4Addr = last.parse().map_err(|_| wrong())?;

@@ -72,7 +72,7 @@ struct SwarmArgs {
     /// Subjects of each client: `{subjects|…|}` in an address or message repeats what it encloses for each of them
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=i64::from(LIST_LEN_MAX)))]
     subjects_per_client: Option<u32>,
-    /// The subject of rank r is as popular as r to the minus this
+    /// Exponent of the power law by which subjects are chosen; 0: all are equally popular
     #[arg(long, default_value_t = 1.0, requires = "subjects_per_client")]
     exponent: f64,
     /// List changes per second, of all clients together: one subject gives its place to another
@@ -87,7 +87,7 @@ struct SwarmArgs {
     /// Seed of the random choices
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Where the time of publishing stands, in ns since the Unix epoch: text:PATTERN (digits behind it),
+    /// Where the time of publishing stands, in ns since the Unix epoch: text:PATTERN (digits follow it),
     /// u64le:PATTERN, u64be:PATTERN (eight bytes), u64le@OFFSET or u64be@OFFSET
     #[arg(long, value_name = "WHERE")]
     timestamp: Option<Marker>,
@@ -139,7 +139,7 @@ struct SwarmArgs {
     /// MAC address of the server's end of that interface
     #[arg(long, requires = "interface")]
     server_mac: Option<Mac>,
-    /// `--engine xdp`: how many of a thousand segments with data are dropped unseen, to see what becomes of it
+    /// `--engine xdp`: how many of a thousand segments with data are dropped unseen, to test the recovery
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=500))]
     drop_per_mille: u16,
     /// After the verdict, keep the connections until the standard input ends
@@ -150,7 +150,7 @@ struct SwarmArgs {
 /// `fanblade-swarm`: reads the command line and does what it says.
 ///
 /// # Errors
-/// What keeps it from measuring. That the server did wrong is no error: the exit code says so.
+/// Whatever prevents the measurement. Faults of the server are not errors: the exit code reports them.
 pub fn run() -> anyhow::Result<ExitCode> {
     let args = &SwarmArgs::parse();
     fanblade_net::rlimit::raise_descriptors()?;
@@ -187,7 +187,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         "user_bytes_without_connections": without,
     });
     let mut complaints = Vec::new();
-    // Messages count in the window only, which begins after the warm-up.
+    // Measures, if there is something to measure. Messages count in the window only, which begins after the warm-up.
     if args.duration > 0.0 {
         let from_ns = UnixNs::now().0 + nanoseconds(args.warmup)?;
         let window = Window { from_ns, to_ns: from_ns + nanoseconds(args.duration)? };
@@ -204,6 +204,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         }
         report["pass_max_us"] = microseconds(measured.pass_max).into();
     }
+    // The report, with the verdict as its last line.
     let verdict = if complaints.is_empty() { "ok".to_owned() } else { format!("FAILED: {}", complaints.join("; ")) };
     report["verdict"] = verdict.clone().into();
     say(args, &report, &sentences(&report))?;
@@ -215,6 +216,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
     Ok(if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Makes a plan of the options, and refuses those that do not go together.
 fn plan(args: &SwarmArgs) -> anyhow::Result<Plan> {
     let (addr, host, path) = plan::parse_url(&args.url)?;
     let target: Template = path.parse().map_err(anyhow::Error::msg).context("--url")?;
@@ -225,26 +227,30 @@ fn plan(args: &SwarmArgs) -> anyhow::Result<Plan> {
         // The xdp engine does not use the kernel's ports; it has as many as it needs behind the first address.
         EngineKind::Xdp => ensure!(
             args.sources.is_none() || args.interface.is_some(),
-            "--sources of the xdp engine go with --interface: the route to them is yours"
+            "with --engine xdp, --sources needs --interface: you must set up the route to these addresses yourself"
         ),
     }
     ensure!(
         // Stalled clients and slow clients are different ones.
         args.stalled_per_mille + args.slow_per_mille <= 1_000,
-        "more than a thousand of a thousand clients are stalled or slow"
+        "--stalled-per-mille and --slow-per-mille together must be at most 1000"
     );
+    // Lists are counted message by message.
     if args.subjects_per_client.is_some() {
         let marked = args.timestamp.is_some() && args.sequence.is_some() && args.subject_number.is_some();
-        ensure!(marked, "to count what lists are due takes --timestamp, --sequence and --subject-number");
+        ensure!(
+            marked,
+            "clients with lists need --timestamp, --sequence and --subject-number, to count which messages are due"
+        );
         let habits = args.stalled_per_mille + args.slow_per_mille;
-        ensure!(habits == 0 && args.cycles == 1, "clients with lists connect once, and all of them read");
+        ensure!(
+            habits == 0 && args.cycles == 1,
+            "clients with lists connect once, and all of them read: no --cycles, no slow or stalled clients"
+        );
         let is_counted = matches!(args.expect_preamble, Preamble::Messages(_)) && args.boundary == Boundary::Frame;
-        ensure!(is_counted, "with lists a message is a WebSocket message, and the preamble a number of them");
+        ensure!(is_counted, "clients with lists need --boundary frame, and a number of messages for --expect-preamble");
     }
-    ensure!(
-        args.boundary == Boundary::Frame || args.timestamp.is_some(),
-        "where messages end with their timestamp, --timestamp must say where that is"
-    );
+    ensure!(args.boundary == Boundary::Frame || args.timestamp.is_some(), "--boundary timestamp needs --timestamp");
     let shape = args.subjects_per_client.map(|per_client| Shape { per_client, exponent: args.exponent });
     let templates = args.leave.clone().zip(args.take.clone());
     let changes = templates.map(|(leave, take)| Changes { per_s: args.changes_per_s, leave, take });
@@ -300,7 +306,8 @@ fn say_opened(args: &SwarmArgs, cycle: u32, opened: &Opened) -> anyhow::Result<(
 /// Prints JSON if asked to, a sentence for people otherwise.
 fn say(args: &SwarmArgs, event: &Value, line: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    if args.json { writeln!(out, "{event}") } else { writeln!(out, "{line}") }.context("standard output")?;
+    if args.json { writeln!(out, "{event}") } else { writeln!(out, "{line}") }
+        .context("cannot write to standard output")?;
     Ok(out.flush()?)
 }
 
@@ -359,6 +366,6 @@ fn merge(report: &mut Value, more: Value) {
 }
 
 fn nanoseconds(seconds: f64) -> anyhow::Result<u64> {
-    ensure!((0.0..1e6).contains(&seconds), "{seconds} seconds");
+    ensure!((0.0..1e6).contains(&seconds), "{seconds} is not a number of seconds from 0 to 1,000,000");
     Ok(whole(seconds * 1e9))
 }

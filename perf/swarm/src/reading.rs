@@ -50,7 +50,7 @@ impl std::str::FromStr for Preamble {
         if let Some(pattern) = text.strip_prefix("text:") {
             return Ok(Preamble::Bytes(pattern.parse()?));
         }
-        let wrong = |_| format!("`{text}` is no preamble: a number of messages (at most 255), or text:BYTES");
+        let wrong = |_| format!("`{text}` is not a preamble: write a number of messages (at most 255), or text:BYTES");
         text.parse().map(Preamble::Messages).map_err(wrong)
     }
 }

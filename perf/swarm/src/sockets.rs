@@ -164,7 +164,7 @@ impl Sockets {
 
     /// Begins to close all; [`Self::turn`] continues until [`Self::is_closed`].
     pub(crate) fn close(&mut self) -> anyhow::Result<()> {
-        ensure!(self.openings.is_empty(), "closed while connections are being opened");
+        ensure!(self.openings.is_empty(), "cannot close while connections are being opened");
         self.pace = None;
         for at in (0..).take(self.links.len()) {
             let link = self.links[at as usize];
@@ -224,7 +224,12 @@ impl Sockets {
                 self.openings.end(u16::try_from(done.with).context("no such opening")?);
                 // If the connection has ended meanwhile, that has been reported or will be.
                 let is_open = self.links[at as usize].state == State::Open;
-                ensure!(!is_open || done.errno == 0, "client {at}: its subscription: errno {}", done.errno);
+                ensure!(
+                    !is_open || done.errno == 0,
+                    "client {}: cannot send its subscription (errno {})",
+                    self.clients.start + at,
+                    done.errno
+                );
             }
             Kind::Pong => {
                 if let Some(pong) = self.pongs.get_mut(done.with as usize) {

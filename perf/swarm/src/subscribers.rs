@@ -257,6 +257,7 @@ impl Subscribers {
         }
     }
 
+    /// Counts a whole message of a client with a list: a reply to a change, or a message of the publisher.
     fn message_for_list(&mut self, client: u32, part: Part<'_>) {
         let at = (client - self.first) as usize;
         if self.clients[at].flags & READY == 0 {
@@ -277,9 +278,10 @@ impl Subscribers {
             }
             return;
         };
+        // A message of the publisher names its subject and its number within it.
         let number = |marker| find(marker).and_then(|number| u32::try_from(number).ok());
         let (Some(subject), Some(number)) = (number(&reading.subject), number(&reading.sequence)) else {
-            return tally.wrong(format!("client {client}: a message without its subject or number"));
+            return tally.wrong(format!("client {client} got a message without its subject or number"));
         };
         // Only new messages go on to the counts of the window.
         match ledger.hear(client, subject, number, due_ns) {
@@ -300,7 +302,9 @@ impl Subscribers {
                 tally.unasked += 1;
                 return;
             }
-            Heard::Absurd => return tally.wrong(format!("client {client}: number {number} of subject {subject}")),
+            Heard::Absurd => {
+                return tally.wrong(format!("client {client} got the impossible number {number} of subject {subject}"));
+            }
         }
         if due_ns < self.window.from_ns || due_ns >= self.window.to_ns {
             tally.outside += 1;

@@ -157,14 +157,14 @@ impl Tally {
             }
         };
         complain(it.lost, "messages lost");
-        complain(it.missing, "missing in a client's sequence");
-        complain(it.repeated, "repeated");
-        complain(it.unasked, "that nobody has asked for");
+        complain(it.missing, "messages missing in a client's sequence");
+        complain(it.repeated, "messages repeated");
+        complain(it.unasked, "messages that nobody has asked for");
         complain(self.changed.refused, "changes refused");
         complain(self.changed.unanswered, "changes without an answer");
         complain(it.faults, "streams torn");
-        complain(it.closes.values().sum(), "closed by the server");
-        complain(it.ended, "connections ended");
+        complain(it.closes.values().sum(), "connections closed by the server");
+        complain(it.ended, "connections ended by the server without a close frame");
         if let Some(example) = &it.example {
             complaints.push(example.clone());
         }

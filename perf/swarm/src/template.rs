@@ -61,7 +61,7 @@ impl FromStr for Template {
         if let Some((before, rest)) = text.split_once(EACH_BEGIN) {
             let (item, after) = rest.split_once(EACH_END).ok_or_else(|| format!("`{rest}`: {EACH_END} is missing"))?;
             if item.contains(EACH_BEGIN) {
-                return Err(format!("`{item}`: {EACH_BEGIN} does not go into itself"));
+                return Err(format!("`{item}`: {EACH_BEGIN} cannot be nested"));
             }
             let (before, after): (Template, Template) = (before.parse()?, after.parse()?);
             let parts = before.parts.into_iter().chain([Part::Each(item.parse()?)]).chain(after.parts);
@@ -112,7 +112,7 @@ pub(crate) fn unescape(text: &str) -> Result<Vec<u8>, String> {
                 let byte = escaped.get(1..3).and_then(|digits| u8::from_str_radix(digits, 16).ok());
                 (byte.ok_or_else(|| format!("`\\{escaped}`: two hex digits follow \\x"))?, 3)
             }
-            _ => return Err(format!("`\\{escaped}`: there are \\r \\n \\t \\0 \\\\ and \\xNN")),
+            _ => return Err(format!("`\\{escaped}`: the escapes are \\r \\n \\t \\0 \\\\ and \\xNN")),
         };
         bytes.push(byte);
         rest = &escaped[len..];

@@ -64,7 +64,7 @@ impl Xdp {
         settings.drop_per_mille = options.drop_per_mille.into();
         let cable = match options.interface {
             Some(_) => None,
-            None => Some(Cable::lay(*plan.addr.ip()).context("laying a cable to the server")?),
+            None => Some(Cable::lay(*plan.addr.ip()).context("cannot set up a veth pair to the server")?),
         };
         let interface = options.interface.as_deref().unwrap_or(cable::CLIENT_END);
         let mut kernel = Kernel::load(plan.connections)?;
@@ -173,20 +173,23 @@ fn transport(after: &Counts, before: &Counts) -> Value {
 
 /// Makes settings of the plan, and refuses what the program cannot do.
 fn settings(plan: &Plan) -> anyhow::Result<Settings> {
-    ensure!(plan.reading.boundary == Boundary::Frame, "the xdp engine takes a message for a WebSocket message");
-    ensure!(plan.lists.is_none(), "subscribers of the xdp engine have one subject each: lists take --engine sockets");
-    ensure!(plan.upgrade.is_some(), "the xdp engine asks for an upgrade");
+    ensure!(
+        plan.reading.boundary == Boundary::Frame,
+        "the xdp engine counts WebSocket messages: --boundary timestamp needs --engine sockets"
+    );
+    ensure!(plan.lists.is_none(), "subscribers of the xdp engine have one subject each: lists need --engine sockets");
+    ensure!(plan.upgrade.is_some(), "the xdp engine needs an upgrade to WebSocket");
     ensure!(
         plan.habits.stalled_per_mille == 0 && plan.habits.slow_per_mille == 0,
-        "subscribers of the xdp engine all read at once: slow and stalled ones take --engine sockets"
+        "subscribers of the xdp engine all read at once: slow and stalled ones need --engine sockets"
     );
     let Preamble::Messages(preamble) = plan.reading.preamble else {
-        bail!("the xdp engine takes a number of messages as the preamble");
+        bail!("the xdp engine supports only a number of messages as the preamble");
     };
     let pattern = |marker: &Option<Marker>, name: &str| -> anyhow::Result<Pattern> {
         let Some(marker) = marker else { return Ok(Pattern::default()) };
         let text = marker.text().and_then(Pattern::new);
-        text.with_context(|| format!("{name}: the xdp engine finds text:PATTERN with eight bytes at most"))
+        text.with_context(|| format!("{name}: the xdp engine supports only text:PATTERN, with at most eight bytes"))
     };
     let addr_first = match plan.sources {
         Sources::Any => cable::CLIENTS_FIRST,

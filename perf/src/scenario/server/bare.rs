@@ -48,12 +48,13 @@ pub(crate) fn run(args: &BareArgs) -> anyhow::Result<()> {
             let slots = (args.subscribers - subscriber).min(SLOTS_MAX) as usize;
             tables.push(Table { ring: Direct::new(slots)?, sends: Vec::new() });
         }
-        let (socket, list) = welcome(listener.accept().context("accept")?.0)?;
+        let (socket, list) = welcome(listener.accept().context("cannot accept a connection")?.0)?;
         for subject in list {
-            let subscribers = wanted.get_mut(subject as usize).with_context(|| format!("no subject {subject}"))?;
+            let subscribers =
+                wanted.get_mut(subject as usize).with_context(|| format!("there is no subject {subject}"))?;
             subscribers.push(subscriber);
         }
-        let table = tables.last_mut().context("no table")?;
+        let table = tables.last_mut().context("there is no table of sockets")?;
         table.ring.install((subscriber % SLOTS_MAX) as usize, socket)?;
     }
     let mut pass = Pass::new(args.subscribers, tables);
@@ -63,7 +64,10 @@ pub(crate) fn run(args: &BareArgs) -> anyhow::Result<()> {
         let mut rest = &bytes[..];
         while let Some((subject, payload, behind)) = split(rest) {
             rest = behind;
-            pass.add(payload, wanted.get(subject as usize).context("no such subject")?);
+            pass.add(
+                payload,
+                wanted.get(subject as usize).context("the publisher names a subject that does not exist")?,
+            );
         }
         pass.send()?;
         let left = rest.len();
@@ -77,7 +81,7 @@ fn welcome(mut socket: TcpStream) -> anyhow::Result<(OwnedFd, Vec<u32>)> {
     let (mut request, mut chunk) = (Vec::new(), [0; 4_096]);
     loop {
         let len = socket.read(&mut chunk)?;
-        ensure!(len > 0, "a subscriber has gone");
+        ensure!(len > 0, "a subscriber has closed its connection before its upgrade");
         request.extend_from_slice(&chunk[..len]);
         let mut answer = Vec::new();
         match parse(&request, 0) {
@@ -87,7 +91,8 @@ fn welcome(mut socket: TcpStream) -> anyhow::Result<(OwnedFd, Vec<u32>)> {
         }
         let target = std::str::from_utf8(request.split(|byte| *byte == b' ').nth(1).unwrap_or_default())?;
         let numbers = target.trim_start_matches('/').split(',');
-        let list = numbers.map(|number| number.parse().with_context(|| format!("`{number}` is no subject")));
+        let list =
+            numbers.map(|number| number.parse().with_context(|| format!("`{number}` is not the number of a subject")));
         let list = list.collect::<anyhow::Result<_>>()?;
         socket.write_all(&answer)?;
         return Ok((socket.into(), list));
@@ -215,8 +220,8 @@ impl Bare {
         let mut bare =
             Bare { child, addr: SocketAddrV4::new([127, 0, 0, 1].into(), 0), input: stdin.map(Input::new), target };
         let mut line = String::new();
-        BufReader::new(stdout.context("no output of the bare loop")?).read_line(&mut line)?;
-        ensure!(!line.is_empty(), "the bare loop has ended");
+        BufReader::new(stdout.context("the bare loop has no standard output")?).read_line(&mut line)?;
+        ensure!(!line.is_empty(), "the bare loop has ended before it printed its address");
         bare.addr = line.trim().parse()?;
         Ok(bare)
     }
@@ -228,7 +233,7 @@ impl Server for Bare {
     }
 
     fn outlet(&mut self) -> anyhow::Result<Box<dyn Outlet>> {
-        Ok(Box::new(Pipe::new(self.input.clone().context("no input of the bare loop")?)))
+        Ok(Box::new(Pipe::new(self.input.clone().context("the bare loop has no standard input")?)))
     }
 
     fn pids(&self) -> Vec<u32> {

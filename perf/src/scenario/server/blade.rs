@@ -51,7 +51,7 @@ impl Blade {
         // From here on, dropping the handle ends the process.
         let mode = mode.to_owned();
         let mut blade = Blade { child, data: nowhere, admin: nowhere, mode, subjects: None, configuration, directory };
-        (blade.data, blade.admin) = addresses(BufReader::new(stdout.context("no output of the blade")?))?;
+        (blade.data, blade.admin) = addresses(BufReader::new(stdout.context("the blade has no standard output")?))?;
         Ok(blade)
     }
 
@@ -115,7 +115,7 @@ pub(crate) fn addresses(stdout: impl std::io::BufRead) -> anyhow::Result<(Socket
             return Ok((data, admin));
         }
     }
-    bail!("the blade has ended before it listened")
+    bail!("the blade has ended before it printed its addresses")
 }
 
 impl Server for Blade {
@@ -135,12 +135,13 @@ impl Server for Blade {
     }
 
     fn counters(&mut self) -> anyhow::Result<Value> {
-        let mut stream = TcpStream::connect(SocketAddr::V4(self.admin)).context("the blade's admin port")?;
+        let mut stream =
+            TcpStream::connect(SocketAddr::V4(self.admin)).context("cannot connect to the blade's admin port")?;
         stream.set_read_timeout(Some(PATIENCE))?;
         write!(stream, "GET /v1/status HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
-        let (_, body) = answer.split_once("\r\n\r\n").context("no HTTP")?;
+        let (_, body) = answer.split_once("\r\n\r\n").context("the admin port's answer is not HTTP")?;
         Ok(serde_json::from_str(body)?)
     }
 
@@ -169,17 +170,17 @@ struct Feed {
 
 impl Feed {
     fn connect(path: &Path) -> anyhow::Result<Feed> {
-        let mut stream = UnixStream::connect(path).context("the blade's publisher feed")?;
+        let mut stream = UnixStream::connect(path).context("cannot connect to the blade as a publisher")?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut hello = Vec::new();
         Request::Hello(Hello { wants_acks: false, name: "bench", token: b"" }).write(&mut hello);
         stream.write_all(&hello)?;
         let mut length = [0; 4];
-        stream.read_exact(&mut length).context("no welcome of the blade")?;
+        stream.read_exact(&mut length).context("the blade sent no welcome to the publisher")?;
         let mut frame = vec![0; u32::from_le_bytes(length) as usize];
         stream.read_exact(&mut frame)?;
         let reply = Reply::parse(&frame)?;
-        ensure!(matches!(reply, Reply::Welcome { .. }), "the blade refuses: {reply:?}");
+        ensure!(matches!(reply, Reply::Welcome { .. }), "the blade refuses the publisher: {reply:?}");
         Ok(Feed { stream, pending: Vec::new() })
     }
 }
@@ -193,7 +194,7 @@ impl Outlet for Feed {
     }
 
     fn flush(&mut self) -> anyhow::Result<()> {
-        self.stream.write_all(&self.pending).context("the blade's publisher feed")?;
+        self.stream.write_all(&self.pending).context("cannot publish to the blade")?;
         self.pending.clear();
         // The blade sends no acknowledgements, so whatever it says is a complaint.
         self.stream.set_nonblocking(true)?;
@@ -203,7 +204,7 @@ impl Outlet for Feed {
         match said {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
             Ok(len) => bail!("the blade complains: {}", String::from_utf8_lossy(&complaint[..len])),
-            Err(error) => Err(error).context("the blade's publisher feed"),
+            Err(error) => Err(error).context("cannot read the blade's replies to the publisher"),
         }
     }
 }

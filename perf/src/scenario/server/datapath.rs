@@ -36,6 +36,7 @@ const COUNTERS: u32 = u32::MAX;
 /// The process itself.
 pub(crate) fn run(args: &DatapathArgs) -> anyhow::Result<()> {
     fanblade_net::rlimit::raise_descriptors()?;
+    // The ring, with all subjects.
     let mut lane_len = [0; fanblade_ring::LANES];
     lane_len[Lane::Json as usize] = LANE_LEN;
     let index_len = (2 * args.subjects as usize).next_power_of_two().max(INDEX_LEN_MIN);
@@ -43,6 +44,7 @@ pub(crate) fn run(args: &DatapathArgs) -> anyhow::Result<()> {
     let mut writer = Writer::create(&config, "datapath")?;
     let subjects = (0..args.subjects).map(|number| writer.subject(&message::subject(number), 1));
     let subjects: Vec<SubjectId> = subjects.collect::<Result<_, _>>()?;
+    // The worker, in a thread of its own.
     let (waker, sleeper) = fanblade_ring::pair()?;
     let listener = fanblade_net::listen(args.listen, &ListenOptions::default())?;
     let addr = listener.local_addr();
@@ -62,6 +64,7 @@ pub(crate) fn run(args: &DatapathArgs) -> anyhow::Result<()> {
     })?;
     let session = fanblade_worker::bytes_in_slab() + prediction.recv().context("the worker has ended")?;
     say(&json!({"addr": addr.to_string(), "session_predicted": session}))?;
+    // Publishes the records on standard input until its end.
     let mut stdin = std::io::stdin().lock();
     let mut bytes = Vec::new();
     let mut numbers = vec![0u64; subjects.len()];
@@ -69,6 +72,7 @@ pub(crate) fn run(args: &DatapathArgs) -> anyhow::Result<()> {
         let mut rest = &bytes[..];
         while let Some((subject, payload, behind)) = split(rest) {
             rest = behind;
+            // A subject that does not exist asks for the counters.
             let Some(number) = numbers.get_mut(subject as usize) else {
                 let mut counters = Map::new();
                 worker.stats().for_each(&mut |name, _, _, value| {
@@ -91,6 +95,7 @@ pub(crate) fn run(args: &DatapathArgs) -> anyhow::Result<()> {
             payloads[Lane::Json as usize] = payload;
             writer.publish(&update, &payloads)?;
         }
+        // The beginning of the next record stays.
         let left = rest.len();
         bytes.drain(..bytes.len() - left);
         // Wakes once for all messages that came together.
@@ -147,15 +152,17 @@ impl Datapath {
             .stdout(Stdio::piped());
         fanblade_measure::sys::tie(&mut command, cpus)?;
         let mut child = command.spawn().context("cannot start the data path")?;
-        let stdin = child.stdin.take().context("no input of the data path")?;
-        let lines = BufReader::new(child.stdout.take().context("no output of the data path")?).lines();
+        let stdin = child.stdin.take().context("the data path has no standard input")?;
+        let lines = BufReader::new(child.stdout.take().context("the data path has no standard output")?).lines();
         let input = Input::new(stdin);
         let nowhere = SocketAddrV4::new([127, 0, 0, 1].into(), 0);
         // From here on, dropping the handle ends the process.
         let (mode, subjects) = (scenario.mode.clone(), scenario.watchlists.map(|it| it.subjects_per_session));
         let mut it = Datapath { child, lines, input, addr: nowhere, mode, subjects, predicted: None, ping_interval_ms };
         let greeting = it.line()?;
-        let SocketAddr::V4(addr) = greeting["addr"].as_str().unwrap_or_default().parse()? else { bail!("no IPv4") };
+        let SocketAddr::V4(addr) = greeting["addr"].as_str().unwrap_or_default().parse()? else {
+            bail!("the data path listens on no IPv4 address")
+        };
         it.addr = addr;
         let session = greeting["session_predicted"].as_u64().and_then(|bytes| usize::try_from(bytes).ok());
         let subscription = super::subscription_predicted(scenario);

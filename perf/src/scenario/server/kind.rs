@@ -44,7 +44,7 @@ impl ServerKind {
         let takes_lists = ![ServerKind::Nats, ServerKind::Nchan, ServerKind::Mosquitto].contains(&self);
         ensure!(
             takes_lists || scenario.watchlists.is_none(),
-            "{} is measured with one subject for each subscriber only",
+            "{} can be measured with one subject for each subscriber only",
             self.name()
         );
         Ok(match self {
@@ -63,5 +63,5 @@ impl ServerKind {
     }
 }
 
-const PEER_PATH_MISSING: &str =
-    "it is not in Debian: build a server that keeps the contract in docs/BENCHMARKS.md, and give --peer-path PROGRAM";
+const PEER_PATH_MISSING: &str = "Debian has no package of it: build a server that keeps the contract in docs/BENCHMARKS.md, \
+    and give --peer-path PROGRAM";

@@ -1,6 +1,6 @@
 //! mosquitto: MQTT 3.1.1 over WebSocket to subscribers, over TCP from the publisher; quality of service 0.
 //!
-//! Best configuration that we know: nothing kept on disk, no $SYS topics, no limit on what waits for a client, no
+//! The best configuration that we know: nothing kept on disk, no $SYS topics, no limit on what waits for a client, no
 //! keepalive, logs of errors only. It has one thread.
 
 use std::net::SocketAddrV4;
@@ -35,7 +35,7 @@ pub(super) fn start(scenario: &Scenario, cpus: &[usize]) -> anyhow::Result<Peer>
     let process = Process::start(command, cpus, addr, Signal::SIGKILL)
         .with_context(|| format!("{version} does not start with WebSockets; to get one that does: {BACKPORTS}"))?;
     upgrade(addr).with_context(|| {
-        format!("{version} listens for WebSockets and does not answer; to get one that does: {BACKPORTS}")
+        format!("{version} listens for WebSockets, but does not answer; to get one that does: {BACKPORTS}")
     })?;
     let manners = Manners {
         protocol: Some(PROTOCOL.to_owned()),

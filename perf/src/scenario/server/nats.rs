@@ -1,8 +1,8 @@
 //! nats-server with its WebSocket listener. Subscribers speak NATS over WebSocket, the publisher NATS over TCP.
 //!
-//! Best configuration that we know: no TLS and no compression, as for all; no pings, because the swarm does not answer
-//! NATS's own; a generous write deadline and outbox, so that nobody is dropped as a slow consumer. Go takes as many
-//! threads as it has CPUs; its collector runs seldom (GOGC), which is less CPU for more memory.
+//! The best configuration that we know: no TLS and no compression, as for all; no pings, because the swarm does not
+//! answer NATS's own; a generous write deadline and outbox, so that nobody is dropped as a slow consumer. Go takes as
+//! many threads as it has CPUs; its collector runs seldom (GOGC), which costs less CPU and more memory.
 
 use std::net::SocketAddrV4;
 use std::process::Command;

@@ -1,7 +1,7 @@
 //! nginx with Nchan (Debian's libnginx-mod-nchan): subscribers over WebSocket, the publisher by pipelined POSTs.
 //!
-//! Best configuration that we know: a worker for each CPU, no access log, no pings and no timeouts of subscribers, a
-//! small buffer of messages in shared memory.
+//! The best configuration that we know: a worker for each CPU, no access log, no pings and no timeouts of subscribers,
+//! a small buffer of messages in shared memory.
 
 use std::net::SocketAddrV4;
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::scenario::definition::Scenario;
 
 pub(super) fn start(scenario: &Scenario, cpus: &[usize]) -> anyhow::Result<Peer> {
     let program = process::find("nginx", INSTALL)?;
-    ensure!(Path::new(MODULE).is_file(), "there is no {MODULE} here; to get it: {INSTALL}");
+    ensure!(Path::new(MODULE).is_file(), "{MODULE} is not installed; to get it: {INSTALL}");
     process::check_descriptors(scenario)?;
     let addr = process::free_addr()?;
     let directory = tempfile::tempdir()?;

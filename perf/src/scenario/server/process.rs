@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::scenario::definition::Scenario;
 
-/// Dropping it ends the process.
+/// A server's process. Dropping it ends the process.
 pub(super) struct Process {
     child: Child,
     /// The process's output, in a file without a name.
@@ -41,9 +41,13 @@ impl Process {
         let patience = Instant::now() + PATIENCE;
         while TcpStream::connect(addr).is_err() {
             if let Some(status) = process.child.try_wait()? {
-                bail!("it ended with {status}; its log: {}", process.log());
+                bail!("the server ended with {status}; its log: {}", process.log());
             }
-            ensure!(Instant::now() < patience, "it does not accept connections at {addr}; its log: {}", process.log());
+            ensure!(
+                Instant::now() < patience,
+                "the server does not accept connections at {addr}; its log: {}",
+                process.log()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(process)
@@ -96,7 +100,7 @@ pub(super) fn find(name: &str, install: &str) -> anyhow::Result<PathBuf> {
     // Debian's servers are in sbin, which only root has on PATH.
     let directories = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));
     let found = directories.map(|directory| directory.join(name)).find(|path| path.is_file());
-    found.with_context(|| format!("there is no {name} here; to get it: {install}"))
+    found.with_context(|| format!("{name} is not installed; to get it: {install}"))
 }
 
 /// What the program says of its version, on its first line.
@@ -118,8 +122,8 @@ pub(super) fn check_descriptors(scenario: &Scenario) -> anyhow::Result<()> {
     let (wanted, limit) = (u64::from(scenario.subscribers) + DESCRIPTORS_BESIDE, fanblade_net::rlimit::descriptors()?);
     ensure!(
         wanted <= limit,
-        "{} subscribers are {wanted} descriptors to this server, and RLIMIT_NOFILE is {limit}: raise it (`ulimit -Hn`), \
-         or take fewer",
+        "this server needs {wanted} descriptors for {} subscribers, but RLIMIT_NOFILE is {limit}: raise it (`ulimit \
+         -Hn`), or use fewer subscribers",
         scenario.subscribers
     );
     Ok(())
@@ -136,14 +140,14 @@ pub(super) struct Line {
 
 impl Line {
     pub(super) fn connect(addr: SocketAddrV4, complaint: fn(&[u8]) -> bool) -> anyhow::Result<Line> {
-        let stream = TcpStream::connect(addr).with_context(|| format!("the publisher's connection to {addr}"))?;
+        let stream = TcpStream::connect(addr).with_context(|| format!("the publisher cannot connect to {addr}"))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         Ok(Line { stream, pending: Vec::new(), complaint })
     }
 
     pub(super) fn flush(&mut self) -> anyhow::Result<()> {
-        self.stream.write_all(&self.pending).context("the server has ended")?;
+        self.stream.write_all(&self.pending).context("cannot send to the server")?;
         self.pending.clear();
         self.drain()
     }
@@ -172,7 +176,7 @@ impl Line {
                     ensure!(!(self.complaint)(&chunk[..len]), "the server complains: {heard}");
                 }
                 Err(errno) if std::io::Error::from(errno).kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(errno) => return Err(errno).context("the publisher's connection"),
+                Err(errno) => return Err(errno).context("the publisher's connection broke"),
             }
         }
     }

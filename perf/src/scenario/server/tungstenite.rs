@@ -80,7 +80,7 @@ async fn serve(args: &TungsteniteArgs) -> anyhow::Result<()> {
     socket.bind((Ipv4Addr::LOCALHOST, args.port).into())?;
     let listener = socket.listen(BACKLOG)?;
     loop {
-        let (stream, _) = listener.accept().await.context("accept")?;
+        let (stream, _) = listener.accept().await.context("cannot accept a connection")?;
         let subjects = Arc::clone(&subjects);
         tokio::spawn(async move {
             if let Err(error) = connection(stream, &subjects).await {

@@ -148,8 +148,8 @@ impl Bare {
         let stdout = child.stdout.take();
         let mut bare = Bare { child, addr: SocketAddrV4::new([127, 0, 0, 1].into(), 0) };
         let mut line = String::new();
-        BufReader::new(stdout.context("no output of the bare loop")?).read_line(&mut line)?;
-        ensure!(!line.is_empty(), "the bare loop has ended");
+        BufReader::new(stdout.context("the bare loop has no standard output")?).read_line(&mut line)?;
+        ensure!(!line.is_empty(), "the bare loop has ended before it printed its address");
         bare.addr = line.trim().parse()?;
         Ok(bare)
     }

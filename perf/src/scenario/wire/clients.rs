@@ -68,7 +68,7 @@ impl Clients {
         };
         let taken_ns = UnixNs::now().0;
         ensure!(len > 0, "the blade has ended a connection");
-        let arrived_ns = arrived_ns.context("the kernel has not stamped what came")?;
+        let arrived_ns = arrived_ns.context("the kernel gave no time stamp for received bytes")?;
         let (mut taken, mut stranger) = (0, None);
         client.frames.push(&buffer[..len], |_, payload| {
             if !payload.starts_with(UPDATE) {

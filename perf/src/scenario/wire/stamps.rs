@@ -56,7 +56,7 @@ impl Ring {
             // Other descriptors come and go meanwhile.
             let is_ring = |target: std::path::PathBuf| target.to_string_lossy().starts_with("/memfd:fanblade-ring");
             if fs::read_link(&path).is_ok_and(is_ring) {
-                let file = File::open(&path).with_context(|| format!("the ring of process {pid}"))?;
+                let file = File::open(&path).with_context(|| format!("cannot open the ring of process {pid}"))?;
                 return Ok(Ring(Reader::open(file.as_fd())?));
             }
         }

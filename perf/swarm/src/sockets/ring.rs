@@ -94,7 +94,7 @@ impl Ring {
         let mut builder = IoUring::builder();
         builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().setup_cqsize(COMPLETIONS);
         let uring = builder.build(SUBMISSIONS).context("cannot make an io_uring (the swarm needs Linux 6.11)")?;
-        uring.submitter().register_files_sparse(slots).context("no table of direct descriptors")?;
+        uring.submitter().register_files_sparse(slots).context("cannot register a table of direct descriptors")?;
         let buffers = Buffers::new(&uring)?;
         Ok(Ring { uring, buffers })
     }
@@ -112,7 +112,7 @@ impl Ring {
         let socket = Fixed(slot);
         let source = dial.source.map(|source| SockaddrIn::from(SocketAddrV4::new(source, 0)));
         let addr = SockaddrIn::from(dial.addr);
-        let place = DestinationSlot::try_from_slot_target(slot).ok().context("no such slot")?;
+        let place = DestinationSlot::try_from_slot_target(slot).ok().context("there is no such slot")?;
         let make = opcode::Socket::new(libc::AF_INET, libc::SOCK_STREAM, 0).file_index(Some(place)).build();
         let mut chain = vec![(Kind::Socket, make)];
         let bind_no_port = source.is_some().then_some(&SocketOption::BIND_NO_PORT);
@@ -161,7 +161,7 @@ impl Ring {
 
     /// Accepts a connection into a slot.
     pub fn accept(&mut self, listener: &impl AsRawFd, slot: u32) -> anyhow::Result<()> {
-        let place = DestinationSlot::try_from_slot_target(slot).ok().context("no such slot")?;
+        let place = DestinationSlot::try_from_slot_target(slot).ok().context("there is no such slot")?;
         let (address, len) = (std::ptr::null_mut(), std::ptr::null_mut());
         let entry = opcode::Accept::new(Fd(listener.as_raw_fd()), address, len).file_index(Some(place)).build();
         self.push(entry, Kind::Accept, slot, 0)
@@ -205,7 +205,10 @@ impl Ring {
 
     /// Has the kernel write `eventfd` when something happens, while [`Self::notify`] says so. The caller keeps it open.
     pub fn tell(&mut self, eventfd: BorrowedFd<'_>) -> anyhow::Result<()> {
-        self.uring.submitter().register_eventfd(eventfd.as_raw_fd()).context("no eventfd for the ring")?;
+        self.uring
+            .submitter()
+            .register_eventfd(eventfd.as_raw_fd())
+            .context("cannot register an eventfd with the ring")?;
         self.notify(false);
         Ok(())
     }
@@ -291,7 +294,7 @@ impl SocketOption {
 const WITH_MAX: u32 = (1 << 24) - 1;
 
 fn send_len(bytes: &[u8]) -> anyhow::Result<u32> {
-    u32::try_from(bytes.len()).context("one send takes less than 4 GiB")
+    u32::try_from(bytes.len()).context("a send has less than 4 GiB")
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the low half is the slot")]

@@ -127,7 +127,7 @@ impl Engine for Threads {
                 Some(all) => all.merge(&opened),
             }
         }
-        all.context("no threads")
+        all.context("the swarm has no threads")
     }
 
     fn fall_into_habits(&mut self) -> anyhow::Result<()> {
@@ -193,7 +193,7 @@ fn run(
     answer: impl Fn(Answer),
 ) -> anyhow::Result<()> {
     if let Some(cpu) = cpu {
-        fanblade_net::affinity::pin_thread(cpu).with_context(|| format!("cannot pin to cpu {cpu}"))?;
+        fanblade_net::affinity::pin_thread(cpu).with_context(|| format!("cannot pin to CPU {cpu}"))?;
     }
     let mut sockets = Sockets::new(plan, clients.clone())?;
     let mut subscribers = Some(Subscribers::new(plan, clients.clone()));
@@ -277,7 +277,7 @@ fn go_on(
             }
             let ready = subscribers.as_ref().map_or(0, Subscribers::ready) as usize;
             if let Some(trouble) = subscribers.as_ref().and_then(Subscribers::trouble) {
-                bail!("{ready} of {} clients were subscribed: {trouble}", sockets.len());
+                bail!("only {ready} of {} clients were subscribed: {trouble}", sockets.len());
             }
             if ready < sockets.len() || !sockets.settle() {
                 return Ok((Task::Open { begun, upgraded }, None));

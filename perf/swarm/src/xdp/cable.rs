@@ -51,7 +51,7 @@ impl Cable {
     /// namespace goes with the last of them, however they end.
     pub fn lay_apart(server: Ipv4Addr) -> anyhow::Result<Cable> {
         require_root()?;
-        unshare(CloneFlags::CLONE_NEWNET).context("a network namespace of our own")?;
+        unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
         ip(&["link", "set", "lo", "up"])?;
         Cable::lay(server)
     }
@@ -74,10 +74,10 @@ pub(crate) fn require_root() -> anyhow::Result<()> {
 pub(super) fn segments_retransmitted() -> anyhow::Result<u64> {
     let snmp = std::fs::read_to_string("/proc/thread-self/net/snmp")?;
     let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Tcp: "));
-    let (names, values) = lines.next().zip(lines.next()).context("no Tcp in /proc/net/snmp")?;
+    let (names, values) = lines.next().zip(lines.next()).context("/proc/net/snmp lacks Tcp")?;
     let at = names.split(' ').position(|name| name == "RetransSegs");
     let value = at.and_then(|at| values.split(' ').nth(at)?.parse().ok());
-    value.context("no RetransSegs in /proc/net/snmp")
+    value.context("/proc/net/snmp lacks RetransSegs")
 }
 
 /// Waits until an end takes packets. From the moment that an interface is set up, the kernel drops packets in silence
@@ -90,7 +90,12 @@ fn until_up(end: &str) -> anyhow::Result<()> {
         if shown.contains(" state UP ") {
             return Ok(());
         }
-        ensure!(Instant::now() < deadline, "not up after {} s: {}", UP_MAX.as_secs(), shown.trim());
+        ensure!(
+            Instant::now() < deadline,
+            "the interface {end} is not up after {} s: {}",
+            UP_MAX.as_secs(),
+            shown.trim()
+        );
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -102,7 +107,7 @@ fn ip(arguments: &[&str]) -> anyhow::Result<()> {
 fn run(program: &str, arguments: &[&str]) -> anyhow::Result<String> {
     let line = arguments.join(" ");
     let output = Command::new(program).args(arguments).output();
-    let output = output.with_context(|| format!("there is no `{program}` (iproute2)"))?;
+    let output = output.with_context(|| format!("cannot run `{program}`, a program of iproute2"))?;
     ensure!(output.status.success(), "{program} {line}: {}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -29,15 +29,16 @@ pub(super) struct Kernel {
 impl Kernel {
     pub(super) fn load(subscribers: u32) -> anyhow::Result<Kernel> {
         let loaded = EbpfLoader::new().map_max_entries("SUBSCRIBERS", subscribers).load(OBJECT);
-        let mut ebpf = loaded.context("loading the subscribers' program")?;
+        let mut ebpf = loaded.context("cannot load the subscribers' program")?;
         for name in [SWARM, SERVER] {
             program(&mut ebpf, name)?.load().map_err(|error| refusal(name, &error))?;
         }
-        let mut take = |name: &str| ebpf.take_map(name).with_context(|| format!("no map {name} in the object"));
+        let mut take = |name: &str| ebpf.take_map(name).with_context(|| format!("the object has no map {name}"));
         let Map::Array(subscribers_map) = take("SUBSCRIBERS")? else {
             return Err(anyhow!("SUBSCRIBERS is another kind of map"));
         };
-        let table = Table::map(subscribers_map.fd().as_fd(), subscribers).context("mapping the subscribers")?;
+        let table =
+            Table::map(subscribers_map.fd().as_fd(), subscribers).context("cannot map the subscribers' table")?;
         let table = Arc::new(table);
         let (settings, counters) = (take("SETTINGS")?.try_into()?, take("COUNTERS")?.try_into()?);
         let latencies = take("LATENCIES")?.try_into()?;
@@ -51,7 +52,7 @@ impl Kernel {
                 continue;
             }
             let attached = program(&mut self.ebpf, name)?.attach(interface, XdpMode::Driver);
-            attached.with_context(|| format!("attaching the subscribers' program to {interface}"))?;
+            attached.with_context(|| format!("cannot attach the subscribers' program to {interface}"))?;
         }
         Ok(())
     }
@@ -110,7 +111,7 @@ pub(super) fn realtime_offset_ns() -> anyhow::Result<u64> {
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> anyhow::Result<&'a mut Xdp> {
     let program: Result<&mut Xdp, ProgramError> =
-        ebpf.program_mut(name).with_context(|| format!("no program `{name}` in the object"))?.try_into();
+        ebpf.program_mut(name).with_context(|| format!("the object has no program `{name}`"))?.try_into();
     Ok(program?)
 }
 

@@ -20,7 +20,7 @@ impl FromStr for Mac {
     fn from_str(text: &str) -> Result<Mac, String> {
         let bytes: Option<Vec<u8>> = text.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
         let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Mac).ok_or_else(|| format!("`{text}` is no address like 02:00:00:00:00:01"))
+        bytes.map(Mac).ok_or_else(|| format!("`{text}` is not a MAC address; write it like 02:00:00:00:00:01"))
     }
 }
 

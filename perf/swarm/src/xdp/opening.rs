@@ -86,7 +86,7 @@ impl<'a> Openings<'a> {
             }
             if !has_moved {
                 let ready = self.next as usize - self.under_way.len();
-                ensure!(self.begun.elapsed() < patience, "only {ready} were subscribed after {patience:?}");
+                ensure!(self.begun.elapsed() < patience, "only {ready} clients were subscribed after {patience:?}");
                 std::thread::sleep(LOOK);
             }
         }

@@ -42,7 +42,7 @@ impl Ends {
 
 impl Wire {
     pub(super) fn open(interface: &str, server_mac: Mac) -> anyhow::Result<Wire> {
-        let socket = RawSocket::open(interface).with_context(|| format!("a raw socket on {interface}"))?;
+        let socket = RawSocket::open(interface).with_context(|| format!("cannot open a raw socket on {interface}"))?;
         Ok(Wire { socket, server_mac, frame: Vec::new() })
     }
 
@@ -57,7 +57,7 @@ impl Wire {
         let Wire { socket, server_mac, frame } = self;
         ensure!(data.len() <= DATA_LEN_MAX, "a segment with {} bytes of data", data.len());
         write(frame, *server_mac, ends, sequence, next, kind, data);
-        socket.send(frame).context("sending a raw packet")
+        socket.send(frame).context("cannot send a raw packet")
     }
 }
 

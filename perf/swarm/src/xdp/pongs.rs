@@ -32,13 +32,15 @@ impl Pongs {
         let (end, ended) = channel();
         let (settings, table) = (*settings, Arc::clone(table));
         let thread = std::thread::Builder::new().name("pongs".into());
-        let thread = thread.spawn(move || look(&settings, &table, server, wire, &ended)).context("a thread")?;
+        let thread = thread
+            .spawn(move || look(&settings, &table, server, wire, &ended))
+            .context("cannot start the thread that recovers pongs")?;
         Ok(Pongs { end, thread })
     }
 
     pub(super) fn end(self) -> anyhow::Result<()> {
         drop(self.end);
-        self.thread.join().map_err(|_| anyhow!("the thread that looks after pongs has panicked"))?
+        self.thread.join().map_err(|_| anyhow!("the thread that recovers pongs has panicked"))?
     }
 }
 

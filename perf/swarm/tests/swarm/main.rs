@@ -105,7 +105,7 @@ fn what_is_wrong_is_told(mut server: Server, mut swarm: Swarm) {
     assert_eq!((&report["missing"], &report["gaps"], &report["repeated"]), (&json!(1), &json!(1), &json!(1)));
     assert_eq!((&report["torn"], &report["closed"]), (&json!(1), &json!({"1012": 1})));
     let verdict = report["verdict"].as_str().unwrap();
-    assert!(verdict.starts_with("FAILED: 7 messages lost; 1 missing in"), "{verdict}");
+    assert!(verdict.starts_with("FAILED: 7 messages lost; 1 messages missing in"), "{verdict}");
 }
 
 #[test]

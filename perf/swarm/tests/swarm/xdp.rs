@@ -140,7 +140,7 @@ fn what_the_xdp_engine_lacks_is_said_in_a_sentence() {
         assert!(refusal(&[]).contains("the xdp engine needs root"));
         return;
     }
-    assert!(refusal(&["--stalled-per-mille", "5"]).contains("take --engine sockets"));
-    assert!(refusal(&["--boundary", "timestamp", "--timestamp", "text:t"]).contains("for a WebSocket message"));
+    assert!(refusal(&["--stalled-per-mille", "5"]).contains("need --engine sockets"));
+    assert!(refusal(&["--boundary", "timestamp", "--timestamp", "text:t"]).contains("counts WebSocket messages"));
     assert!(refusal(&["--interface", "fanblade-none"]).contains("fanblade-none"));
 }
