@@ -246,6 +246,7 @@ impl Config {
 
     /// Checks for values that parse but make no sense, and reports the first one.
     fn validate(&self) -> Result<(), Fault> {
+        // [feed]
         in_range(&self.feed.simulator.symbols, 1, SIMULATOR_SYMBOLS_MAX as u64, "symbols")?;
         in_range(&self.feed.simulator.messages_per_s, 1, SIMULATOR_MESSAGES_PER_S_MAX.into(), "messages a second")?;
         self.feed.moldudp64.validate()?;
@@ -263,6 +264,7 @@ impl Config {
                 "printable ASCII without `/` and `*`",
             );
         }
+        // [data]: a CPU for the sequencer and each worker, or none named.
         if let Some(workers) = &self.data.workers {
             in_range(&map(workers, |count| *count as u64), 1, WORKERS_MAX.into(), "workers")?;
             let cpus = self.data.cpus.get_ref().len();
@@ -303,6 +305,7 @@ impl Config {
             let message = format!("{} is the data address already", self.data.listen);
             return fault(&self.admin.listen, message, "give the admin port another number");
         }
+        // The other sections.
         self.admin.validate()?;
         self.ring.validate()?;
         self.batching.iter().try_for_each(BatchingConfig::validate)?;

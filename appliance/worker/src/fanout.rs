@@ -193,11 +193,13 @@ impl Worker {
         if is_new_epoch_ahead { end.min(self.reader.epoch_start().max(self.cursor)) } else { end }
     }
 
+    /// Queues one send for each member of the groups that are due, with all frames that the group is owed.
     fn send_groups(&mut self, engine: &mut dyn Engine) {
         let (mut sends, mut frames, mut bytes) = (0, 0, 0);
         let (mut batches, mut filled) = (0, 0);
         let mut due = std::mem::take(&mut self.due_groups);
         due.retain(|number| {
+            // The list of slices is made once, and is the same for every member.
             let group = &self.directory.groups[number.index()];
             let lane = group.lane();
             self.slices.clear();
@@ -209,10 +211,12 @@ impl Worker {
                 self.group_falls_behind(*number);
                 return false;
             }
+            // Counts each part as a turn, so that a large group does not look like a thread that stands still.
             for part in group.members.chunks(TURN_SENDS) {
                 part.iter().for_each(|member| engine.send(*member, &self.slices));
                 self.stats.turns.add(1);
             }
+            // All of it counts as taken; `fell_short` takes back what was not.
             let members = group.members.len() as u64;
             sends += members;
             frames += members * group.owed.len() as u64;
@@ -232,6 +236,7 @@ impl Worker {
     /// A session's socket did not take the whole send: the rest of the frame that was cut is copied, and the session is
     /// behind from the frame after it.
     fn fell_short(&mut self, unsent: Unsent) {
+        // What the send held, by the session's group or its own list, and how much of it was not taken.
         let index = unsent.session;
         self.stats.unsent.add(1);
         let Some(session) = self.sessions.find(index) else { return };
@@ -256,8 +261,9 @@ impl Worker {
             return self.drop_session(index);
         }
         session.blocked = true;
-        // The newest update that the session was given, by this send or before it. Too low a number would report a gap
-        // that is none; too high a number would hide one.
+        // The session goes on from the frame after the cut one, with the counts from which its notices are made.
+        // `after_seq` is the newest update that the session was given, by this send or before it. Too low a number would
+        // report a gap that is none; too high a number would hide one.
         let last = last.and_then(|last| self.reader.descriptor(last).ok());
         let after_seq = last.map_or(before_seq, |descriptor| descriptor.seq);
         let (served, came) = match self.frames_conflatable(index) {
@@ -268,6 +274,7 @@ impl Worker {
         self.fall_behind(index, Behind { next, served, came, after_seq, ..Behind::default() });
         self.note_slow(index);
         self.actions.push(Action::WantWritable(unsent.session));
+        // The rest of the cut frame is copied, because the ring may overwrite it before the socket takes bytes again.
         debug_assert!(self.sessions.extra(index).is_some_and(|extra| extra.out.is_empty()), "a member owed bytes");
         if let Some((cut, sent)) = cut
             && let Some(extra) = self.sessions.extra(index)
