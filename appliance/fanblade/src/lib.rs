@@ -43,7 +43,7 @@ enum Command {
     Top(top::Args),
     /// Show what is in the ring of a running blade: subjects, rates, frames; costs the blade nothing
     Tap(tap::Args),
-    /// Say what this machine lacks for serving well, what that costs, and the command that mends it
+    /// Say what this machine lacks for serving well, what that costs, and the command that fixes it
     Doctor(doctor::Args),
     /// Read a configuration file and say what is wrong with it
     Check(check::Args),

@@ -217,7 +217,7 @@ fn wrong_use_gets_clear_answers() {
         (&["sim", "--to", group, "--speed", "max"], &["would go on for hours", "--duration 1h"]),
         (&["sim", "--to", group, "--symbols", "0"], &["1 to 8000 symbols, not 0"]),
         (&["sim", "--to", group, "--drop-a", "101"], &["`101` is not a percentage"]),
-        (&["sim", "--to", group, "--session", "ELEVEN CHARS"], &["`ELEVEN CHARS` is no session"]),
+        (&["sim", "--to", group, "--session", "ELEVEN CHARS"], &["`ELEVEN CHARS` is not the name of a session"]),
         (&["sim", "--to", group, "--linger=-1"], &["--linger"]),
         (&["/nonexistent", "--to", group], &["cannot open /nonexistent"]),
         (&[text.to_str().unwrap(), "--to", group], &["is no BinaryFILE", "it is text"]),

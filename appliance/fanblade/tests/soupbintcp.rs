@@ -197,7 +197,7 @@ fn wrong_settings_get_clear_answers() {
         (
             "[feed.soupbintcp]\npassword_file = \"/proc/self/status\"\n",
             "soupbintcp:127.0.0.1:4000",
-            "the password is no text of at most 10 characters of ASCII",
+            "the password must be at most 10 characters of ASCII",
         ),
     ];
     for (config, feed, expected) in cases {

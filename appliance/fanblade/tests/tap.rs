@@ -277,7 +277,7 @@ fn the_ring_is_found_or_the_reason_told() {
         let (code, _, stderr) = fanblade(args);
         assert!(code != 0 && stderr.contains(part), "{args:?} does not say {part:?} but: {stderr}");
     };
-    fails(&["tap", "info", "--pid", &pid, "--fd", "0"], "is no ring");
+    fails(&["tap", "info", "--pid", &pid, "--fd", "0"], "is not a ring");
     let mut idle = Child::spawn(Command::new("sleep").arg("60"));
     // A process that is just starting has no command line yet.
     while std::fs::read(format!("/proc/{}/cmdline", idle.id())).unwrap().is_empty() {
@@ -290,7 +290,7 @@ fn the_ring_is_found_or_the_reason_told() {
     fails(&["tap", "info", "--pid", &gone], &format!("there is no process {gone}"));
     fails(&["tap", "--once", "info"], "options of the table do not go together with a command");
     fails(&["tap", "follow", "NASDAQ"], "a subject begins with '/'");
-    fails(&["tap", "follow", "/a/b", "--for", "soon"], "`soon` is no number of seconds");
+    fails(&["tap", "follow", "/a/b", "--for", "soon"], "`soon` is not a number of seconds");
     let (_, _, stderr) = Tap::start(&rings[0].args(&["tap", "follow", "/test/nothing", "--for", "0"])).finish();
     assert!(stderr.contains("/test/nothing does not exist yet"), "{stderr}");
 }

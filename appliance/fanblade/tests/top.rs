@@ -93,10 +93,10 @@ fn one_picture_can_be_had_as_text() {
         assert!(code != 0 && stderr.contains(part), "{address} does not say {part:?} but: {stdout}{stderr}");
     };
     fails("127.0.0.1:1", "nothing listens at 127.0.0.1:1; is the blade running?");
-    fails(&blade.data.to_string(), "it is no admin port of a blade");
+    fails(&blade.data.to_string(), "it is not the admin port of a blade");
     fails("7401", "an admin port is written HOST:PORT");
     let (code, _, stderr) = fanblade(&["top", &blade.admin.to_string()]);
-    assert!(code == 1 && stderr.contains("standard output is no terminal"), "{stderr}");
+    assert!(code == 1 && stderr.contains("standard output is not a terminal"), "{stderr}");
 }
 
 /// The number before `unit`, as shown: `81.5k`.

@@ -13,7 +13,7 @@
 //!  0x280    u64 tail                                                     each publish   while waiting
 //!  0x300    u64 subject count                                            new subject    now and then
 //!  0x340    u64 news │ u64 changes × 2 + stale │ u64 refused │            rarely         a turn
-//!           u64 newest and u64 before the first of no subject's
+//!           u64 newest refused without a place in the table │ u64 the number before the first of these
 //!
 //!  0x1000   subject table: subjects_max × 192 bytes
 //!           +0    128 bytes of name

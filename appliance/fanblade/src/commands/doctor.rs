@@ -1,4 +1,4 @@
-//! `fanblade doctor`: what this machine lacks for serving well, what that costs, and the command that mends it.
+//! `fanblade doctor`: what this machine lacks for serving well, what that costs, and the command that fixes it.
 
 mod features;
 mod finding;
@@ -49,7 +49,7 @@ impl fmt::Display for Table<'_> {
                 write!(f, "; wanted: {wanted}")?;
             }
             writeln!(f)?;
-            for (name, text) in [("costs", cost), ("mend", fix)] {
+            for (name, text) in [("costs", cost), ("fix", fix)] {
                 if !text.is_empty() {
                     writeln!(f, "{:<8} {:<width$}  {name}: {text}", "", "")?;
                 }

@@ -46,7 +46,7 @@ pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
     let state = State::new(&args.address);
     let is_once = args.once;
     if !is_once && !io::stdout().is_terminal() {
-        bail!("standard output is no terminal; `fanblade top --once` prints one picture as text");
+        bail!("standard output is not a terminal; `fanblade top --once` prints one picture as text");
     }
     let news =
         collect::start(Plan { address: args.address, pin_dir: args.pin_dir }).context("cannot start a thread")?;

@@ -119,7 +119,7 @@ impl Moldudp64Config {
         {
             return fault(
                 join,
-                "there is nobody who has snapshots".to_owned(),
+                "no server for snapshots is configured".to_owned(),
                 "name the server: snapshot = \"HOST:PORT\"",
             );
         }

@@ -152,7 +152,7 @@ fn mistakes_are_told_with_place_text_and_hint() {
         ),
         (
             "[feed.moldudp64]\njoin = \"snapshot\"\n",
-            "f.toml:2:8: there is nobody who has snapshots\n  2 | join = \"snapshot\"\n    |        ^^^^^^^^^^\n  \
+            "f.toml:2:8: no server for snapshots is configured\n  2 | join = \"snapshot\"\n    |        ^^^^^^^^^^\n  \
              hint: name the server: snapshot = \"HOST:PORT\"",
         ),
         (

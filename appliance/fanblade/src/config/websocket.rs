@@ -214,7 +214,7 @@ impl WebsocketConfig {
             if HeaderName::try_from(name).is_err() || HeaderValue::try_from(value).is_err() {
                 return fault(
                     &self.headers,
-                    format!("`{name}: {value}` is no HTTP header"),
+                    format!("`{name}: {value}` is not an HTTP header"),
                     "{ \"Name\" = \"value\" }",
                 );
             }
@@ -329,7 +329,7 @@ impl WebsocketConfig {
         if name.is_empty() || name.len() > 10 || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
             return fault(
                 epoch,
-                format!("`{name}` is no name of a numbering"),
+                format!("`{name}` cannot be the name of a numbering"),
                 "1 to 10 characters of printable ASCII",
             );
         }
@@ -429,7 +429,7 @@ impl MapConfig {
                 return fault(url, "only `book = \"binance\"` is fetched".to_owned(), "leave out `book_snapshot`");
             }
             (Some(url), _) if !url.get_ref().is_http() => {
-                let hint = "\"https://HOST/PATH?symbol={/s}\", holes only after the host";
+                let hint = "\"https://HOST/PATH?symbol={/s}\", placeholders only after the host";
                 return fault(url, "not the address of a snapshot".to_owned(), hint);
             }
             _ => {}

@@ -16,12 +16,13 @@ use serde_spanned::Spanned;
 use super::soupbintcp::{host, password};
 use crate::config::{self, FeedConfig, Join, LineAddress, Millis};
 
-/// `lines`: from the short form; they replace the configured ones.
+/// Opens the feed. `lines` come from the short form and replace the configured ones.
 pub(super) fn open(
     config: &FeedConfig,
     lines: Option<&[LineAddress]>,
     configured: Option<Day>,
 ) -> anyhow::Result<OpenFeed> {
+    // The lines, their senders and their interfaces.
     let settings = &config.moldudp64;
     let lines = lines.unwrap_or(settings.lines.get_ref());
     if lines.is_empty() {
@@ -34,19 +35,21 @@ pub(super) fn open(
     for interface in lines.iter().filter_map(|line| line.interface.as_deref()) {
         interfaces::require(interface)?;
     }
-    // A server that does not answer is followed by the next one, so each address of a name counts as a server.
+    // The re-request servers. A server that does not answer is followed by the next one, so each address of a name
+    // counts as a server.
     let mut servers: Vec<SocketAddr> = Vec::new();
     for server in settings.requests.get_ref() {
         servers.extend(host("re-request", server)?.addresses);
     }
     let snapshots = snapshot_server(settings)?;
-    // The default follows from the servers that are there.
+    // Where to begin. The default follows from the servers that are there.
     let join = match &settings.join {
         Some(join) => *join.get_ref(),
         None if !servers.is_empty() => Join::Beginning,
         None if snapshots.is_some() => Join::Snapshot,
         None => Join::Live,
     };
+    // The configured values in the receiver's units.
     let session = settings.session.get_ref();
     let ns = |value: &Spanned<Millis>| value.get_ref().0 * 1_000_000;
     let int = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
@@ -76,6 +79,7 @@ pub(super) fn open(
             (Some(_), Join::Beginning | Join::Live) => SnapshotUse::AfterLoss,
         },
     };
+    // Joins the groups.
     let membership =
         |line: &LineAddress| Membership { group: line.group, interface: line.interface.clone(), source: line.source };
     let feed = Moldudp64Feed::open(Moldudp64Config {
@@ -103,7 +107,7 @@ fn snapshot_server(settings: &config::Moldudp64Config) -> anyhow::Result<Option<
     let password = password(&settings.snapshot_password, settings.snapshot_password_file.as_ref())?;
     let login = LoginRequest {
         username: padded(settings.snapshot_username.get_ref()).context("the snapshot's username is too long")?,
-        password: padded(&password).context("the snapshot's password is no text of at most 10 characters of ASCII")?,
+        password: padded(&password).context("the snapshot's password must be at most 10 characters of ASCII")?,
         session: [b' '; 10],
         sequence: 1,
         heartbeat_timeout_ms: None,

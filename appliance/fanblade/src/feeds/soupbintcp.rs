@@ -13,7 +13,7 @@ use serde_spanned::Spanned;
 
 use crate::config::{FeedConfig, Millis, Secret, SoupbintcpStart};
 
-/// `server`: from the short form; it replaces the configured ones.
+/// Opens the feed. `server` comes from the short form and replaces the configured ones.
 pub(super) fn open(config: &FeedConfig, server: Option<&str>, configured: Option<Day>) -> anyhow::Result<OpenFeed> {
     let settings = &config.soupbintcp;
     let names = server.map_or_else(|| settings.servers.get_ref().clone(), |server| vec![server.to_owned()]);
@@ -28,7 +28,7 @@ pub(super) fn open(config: &FeedConfig, server: Option<&str>, configured: Option
         // That these fit was checked when the file was read.
         username: padded(settings.username.get_ref()).context("the username is too long")?,
         password: padded(&password(&settings.password, settings.password_file.as_ref())?)
-            .context("the password is no text of at most 10 characters of ASCII")?,
+            .context("the password must be at most 10 characters of ASCII")?,
         session: if session.is_empty() { None } else { Some(padded(session).context("the session is too long")?) },
         start: match settings.start {
             SoupbintcpStart::Beginning => Start::Beginning,

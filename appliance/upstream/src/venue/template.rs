@@ -43,7 +43,7 @@ impl FromStr for Template {
         while let Some(start) = ["{/", "{^/", "{@/"].iter().filter_map(|hole| rest.find(hole)).min() {
             let (before, hole) = rest.split_at(start);
             let Some(end) = hole.find('}') else {
-                return Err(format!("`{text}`: the hole that begins with `{hole}` lacks its `}}`"));
+                return Err(format!("`{text}`: the placeholder that begins with `{hole}` lacks its `}}`"));
             };
             if !before.is_empty() {
                 parts.push(Part::Literal(before.to_owned()));
@@ -135,8 +135,8 @@ fn separated(text: &str, parts: Vec<Part>) -> Result<Vec<SubjectPart>, String> {
                 if !holes.is_empty() {
                     let first = between.chars().next().filter(|first| *first != ESCAPE).ok_or_else(|| {
                         format!(
-                            "`{text}`: between two holes of one segment there must be something other than `{ESCAPE}`, \
-                             so that no two values make one subject, as in {{/base}}-{{/quote}}"
+                            "`{text}`: between two placeholders of one segment there must be something other than \
+                             `{ESCAPE}`, so that no two values make one subject, as in {{/base}}-{{/quote}}"
                         )
                     })?;
                     separators.push(first);
@@ -254,7 +254,7 @@ mod tests {
             fill("/V/{/a}A{/b}", &["", "x"].map(|a| if a.is_empty() { "Ax" } else { a }))
         );
         for wrong in ["/V/{/a}{/b}", "/V/{/a}~{/b}", "/V/x{/a}y/{/a}{/b}"] {
-            assert!(wrong.parse::<SubjectTemplate>().unwrap_err().contains("between two holes"), "{wrong}");
+            assert!(wrong.parse::<SubjectTemplate>().unwrap_err().contains("between two placeholders"), "{wrong}");
         }
         assert!("/V/{/a}/{/b}/x~{/c}".parse::<SubjectTemplate>().is_ok());
     }

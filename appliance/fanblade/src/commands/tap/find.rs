@@ -173,7 +173,7 @@ fn denied(pid: u32) -> String {
 
 fn nothing(choice: &Choice) -> String {
     match choice {
-        Choice { pid: Some(pid), fd: Some(fd) } => format!("descriptor {fd} of process {pid} is no ring"),
+        Choice { pid: Some(pid), fd: Some(fd) } => format!("descriptor {fd} of process {pid} is not a ring"),
         Choice { pid: Some(pid), .. } => {
             format!("process {pid} ({}) holds no ring; is it a blade (fanblade run)?", command(*pid))
         }

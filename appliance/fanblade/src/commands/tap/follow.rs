@@ -257,7 +257,7 @@ impl std::fmt::Display for Counts {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let number = text.parse().map_err(|_| format!("`{text}` is no number of seconds"))?;
+    let number = text.parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;
     Duration::try_from_secs_f64(number).map_err(|error| error.to_string())
 }
 

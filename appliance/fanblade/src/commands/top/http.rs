@@ -17,9 +17,9 @@ pub(super) enum HttpError {
     Broken { address: String, source: io::Error },
     #[error("no answer from {address} within {} s", .limit.as_secs())]
     Late { address: String, limit: Duration },
-    #[error("{address} answered more than {BODY_LEN_MAX} bytes; it is no admin port of a blade")]
+    #[error("{address} answered more than {BODY_LEN_MAX} bytes; it is not the admin port of a blade")]
     TooLong { address: String },
-    #[error("{address} answered {status}; it is no admin port of a blade")]
+    #[error("{address} answered {status}; it is not the admin port of a blade")]
     Status { address: String, status: String },
 }
 
@@ -126,7 +126,7 @@ mod tests {
         assert_eq!((answer.body.as_slice(), answer.is_local), (b"{}\r\n\r\n".as_slice(), true));
         let error = |bytes| answered(bytes).unwrap_err().to_string();
         assert!(
-            error(b"HTTP/1.1 404 Not Found\r\n\r\nthere are").contains("answered 404 Not Found; it is no admin port")
+            error(b"HTTP/1.1 404 Not Found\r\n\r\nthere are").contains("answered 404 Not Found; it is not the admin port")
         );
         assert!(error(b"SSH-2.0-OpenSSH_9.6\r\n").contains("answered no HTTP"));
         assert!(error(b"").contains("answered no HTTP"));

@@ -148,7 +148,7 @@ q, Ctrl-C            quit
 Tab, ← →             the next or previous pane
 ↑ ↓ PgUp PgDn Home   scroll the pane
 s                    sort the pane by another column (▼)
-p, space             let the picture stand, go on
+p, space             pause the display, go on
 ?                    this help
 
 Rates are over the last second, latencies over the

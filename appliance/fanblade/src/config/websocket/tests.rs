@@ -22,7 +22,7 @@ fn mistakes_are_placed_and_say_what_to_do() {
         ("[feed.websocket]\nurl = \"http://h\"\n", "f.toml:2:7: `http://h` is not the address of a WebSocket server"),
         ("[feed.websocket]\nurl = \"wss:///p\"\n", "is not the address"),
         ("[feed.websocket]\nsubscribe = ['{a}']\n", "f.toml:2:14: not JSON: key must be a string"),
-        ("[feed.websocket]\nheaders = { \"a b\" = \"c\" }\n", "f.toml:2:11: `a b: c` is no HTTP header"),
+        ("[feed.websocket]\nheaders = { \"a b\" = \"c\" }\n", "f.toml:2:11: `a b: c` is not an HTTP header"),
         ("[feed.websocket]\nidle_ms_max = 1\n", "f.toml:2:15: 1 milliseconds"),
         ("[feed.websocket]\nreconnect_ms_min = \"60s\"\n", "30000 milliseconds\n"),
         ("[feed.websocket]\nerror = { type = \"error\" }\n", "`type` is not a JSON pointer"),
@@ -41,7 +41,7 @@ fn mistakes_are_placed_and_say_what_to_do() {
         ("[feed.websocket]\nepoch = \"main\"\n", "f.toml:2:9: a numbering outlives its connection only if"),
         (
             "[feed.websocket]\nseq = \"/n\"\nsequence = \"/n\"\nepoch = \"a too long name\"\n",
-            "is no name of a numbering",
+            "cannot be the name of a numbering",
         ),
         ("[[feed.websocket.map]]\nsubject = \"/V/{/s}/t\"\n", "missing field `match`"),
         ("[[feed.websocket.map]]\nmatch = {}\n", "missing field `subject`"),
@@ -50,7 +50,7 @@ fn mistakes_are_placed_and_say_what_to_do() {
             "expected a text, a number, true or false",
         ),
         ("[[feed.websocket.map]]\nmatch = {}\nsubject = \"V/t\"\n", "f.toml:3:11: `V/t` makes no subject"),
-        ("[[feed.websocket.map]]\nmatch = {}\nsubject = \"/V/{/s\"\n", "the hole that begins with `{/s` lacks its `}`"),
+        ("[[feed.websocket.map]]\nmatch = {}\nsubject = \"/V/{/s\"\n", "the placeholder that begins with `{/s` lacks its `}`"),
         ("[[feed.websocket.map]]\nmatch = {}\nsubject = \"/V/{/s}/*\"\n", "would make a pattern"),
     ];
     for (source, expected) in table {

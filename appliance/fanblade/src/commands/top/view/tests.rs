@@ -230,5 +230,5 @@ fn what_cannot_be_shown_says_why() {
     state.press(KeyEvent::from(KeyCode::Char('p')));
     state.press(KeyEvent::from(KeyCode::Char('?')));
     let (text, _) = picture(&state, 140, 40);
-    shows(&text, &["paused", "Help: any key closes it", "let the picture stand"]);
+    shows(&text, &["paused", "Help: any key closes it", "pause the display"]);
 }
