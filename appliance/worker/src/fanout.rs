@@ -262,8 +262,8 @@ impl Worker {
         }
         session.blocked = true;
         // The session goes on from the frame after the cut one, with the counts from which its notices are made.
-        // `after_seq` is the newest update that the session was given, by this send or before it. Too low a number would
-        // report a gap that is none; too high a number would hide one.
+        // `after_seq` is the newest update that the session was given, by this send or before it. Too low a number
+        // would report a gap that is none; too high a number would hide one.
         let last = last.and_then(|last| self.reader.descriptor(last).ok());
         let after_seq = last.map_or(before_seq, |descriptor| descriptor.seq);
         let (served, came) = match self.frames_conflatable(index) {

@@ -42,7 +42,7 @@ pub(crate) struct Path {
     desk: Desk,
 }
 
-/// What takes a message behind the feed.
+/// The stages behind the feed.
 pub(crate) struct Desk {
     stage: Stage,
     market: Market,

@@ -1,4 +1,4 @@
-//! Who is measured, and who is not.
+//! Which servers are measured, and which are not.
 
 use crate::scenario::ServerKind;
 

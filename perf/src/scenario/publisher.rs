@@ -1,5 +1,5 @@
 //! The publisher: an open loop. The schedule decides when a message is due, and the message says so; how fast the
-//! server takes messages does not matter. Whoever is late, publisher or server, is late by the clients' clocks.
+//! server takes messages does not matter. A delay of the publisher or of the server shows in the clients' latencies.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};

@@ -143,8 +143,8 @@ impl Player {
         Ok(Player { timetable, exchange, stamps, clients, epoll, timer })
     }
 
-    /// Sends each packet when it is due, and takes the copies that come meanwhile, until all have come or the last one is
-    /// too late.
+    /// Sends each packet when it is due, and takes the copies that come meanwhile, until all have come or the last one
+    /// is too late.
     fn play(mut self, cpu_time: impl Fn() -> anyhow::Result<Duration>) -> anyhow::Result<Played> {
         let Timetable { messages, warmup, interval_ns } = self.timetable;
         let copies = usize::try_from(messages)? * self.clients.len();

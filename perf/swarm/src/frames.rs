@@ -1,5 +1,5 @@
-//! Reads a server's WebSocket stream with eight bytes of state: what is cut anywhere is taken up where it was left, and
-//! nothing is kept of the payload.
+//! Reads a server's WebSocket stream with eight bytes of state: the stream may be cut anywhere, reading continues where
+//! it stopped, and nothing is kept of the payload.
 //!
 //! Not `fanblade_wire`'s client: that one joins a split frame in a buffer, and expects what a Fanblade sends. This one
 //! reads any server (RFC 6455 section 5), fragments and interleaved control frames included.

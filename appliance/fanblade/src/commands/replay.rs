@@ -209,7 +209,9 @@ fn session(text: &str) -> Result<Session, String> {
             place.copy_from_slice(text.as_bytes());
             Ok(session)
         }
-        _ => Err(format!("`{text}` is not the name of a session; such a name has 1 to 10 printable ASCII characters, and no spaces")),
+        _ => Err(format!(
+            "`{text}` is not the name of a session; such a name has 1 to 10 printable ASCII characters, and no spaces"
+        )),
     }
 }
 

@@ -3,8 +3,8 @@
 //! subject holds the senders of those who want it. The server keeps the contract in [`super::contract`].
 //!
 //! Its configuration is the best that we know. One CPU: a runtime of one thread, so that no wake-up crosses threads.
-//! The text is shared by all tasks. What waits in the channel goes into one write. Small read buffers, because
-//! subscribers say next to nothing.
+//! The text is shared by all tasks. What waits in the channel goes into one write. Read buffers are small, because
+//! subscribers send almost nothing.
 
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -126,7 +126,8 @@ mod tests {
         assert_eq!((answer.body.as_slice(), answer.is_local), (b"{}\r\n\r\n".as_slice(), true));
         let error = |bytes| answered(bytes).unwrap_err().to_string();
         assert!(
-            error(b"HTTP/1.1 404 Not Found\r\n\r\nthere are").contains("answered 404 Not Found; it is not the admin port")
+            error(b"HTTP/1.1 404 Not Found\r\n\r\nthere are")
+                .contains("answered 404 Not Found; it is not the admin port")
         );
         assert!(error(b"SSH-2.0-OpenSSH_9.6\r\n").contains("answered no HTTP"));
         assert!(error(b"").contains("answered no HTTP"));

@@ -50,7 +50,10 @@ fn mistakes_are_placed_and_say_what_to_do() {
             "expected a text, a number, true or false",
         ),
         ("[[feed.websocket.map]]\nmatch = {}\nsubject = \"V/t\"\n", "f.toml:3:11: `V/t` makes no subject"),
-        ("[[feed.websocket.map]]\nmatch = {}\nsubject = \"/V/{/s\"\n", "the placeholder that begins with `{/s` lacks its `}`"),
+        (
+            "[[feed.websocket.map]]\nmatch = {}\nsubject = \"/V/{/s\"\n",
+            "the placeholder that begins with `{/s` lacks its `}`",
+        ),
         ("[[feed.websocket.map]]\nmatch = {}\nsubject = \"/V/{/s}/*\"\n", "would make a pattern"),
     ];
     for (source, expected) in table {
