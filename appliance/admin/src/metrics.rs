@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use fanblade_abi::Verdict;
-use fanblade_blade::{Blade, FeedState, KernelView, SequencerReport, Vital};
+use fanblade_blade::{Blade, FeedState, KernelView, Reloads, SequencerReport, Vital};
 use fanblade_feed::Line;
 use fanblade_market::{Channel, SYSTEM_EVENTS, Skipped};
 use fanblade_ring::Lane;
@@ -62,6 +62,7 @@ impl Collector for Everything {
             "System calls that workers' threads made although no worker needs them; they were refused.",
             fanblade_sandbox::refusals().count,
         )?;
+        self.life(&mut out)?;
         self.threads(&mut out)?;
         self.feed(&mut out)?;
         self.workers(&mut out)?;
@@ -71,6 +72,21 @@ impl Collector for Everything {
 }
 
 impl Everything {
+    /// The service manager, and reloads.
+    fn life(&self, out: &mut Out<'_>) -> fmt::Result {
+        let (told, lost) = self.blade.supervisor.counts();
+        out.counter("supervisor_messages", "Messages that the service manager's socket took.", told)?;
+        let help = "Messages to the service manager that its socket did not take.";
+        out.counter("supervisor_messages_lost", help, lost)?;
+        let Reloads { applied, refused, is_refused, keys_waiting } = &self.blade.reloads;
+        let results = [("applied", applied.load(Relaxed)), ("refused", refused.load(Relaxed))];
+        out.counters("reloads", "Times that the configuration was read again (SIGHUP).", "result", &results)?;
+        let help = "1: the newest reload was refused, and the configuration before it is in force.";
+        out.gauge("reload_refused", help, &[], is_refused.load(Relaxed).into())?;
+        let help = "Keys of the configuration that have changed since the start and need a restart.";
+        out.gauge("reload_keys_waiting", help, &[], keys_waiting.load(Relaxed))
+    }
+
     fn threads(&self, out: &mut Out<'_>) -> fmt::Result {
         let threads: Vec<_> = self.blade.vitals.iter().map(Vital::seen).collect();
         let mut ages = out.0.encode_descriptor(

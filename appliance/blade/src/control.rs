@@ -9,7 +9,9 @@ use fanblade_feed::{Pulse, injected};
 use crate::kernel::Kernel;
 use crate::parked::Parked;
 use crate::refused::Refused;
+use crate::reload::Applying;
 use crate::sequencer::SequencerHandle;
+use crate::signals::END_TOLD;
 use crate::view::{Blade, Recent};
 use crate::workers::Workers;
 
@@ -71,11 +73,19 @@ impl Control {
         }
     }
 
+    /// Passes on what a reload has changed, unless the thread that reloads has given up waiting for it.
+    pub(crate) fn apply(&mut self, applying: &Applying) {
+        if applying.done.send(()).is_ok() {
+            self.workers.take_limits(&applying.changes.limits);
+        }
+    }
+
     /// Begins to stop: the blade serves on, but is not ready, so that a balancer sends no new clients. Returns when the
     /// delay is over.
     pub(crate) fn begin_end(&self, delay: Duration) -> Instant {
         self.blade.stopping.store(true, Relaxed);
         self.unready.store(true, Relaxed);
+        self.blade.supervisor.end_within(delay + END_TOLD);
         tracing::info!(
             "stopping: not ready any more; sessions are closed in {} ms, or at the next signal",
             delay.as_millis()

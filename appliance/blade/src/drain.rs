@@ -7,7 +7,7 @@ use fanblade_worker::Command;
 use tokio::time::sleep;
 
 use crate::control::Control;
-use crate::signals::{Signals, Stop};
+use crate::signals::{END_TOLD, Signals, Stop};
 
 impl Control {
     /// Stops publishing, lets every worker send what it owes and close its sessions, and waits for all threads. False:
@@ -16,6 +16,7 @@ impl Control {
     pub(crate) async fn stop(mut self, stop: Stop, signals: &mut Signals) -> bool {
         self.blade.stopping.store(true, Relaxed);
         self.unready.store(true, Relaxed);
+        self.blade.supervisor.end_within(END_TOLD);
         let (is_published, is_hurried) = self.end_sequencer(signals).await;
         let (close_code, reconnect_ms_max) = match stop {
             Stop::Down => (fanblade_wire::close::GOING_AWAY, 0),

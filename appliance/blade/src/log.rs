@@ -9,6 +9,7 @@
 //! `tracing-appender` offers the queue; but it does not count lines that cannot be written, and its guard prints to the
 //! blocked pipe when it ends.
 
+mod level;
 mod queue;
 
 use std::io::{self, IsTerminal as _, Write};
@@ -19,8 +20,11 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
+use level::Level;
 use queue::Queue;
 
 /// A handle to the log's thread.
@@ -29,6 +33,8 @@ pub struct Log {
     queue: Arc<Queue>,
     counts: Arc<Counts>,
     thread: Thread,
+    /// None: the variable RUST_LOG decides what is logged.
+    level: Option<Level>,
 }
 
 /// The format of log lines.
@@ -55,21 +61,35 @@ struct Counts {
 }
 
 impl Log {
-    /// Starts logging, to standard error. RUST_LOG overrides `directive`.
+    /// Starts logging, to standard error: lines of `level` (`error`, `warn`, `info`, `debug` or `trace`) and those that
+    /// are more severe. RUST_LOG overrides it.
     ///
     /// # Errors
-    /// The thread cannot be started.
-    pub fn start(directive: &str, format: Format) -> io::Result<Log> {
-        let log = Log::to(io::stderr())?;
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(directive));
+    /// The thread cannot be started, or there is no such level.
+    pub fn start(level: &str, format: Format) -> io::Result<Log> {
+        let mut log = Log::to(io::stderr())?;
+        let filter: Box<dyn Layer<Registry> + Send + Sync> = match EnvFilter::try_from_default_env() {
+            Ok(filter) => Box::new(filter),
+            Err(_) => {
+                let level = Level::new(level).ok_or_else(|| io::Error::other(format!("no log level `{level}`")))?;
+                log.level = Some(level.clone());
+                Box::new(level)
+            }
+        };
         let lines = log.clone();
-        let builder =
-            tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || lines.clone()).with_target(false);
+        let layer = tracing_subscriber::fmt::layer().with_writer(move || lines.clone()).with_target(false);
+        let registry = tracing_subscriber::registry().with(filter);
         match format {
-            Format::Text => builder.with_ansi(io::stderr().is_terminal()).init(),
-            Format::Json => builder.json().init(),
+            Format::Text => registry.with(layer.with_ansi(io::stderr().is_terminal())).init(),
+            Format::Json => registry.with(layer.json()).init(),
         }
         Ok(log)
+    }
+
+    /// Changes the level. False: RUST_LOG overrides it.
+    #[must_use]
+    pub fn set_level(&self, level: &str) -> bool {
+        self.level.as_ref().is_some_and(|filter| filter.set(level))
     }
 
     /// A log that writes to this place.
@@ -80,7 +100,7 @@ impl Log {
             let (queue, counts) = (Arc::clone(&queue), Arc::clone(&counts));
             move || outlet.run(&queue, &counts)
         })?;
-        Ok(Log { queue, counts, thread: thread.thread().clone() })
+        Ok(Log { queue, counts, thread: thread.thread().clone(), level: None })
     }
 
     /// Adds this text unchanged. It never waits.

@@ -20,11 +20,13 @@ use crate::kernel::Kernel;
 use crate::log::Log;
 use crate::parked::Parked;
 use crate::refused::Refused;
+use crate::reload::{self, Reread};
 use crate::sequencer::{self, SequencerConfig};
 use crate::settings::{Data, Engine, OpenFeed, Settings};
 use crate::signals::{Signals, Stop};
+use crate::supervisor::Supervisor;
 use crate::threads::Plan;
-use crate::view::{Blade, SequencerShared, WorkerView};
+use crate::view::{Blade, Reloads, SequencerShared, WorkerView};
 use crate::vitals::{Turns, Vital};
 use crate::workers::Workers;
 
@@ -44,6 +46,8 @@ pub struct Running {
     /// The feed's notices for all subscribers.
     noticed: mpsc::Receiver<String>,
     drain_delay: Duration,
+    /// Orders to read the configuration again.
+    reloads: std::sync::mpsc::Receiver<()>,
 }
 
 impl Prepared<'_> {
@@ -71,7 +75,8 @@ impl Prepared<'_> {
         let data = listeners.first().ok_or(StartError::NoWorker)?.local_addr();
         // Watch signals before anything starts that must be told about a stop.
         let drain_delay = settings.data.drain_delay;
-        let signals = Signals::watch(log.clone(), drain_delay).map_err(thread("the signals' thread"))?;
+        let (reload, reloads) = reload::orders();
+        let signals = Signals::watch(log.clone(), reload, drain_delay).map_err(thread("the signals' thread"))?;
         // The ring comes first, since workers read it; the kernel's programs attach to the listeners.
         let epoch = feed.calendar.epoch(UnixNs::now(), 0, "");
         let mut writer = Writer::create(&settings.ring, &epoch).map_err(StartError::Ring)?;
@@ -96,6 +101,8 @@ impl Prepared<'_> {
             broken: OnceLock::new(),
             log: log.clone(),
             vitals,
+            supervisor: Supervisor::from_env(),
+            reloads: Reloads::default(),
         });
         kernel.refresh(&blade);
         // The sequencer comes last: whatever it publishes finds workers that serve it.
@@ -115,7 +122,7 @@ impl Prepared<'_> {
         let refused = Refused::default();
         let control =
             Control { blade, kernel, workers, sequencer, history: Vec::new(), pulse, unready, parked, refused };
-        Ok(Running { control, signals, noticed, drain_delay })
+        Ok(Running { control, signals, noticed, drain_delay, reloads })
     }
 }
 
@@ -127,12 +134,16 @@ impl Running {
     }
 
     /// Serves until a signal asks to stop, or something breaks; then ends everything. `broken` resolves when something
-    /// outside the blade breaks, and names it.
+    /// outside the blade breaks, and names it. `reread` is called at SIGHUP, on a thread of its own.
     ///
     /// # Errors
     /// What broke, or that not everything has ended.
-    pub async fn serve(self, broken: impl Future<Output = &'static str>) -> Result<(), EndError> {
-        let Running { mut control, mut signals, mut noticed, drain_delay } = self;
+    pub async fn serve(self, broken: impl Future<Output = &'static str>, reread: Reread) -> Result<(), EndError> {
+        let Running { mut control, mut signals, mut noticed, drain_delay, reloads } = self;
+        let (apply, mut applied) = mpsc::channel(1);
+        if let Err(error) = reload::spawn(reloads, reread, Arc::clone(&control.blade), apply) {
+            tracing::error!("cannot start the thread that reloads, so SIGHUP changes nothing: {error}");
+        }
         let mut ticker = tokio::time::interval(TICK);
         let mut ending = None;
         let served = AssertUnwindSafe(async {
@@ -142,6 +153,7 @@ impl Running {
                 tokio::select! {
                     _ = ticker.tick() => control.tick()?,
                     Some(text) = noticed.recv() => control.workers.tell_all(&Command::Notice(text)),
+                    Some(applying) = applied.recv() => control.apply(&applying),
                     stop = signals.next() => match ending {
                         None if !drain_delay.is_zero() => ending = Some((stop, control.begin_end(drain_delay))),
                         None => return Ok(stop),

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | SIGTERM, SIGINT | stop: subscribers are told 1001 |
 //! | SIGUSR2 | stop because a successor comes: 1012, and when to return |
-//! | SIGHUP | stop if a terminal started the blade, since it has gone; else logged: there is nothing to read again |
+//! | SIGHUP | stop if a terminal started the blade, since it has gone; else read the configuration again ([`crate::reload`]) |
 //! | SIGUSR1 | logged: there is no file to open again |
 //! | SIGPIPE | ignored, as Rust leaves it: every write checks its error |
 //! | SIGXFSZ | blocked by `main`: a write beyond the file size limit (`ulimit -f`) fails with an error |
@@ -16,6 +16,7 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -37,13 +38,13 @@ pub(crate) enum Stop {
 pub(crate) struct Signals(mpsc::Receiver<Stop>);
 
 impl Signals {
-    /// `delay`: how long the blade goes on serving after the first order.
-    pub(crate) fn watch(log: Log, delay: Duration) -> io::Result<Signals> {
+    /// `reloads` takes the orders to reload. `delay`: how long the blade goes on serving after the first order to stop.
+    pub(crate) fn watch(log: Log, reloads: SyncSender<()>, delay: Duration) -> io::Result<Signals> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stops, orders) = mpsc::channel(STOPS_MAX);
         let watched = {
             let _context = runtime.enter();
-            Watched::new()?
+            Watched::new(reloads)?
         };
         std::thread::Builder::new()
             .name("signals".to_owned())
@@ -70,10 +71,12 @@ struct Watched {
     hangup: Option<tokio::signal::unix::Signal>,
     /// When the terminal goes, nobody can stop the blade from it any more.
     has_terminal: bool,
+    /// Orders to read the configuration again.
+    reloads: SyncSender<()>,
 }
 
 impl Watched {
-    fn new() -> io::Result<Watched> {
+    fn new(reloads: SyncSender<()>) -> io::Result<Watched> {
         let hangup = if is_hangup_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
         Ok(Watched {
             terminate: signal(SignalKind::terminate())?,
@@ -82,6 +85,7 @@ impl Watched {
             user: signal(SignalKind::user_defined1())?,
             hangup,
             has_terminal: File::open("/dev/tty").is_ok(),
+            reloads,
         })
     }
 
@@ -130,7 +134,8 @@ impl Watched {
                         tracing::info!("the terminal has gone: stopping");
                         return Stop::Down;
                     }
-                    tracing::warn!("{HANGUP}");
+                    // If an order waits already, that one reads the newest file.
+                    let _ = self.reloads.try_send(());
                 }
             }
         }
@@ -156,13 +161,15 @@ pub fn is_hangup_ignored() -> bool {
     mask.is_some_and(|mask| mask & 1 << (libc::SIGHUP - 1) != 0)
 }
 
-const HANGUP: &str = "SIGHUP changes nothing: the configuration is read only at the start; for a new one, send SIGUSR2 and start the blade again";
-
 /// All orders within this time are one.
 const MOMENT: Duration = Duration::from_millis(50);
 /// Orders that wait for the control thread.
 const STOPS_MAX: usize = 8;
 /// Limit for the whole end: a little more than all deadlines in `drain.rs` together.
 const END_MAX: Duration = Duration::from_secs(20);
+/// What the service manager is told of that limit: a little more, so that the blade ends itself, with its reasons in
+/// the log.
+pub(crate) const END_TOLD: Duration = Duration::from_secs(25);
+const _: () = assert!(END_TOLD.as_secs() > END_MAX.as_secs());
 /// Limit for the whole end after an order to end at once.
 const AT_ONCE_MAX: Duration = Duration::from_secs(3);

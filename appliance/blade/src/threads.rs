@@ -27,7 +27,7 @@ impl Plan {
             }
             return Ok(Plan { sequencer: Some(*sequencer), workers: rest.iter().map(|cpu| Some(*cpu)).collect() });
         }
-        let workers = workers.unwrap_or_else(|| allowed.len().saturating_sub(2).clamp(1, WORKERS_MAX as usize));
+        let workers = workers.unwrap_or_else(|| workers_for(allowed.len()));
         match allowed {
             [_control, sequencer, rest @ ..] if rest.len() >= workers => Ok(Plan {
                 sequencer: Some(*sequencer),
@@ -36,6 +36,13 @@ impl Plan {
             _ => Ok(Plan { sequencer: None, workers: vec![None; workers] }),
         }
     }
+}
+
+/// How many workers a blade has on so many CPUs unless the configuration says otherwise: one CPU is for the sequencer,
+/// one for everything else. At most `WORKERS_MAX`, as many as the kernel's programs steer to.
+#[must_use]
+pub fn workers_for(cpus: usize) -> usize {
+    cpus.saturating_sub(2).clamp(1, WORKERS_MAX as usize)
 }
 
 #[cfg(test)]

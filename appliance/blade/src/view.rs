@@ -2,7 +2,7 @@
 //! readers only read.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -12,6 +12,7 @@ use fanblade_market::Counters as MarketCounters;
 use fanblade_worker::{LatencyHistogram, LatencySnapshot, WorkerStats};
 
 use crate::log::Log;
+use crate::supervisor::Supervisor;
 use crate::vitals::Vital;
 
 /// A running blade, as seen from outside.
@@ -43,6 +44,23 @@ pub struct Blade {
     pub log: Log,
     /// Every thread that the others depend on.
     pub vitals: Vec<Vital>,
+    /// The service manager that started the blade, if any.
+    pub supervisor: Supervisor,
+    /// What became of reloads.
+    pub reloads: Reloads,
+}
+
+/// What became of reloads, for metrics. Written by the thread that reloads.
+#[derive(Debug, Default)]
+pub struct Reloads {
+    /// The file was good.
+    pub applied: AtomicU64,
+    /// The file could not be read or had a mistake, or the blade did not take it.
+    pub refused: AtomicU64,
+    /// The newest reload was refused.
+    pub is_refused: AtomicBool,
+    /// Changed keys that wait for a restart.
+    pub keys_waiting: AtomicU64,
 }
 
 /// One worker.

@@ -1,10 +1,13 @@
 //! Looks at the turns that all threads count, and reports which thread has stood still for too long: once in the log,
-//! and in `/healthz` for as long as it lasts. Run it on a thread that waits for no other.
+//! and in `/healthz` for as long as it lasts. The service manager hears the same ([`crate::Supervisor`]): without its
+//! `WATCHDOG=1` it starts the blade again. Run it on a thread that waits for no other; if that thread itself stands
+//! still, the manager hears nothing, either.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use crate::bulletins::Bulletins;
 use crate::view::Blade;
 
 /// Looks at all threads at intervals.
@@ -14,6 +17,8 @@ pub struct Watch {
     last: Instant,
     /// For each thread the turns last seen, and for how long they have not changed.
     seen: Vec<(u64, Duration)>,
+    /// What the service manager has heard.
+    bulletins: Bulletins,
 }
 
 impl Watch {
@@ -21,7 +26,7 @@ impl Watch {
     #[must_use]
     pub fn new(blade: Arc<Blade>, stalled: Duration) -> Watch {
         let seen = blade.vitals.iter().map(|vital| (vital.turns(), Duration::ZERO)).collect();
-        Watch { blade, stalled, last: Instant::now(), seen }
+        Watch { blade, stalled, last: Instant::now(), seen, bulletins: Bulletins::new() }
     }
 
     /// Runs for ever.
@@ -33,6 +38,7 @@ impl Watch {
             // If this thread itself did not run for longer, the whole process did not (it was stopped, or starved), so
             // that time is not held against any thread.
             self.look(elapsed.min(LOOK_MAX));
+            self.bulletins.send_due(&self.blade, LOOK_INTERVAL);
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use fanblade_feed::injected;
 use fanblade_net::{EngineConfig, Listener};
 use fanblade_ring::{Reader, Sleeper, Waker, Writer};
-use fanblade_worker::{Command, WorkerConfig, WorkerEnd, WorkerHandle, WorkerStats};
+use fanblade_worker::{Command, Limits, WorkerConfig, WorkerEnd, WorkerHandle, WorkerStats};
 
 use crate::error::{StartError, WorkerError};
 use crate::kernel::Kernel;
@@ -137,6 +137,16 @@ impl Workers {
     pub(crate) fn tell_all(&self, command: &Command) {
         for place in &self.places {
             place.handle.send(command.clone());
+        }
+    }
+
+    /// Passes new limits on: to the workers, and to those that will take their places.
+    pub(crate) fn take_limits(&mut self, limits: &Limits) {
+        let mut limits = limits.clone();
+        limits.held_bytes_max /= self.places.len().max(1);
+        for place in &mut self.places {
+            place.config.limits = place.config.limits.taking(&limits);
+            place.handle.send(Command::Limits(Box::new(limits.clone())));
         }
     }
 

@@ -3,6 +3,8 @@
 
 mod checks;
 mod fault;
+mod files;
+mod keys;
 mod moldudp64;
 mod publisher;
 mod ring;
@@ -24,6 +26,8 @@ use serde_spanned::Spanned;
 pub(crate) use checks::{ADDRESS_HINT, unplaced};
 use checks::{Fault, ORIGIN_HINT, fault, from_text, in_range, is_origin, map};
 pub(crate) use fault::ConfigError;
+pub(crate) use files::Files;
+pub(crate) use keys::{Keys, is_live};
 pub(crate) use moldudp64::{Join, LineAddress, Moldudp64Config, of_anybody as lines_of_anybody};
 pub(crate) use publisher::{PublisherConfig, read_token};
 pub(crate) use ring::RingConfig;
@@ -228,14 +232,17 @@ pub(crate) struct TradingDay(pub(crate) jiff::civil::Date);
 impl Config {
     /// Reads and checks `file`.
     pub(crate) fn load(file: &Path) -> Result<Config, ConfigError> {
+        Config::parse(file, &Config::read(file)?)
+    }
+
+    fn read(file: &Path) -> Result<String, ConfigError> {
         let bytes = std::fs::read(file).map_err(|error| ConfigError::unreadable(file, &error))?;
-        let source = String::from_utf8(bytes).map_err(|_| {
+        String::from_utf8(bytes).map_err(|_| {
             ConfigError::unreadable(
                 file,
                 &std::io::Error::new(std::io::ErrorKind::InvalidData, "it is not text (UTF-8)"),
             )
-        })?;
-        Config::parse(file, &source)
+        })
     }
 
     pub(crate) fn parse(file: &Path, source: &str) -> Result<Config, ConfigError> {
@@ -355,8 +362,8 @@ impl LimitsConfig {
             Some(value) => in_range(&map(value, |bytes| bytes.0), min, max, "bytes"),
             None => Ok(()),
         };
-        number(&self.sessions_max, 1 << 24, "sessions of one worker")?;
-        number(&self.subscriptions_max, 1 << 16, "subscriptions of one session")?;
+        number(&self.sessions_max, SESSIONS_MAX, "sessions of one worker")?;
+        number(&self.subscriptions_max, SUBSCRIPTIONS_MAX, "subscriptions of one session")?;
         number(&self.filters_max, 1 << 28, "patterns and subjects of one worker")?;
         number(&self.requests_per_s_max, 65_535, "requests a second")?;
         if let Some(pieces) = &self.pieces_per_s_max {
@@ -406,6 +413,10 @@ impl BatchingConfig {
     }
 }
 
+/// Greatest `sessions_max`: sessions of one worker.
+pub(crate) const SESSIONS_MAX: u64 = 1 << 24;
+/// Greatest `subscriptions_max`: of one session.
+pub(crate) const SUBSCRIPTIONS_MAX: u64 = 1 << 16;
 /// Addresses and networks in one list.
 const NETWORKS_MAX: usize = 256;
 

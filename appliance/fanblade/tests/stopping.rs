@@ -264,7 +264,7 @@ fn a_service_goes_on_at_sighup_and_sigusr1() {
     let mut blade = Blade::spawn(setsid);
     let mut subscriber = Subscriber::of(blade.data);
     for (signal, words) in [
-        (Signal::SIGHUP, "SIGHUP changes nothing: the configuration is read"),
+        (Signal::SIGHUP, "started without --config, so there is no file to read"),
         (Signal::SIGUSR1, "SIGUSR1 changes nothing"),
     ] {
         blade.signal(signal);

@@ -52,6 +52,8 @@ pub enum Command {
     },
     /// Send this JSON text to every session that has subscriptions.
     Notice(String),
+    /// Go by these limits from now on, as far as [`Limits::taking`] says. Deadlines under way stay.
+    Limits(Box<Limits>),
     /// End at once.
     Stop,
     /// Panic: what a bug would do, for tests of what follows. Release builds do not have it, and no peer can send it.

@@ -93,6 +93,26 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// These limits, with those of `new` that can change while sessions are open: rates, deadlines, and amounts that
+    /// are only compared. Those that size tables, or that a session already relies on, stay.
+    #[must_use]
+    pub fn taking(&self, new: &Limits) -> Limits {
+        Limits {
+            filters_max: new.filters_max,
+            requests_per_s_max: new.requests_per_s_max,
+            pieces_per_s_max: new.pieces_per_s_max,
+            handshake_ms_max: new.handshake_ms_max,
+            ping_interval_ms: new.ping_interval_ms,
+            pong_ms_max: new.pong_ms_max,
+            lag_ms_max: new.lag_ms_max,
+            half_closed_ms_max: new.half_closed_ms_max,
+            held_bytes_max: new.held_bytes_max,
+            ..self.clone()
+        }
+    }
+}
+
 /// The longest request that `subscriptions` subjects need, each as long as it may be, in JSON as programs write it
 /// (with a space after each comma; a few characters escaped), in bytes. `message_len_max` lies above, or a client that
 /// may have so many could not ask for them.

@@ -52,6 +52,7 @@ worker_stats! {
     sessions: Gauge, "Sessions now, in any state.";
     sessions_subscribed: Gauge, "Sessions with at least one subscription.";
     sessions_behind: Gauge, "Sessions that owe their client bytes which the kernel would not take yet.";
+    sessions_max: Gauge, "Sessions that the worker takes at most (sessions_max).";
     groups: Gauge, "Sets of subscriptions that several sessions share.";
     own_lists: Gauge, "Sessions with a list of subscriptions of their own.";
     own_subscriptions: Gauge, "Subscriptions in lists of one session alone.";
@@ -79,11 +80,13 @@ worker_stats! {
     requests_waited: Counter, "Requests that waited for a later pass, because a pass had done enough work for requests.";
     request_steps_max: Gauge, "The most steps of work for requests that a pass has taken.";
     filters: Gauge, "Distinct patterns, and subjects without a value yet, that sessions have subscribed to.";
+    filters_max: Gauge, "Such patterns and subjects that the worker takes at most (filters_max).";
     filters_refused: Counter, "Requests refused with too_many_filters because of filters_max.";
     requests_too_long: Counter, "Requests dropped unread because they were longer than message_len_max.";
     temper_closed: Counter, "Sessions closed for too many requests, pings, pongs or fragments.";
     deferred_closed: Counter, "Sessions closed with 4029 because of requests_deferred_max or deferred_bytes_max.";
     held_bytes: Gauge, "User memory that sessions hold, without the first 2 KiB of each.";
+    held_bytes_max: Gauge, "User memory that sessions may hold: this worker's share of held_bytes_max.";
     held_evicted: Counter, "Sessions ended because all sessions held more than held_bytes_max and these took nothing.";
     pieces_closed: Counter, "Sessions closed because their bytes came in too many pieces a second.";
     resumes_outrun: Counter, "Sessions closed with 4008 because their history left the ring before it was sent.";

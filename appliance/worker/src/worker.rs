@@ -16,7 +16,7 @@ use crate::clock::{Clock, RunningUs, WorkerMs};
 use crate::config::{Command, WorkerConfig};
 use crate::directory::Directory;
 use crate::ids::{GroupId, RingIndex, SessionId};
-use crate::limits::REQUEST_SKIPPED_LEN_MAX;
+use crate::limits::{Limits, REQUEST_SKIPPED_LEN_MAX};
 use crate::news::Told;
 use crate::slab::Sessions;
 use crate::stats::WorkerStats;
@@ -149,7 +149,16 @@ impl Worker {
         };
         worker.jump_to_tail();
         worker.take_news_for_told();
+        worker.show_limits();
         worker
+    }
+
+    /// Shows limits beside what they bound, so that an alert can compare the two.
+    fn show_limits(&self) {
+        let Limits { sessions_max, filters_max, held_bytes_max, .. } = self.config.limits;
+        self.stats.sessions_max.set(sessions_max.into());
+        self.stats.filters_max.set(filters_max.into());
+        self.stats.held_bytes_max.set(held_bytes_max as u64);
     }
 
     /// Serves until it is told to end.
@@ -273,6 +282,10 @@ impl Worker {
                     // Replies first: the notice is behind what the sessions' groups are owed.
                     self.serve(engine)?;
                     self.tell_all(engine, &text, true)?;
+                }
+                Command::Limits(limits) => {
+                    self.config.limits = self.config.limits.taking(&limits);
+                    self.show_limits();
                 }
                 Command::Drain { close_code, reconnect_ms_max, deadline_ms } => {
                     // Connections that come now are answered 503, so that a balancer learns it at once and asks

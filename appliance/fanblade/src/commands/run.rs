@@ -8,10 +8,10 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use fanblade_abi::limits::WORKERS_MAX;
 use fanblade_admin::AdminPort;
-use fanblade_blade::{Blade, Log, LogFormat as Format, Prepared};
+use fanblade_blade::{Blade, Changes, Log, LogFormat as Format, Prepared, Reread};
 use fanblade_net::ports;
 
-use crate::config::{self, Config, EngineKind, FeedSource, LogFormat, Pace};
+use crate::config::{self, Config, EngineKind, FeedSource, Files, Keys, LogFormat, Pace};
 use crate::feeds;
 use crate::terminal::out;
 
@@ -22,6 +22,9 @@ pub(crate) struct Args {
     /// Configuration file (TOML); every key has a default
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Sizes for what the configuration leaves out, as `fanblade size --toml` prints them
+    #[arg(long, value_name = "FILE")]
+    sizing: Option<PathBuf>,
     /// sim: a simulated market; file:PATH: a BinaryFILE of ITCH 5.0 or a packet capture, plain or .gz;
     /// soupbintcp:HOST:PORT: a SoupBinTCP server; moldudp64:GROUP:PORT@IF,GROUP:PORT@IF: multicast lines A and B
     /// [default: sim]
@@ -54,14 +57,14 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
-    let config = args.into_config()?;
+    let (config, files, keys) = args.into_config()?;
     let format = match config.log.format {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
     };
     let log = Log::start(config.log.level.directive(), format).context("cannot start the log's thread")?;
     fanblade_blade::log_panics();
-    let ended = serve(&config, &log);
+    let ended = serve(&config, reread(files, keys), &log);
     if let Err(error) = &ended {
         // Through the log's thread, since standard error may be blocked.
         log.add(format!("fanblade: {}\n", out::in_one_line(error)).as_bytes());
@@ -70,22 +73,21 @@ pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
     Ok(if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn serve(config: &Config, log: &Log) -> anyhow::Result<()> {
+fn serve(config: &Config, reread: Reread, log: &Log) -> anyhow::Result<()> {
     let descriptors = fanblade_net::rlimit::raise_descriptors().context("RLIMIT_NOFILE")?;
     tracing::debug!("the blade may open {descriptors} descriptors");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ended = runtime.block_on(run(config, log));
+    let ended = runtime.block_on(run(config, reread, log));
     // A name look-up may take long; do not wait for one that is no longer needed.
     runtime.shutdown_background();
     ended
 }
 
 impl Args {
-    fn into_config(self) -> anyhow::Result<Config> {
-        let mut config = match &self.config {
-            Some(file) => Config::load(file)?,
-            None => Config::default(),
-        };
+    /// The configuration, the files that it is from, and what these say.
+    fn into_config(self) -> anyhow::Result<(Config, Files, Keys)> {
+        let files = Files { config: self.config, sizing: self.sizing };
+        let (mut config, keys) = files.load()?;
         if let Some(source) = self.feed {
             config.feed.source = source;
         }
@@ -103,11 +105,11 @@ impl Args {
         if self.interface.is_some() {
             config.ebpf.interface = self.interface;
         }
-        Ok(config)
+        Ok((config, files, keys))
     }
 }
 
-async fn run(config: &Config, log: &Log) -> anyhow::Result<()> {
+async fn run(config: &Config, reread: Reread, log: &Log) -> anyhow::Result<()> {
     // Check everything that can be wrong with the request before anything is started.
     let (settings, admin_settings) = (config.settings(), config.admin_settings());
     let feed = feeds::open(config)?;
@@ -118,14 +120,34 @@ async fn run(config: &Config, log: &Log) -> anyhow::Result<()> {
     let mut admin = admin.serve(running.blade(), admin_settings).context("cannot start the admin port's thread")?;
     banner(running.blade(), admin.address())?;
     let ended = running
-        .serve(async {
-            admin.until_ended().await;
-            "the admin port's thread has ended"
-        })
+        .serve(
+            async {
+                admin.until_ended().await;
+                "the admin port's thread has ended"
+            },
+            reread,
+        )
         .await;
     admin.stop().await;
     tracing::info!("stopped");
     Ok(ended?)
+}
+
+/// Reads the files again, and says what has changed: since the last time for what takes effect at once, since the start
+/// for what needs a restart.
+fn reread(files: Files, at_start: Keys) -> Reread {
+    if files.config.is_none() {
+        return Box::new(|| Err("the blade was started without --config, so there is no file to read".to_owned()));
+    }
+    let mut before = at_start.clone();
+    Box::new(move || {
+        let (config, keys) = files.load().map_err(|error| error.to_string())?;
+        let applied = before.changed(&keys).into_iter().filter(|key| config::is_live(key)).collect();
+        let at_restart = at_start.changed(&keys).into_iter().filter(|key| !config::is_live(key)).collect();
+        before = keys;
+        let limits = config.settings().limits;
+        Ok(Changes { log_level: config.log.level.directive(), limits, applied, at_restart })
+    })
 }
 
 /// Parses `--listen` and `--admin`.
@@ -169,7 +191,8 @@ fn banner(blade: &Blade, admin: SocketAddr) -> std::io::Result<()> {
 const SIGNALS: &str = "Signals:
   SIGTERM, SIGINT  stop: subscribers get what they are owed, then close code 1001; a second one stops at once
   SIGUSR2          stop because a successor is started: close code 1012, and when to come back
-  SIGHUP           stop if the blade was started from a terminal, which has gone; else only a line in the log";
+  SIGHUP           read the configuration file again: the log says what takes effect now, and what needs a restart;
+                   if the blade was started from a terminal, that has gone: stop";
 
 #[cfg(test)]
 mod tests {

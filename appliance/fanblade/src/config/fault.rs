@@ -73,6 +73,12 @@ impl ConfigError {
         }
     }
 
+    /// Two files that make sense each, but not together.
+    pub(crate) fn together(file: &Path, other: &Path, message: String, hint: Option<String>) -> Self {
+        let file = PathBuf::from(format!("{} with {}", file.display(), other.display()));
+        ConfigError { file, place: None, message, hint }
+    }
+
     /// A value that parses but makes no sense.
     pub(crate) fn at(file: &Path, source: &str, span: &Range<usize>, message: String, hint: Option<String>) -> Self {
         ConfigError { file: file.to_owned(), place: Some(place(source, span)), message, hint }
