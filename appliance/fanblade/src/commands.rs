@@ -6,6 +6,7 @@ pub(crate) mod flows;
 pub(crate) mod publish;
 pub(crate) mod replay;
 pub(crate) mod run;
+pub(crate) mod size;
 pub(crate) mod subscribe;
 pub(crate) mod tap;
 mod tls;

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use nix::sys::signal::{SigSet, Signal};
 
-use commands::{check, doctor, flows, publish, replay, run, subscribe, tap, top};
+use commands::{check, doctor, flows, publish, replay, run, size, subscribe, tap, top};
 use terminal::out;
 
 /// One feed in, millions of WebSocket subscribers out.
@@ -47,6 +47,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Read a configuration file and say what is wrong with it
     Check(check::Args),
+    /// Compute workers, ring and sessions from a machine's memory, cores and queues, and show the arithmetic
+    Size(size::Args),
 }
 
 /// Runs the command that the arguments name.
@@ -71,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Tap(args) => tap::main(&args),
         Command::Doctor(args) => doctor::main(&args),
         Command::Check(args) => check::main(&args),
+        Command::Size(args) => size::main(&args),
     };
     result.unwrap_or_else(|error| out::failed(&error))
 }

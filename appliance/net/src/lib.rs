@@ -26,4 +26,4 @@ pub use engine::{Counters, Engine, EngineConfig, Event, FlushStats, IoSlices, Se
 pub use epoll::epoll;
 pub use error::NetError;
 pub use listen::{ListenOptions, Listener, listen};
-pub use uring::{uring, uring_probe};
+pub use uring::{uring, uring_bytes_per_session, uring_probe};

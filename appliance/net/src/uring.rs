@@ -70,6 +70,19 @@ pub fn uring_probe() -> Result<(), NetError> {
     Ring::new(0, 1).map(drop)
 }
 
+/// User memory that the engine holds for each of `sessions_max` sessions when all of them are open, in bytes, where a
+/// process may have `descriptors` descriptors ([`Engine::bytes_per_session`] of such an engine).
+#[must_use]
+pub fn uring_bytes_per_session(sessions_max: usize, descriptors: u64) -> usize {
+    bytes_per_session(sessions_max.max(1), slots_within(descriptors))
+}
+
+fn bytes_per_session(sessions_max: usize, slots_per_ring: usize) -> usize {
+    let (session, ring) = Ring::bytes();
+    let rings = sessions_max.div_ceil(slots_per_ring);
+    session + (rings * ring).div_ceil(sessions_max)
+}
+
 struct Uring {
     rings: Vec<Ring>,
     listener: Listener,
@@ -202,9 +215,7 @@ impl Engine for Uring {
     }
 
     fn bytes_per_session(&self) -> usize {
-        let (session, ring) = Ring::bytes();
-        let rings = self.sessions_max.div_ceil(self.slots_per_ring);
-        session + (rings * ring).div_ceil(self.sessions_max)
+        bytes_per_session(self.sessions_max, self.slots_per_ring)
     }
 
     fn counters(&self) -> Counters {
@@ -312,9 +323,14 @@ impl Uring {
 /// How large a table of direct descriptors RLIMIT_NOFILE permits.
 fn slots_per_ring() -> Result<usize, NetError> {
     let limit = rlimit::descriptors().map_err(|source| NetError::Uring { what: "RLIMIT_NOFILE", source })?;
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(URING_SLOTS_MAX);
     if limit == 0 {
         return Err(NetError::Config("RLIMIT_NOFILE is 0"));
     }
-    Ok(1 << limit.ilog2())
+    Ok(slots_within(limit))
+}
+
+/// A power of two.
+fn slots_within(descriptors: u64) -> usize {
+    let slots = usize::try_from(descriptors).unwrap_or(usize::MAX).clamp(1, URING_SLOTS_MAX);
+    1 << slots.ilog2()
 }

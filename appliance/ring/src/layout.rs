@@ -96,6 +96,16 @@ pub(crate) struct Layout {
     pub(crate) lanes_at: usize,
 }
 
+impl RingConfig {
+    /// The memory that such a ring takes, in bytes: header, table of subjects, index and lanes.
+    ///
+    /// # Errors
+    /// The capacities do not fit together.
+    pub fn bytes(&self) -> Result<usize, RingError> {
+        Ok(Layout::new(self)?.file_len())
+    }
+}
+
 impl Layout {
     pub(crate) fn new(config: &RingConfig) -> Result<Self, RingError> {
         let RingConfig { index_len, lane_len, subjects_max, checksums } = *config;

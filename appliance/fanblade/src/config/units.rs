@@ -19,7 +19,7 @@ impl Bytes {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         scaled(text, BYTE_UNITS)
             .map(Bytes)
             .ok_or_else(|| format!("`{text}` is not a number of bytes; write 65536, \"64KiB\", \"256MiB\" or \"1GiB\""))
