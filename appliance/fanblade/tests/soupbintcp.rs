@@ -7,7 +7,7 @@ mod server;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
-use common::{expected_frames, fanblade, real_data, simulated_file, simulated_file_at};
+use common::{expected_frames, fanblade, real_data, simulated_file};
 use fanblade_feed::pace::Pace;
 use fanblade_feed::soupbintcp::{Packet, Rejection};
 use fanblade_feed::{Event, Feed as _, FileFeed, Poll, Session, UnixNs};
@@ -101,8 +101,9 @@ fn a_real_file_by_tcp_plays_exactly() {
 #[tokio::test]
 async fn readiness_and_staleness_follow_the_connection() {
     let directory = tempfile::tempdir().unwrap();
-    // One a second of the market's time: however slow this machine is, they come faster, and so are the past.
-    let messages = messages(&simulated_file_at(&directory, 1_000, 1));
+    let mut messages = messages(&simulated_file(&directory, 1_000));
+    // All at one time of the market: were it to pass as on the clock, on however slow a machine, they would be the present.
+    messages.iter_mut().for_each(|message| message[5..11].copy_from_slice(&[0, 0, 0, 0, 0, 1]));
     let (go_on, wait) = mpsc::channel();
     let server = Server::start(move |number, mut client: Client| {
         let login = client.login();

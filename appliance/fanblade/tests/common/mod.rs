@@ -53,15 +53,10 @@ pub fn real_data(name: &str) -> Option<PathBuf> {
 
 /// A file with a simulated day of this many messages.
 pub fn simulated_file(directory: &tempfile::TempDir, messages: u64) -> PathBuf {
-    simulated_file_at(directory, messages, 10_000)
-}
-
-/// The same, with so many messages a second of the market's own time.
-pub fn simulated_file_at(directory: &tempfile::TempDir, messages: u64, messages_per_s: u32) -> PathBuf {
     let path = directory.path().join("12302019.simulated");
     let config = fanblade_feed::simulator::SimulatorConfig {
         symbols: 100,
-        messages_per_s,
+        messages_per_s: 10_000,
         ..fanblade_feed::simulator::SimulatorConfig::default()
     };
     let file = std::io::BufWriter::new(std::fs::File::create(&path).unwrap());
