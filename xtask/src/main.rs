@@ -13,6 +13,7 @@ mod conformance;
 mod deny;
 mod ebpf;
 mod fuzz;
+mod image;
 mod leftovers;
 mod repository;
 mod run;
@@ -20,6 +21,7 @@ mod setup;
 mod tally;
 mod test;
 mod tidy;
+mod vm;
 
 /// Everything that is done with this repository.
 ///
@@ -45,7 +47,9 @@ enum Command {
     Campaign(bench::CampaignArgs),
     Ebpf(ebpf::Args),
     Fuzz(fuzz::Args),
+    Image(image::Args),
     Tidy(tidy::Args),
+    Vm(vm::Args),
 }
 
 fn main() -> ExitCode {
@@ -80,7 +84,9 @@ fn carry_out() -> ExitCode {
         Command::Campaign(args) => bench::campaign(&args),
         Command::Ebpf(args) => ebpf::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Image(args) => image::run(&args),
         Command::Tidy(args) => tidy::run(&args),
+        Command::Vm(args) => vm::run(&args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

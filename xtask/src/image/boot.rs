@@ -1,0 +1,54 @@
+//! What the firmware starts: the initrd, and one file that holds kernel, initrd and command line.
+
+use std::fs;
+
+use anyhow::ensure;
+
+use super::steps::{Key, Steps};
+use super::{Build, MIB, root};
+
+/// The initial RAM disk: finds the slot whose partitions have the root hash's UUIDs, and verifies it.
+pub(super) fn initrd(build: &Build<'_>, steps: &mut Steps, packages: &Key) -> anyhow::Result<Key> {
+    let Build { room, dir, definition, root, .. } = *build;
+    let initrd = &definition.initrd;
+    let key = packages.clone().with(include_str!("boot.rs")).with(format!("{initrd:?}"));
+    let key = key.with_path(&root.join("firmware-config/initrd"))?;
+    steps.run("initrd", &key, &["initrd"], || {
+        let kernel = root::kernel_version(&dir.join("root"))?;
+        let modules_dir = format!("/image/root/usr/lib/modules/{kernel}");
+        let (modules, drivers) = (initrd.modules.join(" "), initrd.drivers.join(" "));
+        let (filesystems, programs) = (initrd.filesystems.join(" "), initrd.programs.join(" "));
+        let mut args = vec!["--force", "--quiet", "--kver", &kernel, "--kmoddir", &modules_dir, "--no-hostonly"];
+        args.extend(["--no-hostonly-cmdline", "--no-early-microcode", "--reproducible", "--compress", "zstd -15 -T1"]);
+        args.extend(["--modules", &modules, "--drivers", "", "--add-drivers", &drivers]);
+        args.extend(["--filesystems", &filesystems, "--install", &programs, "--include", "/firmware/initrd", "/"]);
+        args.push("/image/initrd");
+        room.run("dracut", &args)?;
+        Ok(format!("{:.1} MiB", super::mib(fs::metadata(dir.join("initrd"))?.len())))
+    })
+}
+
+/// The unified kernel image of this version.
+pub(super) fn uki(build: &Build<'_>, steps: &mut Steps, root: &Key, initrd: &Key) -> anyhow::Result<Key> {
+    let Build { room, dir, definition, version, .. } = *build;
+    let key = root.clone().with(initrd.digest()).with(include_str!("boot.rs")).with(definition.command_line(""));
+    let file = build.uki_name();
+    steps.run("uki", &key, &[&file], || {
+        let hash = fs::read_to_string(dir.join("root.hash"))?;
+        let kernel = root::kernel_version(&dir.join("root"))?;
+        fs::write(dir.join("os-release"), root::os_release(version))?;
+        let (command_line, output) = (definition.command_line(&hash), format!("/image/{file}"));
+        let mut args = vec!["build", "--linux", "/image/vmlinuz", "--initrd", "/image/initrd"];
+        args.extend(["--cmdline", &command_line, "--os-release", "@/image/os-release", "--uname", &kernel]);
+        args.extend(["--stub", "/usr/lib/systemd/boot/efi/linuxx64.efi.stub", "--output", &output]);
+        room.run("ukify", &args)?;
+        let size = fs::metadata(dir.join(&file))?.len();
+        ensure!(
+            size <= definition.budgets.uki_mib * MIB,
+            "{file} has {} MiB, firmware-config/image.toml allows {}",
+            size / MIB,
+            definition.budgets.uki_mib
+        );
+        Ok(format!("{:.1} MiB", super::mib(size)))
+    })
+}
