@@ -21,8 +21,8 @@ use serde_json::json;
 
 use self::definition::Definition;
 use self::room::Room;
-pub(crate) use self::tools::missing;
 use self::steps::Steps;
+pub(crate) use self::tools::missing;
 use crate::{child, repository};
 
 /// Build the appliance image: disk, update bundle, bills of material
@@ -138,7 +138,8 @@ impl Place {
     pub(crate) fn find() -> anyhow::Result<Place> {
         let root = repository::root()?;
         let dir = repository::build_dir(&root).join("image");
-        let latest = fs::read_to_string(dir.join(LATEST)).context("there is no image yet: `cargo xtask image` builds one")?;
+        let latest =
+            fs::read_to_string(dir.join(LATEST)).context("there is no image yet: `cargo xtask image` builds one")?;
         let (raw, tree) = (dir.join(latest.trim()), tools::tree(&dir));
         ensure!(raw.is_file() && tree.is_dir(), "{} is gone: `cargo xtask image` builds it", raw.display());
         let definition = Definition::read(&root)?;

@@ -64,10 +64,8 @@ impl Machine {
         qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = place.room.spawn(&mut qemu)?;
         let (started, console) = (Instant::now(), Arc::new(Mutex::new(Vec::new())));
-        let streams: [Option<Box<dyn std::io::Read + Send>>; 2] = [
-            child.stdout.take().map(|out| Box::new(out) as _),
-            child.stderr.take().map(|err| Box::new(err) as _),
-        ];
+        let streams: [Option<Box<dyn std::io::Read + Send>>; 2] =
+            [child.stdout.take().map(|out| Box::new(out) as _), child.stderr.take().map(|err| Box::new(err) as _)];
         for stream in streams.into_iter().flatten() {
             let (console, echo) = (Arc::clone(&console), options.echo);
             // The thread ends with the machine.
@@ -187,6 +185,9 @@ mod tests {
 
     #[test]
     fn colours_are_no_words() {
-        assert_eq!(plain("\u{1b}[0;32m  OK  \u{1b}[0m] Started \u{1b}(Bfanblade.service\r\n"), "  OK  ] Started fanblade.service");
+        assert_eq!(
+            plain("\u{1b}[0;32m  OK  \u{1b}[0m] Started \u{1b}(Bfanblade.service\r\n"),
+            "  OK  ] Started fanblade.service"
+        );
     }
 }

@@ -22,10 +22,7 @@ struct Trial {
     run: fn(&Place, &Path) -> anyhow::Result<String>,
 }
 
-const TRIALS: [Trial; 2] = [
-    Trial { name: "serving", run: serving },
-    Trial { name: "verity", run: verity },
-];
+const TRIALS: [Trial; 2] = [Trial { name: "serving", run: serving }, Trial { name: "verity", run: verity }];
 
 pub(super) fn run(place: &Place, names: &[String]) -> anyhow::Result<ExitCode> {
     let known = TRIALS.map(|trial| trial.name).join(", ");
