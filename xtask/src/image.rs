@@ -4,6 +4,7 @@ mod boot;
 mod bundle;
 mod definition;
 mod disk;
+mod packages;
 mod room;
 mod root;
 mod sbom;
@@ -21,7 +22,7 @@ use serde_json::json;
 
 use self::definition::Definition;
 use self::room::Room;
-use self::steps::Steps;
+use self::steps::{Key, Steps};
 pub(crate) use self::tools::missing;
 use crate::{child, repository};
 
@@ -45,9 +46,15 @@ pub(crate) struct Args {
     /// The image's version. Left out: the workspace's
     #[arg(long, value_name = "X.Y.Z")]
     image_version: Option<String>,
+    /// The blade to put in, a release build. Left out: cargo builds it
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
     /// Lay the files of this directory over the root file system, last
     #[arg(long, value_name = "DIR")]
     with: Option<PathBuf>,
+    /// Build a second time, from the packages on, and compare
+    #[arg(long)]
+    twice: bool,
     /// Fetch Debian's packages again, though their list has not changed
     #[arg(long)]
     fetch: bool,
@@ -79,7 +86,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
     let mut steps = Steps::new(&dir);
 
-    let program = program(&root)?;
+    let program = match &args.program {
+        Some(program) => program.clone(),
+        None => program(&root)?,
+    };
     let (tree, tools) = tools::make(&mut steps, &dir, &definition)?;
     let binds = vec![(dir.clone(), IMAGE), (root.join("firmware-config"), "/firmware")];
     let room = Room::new(&tree, definition.image.epoch, binds);
@@ -90,15 +100,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let level = if args.release { LEVEL_RELEASE } else { LEVEL };
     let with = args.with.as_deref();
     let build = Build { room: &room, root: &root, dir: &dir, definition: &definition, version, level, with };
-    let packages = root::fetch(&mut steps, &room, &definition, &tools)?;
-    let root_key = root::make(&build, &mut steps, &packages, &program)?;
-    let initrd = boot::initrd(&build, &mut steps, &packages)?;
-    let uki = boot::uki(&build, &mut steps, &root_key, &initrd)?;
-    let raw = disk::raw(&build, &mut steps, &uki)?;
-    disk::qcow2(&build, &mut steps, &raw)?;
-    bundle::make(&build, &mut steps, &uki)?;
-    sbom::make(&build, &mut steps, &root_key)?;
-    let products = manifest(&build)?;
+    let packages = packages::fetch(&mut steps, &room, &dir, &definition)?.with(tools.digest());
+    let products = products(&build, &mut steps, &packages, &program)?;
     fs::write(dir.join(LATEST), build.raw_name())?;
 
     println!("\n{steps}");
@@ -113,6 +116,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         println!("copied to {}", out.display());
     }
+    if args.twice {
+        twice(&build, &packages, &program)?;
+    }
     if args.key.is_none() {
         println!(
             "The update is signed by a key of this checkout ({}): for trials. A release takes --release --key FILE.",
@@ -120,6 +126,62 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Everything that follows from the packages. Returns the paths of what is for customers.
+fn products(build: &Build<'_>, steps: &mut Steps, packages: &Key, program: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let root = root::make(build, steps, packages, program)?;
+    let initrd = boot::initrd(build, steps, packages)?;
+    let uki = boot::uki(build, steps, &root, &initrd)?;
+    let raw = disk::raw(build, steps, &uki)?;
+    let qcow2 = disk::qcow2(build, steps, &raw)?;
+    let update = bundle::make(build, steps, &uki)?;
+    let sbom = sbom::make(build, steps, &root)?;
+    manifest(build, steps, &[raw, qcow2, update, sbom])
+}
+
+/// Builds again in another directory and compares every file that the build has made.
+fn twice(build: &Build<'_>, packages: &Key, program: &Path) -> anyhow::Result<()> {
+    let again = Again::new(build.dir, "again", build.definition, build.room.tree())?;
+    let second = Build { room: &again.room, dir: again.dir.path(), ..*build };
+    let mut steps = Steps::new(second.dir);
+    let mut paths = products(&second, &mut steps, packages, program)?;
+    paths.extend([second.dir.join("root.erofs"), second.dir.join("root.verity"), second.dir.join("initrd")]);
+    paths.push(second.dir.join(build.uki_name()));
+    let mut different = Vec::new();
+    for path in paths {
+        let name = path.file_name().context("a product without a name")?.to_string_lossy().into_owned();
+        let [first, second] = [&build.dir.join(&name), &path].map(|path| steps::hash(path));
+        let (first, second) = (first?, second?);
+        println!("  {} {name}", if first == second { "equal    " } else { "DIFFERENT" });
+        if first != second {
+            different.push(name);
+        }
+    }
+    ensure!(different.is_empty(), "two builds of the same inputs differ: {}", different.join(", "));
+    println!("Two builds, bit for bit the same.");
+    Ok(())
+}
+
+/// A directory for a second build beside the first, with the first one's packages and keys.
+struct Again {
+    dir: Scratch,
+    room: Room,
+}
+
+impl Again {
+    fn new(first: &Path, name: impl AsRef<Path>, definition: &Definition, tree: &Path) -> anyhow::Result<Again> {
+        let dir = Scratch::new(first.join(name))?;
+        for file in ["packages.tar", "update.key", "update.pub"] {
+            fs::hard_link(first.join(file), dir.path().join(file)).with_context(|| format!("linking {file}"))?;
+        }
+        let firmware = repository::root()?.join("firmware-config");
+        let room = Room::new(tree, definition.image.epoch, vec![
+            (dir.path().to_owned(), IMAGE),
+            (firmware, "/firmware"),
+        ]);
+        Ok(Again { dir, room })
+    }
 }
 
 /// Where the last image and the tools tree lie.
@@ -154,12 +216,93 @@ impl Place {
         Ok(disk.to_owned())
     }
 
+    /// An empty directory that programs in the tools tree see. It is removed when the result is dropped; what an
+    /// interrupted run left is removed first.
+    pub(crate) fn scratch(&self, name: &str) -> anyhow::Result<Scratch> {
+        Scratch::new(self.dir.join("vm").join(name))
+    }
+
+    /// Builds another version's update below a directory of [`Place::scratch`]. `with` is laid over its root file system.
+    pub(crate) fn update(&self, below: &Scratch, version: &str, with: Option<&Path>) -> anyhow::Result<Update> {
+        check_version(version)?;
+        let definition = Definition::read(&self.root)?;
+        let name = below.path().strip_prefix(&self.dir)?.join(version);
+        let again = Again::new(&self.dir, &name, &definition, &self.tree)?;
+        let dir = again.dir.path();
+        // The initial RAM disk does not depend on the version.
+        for file in ["initrd", "initrd.step"] {
+            fs::hard_link(self.dir.join(file), dir.join(file)).with_context(|| format!("linking {file}"))?;
+        }
+        let build =
+            Build { room: &again.room, root: &self.root, dir, definition: &definition, version, level: LEVEL, with };
+        let mut steps = Steps::new(dir);
+        let packages = Steps::last(&self.dir, "packages")?.with(Steps::last(&self.dir, "tools")?.digest());
+        let program = repository::build_dir(&self.root).join("release/fanblade");
+        let root = root::make(&build, &mut steps, &packages, &program)?;
+        let initrd = boot::initrd(&build, &mut steps, &packages)?;
+        let uki = boot::uki(&build, &mut steps, &root, &initrd)?;
+        bundle::make(&build, &mut steps, &uki)?;
+        let file = dir.join(build.bundle_name());
+        let signature = dir.join(format!("{}.minisig", build.bundle_name()));
+        Ok(Update { file, signature, _dir: again.dir })
+    }
+
+    fn manifest(&self) -> anyhow::Result<serde_json::Value> {
+        let file = self.raw.with_extension("manifest.json");
+        let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+        serde_json::from_str(&text).with_context(|| file.display().to_string())
+    }
+
+    pub(crate) fn version(&self) -> anyhow::Result<String> {
+        Ok(self.manifest()?["version"].as_str().context("a manifest without a version")?.to_owned())
+    }
+
+    /// What the image consists of, for people.
+    pub(crate) fn summary(&self) -> anyhow::Result<String> {
+        let manifest = self.manifest()?;
+        let text = |key: &str| manifest[key].as_str().unwrap_or_default().to_owned();
+        let mut summary = format!("version {}, {} packages of Debian\n", text("version"), manifest["packages"]);
+        for file in manifest["files"].as_array().into_iter().flatten() {
+            let bytes = file["bytes"].as_u64().unwrap_or_default();
+            summary += &format!("{:>9.1} MiB  {}\n", mib(bytes), file["name"].as_str().unwrap_or_default());
+        }
+        Ok(summary)
+    }
+
     /// A path of the host as a program in the tools tree sees it.
     pub(crate) fn inside(&self, path: &Path) -> anyhow::Result<String> {
         let Ok(below) = path.strip_prefix(&self.dir) else {
             bail!("{} must lie below {}: QEMU runs in a tree of its own", path.display(), self.dir.display());
         };
         Ok(format!("{IMAGE}/{}", below.display()))
+    }
+}
+
+/// An update of a trial; it exists for as long as this lives.
+pub(crate) struct Update {
+    pub(crate) file: PathBuf,
+    pub(crate) signature: PathBuf,
+    _dir: Scratch,
+}
+
+/// A directory that is removed when this is dropped.
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(dir: PathBuf) -> anyhow::Result<Scratch> {
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+        Ok(Scratch(dir))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -182,26 +325,31 @@ fn check_version(version: &str) -> anyhow::Result<()> {
 }
 
 /// Writes the list of products with sizes and hashes, and returns their paths.
-fn manifest(build: &Build<'_>) -> anyhow::Result<Vec<PathBuf>> {
+fn manifest(build: &Build<'_>, steps: &mut Steps, keys: &[Key]) -> anyhow::Result<Vec<PathBuf>> {
     let Build { dir, version, definition, .. } = *build;
     let bundle = build.bundle_name();
     let [spdx, cyclonedx] = build.sbom_names();
     let names = [build.raw_name(), build.qcow2_name(), format!("{bundle}.minisig"), bundle, spdx, cyclonedx];
-    let files = names
-        .iter()
-        .map(|name| {
-            let path = dir.join(name);
-            Ok(json!({"name": name, "bytes": fs::metadata(&path)?.len(), "sha256": steps::hash(&path)?}))
-        })
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let manifest = json!({
-        "version": version,
-        "time": time(definition.image.epoch)?,
-        "root_hash": fs::read_to_string(dir.join("root.hash"))?,
-        "files": files,
-    });
     let name = format!("fanblade_{version}.manifest.json");
-    fs::write(dir.join(&name), serde_json::to_string_pretty(&manifest)? + "\n")?;
+    let key = keys.iter().fold(Key::new(include_str!("image.rs")), |key, input| key.with(input.digest()));
+    steps.run("manifest", &key, &[&name], || {
+        let files = names
+            .iter()
+            .map(|name| {
+                let path = dir.join(name);
+                Ok(json!({"name": name, "bytes": fs::metadata(&path)?.len(), "sha256": steps::hash(&path)?}))
+            })
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let manifest = json!({
+            "version": version,
+            "time": time(definition.image.epoch)?,
+            "root_hash": fs::read_to_string(dir.join("root.hash"))?,
+            "packages": fs::read_to_string(dir.join("packages.txt"))?.lines().count(),
+            "files": files,
+        });
+        fs::write(dir.join(&name), serde_json::to_string_pretty(&manifest)? + "\n")?;
+        Ok(String::new())
+    })?;
     Ok(names.iter().chain([&name]).map(|name| dir.join(name)).collect())
 }
 

@@ -11,3 +11,4 @@ pub(crate) mod subscribe;
 pub(crate) mod tap;
 mod tls;
 pub(crate) mod top;
+pub(crate) mod update;

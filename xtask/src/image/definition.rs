@@ -14,6 +14,7 @@ pub(crate) struct Definition {
     pub(super) debian: Debian,
     pub(super) tools: Tools,
     package: Vec<Package>,
+    pub(super) borrow: Vec<Borrow>,
     module: Modules,
     pub(super) files: Files,
     pub(super) units: Units,
@@ -56,6 +57,16 @@ pub(super) struct Tools {
 #[serde(deny_unknown_fields)]
 struct Package {
     name: String,
+    why: String,
+}
+
+/// Single files of a package that the tools tree has and the image has not.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Borrow {
+    pub(super) package: String,
+    /// Paths without a leading slash.
+    pub(super) files: Vec<String>,
     why: String,
 }
 
@@ -127,11 +138,15 @@ impl Definition {
         for Package { name, why } in &definition.package {
             ensure!(!why.is_empty(), "package {name} has no reason");
         }
+        for Borrow { package, why, .. } in &definition.borrow {
+            ensure!(!why.is_empty(), "the files of {package} have no reason");
+        }
         for Removal { why, paths } in &definition.module.remove {
             ensure!(!why.is_empty(), "the removal of {} has no reason", paths.join(", "));
         }
-        for path in definition.files.remove.iter().chain(definition.modules_removed()) {
-            // It is joined to the directory of the root file system, and removed.
+        let borrowed = definition.borrow.iter().flat_map(|borrow| &borrow.files);
+        for path in definition.files.remove.iter().chain(definition.modules_removed()).chain(borrowed) {
+            // It is joined to the directory of the root file system, and removed or written.
             let is_below = path.split('/').all(|part| !part.is_empty() && part != ".." && part != ".");
             ensure!(is_below, "{path:?} is no path below a directory: no slash at its ends, no `..`");
         }

@@ -25,6 +25,11 @@ impl Room {
         Room { tree: tree.to_owned(), binds, epoch }
     }
 
+    /// The tree's root directory.
+    pub(crate) fn tree(&self) -> &Path {
+        &self.tree
+    }
+
     /// Runs a program to its end, and returns what it printed. If it fails, the error holds the end of its output.
     pub(crate) fn run(&self, program: &str, args: &[&str]) -> anyhow::Result<String> {
         let mut command = Command::new(program);
@@ -46,18 +51,14 @@ impl Room {
         let line = child::line(&command);
         let home = [("HOME", "/root"), ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), ("LC_ALL", "C.UTF-8"), ("TZ", "UTC")];
         command.env_clear().envs(home).env("TERM", "dumb").env("SOURCE_DATE_EPOCH", self.epoch.to_string());
+        // Debian's packages come through the host's proxy, if it has one.
+        command.envs(std::env::vars_os().filter(|(name, _)| PROXY.iter().any(|proxy| name == proxy)));
         command.stdin(Stdio::null());
         self.within(|| command.output().with_context(|| format!("starting `{line}`")))?
     }
 
-    /// Starts a command within the tree; its streams are the caller's business.
-    pub(crate) fn spawn(&self, command: &mut Command) -> anyhow::Result<std::process::Child> {
-        let line = child::line(command);
-        self.within(|| command.spawn().with_context(|| format!("starting `{line}`")))?
-    }
-
     /// Calls a closure on a thread whose root directory is the tree. Children that it starts stay there.
-    fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
+    pub(crate) fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 self.enter().with_context(|| format!("entering {}", self.tree.display()))?;
@@ -100,5 +101,7 @@ impl Room {
     }
 }
 
+/// Variables of the host's environment that apt knows.
+const PROXY: [&str; 3] = ["http_proxy", "https_proxy", "no_proxy"];
 /// Lines of a failed program's output that the error quotes.
 const OUTPUT_LINES_MAX: usize = 25;

@@ -7,29 +7,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::definition::Definition;
-use super::room::Room;
 use super::steps::{Key, Steps};
 use super::{Build, MIB};
-
-/// Debian's packages as one archive.
-pub(super) fn fetch(steps: &mut Steps, room: &Room, definition: &Definition, tools: &Key) -> anyhow::Result<Key> {
-    let packages = definition.packages().collect::<Vec<_>>().join(",");
-    let sources = definition.sources();
-    let key = tools.clone().with(include_str!("root.rs")).with(&packages).with(sources.join("\n"));
-    steps.run("packages", &key, &["packages.tar"], || {
-        let include = format!("--include={packages}");
-        let mut args = vec!["--quiet", "--mode=root", "--variant=essential", "--skip=check/qemu", &include];
-        args.extend(["--aptopt=APT::Install-Recommends \"false\"", "--aptopt=Acquire::Languages \"none\""]);
-        args.extend(["--aptopt=Acquire::Retries \"3\"", "--dpkgopt=path-exclude=/usr/share/doc/*"]);
-        args.extend(["--dpkgopt=path-include=/usr/share/doc/*/copyright", "--dpkgopt=path-exclude=/usr/share/man/*"]);
-        args.extend(["--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/bug/*"]);
-        args.extend(["--dpkgopt=path-exclude=/usr/share/lintian/*", &definition.debian.suite, "/image/packages.tar"]);
-        args.extend(sources.iter().map(String::as_str));
-        room.run("mmdebstrap", &args)?;
-        Ok(String::new())
-    })
-}
 
 /// Unpacks, removes, adds, compresses, and computes the hash tree.
 pub(super) fn make(build: &Build<'_>, steps: &mut Steps, packages: &Key, program: &Path) -> anyhow::Result<Key> {
@@ -51,7 +30,7 @@ pub(super) fn make(build: &Build<'_>, steps: &mut Steps, packages: &Key, program
         room.run("tar", &["-C", "/image/root", "-xpf", "/image/packages.tar", "--numeric-owner"])?;
         let kernel = kernel_version(&tree)?;
         fs::copy(tree.join(format!("boot/vmlinuz-{kernel}")), dir.join("vmlinuz"))?;
-        let count = list_packages(room, dir)?;
+        let count = list_packages(build)?;
         for path in &definition.files.remove {
             remove(&tree.join(path))?;
         }
@@ -95,11 +74,16 @@ pub(super) fn kernel_version(tree: &Path) -> anyhow::Result<String> {
 }
 
 /// Writes packages.txt, before the package database goes. Returns how many there are.
-fn list_packages(room: &Room, dir: &Path) -> anyhow::Result<usize> {
+fn list_packages(build: &Build<'_>) -> anyhow::Result<usize> {
+    let Build { room, dir, definition, .. } = *build;
     let format = "${Package} ${Version} ${Architecture} ${source:Package} ${source:Version} ${Installed-Size}\\n";
-    let list = room.run("dpkg-query", &["--admindir=/image/root/var/lib/dpkg", "-W", "-f", format])?;
+    let mut list = room.run("dpkg-query", &["--admindir=/image/root/var/lib/dpkg", "-W", "-f", format])?;
+    let count = list.lines().count();
+    for borrow in &definition.borrow {
+        list += &room.run("dpkg-query", &["-W", "-f", format, &borrow.package])?;
+    }
     fs::write(dir.join("packages.txt"), &list)?;
-    Ok(list.lines().count())
+    Ok(count)
 }
 
 fn remove(path: &Path) -> anyhow::Result<()> {
@@ -110,14 +94,19 @@ fn remove(path: &Path) -> anyhow::Result<()> {
 
 /// Adds firmware-config/root, the program, and what says which version this is.
 fn add_ours(build: &Build<'_>, tree: &Path, program: &Path) -> anyhow::Result<()> {
-    let Build { root, version, dir, .. } = *build;
+    let Build { room, root, version, dir, .. } = *build;
     // Mount points of a root that is read-only.
     for mount_point in ["boot", "efi", "var/log", "var/cache"] {
         fs::create_dir_all(tree.join(mount_point))?;
     }
+    for file in build.definition.borrow.iter().flat_map(|borrow| &borrow.files) {
+        put(&room.tree().join(file), &tree.join(file), 0o755)?;
+    }
     lay_over(&root.join("firmware-config/root"), tree)?;
     lay_over(&root.join("firmware-config/sysctl.d"), &tree.join("usr/lib/sysctl.d"))?;
     put(program, &tree.join("usr/bin/fanblade"), 0o755)?;
+    // Line numbers take more room than the program; the names of functions stay, for backtraces.
+    room.run("strip", &["--strip-debug", "/image/root/usr/bin/fanblade"])?;
     let ours = tree.join("usr/share/fanblade");
     put(&dir.join("packages.txt"), &ours.join("packages.txt"), 0o644)?;
     put(&dir.join("update.pub"), &ours.join("update.pub"), 0o644)?;

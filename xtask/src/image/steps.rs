@@ -85,6 +85,13 @@ impl Steps {
         Steps { dir: dir.to_owned(), rows: Vec::new() }
     }
 
+    /// The key that a step's last run in this directory returned.
+    pub(super) fn last(dir: &Path, name: &str) -> anyhow::Result<Key> {
+        let stamp = dir.join(format!("{name}.step"));
+        let text = fs::read_to_string(&stamp).with_context(|| format!("reading {}", stamp.display()))?;
+        Ok(Key::new(name).with(text.lines().next().unwrap_or_default()))
+    }
+
     /// Runs a step unless its products are there already, made from the same inputs. Returns the step's own key, an
     /// input of the steps that follow. `products` are paths below the build's directory.
     pub(super) fn run(

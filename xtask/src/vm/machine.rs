@@ -3,35 +3,84 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use fanblade_testkit::Child;
 
+use super::network::Network;
 use crate::image::Place;
 
 /// What a machine has, apart from its disk.
-#[derive(Default)]
 pub(super) struct Options {
     pub(super) cpus: u32,
     pub(super) memory_mib: u32,
-    /// QEMU's arguments for the network.
-    pub(super) network: Vec<String>,
-    /// Print the console as it comes.
-    pub(super) echo: bool,
+    pub(super) card: Card,
+    pub(super) firmware: Firmware,
+    /// Disks beside the one that it boots from; each is found in the machine as /dev/disk/by-id/virtio-SERIAL.
+    pub(super) disks: Vec<Disk>,
     /// Credentials for systemd (systemd.io/CREDENTIALS): name and content.
     pub(super) credentials: Vec<(String, String)>,
+    /// Boot again when the machine says so; otherwise that ends it.
+    pub(super) reboots: bool,
+    /// Print the console as it comes.
+    pub(super) echo: bool,
 }
 
-/// A running machine. It ends when it is dropped.
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            cpus: 4,
+            memory_mib: 1_024,
+            card: Card::None,
+            firmware: Firmware::Uefi,
+            disks: Vec::new(),
+            credentials: Vec::new(),
+            reboots: false,
+            echo: false,
+        }
+    }
+}
+
+/// The network card.
+#[derive(Clone)]
+pub(super) enum Card {
+    None,
+    /// As many queues as processors, on a tap.
+    Tap(Arc<Network>),
+    /// QEMU's own network: it has a DHCP server.
+    User,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Firmware {
+    Uefi,
+    Bios,
+}
+
+/// A further disk.
+pub(super) struct Disk {
+    pub(super) file: PathBuf,
+    pub(super) serial: &'static str,
+    pub(super) is_read_only: bool,
+}
+
+/// A running machine. It ends when it is dropped, and with this process.
 pub(super) struct Machine {
-    child: Child,
     started: Instant,
     console: Arc<Mutex<Vec<Line>>>,
+    /// Set when the machine has ended.
+    status: Arc<Mutex<Option<ExitStatus>>>,
+    /// Dropped to end it.
+    stop: Option<mpsc::Sender<()>>,
+    keeper: Option<JoinHandle<()>>,
 }
 
 /// A line of the console, and when it came.
@@ -43,45 +92,54 @@ struct Line {
 impl Machine {
     /// `scratch`: a directory for the firmware's variables.
     pub(super) fn start(place: &Place, disk: &Path, scratch: &Path, options: &Options) -> anyhow::Result<Machine> {
-        // A machine of its own has variables of its own.
-        let variables = scratch.join("variables.fd");
-        if !variables.exists() {
-            fs::copy(place.tree.join("usr/share/OVMF/OVMF_VARS_4M.fd"), &variables).context("OVMF's variables")?;
-        }
-        let mut qemu = Command::new("qemu-system-x86_64");
-        qemu.args(["-accel", "tcg,thread=multi,tb-size=256", "-machine", "q35", "-cpu", "max", "-display", "none"]);
-        qemu.args(["-smp", &options.cpus.to_string(), "-m", &options.memory_mib.to_string(), "-no-reboot"]);
-        qemu.args(["-serial", "stdio", "-monitor", "none", "-device", "virtio-rng-pci", "-device", "i6300esb"]);
-        qemu.arg("-drive").arg("if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd");
-        qemu.arg("-drive").arg(format!("if=pflash,format=raw,file={}", place.inside(&variables)?));
-        let format = if disk.extension().is_some_and(|extension| extension == "raw") { "raw" } else { "qcow2" };
-        qemu.arg("-drive").arg(format!("if=virtio,format={format},file={},cache=unsafe", place.inside(disk)?));
-        qemu.args(&options.network);
-        for (name, content) in &options.credentials {
-            let value = BASE64_STANDARD.encode(content);
-            qemu.arg("-smbios").arg(format!("type=11,value=io.systemd.credential.binary:{name}={value}"));
-        }
-        qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = place.room.spawn(&mut qemu)?;
-        let (started, console) = (Instant::now(), Arc::new(Mutex::new(Vec::new())));
-        let streams: [Option<Box<dyn std::io::Read + Send>>; 2] =
-            [child.stdout.take().map(|out| Box::new(out) as _), child.stderr.take().map(|err| Box::new(err) as _)];
-        for stream in streams.into_iter().flatten() {
-            let (console, echo) = (Arc::clone(&console), options.echo);
-            // The thread ends with the machine.
-            std::thread::spawn(move || read_console(stream, started, &console, echo));
-        }
-        Ok(Machine { child, started, console })
+        let mut qemu = command(place, disk, scratch, options)?;
+        let (room, echo) = (place.room.clone(), options.echo);
+        let network = if let Card::Tap(network) = &options.card { Some(Arc::clone(network)) } else { None };
+        let ((stop, stopped), (begin, begun)) = (mpsc::channel(), mpsc::channel());
+        let (console, status) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(None)));
+        let (lines, result, failed) = (Arc::clone(&console), Arc::clone(&status), begin.clone());
+        let started = Instant::now();
+        // The kernel ends a `Child` with the thread that started it: this thread lives as long as the machine.
+        let keeper = std::thread::spawn(move || {
+            let run = move || {
+                let mut child = Child::try_spawn(&mut qemu).context("starting qemu-system-x86_64")?;
+                let streams: [Option<Box<dyn std::io::Read + Send>>; 2] = [
+                    child.stdout.take().map(|out| Box::new(out) as _),
+                    child.stderr.take().map(|err| Box::new(err) as _),
+                ];
+                for stream in streams.into_iter().flatten() {
+                    let lines = Arc::clone(&lines);
+                    // The thread ends with the machine.
+                    std::thread::spawn(move || read_console(stream, started, &lines, echo));
+                }
+                let _ = begin.send(Ok(()));
+                while child.try_wait()?.is_none()
+                    && stopped.recv_timeout(POLL_INTERVAL) == Err(RecvTimeoutError::Timeout)
+                {}
+                let _ = child.kill();
+                *locked(&result) = Some(child.wait()?);
+                Ok(())
+            };
+            let ran = match network {
+                Some(network) => network.run(|| room.within(run)),
+                None => room.within(run),
+            };
+            if let Err(error) = ran.flatten() {
+                let _ = failed.send(Err(error));
+            }
+        });
+        begun.recv().context("the thread that keeps the machine has ended")??;
+        Ok(Machine { started, console, status, stop: Some(stop), keeper: Some(keeper) })
     }
 
     /// Waits until the console says this. The error holds the console's end.
-    pub(super) fn until(&mut self, words: &str, time_max: Duration) -> anyhow::Result<Duration> {
+    pub(super) fn until(&self, words: &str, time_max: Duration) -> anyhow::Result<Duration> {
         let deadline = Instant::now() + time_max;
         loop {
             if let Some(at) = self.said(words) {
                 return Ok(at);
             }
-            if let Some(status) = self.child.try_wait()? {
+            if let Some(status) = self.status() {
                 // What was written last may still be in the pipe.
                 std::thread::sleep(Duration::from_millis(300));
                 if let Some(at) = self.said(words) {
@@ -98,36 +156,43 @@ impl Machine {
 
     /// When the console first said this.
     pub(super) fn said(&self, words: &str) -> Option<Duration> {
-        let console = self.console.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let console = locked(&self.console);
         console.iter().find(|line| line.text.contains(words)).map(|line| line.at)
     }
 
     /// The first line of the console that holds this.
     pub(super) fn line(&self, words: &str) -> Option<String> {
-        let console = self.console.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let console = locked(&self.console);
         console.iter().find(|line| line.text.contains(words)).map(|line| line.text.clone())
     }
 
-    pub(super) fn has_ended(&mut self) -> anyhow::Result<bool> {
-        Ok(self.child.try_wait()?.is_some())
+    /// All lines of the console that hold this.
+    pub(super) fn lines(&self, words: &str) -> Vec<String> {
+        let console = locked(&self.console);
+        console.iter().filter(|line| line.text.contains(words)).map(|line| line.text.clone()).collect()
     }
 
-    /// Waits for the machine's end; `None`: it still runs after this time.
-    pub(super) fn wait(&mut self, time_max: Duration) -> anyhow::Result<Option<ExitStatus>> {
-        loop {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(Some(status));
-            }
-            if self.started.elapsed() > time_max {
-                return Ok(None);
-            }
+    /// The time since its start.
+    pub(super) fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// How it ended, if it has.
+    pub(super) fn status(&self) -> Option<ExitStatus> {
+        *locked(&self.status)
+    }
+
+    /// Waits for the machine's end; `None`: it still runs this long after its start.
+    pub(super) fn wait(&self, time_max: Duration) -> Option<ExitStatus> {
+        while self.status().is_none() && self.started.elapsed() <= time_max {
             std::thread::sleep(POLL_INTERVAL);
         }
+        self.status()
     }
 
     /// The console's last lines, each with its time.
     pub(super) fn tail(&self) -> String {
-        let console = self.console.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let console = locked(&self.console);
         let lines = &console[console.len().saturating_sub(TAIL_LINES)..];
         lines.iter().fold(String::new(), |mut text, line| {
             let _ = writeln!(text, "{:8.2} {}", line.at.as_secs_f64(), line.text);
@@ -138,9 +203,57 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        drop(self.stop.take());
+        let _ = self.keeper.take().map(JoinHandle::join);
     }
+}
+
+/// QEMU's command line.
+fn command(place: &Place, disk: &Path, scratch: &Path, options: &Options) -> anyhow::Result<Command> {
+    let mut qemu = Command::new("qemu-system-x86_64");
+    qemu.args(["-accel", "tcg,thread=multi,tb-size=256", "-machine", "q35", "-cpu", "max", "-display", "none"]);
+    qemu.args(["-smp", &options.cpus.to_string(), "-m", &options.memory_mib.to_string()]);
+    qemu.args(["-serial", "stdio", "-monitor", "none", "-nodefaults", "-vga", "std"]);
+    // A watchdog, since a server has one.
+    qemu.args(["-device", "virtio-rng-pci", "-device", "i6300esb"]);
+    if !options.reboots {
+        qemu.arg("-no-reboot");
+    }
+    if options.firmware == Firmware::Uefi {
+        // A machine of its own has variables of its own.
+        let variables = scratch.join("variables.fd");
+        if !variables.exists() {
+            fs::copy(place.tree.join("usr/share/OVMF/OVMF_VARS_4M.fd"), &variables).context("OVMF's variables")?;
+        }
+        qemu.arg("-drive").arg("if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd");
+        qemu.arg("-drive").arg(format!("if=pflash,format=raw,file={}", place.inside(&variables)?));
+    }
+    let first = Disk { file: disk.to_owned(), serial: "first", is_read_only: false };
+    for (number, disk) in [&first].into_iter().chain(&options.disks).enumerate() {
+        let format = if disk.file.extension().is_some_and(|extension| extension == "qcow2") { "qcow2" } else { "raw" };
+        let read_only = if disk.is_read_only { "on" } else { "off" };
+        let file = place.inside(&disk.file)?;
+        // Nobody cuts this machine's power: what it has written may wait in memory.
+        qemu.arg("-drive")
+            .arg(format!("if=none,id=disk{number},format={format},file={file},readonly={read_only},cache=unsafe"));
+        let boot = number + 1;
+        qemu.arg("-device").arg(format!("virtio-blk-pci,drive=disk{number},serial={},bootindex={boot}", disk.serial));
+    }
+    match &options.card {
+        Card::None => {}
+        Card::Tap(_) => drop(qemu.args(Network::arguments(options.cpus))),
+        Card::User => drop(qemu.args(["-netdev", "user,id=n0", "-device", "virtio-net-pci,netdev=n0"])),
+    }
+    for (name, content) in &options.credentials {
+        let value = BASE64_STANDARD.encode(content);
+        qemu.arg("-smbios").arg(format!("type=11,value=io.systemd.credential.binary:{name}={value}"));
+    }
+    qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Ok(qemu)
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn read_console(stream: impl std::io::Read, started: Instant, console: &Mutex<Vec<Line>>, echo: bool) {
@@ -151,7 +264,7 @@ fn read_console(stream: impl std::io::Read, started: Instant, console: &Mutex<Ve
             let _ = std::io::stdout().write_all(&bytes);
         }
         let line = Line { at: started.elapsed(), text: plain(&String::from_utf8_lossy(&bytes)) };
-        console.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(line);
+        locked(console).push(line);
         bytes.clear();
     }
 }

@@ -1,7 +1,8 @@
 //! A network that only the machine and its clients have: a tap with several queues in a namespace.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::process::{Command, Output};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use fanblade_testkit::{Namespace, until_up};
@@ -45,11 +46,39 @@ impl Network {
         self.run(|| until_up(TAP));
     }
 
+    /// Connections to a port of 127.0.0.1 go on to a port of the machine, for as long as this process runs.
+    pub(super) fn forward(self: &Arc<Self>, port: u16, to: u16) -> anyhow::Result<()> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+            .with_context(|| format!("listening on 127.0.0.1:{port}: take another --port"))?;
+        let network = Arc::clone(self);
+        std::thread::spawn(move || {
+            for near in listener.incoming().flatten() {
+                let network = Arc::clone(&network);
+                std::thread::spawn(move || {
+                    // The machine may not be up yet: the client sees its connection end.
+                    let far = network.run(|| TcpStream::connect((GUEST, to)))?;
+                    let (near_reader, far_reader) = (near.try_clone()?, far.try_clone()?);
+                    let back = std::thread::spawn(move || copy(far_reader, near));
+                    copy(near_reader, far);
+                    drop(back.join());
+                    std::io::Result::Ok(())
+                });
+            }
+        });
+        Ok(())
+    }
+
     /// Runs a client to its end.
     pub(super) fn output(&self, command: &mut Command) -> anyhow::Result<Output> {
         let line = crate::child::line(command);
         self.run(|| command.output()).with_context(|| format!("starting `{line}`"))
     }
+}
+
+/// Copies until the one side has said all, and tells the other.
+fn copy(mut from: TcpStream, mut to: TcpStream) {
+    let _ = std::io::copy(&mut from, &mut to);
+    let _ = to.shutdown(Shutdown::Write);
 }
 
 const TAP: &str = "tap0";

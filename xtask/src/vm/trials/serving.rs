@@ -1,0 +1,151 @@
+//! From power to `readyz`; clients over the wire; what the kernel's programs counted inside is what the clients got.
+
+use std::collections::HashMap;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use fanblade_testkit::try_http;
+use serde_json::Value;
+
+use super::{WAIT_MAX, admin, program, until_ready};
+use crate::image::{Place, Scratch};
+use crate::vm::machine::{Card, Machine, Options};
+use crate::vm::network::{GUEST, Network};
+
+pub(super) fn run(place: &Place, scratch: &Scratch) -> anyhow::Result<String> {
+    let network = Arc::new(Network::new());
+    let options = Options {
+        card: Card::Tap(Arc::clone(&network)),
+        credentials: vec![
+            Network::credential(),
+            ("systemd.extra-unit.trial.service".to_owned(), unit()),
+            ("systemd.unit-dropin.multi-user.target~trial".to_owned(), "[Unit]\nWants=trial.service\n".to_owned()),
+        ],
+        ..Options::default()
+    };
+    let disk = place.overlay(&scratch.path().join("disk.qcow2"))?;
+    let machine = Machine::start(place, &disk, scratch.path(), &options)?;
+    network.until_up();
+    let ready = until_ready(&network, &machine)?;
+
+    let (_, body) = network.run(|| try_http(admin(), "/v1/status")).context("the admin port does not answer")?;
+    let status: Value = serde_json::from_str(&body).context("/v1/status")?;
+    let ebpf = &status["ebpf"];
+    ensure!(ebpf["active"] == true && ebpf["reason"] == "", "eBPF inside: {ebpf}");
+    let frames = subscribe(place, &network).with_context(|| machine.tail())?;
+    let received = network.run(count).context("the counting clients")?;
+    machine.until("trial: end", WAIT_MAX)?;
+    let flows = flows(&machine)?;
+    compare(&received, &flows)?;
+    let bytes: u64 = received.values().sum();
+    let queues = machine.line("trial: queues").unwrap_or_default();
+    ensure!(queues.ends_with(&format!(" {}", options.cpus)), "not a queue for each processor: {queues:?}");
+    Ok(format!(
+        "ready {:.0} s after power; {SUBSCRIBERS} subscribers got {frames} frames, 0 violations; {bytes} bytes to {COUNTERS} \
+         clients, `fanblade flows` says the same; {} queues, eBPF {}",
+        ready.as_secs_f64(),
+        options.cpus,
+        ebpf["mode"].as_str().unwrap_or_default(),
+    ))
+}
+
+/// Inside: waits until all connections have come and gone, then prints the flows.
+fn unit() -> String {
+    let all = SUBSCRIBERS + COUNTERS;
+    format!(
+        "[Unit]\nAfter=fanblade-healthy.service\n[Service]\nStandardOutput=tty\nTTYPath=/dev/ttyS0\n\
+         ExecStart=/bin/sh -c 'echo trial: queues $(ls -d /sys/class/net/e*/queues/rx-* | wc -l); \
+         until [ $(fanblade flows --closed --top 0 | grep -c closed) -ge {all} ]; do sleep 1; done; \
+         fanblade flows --closed --top 0; echo trial: end'\n"
+    )
+}
+
+/// Subscribers that check each frame. Returns how many frames they got.
+fn subscribe(place: &Place, network: &Network) -> anyhow::Result<u64> {
+    let mut client = Command::new(program(place)?);
+    client.args(["subscribe", &format!("{GUEST}:7400"), "/NASDAQ/*/trade", "--mode", "all", "--check", "--json"]);
+    client.args(["--connections", &SUBSCRIBERS.to_string(), "--count", "50", "--for", "120"]);
+    let output = network.output(&mut client)?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let summary: Value = serde_json::from_str(text.lines().last().unwrap_or_default())
+        .with_context(|| format!("the client: {text}{}", String::from_utf8_lossy(&output.stderr)))?;
+    ensure!(output.status.success() && summary["violations"] == 0, "the client: {summary:#}");
+    ensure!(summary["subscribed"] == SUBSCRIBERS, "not all subscribed: {summary:#}");
+    summary["frames"].as_u64().context("the client counted no frames")
+}
+
+/// Clients that count what they receive, headers of frames and the answer to their upgrade included.
+fn count() -> anyhow::Result<HashMap<SocketAddr, u64>> {
+    let (server, started) = (SocketAddr::new(GUEST.into(), 7_400), Instant::now());
+    let request = format!(
+        "GET /v1/stream?subjects=/NASDAQ/*/trade HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\n\
+         Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    let mut clients = Vec::new();
+    for _ in 0..COUNTERS {
+        let mut stream = TcpStream::connect(server)?;
+        stream.write_all(request.as_bytes())?;
+        stream.set_read_timeout(Some(Duration::from_millis(20)))?;
+        clients.push((stream.local_addr()?, stream, 0));
+    }
+    let mut buffer = vec![0; 1 << 16];
+    while started.elapsed() < COUNT_FOR {
+        for (_, stream, bytes) in &mut clients {
+            match stream.read(&mut buffer) {
+                Ok(len) => *bytes += u64::try_from(len)?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    for (_, stream, bytes) in &mut clients {
+        // A close frame, masked by zeros; the blade sends what it still has, its own close frame, and FIN.
+        stream.write_all(&[0x88, 0x80, 0, 0, 0, 0])?;
+        stream.set_read_timeout(Some(WAIT_MAX))?;
+        loop {
+            match stream.read(&mut buffer)? {
+                0 => break,
+                len => *bytes += u64::try_from(len)?,
+            }
+        }
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+    Ok(clients.into_iter().map(|(address, _, bytes)| (address, bytes)).collect())
+}
+
+/// Packets and bytes out, by client, as the console shows the table of `fanblade flows`.
+fn flows(machine: &Machine) -> anyhow::Result<HashMap<SocketAddr, (u64, u64)>> {
+    let mut flows = HashMap::new();
+    for line in machine.lines("  closed") {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [client, _, _, _, packets, bytes, ..] = fields.as_slice() else { continue };
+        flows.insert(client.parse().with_context(|| line.clone())?, (packets.parse()?, bytes.parse()?));
+    }
+    Ok(flows)
+}
+
+/// A flow's bytes are those of its packets, IP and TCP headers included.
+fn compare(received: &HashMap<SocketAddr, u64>, flows: &HashMap<SocketAddr, (u64, u64)>) -> anyhow::Result<()> {
+    for (client, bytes) in received {
+        let (packets_out, bytes_out) = flows.get(client).with_context(|| format!("no flow of {client}"))?;
+        let payload = bytes_out.checked_sub(packets_out * HEADERS + SYN_OPTIONS);
+        ensure!(
+            payload == Some(*bytes),
+            "{client} received {bytes} bytes; its flow says {payload:?}: {bytes_out} bytes in {packets_out} packets"
+        );
+    }
+    Ok(())
+}
+
+const SUBSCRIBERS: usize = 40;
+const COUNTERS: usize = 20;
+/// How long counting clients stay.
+const COUNT_FOR: Duration = Duration::from_secs(5);
+/// IPv4, TCP, and TCP's timestamps.
+const HEADERS: u64 = 20 + 20 + 12;
+/// What the SYN's options take beyond that.
+const SYN_OPTIONS: u64 = 8;
