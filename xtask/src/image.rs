@@ -176,10 +176,8 @@ impl Again {
             fs::hard_link(first.join(file), dir.path().join(file)).with_context(|| format!("linking {file}"))?;
         }
         let firmware = repository::root()?.join("firmware-config");
-        let room = Room::new(tree, definition.image.epoch, vec![
-            (dir.path().to_owned(), IMAGE),
-            (firmware, "/firmware"),
-        ]);
+        let room =
+            Room::new(tree, definition.image.epoch, vec![(dir.path().to_owned(), IMAGE), (firmware, "/firmware")]);
         Ok(Again { dir, room })
     }
 }

@@ -8,12 +8,7 @@ use super::room::Room;
 use super::steps::{Key, Steps};
 
 /// Debian's packages as one archive.
-pub(super) fn fetch(
-    steps: &mut Steps,
-    room: &Room,
-    dir: &Path,
-    definition: &Definition,
-) -> anyhow::Result<Key> {
+pub(super) fn fetch(steps: &mut Steps, room: &Room, dir: &Path, definition: &Definition) -> anyhow::Result<Key> {
     let packages = definition.packages().collect::<Vec<_>>().join(",");
     let sources = definition.sources();
     let key = Key::new(include_str!("packages.rs")).with(&packages).with(sources.join("\n"));

@@ -23,7 +23,6 @@ pub(super) struct Options {
     pub(super) cpus: u32,
     pub(super) memory_mib: u32,
     pub(super) card: Card,
-    pub(super) firmware: Firmware,
     /// Disks beside the one that it boots from; each is found in the machine as /dev/disk/by-id/virtio-SERIAL.
     pub(super) disks: Vec<Disk>,
     /// Credentials for systemd (systemd.io/CREDENTIALS): name and content.
@@ -40,7 +39,6 @@ impl Default for Options {
             cpus: 4,
             memory_mib: 1_024,
             card: Card::None,
-            firmware: Firmware::Uefi,
             disks: Vec::new(),
             credentials: Vec::new(),
             reboots: false,
@@ -57,12 +55,6 @@ pub(super) enum Card {
     Tap(Arc<Network>),
     /// QEMU's own network: it has a DHCP server.
     User,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Firmware {
-    Uefi,
-    Bios,
 }
 
 /// A further disk.
@@ -219,15 +211,13 @@ fn command(place: &Place, disk: &Path, scratch: &Path, options: &Options) -> any
     if !options.reboots {
         qemu.arg("-no-reboot");
     }
-    if options.firmware == Firmware::Uefi {
-        // A machine of its own has variables of its own.
-        let variables = scratch.join("variables.fd");
-        if !variables.exists() {
-            fs::copy(place.tree.join("usr/share/OVMF/OVMF_VARS_4M.fd"), &variables).context("OVMF's variables")?;
-        }
-        qemu.arg("-drive").arg("if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd");
-        qemu.arg("-drive").arg(format!("if=pflash,format=raw,file={}", place.inside(&variables)?));
+    // A machine of its own has variables of its own.
+    let variables = scratch.join("variables.fd");
+    if !variables.exists() {
+        fs::copy(place.tree.join("usr/share/OVMF/OVMF_VARS_4M.fd"), &variables).context("OVMF's variables")?;
     }
+    qemu.arg("-drive").arg("if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd");
+    qemu.arg("-drive").arg(format!("if=pflash,format=raw,file={}", place.inside(&variables)?));
     let first = Disk { file: disk.to_owned(), serial: "first", is_read_only: false };
     for (number, disk) in [&first].into_iter().chain(&options.disks).enumerate() {
         let format = if disk.file.extension().is_some_and(|extension| extension == "qcow2") { "qcow2" } else { "raw" };

@@ -1,5 +1,6 @@
 //! What the image promises, each tried in a machine of its own.
 
+mod misfortune;
 mod serving;
 mod update;
 mod verity;
@@ -25,10 +26,11 @@ struct Trial {
     run: fn(&Place, &Scratch) -> anyhow::Result<String>,
 }
 
-const TRIALS: [Trial; 3] = [
+const TRIALS: [Trial; 4] = [
     Trial { name: "serving", is_quick: true, run: serving::run },
     Trial { name: "verity", is_quick: true, run: verity::run },
     Trial { name: "update", is_quick: false, run: update::run },
+    Trial { name: "misfortune", is_quick: false, run: misfortune::run },
 ];
 
 pub(super) fn run(place: &Place, names: &[String], is_quick: bool) -> anyhow::Result<ExitCode> {
