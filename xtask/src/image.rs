@@ -1,6 +1,7 @@
 //! `cargo xtask image`: the appliance image, from Debian's packages to a disk that boots.
 
 mod boot;
+mod build;
 mod bundle;
 mod definition;
 mod disk;
@@ -12,14 +13,13 @@ mod steps;
 mod tools;
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
 
+use self::build::{Build, mib, time};
 use self::definition::Definition;
 use self::room::Room;
 use self::steps::{Key, Steps};
@@ -28,10 +28,10 @@ use crate::{child, repository};
 
 /// Build the appliance image: disk, update bundle, bills of material
 ///
-/// Everything that goes in stands in firmware-config/: image.toml says what and why, root/ holds the files. The programs
-/// that build it come from a tree of their own (Debian's packages, fetched once), so that the host needs mmdebstrap
-/// alone. Needs root. A step whose inputs have not changed does not run again. Two builds of the same inputs are equal,
-/// bit for bit; packages of Debian are inputs.
+/// Everything that goes in stands in firmware-config/: image.toml says what and why, root/ holds the files. The
+/// programs that build it come from a tree of their own (Debian's packages, fetched once), so that the host needs
+/// mmdebstrap alone. Needs root. A step whose inputs have not changed does not run again. Two builds of the same
+/// inputs are equal, bit for bit; packages of Debian are inputs.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// For customers: the best compression, and a key of yours (--key) must sign the update
@@ -58,20 +58,6 @@ pub(crate) struct Args {
     /// Fetch Debian's packages again, though their list has not changed
     #[arg(long)]
     fetch: bool,
-}
-
-/// What all steps know.
-struct Build<'a> {
-    room: &'a Room,
-    /// The checkout.
-    root: &'a Path,
-    /// Where products lie; programs in the tools tree see it as /image.
-    dir: &'a Path,
-    definition: &'a Definition,
-    version: &'a str,
-    /// zstd's level for the root file system.
-    level: u32,
-    with: Option<&'a Path>,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
@@ -220,7 +206,8 @@ impl Place {
         Scratch::new(self.dir.join("vm").join(name))
     }
 
-    /// Builds another version's update below a directory of [`Place::scratch`]. `with` is laid over its root file system.
+    /// Builds another version's update below a directory of [`Place::scratch`]. `with` is laid over its root file
+    /// system.
     pub(crate) fn update(&self, below: &Scratch, version: &str, with: Option<&Path>) -> anyhow::Result<Update> {
         check_version(version)?;
         let definition = Definition::read(&self.root)?;
@@ -351,60 +338,6 @@ fn manifest(build: &Build<'_>, steps: &mut Steps, keys: &[Key]) -> anyhow::Resul
     Ok(names.iter().chain([&name]).map(|name| dir.join(name)).collect())
 }
 
-impl Build<'_> {
-    fn uki_name(&self) -> String {
-        format!("fanblade_{}.efi", self.version)
-    }
-
-    fn raw_name(&self) -> String {
-        format!("fanblade_{}.raw", self.version)
-    }
-
-    fn qcow2_name(&self) -> String {
-        format!("fanblade_{}.qcow2", self.version)
-    }
-
-    fn bundle_name(&self) -> String {
-        format!("fanblade_{}.update", self.version)
-    }
-
-    fn sbom_names(&self) -> [String; 2] {
-        ["spdx", "cdx"].map(|format| format!("fanblade_{}.{format}.json", self.version))
-    }
-}
-
-/// The bytes of all files below a directory; a file with several names counts once.
-fn tree_size(dir: &Path) -> anyhow::Result<u64> {
-    let (mut bytes, mut waiting) = (0, vec![dir.to_owned()]);
-    let mut seen = std::collections::HashSet::new();
-    while let Some(dir) = waiting.pop() {
-        for entry in fs::read_dir(&dir).with_context(|| dir.display().to_string())? {
-            let entry = entry?;
-            let meta = entry.metadata()?;
-            if meta.is_dir() {
-                waiting.push(entry.path());
-            } else if meta.is_file() && seen.insert(meta.ino()) {
-                bytes += meta.len();
-            }
-        }
-    }
-    Ok(bytes)
-}
-
-/// RFC 3339, by seconds since 1970.
-fn time(epoch: u64) -> anyhow::Result<String> {
-    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(epoch);
-    Ok(jiff::Timestamp::try_from(time)?.to_string())
-}
-
-/// Bytes as MiB, for people.
-#[expect(clippy::cast_precision_loss, reason = "a size of a file, shown with one decimal")]
-fn mib(bytes: u64) -> f64 {
-    bytes as f64 / MIB as f64
-}
-
-const MIB: u64 = 1 << 20;
-
 /// The image's directory as programs in the tools tree see it.
 const IMAGE: &str = "/image";
 /// Names the image that was built last.
@@ -428,10 +361,5 @@ mod tests {
         for bad in ["", "1.2", "1.2.3.4", "1.2.x", "1..3", "1.2.3-rc1", "1.2.3/.."] {
             assert!(check_version(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn time_is_written_for_auditors() {
-        assert_eq!(time(1_764_288_000).unwrap(), "2025-11-28T00:00:00Z");
     }
 }

@@ -17,8 +17,8 @@ use crate::image::{self, Place};
 
 /// Boot the appliance image in QEMU, or test it there
 ///
-/// `cargo xtask image` builds the image first. The machine is emulated (no KVM is needed), so that it is slow: some fifty
-/// seconds from power to serving on a quiet host. Needs root, as the image does.
+/// `cargo xtask image` builds the image first. The machine is emulated (no KVM is needed), so that it is slow: some
+/// fifty seconds from power to serving on a quiet host. Needs root, as the image does.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]

@@ -4,8 +4,9 @@ use std::fs;
 
 use anyhow::ensure;
 
+use super::build::{Build, MIB, mib};
+use super::root;
 use super::steps::{Key, Steps};
-use super::{Build, MIB, root};
 
 /// The initial RAM disk: finds the slot whose partitions have the root hash's UUIDs, and verifies it.
 pub(super) fn initrd(build: &Build<'_>, steps: &mut Steps, packages: &Key) -> anyhow::Result<Key> {
@@ -14,8 +15,8 @@ pub(super) fn initrd(build: &Build<'_>, steps: &mut Steps, packages: &Key) -> an
     let key = packages.clone().with(include_str!("boot.rs")).with(format!("{initrd:?}"));
     let key = key.with_path(&root.join("firmware-config/initrd"))?;
     steps.run("initrd", &key, &["initrd"], || {
-        let kernel = root::kernel_version(&dir.join("root"))?;
-        let modules_dir = format!("/image/root/usr/lib/modules/{kernel}");
+        let kernel = root::kernel_version(&dir.join("rootfs"))?;
+        let modules_dir = format!("/image/rootfs/usr/lib/modules/{kernel}");
         let (modules, drivers) = (initrd.modules.join(" "), initrd.drivers.join(" "));
         let (filesystems, programs) = (initrd.filesystems.join(" "), initrd.programs.join(" "));
         let mut args = vec!["--force", "--quiet", "--kver", &kernel, "--kmoddir", &modules_dir, "--no-hostonly"];
@@ -24,7 +25,7 @@ pub(super) fn initrd(build: &Build<'_>, steps: &mut Steps, packages: &Key) -> an
         args.extend(["--filesystems", &filesystems, "--install", &programs, "--include", "/firmware/initrd", "/"]);
         args.push("/image/initrd");
         room.run("dracut", &args)?;
-        Ok(format!("{:.1} MiB", super::mib(fs::metadata(dir.join("initrd"))?.len())))
+        Ok(format!("{:.1} MiB", mib(fs::metadata(dir.join("initrd"))?.len())))
     })
 }
 
@@ -35,7 +36,7 @@ pub(super) fn uki(build: &Build<'_>, steps: &mut Steps, root: &Key, initrd: &Key
     let file = build.uki_name();
     steps.run("uki", &key, &[&file], || {
         let hash = fs::read_to_string(dir.join("root.hash"))?;
-        let kernel = root::kernel_version(&dir.join("root"))?;
+        let kernel = root::kernel_version(&dir.join("rootfs"))?;
         fs::write(dir.join("os-release"), root::os_release(version))?;
         let (command_line, output) = (definition.command_line(&hash), format!("/image/{file}"));
         let mut args = vec!["build", "--linux", "/image/vmlinuz", "--initrd", "/image/initrd"];
@@ -49,6 +50,6 @@ pub(super) fn uki(build: &Build<'_>, steps: &mut Steps, root: &Key, initrd: &Key
             size / MIB,
             definition.budgets.uki_mib
         );
-        Ok(format!("{:.1} MiB", super::mib(size)))
+        Ok(format!("{:.1} MiB", mib(size)))
     })
 }

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 
+use super::build::{Build, mib};
+use super::disk;
 use super::room::Room;
 use super::steps::{Key, Steps};
-use super::{Build, disk};
 
 /// The key that signs updates: the given one, or one of this checkout's own. Its public half goes into the image.
 pub(super) fn key(room: &Room, dir: &Path, given: Option<&Path>) -> anyhow::Result<PathBuf> {
@@ -62,6 +63,6 @@ pub(super) fn make(build: &Build<'_>, steps: &mut Steps, uki: &Key) -> anyhow::R
         let comment = format!("fanblade {version}");
         room.run("minisign", &["-S", "-s", "/image/update.key", "-m", &archive, "-t", &comment])?;
         fs::remove_dir_all(&parts)?;
-        Ok(format!("{:.1} MiB", super::mib(fs::metadata(dir.join(&file))?.len())))
+        Ok(format!("{:.1} MiB", mib(fs::metadata(dir.join(&file))?.len())))
     })
 }

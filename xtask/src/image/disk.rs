@@ -5,7 +5,7 @@ use std::fs;
 
 use anyhow::{Context as _, bail};
 
-use super::Build;
+use super::build::{Build, mib};
 use super::definition::Partitions;
 use super::steps::{Key, Steps};
 
@@ -68,7 +68,7 @@ pub(super) fn raw(build: &Build<'_>, steps: &mut Steps, uki: &Key) -> anyhow::Re
         room.run("systemd-repart", &args)?;
         let meta = fs::metadata(dir.join(&file))?;
         use std::os::unix::fs::MetadataExt as _;
-        Ok(format!("{:.0} MiB, {:.0} of them in use", super::mib(meta.len()), super::mib(meta.blocks() * 512)))
+        Ok(format!("{:.0} MiB, {:.0} of them in use", mib(meta.len()), mib(meta.blocks() * 512)))
     })
 }
 
@@ -82,7 +82,7 @@ pub(super) fn qcow2(build: &Build<'_>, steps: &mut Steps, raw: &Key) -> anyhow::
             "qemu-img",
             &["convert", "-f", "raw", "-O", "qcow2", "-c", "-o", "compression_type=zstd", &from, &to],
         )?;
-        Ok(format!("{:.1} MiB", super::mib(fs::metadata(build.dir.join(&file))?.len())))
+        Ok(format!("{:.1} MiB", mib(fs::metadata(build.dir.join(&file))?.len())))
     })
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use super::build::mib;
 use super::definition::Definition;
 use super::room::Room;
 use super::steps::{Key, Steps};
@@ -22,6 +23,6 @@ pub(super) fn fetch(steps: &mut Steps, room: &Room, dir: &Path, definition: &Def
         args.extend(["--dpkgopt=path-exclude=/usr/share/lintian/*", &definition.debian.suite, "/image/packages.tar"]);
         args.extend(sources.iter().map(String::as_str));
         room.run("mmdebstrap", &args)?;
-        Ok(format!("{:.1} MiB", super::mib(fs::metadata(dir.join("packages.tar"))?.len())))
+        Ok(format!("{:.1} MiB", mib(fs::metadata(dir.join("packages.tar"))?.len())))
     })
 }

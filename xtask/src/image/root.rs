@@ -7,8 +7,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 
+use super::build::{Build, MIB, mib, tree_size};
 use super::steps::{Key, Steps};
-use super::{Build, MIB};
 
 /// Unpacks, removes, adds, compresses, and computes the hash tree.
 pub(super) fn make(build: &Build<'_>, steps: &mut Steps, packages: &Key, program: &Path) -> anyhow::Result<Key> {
@@ -22,12 +22,12 @@ pub(super) fn make(build: &Build<'_>, steps: &mut Steps, packages: &Key, program
     }
     key = key.with_path(program)?.with_path(&dir.join("update.pub"))?;
     steps.run("root", &key, &["root.erofs", "root.verity", "root.hash", "packages.txt", "vmlinuz"], || {
-        let tree = dir.join("root");
+        let tree = dir.join("rootfs");
         if tree.exists() {
             fs::remove_dir_all(&tree)?;
         }
         fs::create_dir(&tree)?;
-        room.run("tar", &["-C", "/image/root", "-xpf", "/image/packages.tar", "--numeric-owner"])?;
+        room.run("tar", &["-C", "/image/rootfs", "-xpf", "/image/packages.tar", "--numeric-owner"])?;
         let kernel = kernel_version(&tree)?;
         fs::copy(tree.join(format!("boot/vmlinuz-{kernel}")), dir.join("vmlinuz"))?;
         let count = list_packages(build)?;
@@ -38,13 +38,13 @@ pub(super) fn make(build: &Build<'_>, steps: &mut Steps, packages: &Key, program
         for path in definition.modules_removed() {
             remove(&modules.join("kernel").join(path))?;
         }
-        room.run("depmod", &["-b", "/image/root", &kernel])?;
+        room.run("depmod", &["-b", "/image/rootfs", &kernel])?;
         add_ours(build, &tree, program)?;
-        room.run("systemctl", &["--root=/image/root", "preset-all"])?;
-        let mut mask = vec!["--root=/image/root", "mask"];
+        room.run("systemctl", &["--root=/image/rootfs", "preset-all"])?;
+        let mut mask = vec!["--root=/image/rootfs", "mask"];
         mask.extend(definition.units.mask.iter().map(String::as_str));
         room.run("systemctl", &mask)?;
-        let unpacked = super::tree_size(&tree)? / MIB;
+        let unpacked = tree_size(&tree)? / MIB;
         ensure!(
             unpacked <= definition.budgets.unpacked_mib && count <= definition.budgets.packages,
             "{count} packages of {unpacked} MiB; firmware-config/image.toml allows {} of {} MiB",
@@ -53,7 +53,7 @@ pub(super) fn make(build: &Build<'_>, steps: &mut Steps, packages: &Key, program
         );
         let epoch = definition.image.epoch.to_string();
         let stamp = format!("@{epoch}");
-        room.run("find", &["/image/root", "-newermt", &stamp, "-exec", "touch", "-h", "-d", &stamp, "{}", "+"])?;
+        room.run("find", &["/image/rootfs", "-newermt", &stamp, "-exec", "touch", "-h", "-d", &stamp, "{}", "+"])?;
         compress(build, &epoch)?;
         let size = fs::metadata(dir.join("root.erofs"))?.len();
         ensure!(
@@ -62,7 +62,7 @@ pub(super) fn make(build: &Build<'_>, steps: &mut Steps, packages: &Key, program
             size / MIB,
             definition.budgets.root_mib
         );
-        Ok(format!("{count} packages, {unpacked} MiB, compressed {:.1} MiB, kernel {kernel}", super::mib(size)))
+        Ok(format!("{count} packages, {unpacked} MiB, compressed {:.1} MiB, kernel {kernel}", mib(size)))
     })
 }
 
@@ -77,7 +77,7 @@ pub(super) fn kernel_version(tree: &Path) -> anyhow::Result<String> {
 fn list_packages(build: &Build<'_>) -> anyhow::Result<usize> {
     let Build { room, dir, definition, .. } = *build;
     let format = "${Package} ${Version} ${Architecture} ${source:Package} ${source:Version} ${Installed-Size}\\n";
-    let mut list = room.run("dpkg-query", &["--admindir=/image/root/var/lib/dpkg", "-W", "-f", format])?;
+    let mut list = room.run("dpkg-query", &["--admindir=/image/rootfs/var/lib/dpkg", "-W", "-f", format])?;
     let count = list.lines().count();
     for borrow in &definition.borrow {
         list += &room.run("dpkg-query", &["-W", "-f", format, &borrow.package])?;
@@ -106,7 +106,7 @@ fn add_ours(build: &Build<'_>, tree: &Path, program: &Path) -> anyhow::Result<()
     lay_over(&root.join("firmware-config/sysctl.d"), &tree.join("usr/lib/sysctl.d"))?;
     put(program, &tree.join("usr/bin/fanblade"), 0o755)?;
     // Line numbers take more room than the program; the names of functions stay, for backtraces.
-    room.run("strip", &["--strip-debug", "/image/root/usr/bin/fanblade"])?;
+    room.run("strip", &["--strip-debug", "/image/rootfs/usr/bin/fanblade"])?;
     let ours = tree.join("usr/share/fanblade");
     put(&dir.join("packages.txt"), &ours.join("packages.txt"), 0o644)?;
     put(&dir.join("update.pub"), &ours.join("update.pub"), 0o644)?;
@@ -163,7 +163,7 @@ fn compress(build: &Build<'_>, epoch: &str) -> anyhow::Result<()> {
     let uuid = super::disk::uuid(&identity[..32])?;
     let (compression, time) = (format!("-zzstd,level={level}"), format!("-T{epoch}"));
     let args =
-        ["--quiet", &compression, "-C65536", &time, "--all-time", "-U", &uuid, "/image/root.erofs", "/image/root"];
+        ["--quiet", &compression, "-C65536", &time, "--all-time", "-U", &uuid, "/image/root.erofs", "/image/rootfs"];
     room.run("mkfs.erofs", &args)?;
     let (salt, uuid) = (format!("--salt={identity}"), format!("--uuid={uuid}"));
     let text = room.run("veritysetup", &["format", &salt, &uuid, "/image/root.erofs", "/image/root.verity"])?;

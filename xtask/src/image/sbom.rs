@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use super::Build;
+use super::build::{Build, time};
 use super::steps::{Key, Steps, hash};
 use crate::repository;
 
@@ -29,7 +29,7 @@ pub(super) fn make(build: &Build<'_>, steps: &mut Steps, root: &Key) -> anyhow::
         let packages = components.len();
         components.extend(crates(checkout)?);
         let serial = hash(&dir.join("root.erofs"))?;
-        let created = super::time(definition.image.epoch)?;
+        let created = time(definition.image.epoch)?;
         fs::write(dir.join(&spdx), pretty(&as_spdx(&components, version, &serial, &created))?)?;
         fs::write(dir.join(&cyclonedx), pretty(&as_cyclonedx(&components, version, &serial, &created)?)?)?;
         Ok(format!("{packages} packages of Debian, {} crates", components.len() - packages))

@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 use nix::unistd::Uid;
 
+use super::build::tree_size;
 use super::definition::Definition;
 use super::steps::{Key, Steps};
 use crate::{child, repository};
@@ -57,7 +58,7 @@ pub(super) fn make(steps: &mut Steps, dir: &Path, definition: &Definition) -> an
         debootstrap.arg("--dpkgopt=path-exclude=/usr/share/man/*").arg("--dpkgopt=path-exclude=/usr/share/doc/*");
         debootstrap.arg(format!("--include={packages}")).arg(&definition.debian.suite).arg(&tree).args(&sources);
         child::succeed(&mut debootstrap)?;
-        Ok(format!("{} MB", super::tree_size(&tree)? / 1_000_000))
+        Ok(format!("{} MB", tree_size(&tree)? / 1_000_000))
     })?;
     Ok((tree, key))
 }

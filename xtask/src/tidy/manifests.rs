@@ -104,7 +104,8 @@ const DIRECTION: &[(&str, &[&str])] = &[
             "fanblade-worker",
         ],
     ),
-    ("xtask", &[]),
+    // `vm test` is a test itself.
+    ("xtask", &["fanblade-testkit"]),
 ];
 
 /// The crate that tests share: the tests of every crate may use it, but nothing that is shipped may.

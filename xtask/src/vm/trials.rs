@@ -1,22 +1,17 @@
 //! What the image promises, each tried in a machine of its own.
 
+mod boot;
 mod misfortune;
 mod serving;
 mod update;
 mod verity;
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{bail, ensure};
-use fanblade_testkit::try_http;
+use anyhow::ensure;
 
-use super::machine::Machine;
-use super::network::{GUEST, Network};
 use crate::image::{Place, Scratch};
-use crate::repository;
 
 /// One trial. The text that it returns goes into the table.
 struct Trial {
@@ -60,34 +55,3 @@ pub(super) fn run(place: &Place, names: &[String], is_quick: bool) -> anyhow::Re
     println!("{}{}\n{} ok, {failed} failed", place.summary()?, rows.join("\n"), rows.len() - failed);
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
-
-/// Waits for the machine's `readyz`, and returns the time since its start.
-fn until_ready(network: &Network, machine: &Machine) -> anyhow::Result<Duration> {
-    let started = Instant::now();
-    loop {
-        let answer = network.run(|| try_http(admin(), "/readyz"));
-        if answer.is_ok_and(|(head, _)| head.starts_with("HTTP/1.1 200")) {
-            return Ok(machine.age());
-        }
-        if machine.status().is_some() || started.elapsed() > BOOT_MAX {
-            bail!("not ready after {} s\n{}", started.elapsed().as_secs(), machine.tail());
-        }
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
-
-/// The machine's admin port.
-fn admin() -> SocketAddr {
-    SocketAddr::new(GUEST.into(), 7_401)
-}
-
-/// The client is the same program as the image's.
-fn program(place: &Place) -> anyhow::Result<PathBuf> {
-    let program = repository::build_dir(&place.root).join("release/fanblade");
-    ensure!(program.is_file(), "{} is gone: `cargo xtask image` builds it", program.display());
-    Ok(program)
-}
-
-/// Emulation is slow, and slower on a busy host.
-const BOOT_MAX: Duration = Duration::from_secs(400);
-const WAIT_MAX: Duration = Duration::from_secs(60);

@@ -1,9 +1,9 @@
-//! No DHCP server, a configuration with a mistake, a full state partition, all at once: the console says what is wrong, and
-//! once the mistake is mended the blade serves.
+//! No DHCP server, a configuration with a mistake, a full state partition, all at once: the console says what is
+//! wrong, and once the mistake is mended the blade serves.
 
 use anyhow::ensure;
 
-use super::BOOT_MAX;
+use super::boot::BOOT_MAX;
 use crate::image::{Place, Scratch};
 use crate::vm::machine::{Card, Machine, Options};
 use crate::vm::network::Network;

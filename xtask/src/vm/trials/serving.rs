@@ -11,7 +11,7 @@ use anyhow::{Context as _, ensure};
 use fanblade_testkit::try_http;
 use serde_json::Value;
 
-use super::{WAIT_MAX, admin, program, until_ready};
+use super::boot::{WAIT_MAX, admin, program, until_ready};
 use crate::image::{Place, Scratch};
 use crate::vm::machine::{Card, Machine, Options};
 use crate::vm::network::{GUEST, Network};
@@ -132,8 +132,8 @@ fn flows(machine: &Machine) -> anyhow::Result<HashMap<SocketAddr, (u64, u64)>> {
     Ok(flows)
 }
 
-/// A flow's bytes are those of its packets, IP and TCP headers included, and of those that the machine sent again. Returns
-/// for how many clients the bytes are exactly the same.
+/// A flow's bytes are those of its packets, IP and TCP headers included, and of those that the machine sent again.
+/// Returns for how many clients the bytes are exactly the same.
 fn compare(
     received: &HashMap<SocketAddr, u64>,
     flows: &HashMap<SocketAddr, (u64, u64)>,

@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use anyhow::{Context as _, ensure};
 
-use super::BOOT_MAX;
+use super::boot::BOOT_MAX;
 use crate::image::{Place, Scratch};
 use crate::vm::machine::{Card, Disk, Machine, Options};
 
@@ -83,5 +83,5 @@ const UNIT: &str = "[Unit]\nRequires=boot-complete.target\nAfter=boot-complete.t
     for i in 1 2 3; do [ -e /var/tried-$i ] && continue; touch /var/tried-$i; sync; \
     if fanblade update /run/updates/$i.update; then echo trial: took $i.update; systemctl reboot; exit; \
     else echo trial: refused $i.update; fi; done; ls /efi/EFI/Linux; echo trial: end $IMAGE_VERSION'\n";
-/// As firmware-config/root/usr/lib/sysupdate.d/70-uki.transfer says.
+/// As the image's 70-uki.transfer says.
 const TRIES: u32 = 3;

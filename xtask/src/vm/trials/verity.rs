@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
-use super::BOOT_MAX;
+use super::boot::BOOT_MAX;
 use crate::image::{Place, Scratch};
 use crate::vm::machine::{Machine, Options};
 
