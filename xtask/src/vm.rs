@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{bail, ensure};
+use anyhow::{anyhow, ensure};
 
 use self::machine::{Card, Machine, Options};
 use self::network::Network;
@@ -59,14 +59,14 @@ struct TestArgs {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    if let Some(missing) = image::missing() {
-        if matches!(&args.what, What::Test(args) if args.quick) {
-            println!("skipped: {missing}");
+    let place = match image::missing().map_or_else(Place::find, |missing| Err(anyhow!(missing))) {
+        Ok(place) => place,
+        Err(reason) if matches!(&args.what, What::Test(args) if args.quick) => {
+            println!("skipped: {reason:#}");
             return Ok(ExitCode::SUCCESS);
         }
-        bail!(missing);
-    }
-    let place = Place::find()?;
+        Err(reason) => return Err(reason),
+    };
     match &args.what {
         What::Run(args) => boot(&place, args),
         What::Test(args) => trials::run(&place, &args.names, args.quick),

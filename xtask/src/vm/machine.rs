@@ -234,7 +234,10 @@ fn command(place: &Place, disk: &Path, scratch: &Path, options: &Options) -> any
         Card::Tap(_) => drop(qemu.args(Network::arguments(options.cpus))),
         Card::User => drop(qemu.args(["-netdev", "user,id=n0", "-device", "virtio-net-pci,netdev=n0"])),
     }
-    for (name, content) in &options.credentials {
+    // Emulation on a busy host is slower than any hardware.
+    qemu.arg("-smbios").arg(format!("type=11,value=io.systemd.stub.kernel-cmdline-extra={PATIENCE}"));
+    let patient = ("systemd.unit-dropin.fanblade-healthy.service~patient".to_owned(), PATIENT.to_owned());
+    for (name, content) in options.credentials.iter().chain([&patient]) {
         let value = BASE64_STANDARD.encode(content);
         qemu.arg("-smbios").arg(format!("type=11,value=io.systemd.credential.binary:{name}={value}"));
     }
@@ -278,6 +281,8 @@ fn plain(line: &str) -> String {
     text
 }
 
+const PATIENCE: &str = "systemd.default_device_timeout_sec=600";
+const PATIENT: &str = "[Service]\nTimeoutStartSec=600\n";
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Lines of the console that an error quotes.
 const TAIL_LINES: usize = 40;

@@ -40,5 +40,5 @@ pub(super) fn program(place: &Place) -> anyhow::Result<PathBuf> {
 }
 
 /// Emulation is slow, and slower on a busy host.
-pub(super) const BOOT_MAX: Duration = Duration::from_secs(400);
-pub(super) const WAIT_MAX: Duration = Duration::from_secs(60);
+pub(super) const BOOT_MAX: Duration = Duration::from_secs(900);
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(120);
