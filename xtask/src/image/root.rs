@@ -161,6 +161,10 @@ fn compress(build: &Build<'_>, epoch: &str) -> anyhow::Result<()> {
     let Build { room, dir, version, level, .. } = *build;
     let identity = super::steps::Key::new("fanblade").with(version).digest();
     let uuid = super::disk::uuid(&identity[..32])?;
+    // veritysetup writes into a file that exists, and leaves the end of a longer one.
+    for file in ["root.erofs", "root.verity"] {
+        remove(&dir.join(file))?;
+    }
     let (compression, time) = (format!("-zzstd,level={level}"), format!("-T{epoch}"));
     let args =
         ["--quiet", &compression, "-C65536", &time, "--all-time", "-U", &uuid, "/image/root.erofs", "/image/rootfs"];
