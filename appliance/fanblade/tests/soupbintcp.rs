@@ -102,7 +102,8 @@ fn a_real_file_by_tcp_plays_exactly() {
 async fn readiness_and_staleness_follow_the_connection() {
     let directory = tempfile::tempdir().unwrap();
     let mut messages = messages(&simulated_file(&directory, 1_000));
-    // All at one time of the market: were it to pass as on the clock, on however slow a machine, they would be the present.
+    // All at one time of the market: if it passed as fast as the clock, as it may on a slow machine, they would be the
+    // present.
     messages.iter_mut().for_each(|message| message[5..11].copy_from_slice(&[0, 0, 0, 0, 0, 1]));
     let (go_on, wait) = mpsc::channel();
     let server = Server::start(move |number, mut client: Client| {
