@@ -3,6 +3,7 @@
 
 mod benchmarks;
 mod campaign;
+mod confined;
 mod direct;
 mod feed;
 mod floor;

@@ -40,8 +40,7 @@ pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
             EngineKind::Epoll => fanblade_net::epoll(listener, &config),
         };
         let engine = made.map_err(std::io::Error::other)?;
-        // As in the blade.
-        fanblade_sandbox::confine(engine.may_make_rings()).map_err(std::io::Error::other)?;
+        crate::confined::confine(&*engine);
         Ok(engine)
     })?;
     println!("{addr}");

@@ -56,8 +56,7 @@ pub(crate) fn run(args: &DatapathArgs) -> anyhow::Result<()> {
     let worker = fanblade_worker::spawn(config, writer.open_reader()?, sleeper, waker.clone(), move |sleeper| {
         let config = EngineConfig { sessions_max, waker: Some(sleeper.fd()) };
         let engine = fanblade_net::uring(listener, &config).map_err(std::io::Error::other)?;
-        // As in the blade.
-        fanblade_sandbox::confine(engine.may_make_rings()).map_err(std::io::Error::other)?;
+        crate::confined::confine(&*engine);
         // Fails if nobody waits for it any more.
         let _ = predicted.send(engine.bytes_per_session());
         Ok(engine)
