@@ -14,7 +14,7 @@ use crate::repository;
 struct Component {
     name: String,
     version: String,
-    /// package-url: https://github.com/package-url/purl-spec
+    /// package-url: <https://github.com/package-url/purl-spec>
     purl: String,
     licence: Option<String>,
 }
@@ -95,7 +95,7 @@ fn crates(checkout: &Path) -> anyhow::Result<Vec<Component>> {
     Ok(found)
 }
 
-/// SPDX 2.3: https://spdx.github.io/spdx-spec/v2.3/
+/// SPDX 2.3: <https://spdx.github.io/spdx-spec/v2.3/>
 fn as_spdx(components: &[Component], version: &str, serial: &str, created: &str) -> Value {
     let package = |(number, component): (usize, &Component)| {
         let licence = component.licence.as_deref().map_or("NOASSERTION".to_owned(), |text| text.replace('/', " OR "));
@@ -123,7 +123,7 @@ fn as_spdx(components: &[Component], version: &str, serial: &str, created: &str)
     })
 }
 
-/// CycloneDX 1.5: https://cyclonedx.org/docs/1.5/json/
+/// CycloneDX 1.5: <https://cyclonedx.org/docs/1.5/json/>
 fn as_cyclonedx(components: &[Component], version: &str, serial: &str, created: &str) -> anyhow::Result<Value> {
     let item = |component: &Component| {
         let mut item = json!({
