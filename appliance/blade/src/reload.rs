@@ -112,7 +112,7 @@ fn tell(blade: &Blade, message: &str) {
 
 const LOG_LEVEL: &str = "log.level";
 /// Limit for the control thread to pass changes on. Then the reload counts as refused (`fanblade_reloads_total`), and
-/// takes effect if that thread ever moves again.
+/// has no effect, even if that thread moves again.
 const APPLY_MAX: Duration = Duration::from_secs(5);
 const TELL_ATTEMPTS_MAX: usize = 100;
 const TELL_INTERVAL: Duration = Duration::from_millis(20);

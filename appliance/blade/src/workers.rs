@@ -63,9 +63,7 @@ impl Workers {
         unready: &Arc<AtomicBool>,
         source: &str,
     ) -> Result<Workers, StartError> {
-        let mut limits = settings.limits.clone();
-        // Each worker has its share, so that an attack on one worker does not close the sessions of another.
-        limits.held_bytes_max /= listeners.len().max(1);
+        let limits = of_each(&settings.limits, listeners.len());
         let ring = writer.fd().try_clone_to_owned().map_err(StartError::RingDescriptor)?;
         let start = Start { engine, is_confined: settings.data.sandbox };
         let mut places = Vec::with_capacity(listeners.len());
@@ -142,8 +140,7 @@ impl Workers {
 
     /// Passes new limits on: to the workers, and to those that will take their places.
     pub(crate) fn take_limits(&mut self, limits: &Limits) {
-        let mut limits = limits.clone();
-        limits.held_bytes_max /= self.places.len().max(1);
+        let limits = of_each(limits, self.places.len());
         for place in &mut self.places {
             place.config.limits = place.config.limits.taking(&limits);
             place.handle.send(Command::Limits(Box::new(limits.clone())));
@@ -241,6 +238,12 @@ fn spawn(
         Ok(engine)
     });
     Ok(handle?)
+}
+
+/// The limits of each of so many workers. Each has its share of memory, so that an attack on one worker does not close
+/// the sessions of another.
+fn of_each(limits: &Limits, workers: usize) -> Limits {
+    Limits { held_bytes_max: limits.held_bytes_max / workers.max(1), ..limits.clone() }
 }
 
 fn make_engine(
