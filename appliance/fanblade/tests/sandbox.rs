@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 
@@ -38,6 +39,33 @@ fn workers_are_confined_and_nobody_else() {
         assert!(confined.len() == 2 && confined.iter().all(|name| name.starts_with("worker-")), "{threads:?}");
         assert_eq!(blade.metric("fanblade_calls_refused_total"), 0.0, "{}", blade.log());
     }
+}
+
+#[test]
+fn a_confined_worker_makes_the_rings_that_its_sessions_need() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 128; exec \"$0\" \"$@\"", FANBLADE, "run", "--no-ebpf"]);
+    command.args(["--workers", "1", "--engine", "uring"]);
+    let blade = Blade::spawn(command);
+    if blade.status()["data"]["engine"] != "uring" {
+        println!("skipped: a_confined_worker_makes_the_rings_that_its_sessions_need: no io_uring here");
+        return;
+    }
+    let rings = || {
+        let descriptors = std::fs::read_dir(format!("/proc/{}/fd", blade.pid())).unwrap();
+        let targets = descriptors.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+        targets.filter(|target| target.to_string_lossy().contains("[io_uring]")).count()
+    };
+    assert_eq!(rings(), 1);
+    // A ring has a slot for each descriptor that the process may have.
+    let connections: Vec<TcpStream> = (0..200).map(|_| TcpStream::connect(blade.data).unwrap()).collect();
+    blade.until_metric("fanblade_worker_accepted_total{worker=\"0\"}", 200.0);
+    assert!(rings() >= 2, "{} rings", rings());
+    // Whoever comes now is in the second ring.
+    let output = blade.subscribe(&["/**", "--check", "--count", "500", "--json"]);
+    assert!(output.status.success(), "{output:?}\n{}", blade.log());
+    assert_eq!(blade.metric("fanblade_calls_refused_total"), 0.0, "{}", blade.log());
+    drop(connections);
 }
 
 #[test]

@@ -50,21 +50,21 @@ const fn always(number: c_long, reason: &'static str) -> Call {
     Call { number, need: Need::Always, reason }
 }
 
+const fn more_rings(number: c_long, reason: &'static str) -> Call {
+    Call { number, need: Need::MoreRings, reason }
+}
+
+const fn without_execution(number: c_long, reason: &'static str) -> Call {
+    Call { number, need: Need::WithoutExecution, reason }
+}
+
 /// All that a worker's thread may call, from the moment that its engine stands to its end.
 pub const CALLS: &[Call] = &[
     // The io_uring engine.
     always(libc::SYS_io_uring_enter, "submits requests and waits for what comes of them"),
-    Call {
-        number: libc::SYS_io_uring_setup,
-        need: Need::MoreRings,
-        reason: "a further ring, when the others are full",
-    },
-    Call {
-        number: libc::SYS_io_uring_register,
-        need: Need::MoreRings,
-        reason: "the table and buffers of a further ring",
-    },
-    Call { number: libc::SYS_eventfd2, need: Need::MoreRings, reason: "the bell by which further rings are heard" },
+    more_rings(libc::SYS_io_uring_setup, "a further ring, when the others are full"),
+    more_rings(libc::SYS_io_uring_register, "the table and buffers of a further ring"),
+    more_rings(libc::SYS_eventfd2, "the bell by which further rings are heard"),
     // The epoll engine.
     always(libc::SYS_epoll_ctl, "watches sockets"),
     #[cfg(target_arch = "x86_64")]
@@ -84,11 +84,14 @@ pub const CALLS: &[Call] = &[
     always(libc::SYS_ppoll, "looks whether connections wait"),
     always(libc::SYS_read, "empties the eventfd of the publisher's bell"),
     always(libc::SYS_write, "rings an eventfd"),
-    always(libc::SYS_fcntl, "debug builds look whether a descriptor is open before they close it"),
+    always(
+        libc::SYS_fcntl,
+        "a duplicate of that bell; debug builds look whether a descriptor is open before they close it",
+    ),
     always(libc::SYS_getsockopt, "why a connection failed"),
     // Memory.
-    Call { number: libc::SYS_mmap, need: Need::WithoutExecution, reason: "the allocator takes memory" },
-    Call { number: libc::SYS_mprotect, need: Need::WithoutExecution, reason: "the allocator guards memory" },
+    without_execution(libc::SYS_mmap, "the allocator takes memory"),
+    without_execution(libc::SYS_mprotect, "the allocator guards memory"),
     Call {
         number: libc::SYS_prctl,
         need: Need::Only(libc::PR_SET_VMA.unsigned_abs()),
