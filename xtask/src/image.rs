@@ -77,8 +77,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         None => program(&root)?,
     };
     let (tree, tools) = tools::make(&mut steps, &dir, &definition)?;
-    let binds = vec![(dir.clone(), IMAGE), (root.join("firmware-config"), "/firmware")];
-    let room = Room::new(&tree, definition.image.epoch, binds);
+    let room = room(&tree, &definition, &root, &dir);
     bundle::key(&room, &dir, args.key.as_deref())?;
     if args.fetch {
         let _ = fs::remove_file(dir.join("packages.tar"));
@@ -149,6 +148,12 @@ fn twice(build: &Build<'_>, packages: &Key, program: &Path) -> anyhow::Result<()
     Ok(())
 }
 
+/// The tools tree, with a build's directory and the checkout's firmware-config in it.
+fn room(tree: &Path, definition: &Definition, root: &Path, dir: &Path) -> Room {
+    let binds = vec![(dir.to_owned(), IMAGE), (root.join("firmware-config"), "/firmware")];
+    Room::new(tree, definition.image.epoch, binds)
+}
+
 /// A directory for a second build beside the first, with the first one's packages and keys.
 struct Again {
     dir: Scratch,
@@ -161,9 +166,7 @@ impl Again {
         for file in ["packages.tar", "update.key", "update.pub"] {
             fs::hard_link(first.join(file), dir.path().join(file)).with_context(|| format!("linking {file}"))?;
         }
-        let firmware = repository::root()?.join("firmware-config");
-        let room =
-            Room::new(tree, definition.image.epoch, vec![(dir.path().to_owned(), IMAGE), (firmware, "/firmware")]);
+        let room = room(tree, definition, &repository::root()?, dir.path());
         Ok(Again { dir, room })
     }
 }
@@ -222,8 +225,7 @@ impl Place {
             Build { room: &again.room, root: &self.root, dir, definition: &definition, version, level: LEVEL, with };
         let mut steps = Steps::new(dir);
         let packages = Steps::last(&self.dir, "packages")?.with(Steps::last(&self.dir, "tools")?.digest());
-        let program = repository::build_dir(&self.root).join("release/fanblade");
-        let root = root::make(&build, &mut steps, &packages, &program)?;
+        let root = root::make(&build, &mut steps, &packages, &built(&self.root)?)?;
         let initrd = boot::initrd(&build, &mut steps, &packages)?;
         let uki = boot::uki(&build, &mut steps, &root, &initrd)?;
         bundle::make(&build, &mut steps, &uki)?;
@@ -294,8 +296,13 @@ impl Drop for Scratch {
 /// The blade, as it is shipped.
 fn program(root: &Path) -> anyhow::Result<PathBuf> {
     child::succeed(repository::cargo(root).args(["build", "--release", "--locked", "-p", "fanblade"]))?;
+    built(root)
+}
+
+/// The release build that [`program`] has made; the clients of trials are the same.
+pub(crate) fn built(root: &Path) -> anyhow::Result<PathBuf> {
     let program = repository::build_dir(root).join("release/fanblade");
-    ensure!(program.is_file(), "cargo has built no {}", program.display());
+    ensure!(program.is_file(), "there is no {}: `cargo xtask image` builds it", program.display());
     Ok(program)
 }
 

@@ -2,9 +2,7 @@
 
 use std::fs;
 
-use anyhow::ensure;
-
-use super::build::{Build, MIB, mib};
+use super::build::{Build, check_size, mib};
 use super::root;
 use super::steps::{Key, Steps};
 
@@ -44,12 +42,7 @@ pub(super) fn uki(build: &Build<'_>, steps: &mut Steps, root: &Key, initrd: &Key
         args.extend(["--stub", "/usr/lib/systemd/boot/efi/linuxx64.efi.stub", "--output", &output]);
         room.run("ukify", &args)?;
         let size = fs::metadata(dir.join(&file))?.len();
-        ensure!(
-            size <= definition.budgets.uki_mib * MIB,
-            "{file} has {} MiB, firmware-config/image.toml allows {}",
-            size / MIB,
-            definition.budgets.uki_mib
-        );
+        check_size(&file, size, definition.budgets.uki_mib)?;
         Ok(format!("{:.1} MiB", mib(size)))
     })
 }

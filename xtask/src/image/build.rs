@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use super::definition::Definition;
 use super::room::Room;
@@ -44,6 +44,24 @@ impl Build<'_> {
     pub(super) fn sbom_names(&self) -> [String; 2] {
         ["spdx", "cdx"].map(|format| format!("fanblade_{}.{format}.json", self.version))
     }
+}
+
+/// Refuses what is larger than firmware-config/image.toml allows.
+pub(super) fn check_size(what: &str, bytes: u64, budget_mib: u64) -> anyhow::Result<()> {
+    ensure!(
+        bytes <= budget_mib * MIB,
+        "{what} has {} MiB, firmware-config/image.toml allows {budget_mib}",
+        bytes / MIB
+    );
+    Ok(())
+}
+
+/// Makes a directory, or empties it.
+pub(super) fn empty_dir(dir: &Path) -> anyhow::Result<()> {
+    if dir.exists() {
+        fs::remove_dir_all(dir).with_context(|| format!("removing the old {}", dir.display()))?;
+    }
+    fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))
 }
 
 /// The bytes of all files below a directory; a file with several names counts once.

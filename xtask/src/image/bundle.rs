@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 
-use super::build::{Build, mib};
+use super::build::{Build, empty_dir, mib};
 use super::disk;
 use super::room::Room;
 use super::steps::{Key, Steps};
@@ -42,10 +42,7 @@ pub(super) fn make(build: &Build<'_>, steps: &mut Steps, uki: &Key) -> anyhow::R
     steps.run("update", &key, &[&file, &signature], || {
         let hash = fs::read_to_string(dir.join("root.hash"))?;
         let parts = dir.join("update");
-        if parts.exists() {
-            fs::remove_dir_all(&parts)?;
-        }
-        fs::create_dir(&parts)?;
+        empty_dir(&parts)?;
         let names = [
             ("root.verity", format!("fanblade_{version}_{}.verity", disk::uuid(&hash[32..])?)),
             ("root.erofs", format!("fanblade_{version}_{}.root", disk::uuid(&hash[..32])?)),

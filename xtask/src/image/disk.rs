@@ -5,7 +5,7 @@ use std::fs;
 
 use anyhow::{Context as _, bail};
 
-use super::build::{Build, mib};
+use super::build::{Build, empty_dir, mib};
 use super::definition::Partitions;
 use super::steps::{Key, Steps};
 
@@ -17,9 +17,7 @@ pub(super) fn raw(build: &Build<'_>, steps: &mut Steps, uki: &Key) -> anyhow::Re
     steps.run("disk", &key, &[&file], || {
         let Build { room, dir, version, definition, .. } = *build;
         let esp = dir.join("esp");
-        if esp.exists() {
-            fs::remove_dir_all(&esp)?;
-        }
+        empty_dir(&esp)?;
         for below in ["EFI/BOOT", "EFI/systemd", "EFI/Linux", "loader"] {
             fs::create_dir_all(esp.join(below))?;
         }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::build::{Build, MIB, mib, tree_size};
+use super::build::{Build, MIB, check_size, empty_dir, mib, tree_size};
 use super::steps::{Key, Steps};
 
 /// Unpacks, removes, adds, compresses, and computes the hash tree.
@@ -23,10 +23,7 @@ pub(super) fn make(build: &Build<'_>, steps: &mut Steps, packages: &Key, program
     key = key.with_path(program)?.with_path(&dir.join("update.pub"))?;
     steps.run("root", &key, &["root.erofs", "root.verity", "root.hash", "packages.txt", "vmlinuz"], || {
         let tree = dir.join("rootfs");
-        if tree.exists() {
-            fs::remove_dir_all(&tree)?;
-        }
-        fs::create_dir(&tree)?;
+        empty_dir(&tree)?;
         room.run("tar", &["-C", "/image/rootfs", "-xpf", "/image/packages.tar", "--numeric-owner"])?;
         let kernel = kernel_version(&tree)?;
         fs::copy(tree.join(format!("boot/vmlinuz-{kernel}")), dir.join("vmlinuz"))?;
@@ -56,12 +53,7 @@ pub(super) fn make(build: &Build<'_>, steps: &mut Steps, packages: &Key, program
         room.run("find", &["/image/rootfs", "-newermt", &stamp, "-exec", "touch", "-h", "-d", &stamp, "{}", "+"])?;
         compress(build, &epoch)?;
         let size = fs::metadata(dir.join("root.erofs"))?.len();
-        ensure!(
-            size <= definition.budgets.root_mib * MIB,
-            "the root file system has {} MiB, firmware-config/image.toml allows {}",
-            size / MIB,
-            definition.budgets.root_mib
-        );
+        check_size("the root file system", size, definition.budgets.root_mib)?;
         Ok(format!("{count} packages, {unpacked} MiB, compressed {:.1} MiB, kernel {kernel}", mib(size)))
     })
 }

@@ -1,14 +1,11 @@
 //! What trials share: how long a boot may take, and when it has come to its end.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure};
+use anyhow::bail;
 use fanblade_testkit::try_http;
 
-use crate::image::Place;
-use crate::repository;
 use crate::vm::machine::Machine;
 use crate::vm::network::{GUEST, Network};
 
@@ -30,13 +27,6 @@ pub(super) fn until_ready(network: &Network, machine: &Machine) -> anyhow::Resul
 /// The machine's admin port.
 pub(super) fn admin() -> SocketAddr {
     SocketAddr::new(GUEST.into(), 7_401)
-}
-
-/// The client is the same program as the image's.
-pub(super) fn program(place: &Place) -> anyhow::Result<PathBuf> {
-    let program = repository::build_dir(&place.root).join("release/fanblade");
-    ensure!(program.is_file(), "{} is gone: `cargo xtask image` builds it", program.display());
-    Ok(program)
 }
 
 /// Emulation is slow, and slower on a busy host.

@@ -11,8 +11,8 @@ use anyhow::{Context as _, ensure};
 use fanblade_testkit::try_http;
 use serde_json::Value;
 
-use super::boot::{WAIT_MAX, admin, program, until_ready};
-use crate::image::{Place, Scratch};
+use super::boot::{WAIT_MAX, admin, until_ready};
+use crate::image::{self, Place, Scratch};
 use crate::vm::machine::{Card, Machine, Options};
 use crate::vm::network::{GUEST, Network};
 
@@ -70,7 +70,7 @@ fn unit() -> String {
 
 /// Subscribers that check each frame. Returns how many frames they got.
 fn subscribe(place: &Place, network: &Network) -> anyhow::Result<u64> {
-    let mut client = Command::new(program(place)?);
+    let mut client = Command::new(image::built(&place.root)?);
     client.args(["subscribe", &format!("{GUEST}:7400"), "/NASDAQ/*/trade", "--mode", "all", "--check", "--json"]);
     client.args(["--connections", &SUBSCRIBERS.to_string(), "--count", "50", "--for", "120"]);
     let output = network.output(&mut client)?;
