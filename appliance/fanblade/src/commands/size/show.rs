@@ -162,3 +162,16 @@ fn bytes(amount: u64) -> String {
 
 /// The last value of `net.ipv4.tcp_mem` in firmware-config/checks.toml, in pages.
 const TCP_MEM_PAGES: u64 = 1_572_864;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_s_limit_is_the_one_that_doctor_wants() {
+        let checks: toml::Table = include_str!("../../../../../firmware-config/checks.toml").parse().unwrap();
+        let sysctls = checks["sysctl"].as_array().unwrap();
+        let tcp_mem = sysctls.iter().find(|check| check["name"].as_str() == Some("net.ipv4.tcp_mem")).unwrap();
+        assert_eq!(tcp_mem["at_least"][2].as_integer(), i64::try_from(TCP_MEM_PAGES).ok());
+    }
+}
