@@ -9,7 +9,8 @@ use std::process::Command;
 use common::{ENGINES, FANBLADE};
 use fanblade_testkit::Blade;
 
-/// The names of the process's threads, and whether each has a filter of system calls (proc_pid_status(5)).
+/// The names of the process's threads, and whether each has a filter of system calls (proc_pid_status(5)). The kernel's
+/// own threads that finish a worker's io_uring requests (`iou-wrk-`) come and go, with that worker's filter.
 fn threads(blade: &Blade) -> Vec<(String, bool)> {
     let field = |status: &str, name: &str| {
         status.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned()).unwrap_or_default()
@@ -18,6 +19,7 @@ fn threads(blade: &Blade) -> Vec<(String, bool)> {
     tasks
         .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).ok())
         .map(|status| (field(&status, "Name:"), field(&status, "Seccomp:") == "2"))
+        .filter(|(name, _)| !name.starts_with("iou-wrk-"))
         .collect()
 }
 
