@@ -106,3 +106,15 @@ fn figure(text: &str, unit: &str) -> Option<f64> {
     let number = word.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     number.parse().ok()
 }
+
+#[test]
+fn on_a_console_it_names_the_machine_and_ends_when_the_blade_is_gone() {
+    let mut blade = Blade::start(&["--workers", "1"]);
+    let admin = blade.admin.to_string();
+    let args = ["top", &admin, "--heading", "10.0.0.7 on eth0", "--end-when-lost", "1"];
+    let mut terminal = Terminal::run(&args, (30, 100));
+    terminal.until("the heading", |text| text.contains(" ready ") && text.contains("10.0.0.7 on eth0"));
+    blade.signal(Signal::SIGTERM);
+    blade.wait();
+    assert_eq!(terminal.end().code(), Some(1));
+}

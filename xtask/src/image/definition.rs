@@ -123,6 +123,8 @@ pub(super) struct Budgets {
     pub(super) root_mib: u64,
     pub(super) uki_mib: u64,
     pub(super) unpacked_mib: u64,
+    /// What `systemd-analyze security` gives fanblade.service, in tenths.
+    pub(super) exposure_tenths: u32,
 }
 
 impl Definition {

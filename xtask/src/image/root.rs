@@ -37,10 +37,16 @@ pub(super) fn make(build: &Build<'_>, steps: &mut Steps, packages: &Key, program
         }
         room.run("depmod", &["-b", "/image/rootfs", &kernel])?;
         add_ours(build, &tree, program)?;
+        // The root is read-only: what would make users at the first boot makes them here, without its backups.
+        room.run("systemd-sysusers", &["--root=/image/rootfs"])?;
+        for file in ["passwd-", "shadow-", "group-", "gshadow-"] {
+            remove(&tree.join("etc").join(file))?;
+        }
         room.run("systemctl", &["--root=/image/rootfs", "preset-all"])?;
         let mut mask = vec!["--root=/image/rootfs", "mask"];
         mask.extend(definition.units.mask.iter().map(String::as_str));
         room.run("systemctl", &mask)?;
+        check_units(build)?;
         let unpacked = tree_size(&tree)? / MIB;
         ensure!(
             unpacked <= definition.budgets.unpacked_mib && count <= definition.budgets.packages,
@@ -112,6 +118,18 @@ fn add_ours(build: &Build<'_>, tree: &Path, program: &Path) -> anyhow::Result<()
     if let Some(with) = build.with {
         lay_over(with, tree)?;
     }
+    Ok(())
+}
+
+/// Refuses units that systemd would not take as they stand, and a blade that may do more than its budget.
+fn check_units(build: &Build<'_>) -> anyhow::Result<()> {
+    const ROOT: &str = "--root=/image/rootfs";
+    let units = crate::repository::list(build.root.join("firmware-config/root/usr/lib/systemd/system"));
+    let mut verify = vec!["verify", ROOT, "--man=no", "multi-user.target"];
+    verify.extend(units.iter().map(String::as_str).filter(|name| name.ends_with(".service")));
+    build.room.run("systemd-analyze", &verify)?;
+    let threshold = format!("--threshold={}", build.definition.budgets.exposure_tenths);
+    build.room.run("systemd-analyze", &["security", ROOT, "--offline=true", &threshold, "fanblade.service"])?;
     Ok(())
 }
 

@@ -40,20 +40,28 @@ pub(crate) struct Args {
     /// Where the maps are pinned
     #[arg(long, value_name = "DIR", default_value = fanblade_steer::DEFAULT_PIN_DIR)]
     pin_dir: PathBuf,
+    /// Shown in the heading in place of the admin port, such as the machine's addresses
+    #[arg(long, value_name = "TEXT", conflicts_with = "once")]
+    heading: Option<String>,
+    /// End once the blade has not answered for so many seconds: for a console that then shows why
+    #[arg(long, value_name = "SECONDS", conflicts_with = "once", value_parser = clap::value_parser!(u64).range(1..))]
+    end_when_lost: Option<u64>,
 }
 
 pub(crate) fn main(args: Args) -> anyhow::Result<ExitCode> {
-    let state = State::new(&args.address);
+    let state = State::new(args.heading.as_deref().unwrap_or(&args.address));
+    let lost_max = args.end_when_lost.map(Duration::from_secs);
     let is_once = args.once;
     if !is_once && !io::stdout().is_terminal() {
         bail!("standard output is not a terminal; `fanblade top --once` prints one picture as text");
     }
     let news =
         collect::start(Plan { address: args.address, pin_dir: args.pin_dir }).context("cannot start a thread")?;
-    if is_once { once(state, &news) } else { watch(state, &news) }
+    if is_once { once(state, &news) } else { watch(state, &news, lost_max) }
 }
 
-fn watch(mut state: State, news: &Receiver<News>) -> anyhow::Result<ExitCode> {
+/// Draws until a key, a signal, or `lost_max` without an answer ends it.
+fn watch(mut state: State, news: &Receiver<News>, lost_max: Option<Duration>) -> anyhow::Result<ExitCode> {
     let interrupt = Interrupt::watch().context("cannot watch signals")?;
     screen::end_with_terminal().context("cannot start a thread")?;
     let mut screen = Screen::open().context("cannot open the terminal")?;
@@ -62,6 +70,11 @@ fn watch(mut state: State, news: &Receiver<News>) -> anyhow::Result<ExitCode> {
         screen.draw(|frame| view::draw(frame, &state, Instant::now())).context("cannot draw on the terminal")?;
         if interrupt.has_come() {
             return Ok(ExitCode::SUCCESS);
+        }
+        if let (Some(lost), Some(lost_max)) = (&state.lost, lost_max)
+            && lost.since.elapsed() >= lost_max
+        {
+            bail!("no answer for {} s: {}", lost_max.as_secs(), lost.error);
         }
         let mut wait = REDRAW_INTERVAL;
         // Handle all keys pressed meanwhile, then draw one picture.

@@ -44,16 +44,23 @@ pub(super) fn run(place: &Place, scratch: &Scratch) -> anyhow::Result<String> {
     let retransmitted = retransmitted.split_whitespace().nth(3).and_then(|count| count.parse().ok());
     let retransmitted = retransmitted.context("nstat says no number of retransmitted segments")?;
     let equal = compare(&received, &flows, retransmitted)?;
+    let may = machine.line("trial: may").unwrap_or_default();
+    let may: Vec<&str> = may.split_whitespace().skip(2).collect();
+    ensure!(may == MAY, "the blade's process may do other things than its unit says: {may:?}");
+    ensure!(machine.said("trial: reloaded").is_some(), "it was not reloaded\n{}", machine.tail());
+    let stopped = machine.said("trial: end").unwrap_or_default();
+    let replaced = machine.until("trial: replaced", WAIT_MAX)?.saturating_sub(stopped);
     let bytes: u64 = received.values().sum();
     let queues = machine.line("trial: queues").unwrap_or_default();
     ensure!(queues.ends_with(&format!(" {}", options.cpus)), "not a queue for each processor: {queues:?}");
     Ok(format!(
         "ready {:.0} s after power; {SUBSCRIBERS} subscribers got {frames} frames, 0 violations; {bytes} bytes to {COUNTERS} \
          clients, the same in `fanblade flows` for {equal}, the others had retransmissions ({retransmitted} segments); {} \
-         queues, eBPF {}",
+         queues, eBPF {}; a process that stood still was replaced after {:.0} s",
         ready.as_secs_f64(),
         options.cpus,
         ebpf["mode"].as_str().unwrap_or_default(),
+        replaced.as_secs_f64(),
     ))
 }
 
@@ -63,8 +70,12 @@ fn unit() -> String {
     format!(
         "[Unit]\nAfter=fanblade-healthy.service\n[Service]\nStandardOutput=tty\nTTYPath=/dev/ttyS0\n\
          ExecStart=/bin/sh -c 'echo trial: queues $(ls -d /sys/class/net/e*/queues/rx-* | wc -l); \
+         main() {{ systemctl show -P MainPID fanblade; }}; \
+         echo trial: may $(grep -E \"^(Uid|CapEff|NoNewPrivs|Seccomp):\" /proc/$(main)/status); \
+         systemctl reload fanblade && echo trial: reloaded; \
          until [ $(fanblade flows --closed --top 0 | grep -c closed) -ge {all} ]; do sleep 1; done; \
-         fanblade flows --closed --top 0; echo trial: retransmitted $(nstat -asz TcpRetransSegs | grep Tcp); echo trial: end'\n"
+         fanblade flows --closed --top 0; echo trial: retransmitted $(nstat -asz TcpRetransSegs | grep Tcp); echo trial: end; \
+         old=$(main); kill -STOP $old; until [ $(main) != $old ] && [ $(main) != 0 ]; do sleep 1; done; echo trial: replaced'\n"
     )
 }
 
@@ -156,6 +167,10 @@ fn compare(
     Ok(equal)
 }
 
+/// /proc/PID/status of the blade: not root, no privileges to gain, CAP_NET_BIND_SERVICE, CAP_NET_ADMIN, CAP_PERFMON and
+/// CAP_BPF alone, a filter of system calls.
+const MAY: [&str; 11] =
+    ["Uid:", "741", "741", "741", "741", "CapEff:", "000000c000001400", "NoNewPrivs:", "1", "Seccomp:", "2"];
 const SUBSCRIBERS: usize = 40;
 const COUNTERS: usize = 20;
 /// How long counting clients stay.
