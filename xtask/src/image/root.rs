@@ -124,7 +124,7 @@ fn add_ours(build: &Build<'_>, tree: &Path, program: &Path) -> anyhow::Result<()
 /// Refuses units that systemd would not take as they stand, and a blade that may do more than its budget.
 fn check_units(build: &Build<'_>) -> anyhow::Result<()> {
     const ROOT: &str = "--root=/image/rootfs";
-    let units = crate::repository::list(build.root.join("firmware-config/root/usr/lib/systemd/system"));
+    let units = crate::repository::list(build.root.join("firmware-config/root").join("usr/lib/systemd/system"));
     let mut verify = vec!["verify", ROOT, "--man=no", "multi-user.target"];
     verify.extend(units.iter().map(String::as_str).filter(|name| name.ends_with(".service")));
     build.room.run("systemd-analyze", &verify)?;
