@@ -32,7 +32,7 @@ use crate::{child, repository};
 /// programs that build it come from a tree of their own (Debian's packages, fetched once), so that the host needs
 /// mmdebstrap alone. Needs root. A step whose inputs have not changed does not run again. Two builds of the same
 /// inputs are equal, bit for bit; packages of Debian are inputs.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(crate) struct Args {
     /// For customers: the best compression, and a key of yours (--key) must sign the update
     #[arg(long, requires = "key")]
@@ -169,6 +169,11 @@ impl Again {
         let room = room(tree, definition, &repository::root()?, dir.path());
         Ok(Again { dir, room })
     }
+}
+
+/// Why no image can be tested here; `None`: one has been built, and could be built again.
+pub(crate) fn none_because() -> Option<String> {
+    missing().or_else(|| Place::find().err().map(|error| format!("{error:#}")))
 }
 
 /// Where the last image and the tools tree lie.

@@ -11,7 +11,7 @@ use nix::unistd::{Pid, Uid};
 
 use crate::leftovers::{self, Before};
 use crate::tally::Tally;
-use crate::{child, conformance, deny, ebpf, repository, setup, tidy};
+use crate::{child, conformance, deny, ebpf, image, repository, setup, tidy, vm};
 
 /// Check everything that can be checked on this machine, in order
 ///
@@ -25,6 +25,7 @@ use crate::{child, conformance, deny, ebpf, repository, setup, tidy};
 ///   tests         cargo test: units, end to end, and as root network namespaces and eBPF
 ///   loom          the ring's model, every interleaving
 ///   conformance   the Autobahn cases over both engines
+///   vm            the appliance image in QEMU (cargo xtask vm test --quick), where one has been built
 ///   leftovers     no process, namespace, interface, pin, mount, temporary file or change in the checkout stays
 ///
 /// Ends with a table of the steps, a line for each thing skipped, and `N passed, N failed, N skipped`: tests where a
@@ -52,11 +53,12 @@ enum Step {
     Tests,
     Loom,
     Conformance,
+    Vm,
 }
 
 impl Step {
     /// In the order of running: quick steps first, and steps that others need.
-    const ALL: [Step; 10] = [
+    const ALL: [Step; 11] = [
         Step::Setup,
         Step::Format,
         Step::Tidy,
@@ -67,6 +69,7 @@ impl Step {
         Step::Tests,
         Step::Loom,
         Step::Conformance,
+        Step::Vm,
     ];
 
     fn name(self) -> &'static str {
@@ -81,6 +84,7 @@ impl Step {
             Step::Tests => "tests",
             Step::Loom => "loom",
             Step::Conformance => "conformance",
+            Step::Vm => "vm",
         }
     }
 }
@@ -263,6 +267,7 @@ impl Run {
             }
             Step::Loom => self.loom(),
             Step::Conformance => self.conformance(),
+            Step::Vm => Run::vm(),
         }
     }
 
@@ -311,6 +316,17 @@ impl Run {
             found.faults.extend(one.faults);
         }
         found
+    }
+
+    /// Building an image from nothing takes longer than all other steps: whoever has built one has it tested.
+    fn vm() -> Found {
+        if let Some(reason) = image::none_because() {
+            return Found::skipped(format!("the appliance image: {reason}"));
+        }
+        match image::run(&image::Args::default()).and_then(|_| vm::quick()) {
+            Ok((passed, faults)) => Found { passed, failed: faults.len(), faults, ..Found::default() },
+            Err(error) => Found::one(Err(error)),
+        }
     }
 
     /// Runs a cargo command that counts as one step.

@@ -6,7 +6,6 @@ mod serving;
 mod update;
 mod verity;
 
-use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::ensure;
@@ -28,7 +27,8 @@ const TRIALS: [Trial; 4] = [
     Trial { name: "misfortune", is_quick: false, run: misfortune::run },
 ];
 
-pub(super) fn run(place: &Place, names: &[String], is_quick: bool) -> anyhow::Result<ExitCode> {
+/// Runs trials, and prints a table. Returns how many passed, and a line for each that failed.
+pub(super) fn run(place: &Place, names: &[String], is_quick: bool) -> anyhow::Result<(usize, Vec<String>)> {
     let known = TRIALS.map(|trial| trial.name).join(", ");
     for name in names {
         ensure!(TRIALS.iter().any(|trial| trial.name == name), "there is no trial {name:?}; there are {known}");
@@ -36,7 +36,7 @@ pub(super) fn run(place: &Place, names: &[String], is_quick: bool) -> anyhow::Re
     let is_chosen = |trial: &&Trial| {
         if names.is_empty() { trial.is_quick || !is_quick } else { names.iter().any(|name| name == trial.name) }
     };
-    let (mut rows, mut failed) = (Vec::new(), 0);
+    let (mut rows, mut failed) = (Vec::new(), Vec::new());
     for trial in TRIALS.iter().filter(is_chosen) {
         eprintln!("{} …", trial.name);
         let started = Instant::now();
@@ -44,14 +44,16 @@ pub(super) fn run(place: &Place, names: &[String], is_quick: bool) -> anyhow::Re
         let (word, text) = match (trial.run)(place, &scratch) {
             Ok(text) => ("ok", text),
             Err(error) => {
-                failed += 1;
                 let text = format!("{error:#}");
                 eprintln!("{}: {text}", trial.name);
-                ("FAILED", text.lines().next().unwrap_or_default().to_owned())
+                let first = text.lines().next().unwrap_or_default().to_owned();
+                failed.push(format!("{}: {first}", trial.name));
+                ("FAILED", first)
             }
         };
         rows.push(format!("{word:<7} {:<10} {:>6.1} s  {text}", trial.name, started.elapsed().as_secs_f64()));
     }
-    println!("{}{}\n{} ok, {failed} failed", place.summary()?, rows.join("\n"), rows.len() - failed);
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let passed = rows.len() - failed.len();
+    println!("{}{}\n{passed} ok, {} failed", place.summary()?, rows.join("\n"), failed.len());
+    Ok((passed, failed))
 }
