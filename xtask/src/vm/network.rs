@@ -81,7 +81,8 @@ fn copy(mut from: TcpStream, mut to: TcpStream) {
     let _ = to.shutdown(Shutdown::Write);
 }
 
-const TAP: &str = "tap0";
+/// The interface on this side.
+pub(super) const TAP: &str = "tap0";
 const HOST: &str = "10.99.0.1";
 /// The machine's address.
 pub(super) const GUEST: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);

@@ -3,6 +3,7 @@
 mod boot;
 mod misfortune;
 mod serving;
+mod time;
 mod update;
 mod verity;
 
@@ -20,11 +21,12 @@ struct Trial {
     run: fn(&Place, &Scratch) -> anyhow::Result<String>,
 }
 
-const TRIALS: [Trial; 4] = [
+const TRIALS: [Trial; 5] = [
     Trial { name: "serving", is_quick: true, run: serving::run },
     Trial { name: "verity", is_quick: true, run: verity::run },
     Trial { name: "update", is_quick: false, run: update::run },
     Trial { name: "misfortune", is_quick: false, run: misfortune::run },
+    Trial { name: "time", is_quick: false, run: time::run },
 ];
 
 /// Runs trials, and prints a table. Returns how many passed, and a line for each that failed.
