@@ -74,7 +74,8 @@ pub(super) fn make(build: &Build<'_>, file: &str, seed: &str, parts: &[(&str, St
     let _ = fs::remove_file(&path);
     let output = format!("/image/{file}");
     let mut args = vec!["--empty=create", "--size=auto", "--offline=yes", "--definitions=/image/repart.d"];
-    args.extend([seed, "--dry-run=no", "--no-pager", "--discard=no", &output]);
+    // Otherwise FAT gets sectors of 4 KiB: firmware expects the disk's, and FAT32 needs 65,525 clusters.
+    args.extend([seed, "--sector-size=512", "--dry-run=no", "--no-pager", "--discard=no", &output]);
     room.run("systemd-repart", &args)?;
     let boot = fs::read(dir.join(bios::BOOT))?;
     fs::File::options().write(true).open(&path)?.write_all_at(&boot, 0)?;

@@ -344,7 +344,7 @@ fn plain(line: &str) -> String {
     text
 }
 
-const PATIENCE: &str = "systemd.default_device_timeout_sec=600";
+const PATIENCE: &str = "systemd.default_device_timeout_sec=600 no_timer_check";
 const PATIENT: &str = "[Service]\nTimeoutStartSec=600\n";
 /// QEMU's control socket in the scratch directory.
 const CONTROL: &str = "control";

@@ -31,7 +31,6 @@ pub(super) fn run(place: &Place, scratch: &Scratch) -> anyhow::Result<String> {
     // Cut off while it writes: the disk has no partition table, so that nothing boots from it.
     let machine = start()?;
     machine.until("fanblade: vda is the only empty disk", BOOT_MAX)?;
-    machine.screenshot(place, &dir.join("screen.png"))?;
     machine.until("fanblade: installing to vda", BOOT_MAX)?;
     std::thread::sleep(CUT_AFTER);
     ensure!(machine.said("is installed on").is_none(), "it was installed before it was cut off\n{}", machine.tail());
