@@ -1,10 +1,12 @@
 //! `cargo xtask image`: the appliance image, from Debian's packages to a disk that boots.
 
+mod bios;
 mod boot;
 mod build;
 mod bundle;
 mod definition;
 mod disk;
+mod installer;
 mod packages;
 mod room;
 mod root;
@@ -120,9 +122,10 @@ fn products(build: &Build<'_>, steps: &mut Steps, packages: &Key, program: &Path
     let uki = boot::uki(build, steps, &root, &initrd)?;
     let raw = disk::raw(build, steps, &uki)?;
     let qcow2 = disk::qcow2(build, steps, &raw)?;
+    let stick = installer::stick(build, steps, &raw)?;
     let update = bundle::make(build, steps, &uki)?;
     let sbom = sbom::make(build, steps, &root)?;
-    manifest(build, steps, &[raw, qcow2, update, sbom])
+    manifest(build, steps, &[raw, qcow2, stick, update, sbom])
 }
 
 /// Builds again in another directory and compares every file that the build has made.
@@ -208,6 +211,12 @@ impl Place {
         Ok(disk.to_owned())
     }
 
+    /// An empty disk; it lies below [`Place::dir`], too.
+    pub(crate) fn empty(&self, disk: &Path) -> anyhow::Result<PathBuf> {
+        self.room.run("qemu-img", &["create", "-q", "-f", "qcow2", &self.inside(disk)?, DISK_SIZE])?;
+        Ok(disk.to_owned())
+    }
+
     /// An empty directory that programs in the tools tree see. It is removed when the result is dropped; what an
     /// interrupted run left is removed first.
     pub(crate) fn scratch(&self, name: &str) -> anyhow::Result<Scratch> {
@@ -237,6 +246,14 @@ impl Place {
         let file = dir.join(build.bundle_name());
         let signature = dir.join(format!("{}.minisig", build.bundle_name()));
         Ok(Update { file, signature, _dir: again.dir })
+    }
+
+    /// The stick of the image that was built last, as a disk that keeps its own changes.
+    pub(crate) fn stick(&self, below: &Scratch) -> anyhow::Result<PathBuf> {
+        let stick = below.path().join("stick.raw");
+        let from = self.inside(&self.raw.with_extension("installer.raw"))?;
+        self.room.run("cp", &["--sparse=always", &from, &self.inside(&stick)?])?;
+        Ok(stick)
     }
 
     fn manifest(&self) -> anyhow::Result<serde_json::Value> {
@@ -326,7 +343,8 @@ fn manifest(build: &Build<'_>, steps: &mut Steps, keys: &[Key]) -> anyhow::Resul
     let Build { dir, version, definition, .. } = *build;
     let bundle = build.bundle_name();
     let [spdx, cyclonedx] = build.sbom_names();
-    let names = [build.raw_name(), build.qcow2_name(), format!("{bundle}.minisig"), bundle, spdx, cyclonedx];
+    let [raw, qcow2, stick] = [build.raw_name(), build.qcow2_name(), build.installer_name()];
+    let names = [raw, qcow2, stick, format!("{bundle}.minisig"), bundle, spdx, cyclonedx];
     let name = format!("fanblade_{version}.manifest.json");
     let key = keys.iter().fold(Key::new(include_str!("image.rs")), |key, input| key.with(input.digest()));
     steps.run("manifest", &key, &[&name], || {

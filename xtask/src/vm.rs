@@ -4,14 +4,15 @@ mod machine;
 mod network;
 mod trials;
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{anyhow, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 
-use self::machine::{Card, Machine, Options};
+use self::machine::{Bus, Card, Disk, Firmware, Machine, Options};
 use self::network::Network;
 use crate::image::{self, Place};
 
@@ -27,7 +28,7 @@ pub(crate) struct Args {
 
 #[derive(clap::Subcommand)]
 enum What {
-    /// Boot it with its console here; Ctrl-C ends it
+    /// Boot it with its console here, which reads the lines that you type; Ctrl-C ends it
     Run(RunArgs),
     /// Boot it and check what it promises
     Test(TestArgs),
@@ -47,6 +48,15 @@ struct RunArgs {
     /// Keep this disk and boot from it again (qcow2; made from the image if it does not exist)
     #[arg(long, value_name = "FILE")]
     disk: Option<PathBuf>,
+    /// Without UEFI
+    #[arg(long)]
+    bios: bool,
+    /// Boot the installation stick instead, beside a disk that is empty at first
+    #[arg(long)]
+    installer: bool,
+    /// Write what the screen shows to this file, as PNG, every few seconds
+    #[arg(long, value_name = "FILE")]
+    screenshot: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -84,10 +94,15 @@ pub(crate) fn quick() -> anyhow::Result<(usize, Vec<String>)> {
 fn boot(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
     ensure!(args.port < u16::MAX, "--port {}: the admin port would be one above", args.port);
     let scratch = place.scratch("run")?;
-    let disk = match &args.disk {
-        Some(disk) if disk.exists() => disk.clone(),
-        Some(disk) => place.overlay(disk)?,
-        None => place.overlay(&scratch.path().join("disk.qcow2"))?,
+    let disk = args.disk.clone().unwrap_or_else(|| scratch.path().join("disk.qcow2"));
+    let mut disks = Vec::new();
+    if args.installer {
+        disks.push(Disk { file: place.stick(&scratch)?, serial: "stick", is_read_only: false, bus: Bus::Usb });
+    }
+    let disk = match disk.exists() {
+        true => disk,
+        false if args.installer => place.empty(&disk)?,
+        false => place.overlay(&disk)?,
     };
     let (data, admin) = (args.port, args.port + 1);
     let network = Arc::new(Network::new());
@@ -97,13 +112,24 @@ fn boot(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
     let options = Options {
         cpus: args.cpus,
         memory_mib: args.memory,
+        firmware: if args.bios { Firmware::Bios } else { Firmware::Uefi },
+        disks,
         card: Card::Tap(Arc::clone(&network)),
         credentials: vec![Network::credential()],
         reboots: true,
         echo: true,
-        ..Options::default()
     };
-    let machine = Machine::start(place, &disk, scratch.path(), &options)?;
-    let status = machine.wait(Duration::MAX);
+    let mut machine = Machine::start(place, &disk, scratch.path(), &options)?;
+    machine.read(std::io::stdin());
+    let picture = scratch.path().join("screen.png");
+    while machine.wait(machine.age() + PICTURE_INTERVAL).is_none() {
+        if let Some(file) = &args.screenshot {
+            machine.screenshot(place, &picture)?;
+            fs::copy(&picture, file).with_context(|| format!("writing {}", file.display()))?;
+        }
+    }
+    let status = machine.status();
     Ok(if status.is_some_and(|status| status.success()) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
+
+const PICTURE_INTERVAL: Duration = Duration::from_secs(2);

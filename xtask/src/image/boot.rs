@@ -11,7 +11,9 @@ pub(super) fn initrd(build: &Build<'_>, steps: &mut Steps, packages: &Key) -> an
     let Build { room, dir, definition, root, .. } = *build;
     let initrd = &definition.initrd;
     let key = packages.clone().with(include_str!("boot.rs")).with(format!("{initrd:?}"));
-    let key = key.with_path(&root.join("firmware-config/initrd"))?;
+    // It gets its modules from the root file system's directory.
+    let removed = definition.modules_removed().map(String::as_str).collect::<Vec<_>>().join(" ");
+    let key = key.with(removed).with_path(&root.join("firmware-config/initrd"))?;
     steps.run("initrd", &key, &["initrd"], || {
         let kernel = root::kernel_version(&dir.join("rootfs"))?;
         let modules_dir = format!("/image/rootfs/usr/lib/modules/{kernel}");

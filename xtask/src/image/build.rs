@@ -37,6 +37,10 @@ impl Build<'_> {
         format!("fanblade_{}.qcow2", self.version)
     }
 
+    pub(super) fn installer_name(&self) -> String {
+        format!("fanblade_{}.installer.raw", self.version)
+    }
+
     pub(super) fn bundle_name(&self) -> String {
         format!("fanblade_{}.update", self.version)
     }

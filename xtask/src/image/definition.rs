@@ -20,6 +20,7 @@ pub(crate) struct Definition {
     pub(super) units: Units,
     pub(super) initrd: Initrd,
     pub(super) partitions: Partitions,
+    pub(super) installer: Installer,
     pub(super) budgets: Budgets,
 }
 
@@ -114,6 +115,16 @@ pub(super) struct Partitions {
     pub(super) verity_mib: u64,
     pub(super) root_mib: u64,
     pub(super) state_mib_min: u64,
+}
+
+/// The stick that installs.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Installer {
+    /// Words that the stick adds to the kernel's command line.
+    pub(super) command_line: Vec<String>,
+    pub(super) esp_mib: u64,
+    pub(super) files_mib: u64,
 }
 
 #[derive(Debug, Deserialize)]

@@ -110,10 +110,13 @@ fn add_ours(build: &Build<'_>, tree: &Path, program: &Path) -> anyhow::Result<()
     put(&dir.join("update.pub"), &ours.join("update.pub"), 0o644)?;
     fs::write(tree.join("usr/lib/os-release"), os_release(version))?;
     symlink("/run/systemd/resolve/stub-resolv.conf", tree.join("etc/resolv.conf"))?;
-    let repart = tree.join("usr/lib/repart.d");
-    fs::create_dir_all(&repart)?;
-    for (name, text) in super::disk::slots(&build.definition.partitions) {
-        fs::write(repart.join(name), text)?;
+    let partitions = &build.definition.partitions;
+    let (slots, installed) = (super::disk::slots(partitions), super::installer::installed(partitions));
+    for (dir, files) in [("usr/lib/repart.d", &slots[..]), ("usr/lib/fanblade/install.repart.d", &installed[..])] {
+        fs::create_dir_all(tree.join(dir))?;
+        for (name, text) in files {
+            fs::write(tree.join(dir).join(name), text)?;
+        }
     }
     if let Some(with) = build.with {
         lay_over(with, tree)?;

@@ -3,17 +3,19 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use fanblade_testkit::Child;
+use serde_json::json;
 
 use super::network::Network;
 use crate::image::Place;
@@ -22,6 +24,7 @@ use crate::image::Place;
 pub(super) struct Options {
     pub(super) cpus: u32,
     pub(super) memory_mib: u32,
+    pub(super) firmware: Firmware,
     pub(super) card: Card,
     /// Disks beside the one that it boots from; each is found in the machine as /dev/disk/by-id/virtio-SERIAL.
     pub(super) disks: Vec<Disk>,
@@ -38,6 +41,7 @@ impl Default for Options {
         Options {
             cpus: 4,
             memory_mib: 1_024,
+            firmware: Firmware::Uefi,
             card: Card::None,
             disks: Vec::new(),
             credentials: Vec::new(),
@@ -45,6 +49,13 @@ impl Default for Options {
             echo: false,
         }
     }
+}
+
+/// What starts the machine.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Firmware {
+    Uefi,
+    Bios,
 }
 
 /// The network card.
@@ -62,6 +73,15 @@ pub(super) struct Disk {
     pub(super) file: PathBuf,
     pub(super) serial: &'static str,
     pub(super) is_read_only: bool,
+    pub(super) bus: Bus,
+}
+
+/// How a disk is connected.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Bus {
+    Virtio,
+    /// A stick; the machine starts it first.
+    Usb,
 }
 
 /// A running machine. It ends when it is dropped, and with this process.
@@ -70,6 +90,9 @@ pub(super) struct Machine {
     console: Arc<Mutex<Vec<Line>>>,
     /// Set when the machine has ended.
     status: Arc<Mutex<Option<ExitStatus>>>,
+    /// What the machine reads from its serial line.
+    input: Option<ChildStdin>,
+    control: PathBuf,
     /// Dropped to end it.
     stop: Option<mpsc::Sender<()>>,
     keeper: Option<JoinHandle<()>>,
@@ -82,7 +105,7 @@ struct Line {
 }
 
 impl Machine {
-    /// `scratch`: a directory for the firmware's variables.
+    /// `scratch`: a directory for the firmware's variables and QEMU's socket, below [`Place::dir`].
     pub(super) fn start(place: &Place, disk: &Path, scratch: &Path, options: &Options) -> anyhow::Result<Machine> {
         let mut qemu = command(place, disk, scratch, options)?;
         let (room, echo) = (place.room.clone(), options.echo);
@@ -104,7 +127,7 @@ impl Machine {
                     // The thread ends with the machine.
                     std::thread::spawn(move || read_console(stream, started, &lines, echo));
                 }
-                let _ = begin.send(Ok(()));
+                let _ = begin.send(Ok(child.stdin.take()));
                 while child.try_wait()?.is_none()
                     && stopped.recv_timeout(POLL_INTERVAL) == Err(RecvTimeoutError::Timeout)
                 {}
@@ -120,8 +143,9 @@ impl Machine {
                 let _ = failed.send(Err(error));
             }
         });
-        begun.recv().context("the thread that keeps the machine has ended")??;
-        Ok(Machine { started, console, status, stop: Some(stop), keeper: Some(keeper) })
+        let input = begun.recv().context("the thread that keeps the machine has ended")??;
+        let control = scratch.join(CONTROL);
+        Ok(Machine { started, console, status, input, control, stop: Some(stop), keeper: Some(keeper) })
     }
 
     /// Waits until the console says this. The error holds the console's end.
@@ -144,6 +168,37 @@ impl Machine {
             }
             std::thread::sleep(POLL_INTERVAL);
         }
+    }
+
+    /// Types a line on the serial console.
+    pub(super) fn type_line(&mut self, line: &str) -> anyhow::Result<()> {
+        let input = self.input.as_mut().context("the machine has no input")?;
+        input.write_all(format!("{line}\r").as_bytes()).context("typing on the serial console")
+    }
+
+    /// Types all that comes from this reader, in the background; [`Machine::type_line`] cannot be called any more.
+    pub(super) fn read(&mut self, mut from: impl std::io::Read + Send + 'static) {
+        let input = self.input.take();
+        // The thread ends with the reader or the machine.
+        std::thread::spawn(move || input.map(|mut input| std::io::copy(&mut from, &mut input)));
+    }
+
+    /// Writes what the screen shows as a PNG. The file lies below [`Place::dir`].
+    pub(super) fn screenshot(&self, place: &Place, file: &Path) -> anyhow::Result<()> {
+        let picture = json!({"filename": place.inside(file)?, "format": "png"});
+        let mut stream = UnixStream::connect(&self.control).context("QEMU's control socket")?;
+        let mut answers = BufReader::new(stream.try_clone()?).lines();
+        for (command, arguments) in [("qmp_capabilities", json!({})), ("screendump", picture)] {
+            writeln!(stream, "{}", json!({"execute": command, "arguments": arguments}))?;
+            // Between greeting, events and answers only an answer has one of these keys.
+            let answer = answers
+                .by_ref()
+                .map_while(Result::ok)
+                .find(|line| line.contains(r#""return""#) || line.contains(r#""error""#));
+            let answer = answer.with_context(|| format!("QEMU does not answer {command}"))?;
+            ensure!(!answer.contains(r#""error""#), "QEMU's answer to {command}: {answer}");
+        }
+        Ok(())
     }
 
     /// When the console first said this.
@@ -211,14 +266,19 @@ fn command(place: &Place, disk: &Path, scratch: &Path, options: &Options) -> any
     if !options.reboots {
         qemu.arg("-no-reboot");
     }
-    // A machine of its own has variables of its own.
-    let variables = scratch.join("variables.fd");
-    if !variables.exists() {
-        fs::copy(place.tree.join("usr/share/OVMF/OVMF_VARS_4M.fd"), &variables).context("OVMF's variables")?;
+    qemu.arg("-qmp").arg(format!("unix:{},server=on,wait=off", place.inside(&scratch.join(CONTROL))?));
+    // Without these QEMU starts its BIOS.
+    if options.firmware == Firmware::Uefi {
+        // A machine of its own has variables of its own.
+        let variables = scratch.join("variables.fd");
+        if !variables.exists() {
+            fs::copy(place.tree.join("usr/share/OVMF/OVMF_VARS_4M.fd"), &variables).context("OVMF's variables")?;
+        }
+        qemu.arg("-drive").arg("if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd");
+        qemu.arg("-drive").arg(format!("if=pflash,format=raw,file={}", place.inside(&variables)?));
     }
-    qemu.arg("-drive").arg("if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd");
-    qemu.arg("-drive").arg(format!("if=pflash,format=raw,file={}", place.inside(&variables)?));
-    let first = Disk { file: disk.to_owned(), serial: "first", is_read_only: false };
+    qemu.args(["-device", "qemu-xhci"]);
+    let first = Disk { file: disk.to_owned(), serial: "first", is_read_only: false, bus: Bus::Virtio };
     for (number, disk) in [&first].into_iter().chain(&options.disks).enumerate() {
         let format = if disk.file.extension().is_some_and(|extension| extension == "qcow2") { "qcow2" } else { "raw" };
         let read_only = if disk.is_read_only { "on" } else { "off" };
@@ -226,8 +286,11 @@ fn command(place: &Place, disk: &Path, scratch: &Path, options: &Options) -> any
         // Nobody cuts this machine's power: what it has written may wait in memory.
         qemu.arg("-drive")
             .arg(format!("if=none,id=disk{number},format={format},file={file},readonly={read_only},cache=unsafe"));
-        let boot = number + 1;
-        qemu.arg("-device").arg(format!("virtio-blk-pci,drive=disk{number},serial={},bootindex={boot}", disk.serial));
+        let (device, boot) = match disk.bus {
+            Bus::Virtio => ("virtio-blk-pci", number + 1),
+            Bus::Usb => ("usb-storage,removable=on", 0),
+        };
+        qemu.arg("-device").arg(format!("{device},drive=disk{number},serial={},bootindex={boot}", disk.serial));
     }
     match &options.card {
         Card::None => {}
@@ -241,7 +304,7 @@ fn command(place: &Place, disk: &Path, scratch: &Path, options: &Options) -> any
         let value = BASE64_STANDARD.encode(content);
         qemu.arg("-smbios").arg(format!("type=11,value=io.systemd.credential.binary:{name}={value}"));
     }
-    qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    qemu.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     Ok(qemu)
 }
 
@@ -281,8 +344,10 @@ fn plain(line: &str) -> String {
     text
 }
 
-const PATIENCE: &str = "systemd.default_device_timeout_sec=600";
+const PATIENCE: &str = "systemd.default_device_timeout_sec=600 no_timer_check";
 const PATIENT: &str = "[Service]\nTimeoutStartSec=600\n";
+/// QEMU's control socket in the scratch directory.
+const CONTROL: &str = "control";
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Lines of the console that an error quotes.
 const TAIL_LINES: usize = 40;

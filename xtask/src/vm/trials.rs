@@ -1,6 +1,8 @@
 //! What the image promises, each tried in a machine of its own.
 
+mod bios;
 mod boot;
+mod installer;
 mod misfortune;
 mod serving;
 mod time;
@@ -21,10 +23,12 @@ struct Trial {
     run: fn(&Place, &Scratch) -> anyhow::Result<String>,
 }
 
-const TRIALS: [Trial; 5] = [
+const TRIALS: [Trial; 7] = [
     Trial { name: "serving", is_quick: true, run: serving::run },
     Trial { name: "verity", is_quick: true, run: verity::run },
     Trial { name: "update", is_quick: false, run: update::run },
+    Trial { name: "installer", is_quick: false, run: installer::run },
+    Trial { name: "bios", is_quick: false, run: bios::run },
     Trial { name: "misfortune", is_quick: false, run: misfortune::run },
     Trial { name: "time", is_quick: false, run: time::run },
 ];

@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 
 use super::boot::BOOT_MAX;
 use crate::image::{Place, Scratch};
-use crate::vm::machine::{Card, Disk, Machine, Options};
+use crate::vm::machine::{Bus, Card, Disk, Machine, Options};
 
 pub(super) fn run(place: &Place, scratch: &Scratch) -> anyhow::Result<String> {
     let current = place.version()?;
@@ -40,7 +40,7 @@ pub(super) fn run(place: &Place, scratch: &Scratch) -> anyhow::Result<String> {
 
     let options = Options {
         card: Card::User,
-        disks: vec![Disk { file: updates, serial: "updates", is_read_only: true }],
+        disks: vec![Disk { file: updates, serial: "updates", is_read_only: true, bus: Bus::Virtio }],
         credentials: vec![
             ("systemd.extra-unit.trial.service".to_owned(), UNIT.to_owned()),
             ("systemd.unit-dropin.multi-user.target~trial".to_owned(), "[Unit]\nWants=trial.service\n".to_owned()),
