@@ -3,6 +3,7 @@
 mod machine;
 mod network;
 mod trials;
+mod writes;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

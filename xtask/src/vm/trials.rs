@@ -2,6 +2,7 @@
 
 mod boot;
 mod misfortune;
+mod power;
 mod serving;
 mod update;
 mod verity;
@@ -21,10 +22,11 @@ struct Trial {
     run: fn(&Place, &Scratch) -> anyhow::Result<String>,
 }
 
-const TRIALS: [Trial; 4] = [
+const TRIALS: [Trial; 5] = [
     Trial { name: "serving", is_quick: true, run: serving::run },
     Trial { name: "verity", is_quick: true, run: verity::run },
     Trial { name: "update", is_quick: false, run: update::run },
+    Trial { name: "power", is_quick: false, run: power::run },
     Trial { name: "misfortune", is_quick: false, run: misfortune::run },
 ];
 
