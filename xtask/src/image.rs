@@ -206,14 +206,20 @@ impl Place {
 
     /// A disk that begins as the image and keeps its own changes; `disk` lies below [`Place::dir`].
     pub(crate) fn overlay(&self, disk: &Path) -> anyhow::Result<PathBuf> {
-        let (raw, inside) = (self.inside(&self.raw)?, self.inside(disk)?);
-        self.room.run("qemu-img", &["create", "-q", "-f", "qcow2", "-b", &raw, "-F", "raw", &inside, DISK_SIZE])?;
+        self.overlay_of(disk, DISK_LEN)
+    }
+
+    /// The same, of another length in bytes.
+    pub(crate) fn overlay_of(&self, disk: &Path, len: u64) -> anyhow::Result<PathBuf> {
+        let (raw, inside, len) = (self.inside(&self.raw)?, self.inside(disk)?, len.to_string());
+        self.room.run("qemu-img", &["create", "-q", "-f", "qcow2", "-b", &raw, "-F", "raw", &inside, &len])?;
         Ok(disk.to_owned())
     }
 
     /// An empty disk; it lies below [`Place::dir`], too.
     pub(crate) fn empty(&self, disk: &Path) -> anyhow::Result<PathBuf> {
-        self.room.run("qemu-img", &["create", "-q", "-f", "qcow2", &self.inside(disk)?, DISK_SIZE])?;
+        let len = DISK_LEN.to_string();
+        self.room.run("qemu-img", &["create", "-q", "-f", "qcow2", &self.inside(disk)?, &len])?;
         Ok(disk.to_owned())
     }
 
@@ -372,8 +378,8 @@ fn manifest(build: &Build<'_>, steps: &mut Steps, keys: &[Key]) -> anyhow::Resul
 const IMAGE: &str = "/image";
 /// Names the image that was built last.
 const LATEST: &str = "latest";
-/// A disk for trials: both slots and a state partition.
-const DISK_SIZE: &str = "4G";
+/// A disk for trials, in bytes: both slots and a state partition.
+pub(crate) const DISK_LEN: u64 = 4 << 30;
 
 /// zstd's levels of the root file system: quick for trials, small for releases.
 const LEVEL: u32 = 3;

@@ -3,6 +3,7 @@
 mod machine;
 mod network;
 mod trials;
+mod writes;
 
 use std::fs;
 use std::path::PathBuf;
@@ -118,6 +119,7 @@ fn boot(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
         credentials: vec![Network::credential()],
         reboots: true,
         echo: true,
+        ..Options::default()
     };
     let mut machine = Machine::start(place, &disk, scratch.path(), &options)?;
     machine.read(std::io::stdin());

@@ -28,6 +28,10 @@ pub(super) struct Options {
     pub(super) card: Card,
     /// Disks beside the one that it boots from; each is found in the machine as /dev/disk/by-id/virtio-SERIAL.
     pub(super) disks: Vec<Disk>,
+    /// Everything that the machine writes to its first disk is recorded here, with its flushes (see [`super::writes`]).
+    pub(super) write_log: Option<PathBuf>,
+    /// What the machine's clock says at its start; `None`: the host's time.
+    pub(super) clock: Option<&'static str>,
     /// Credentials for systemd (systemd.io/CREDENTIALS): name and content.
     pub(super) credentials: Vec<(String, String)>,
     /// Boot again when the machine says so; otherwise that ends it.
@@ -44,6 +48,8 @@ impl Default for Options {
             firmware: Firmware::Uefi,
             card: Card::None,
             disks: Vec::new(),
+            write_log: None,
+            clock: None,
             credentials: Vec::new(),
             reboots: false,
             echo: false,
@@ -263,6 +269,9 @@ fn command(place: &Place, disk: &Path, scratch: &Path, options: &Options) -> any
     qemu.args(["-serial", "stdio", "-monitor", "none", "-nodefaults", "-vga", "std"]);
     // A watchdog, since a server has one.
     qemu.args(["-device", "virtio-rng-pci", "-device", "i6300esb"]);
+    if let Some(clock) = options.clock {
+        qemu.args(["-rtc", &format!("base={clock}")]);
+    }
     if !options.reboots {
         qemu.arg("-no-reboot");
     }
@@ -278,14 +287,26 @@ fn command(place: &Place, disk: &Path, scratch: &Path, options: &Options) -> any
         qemu.arg("-drive").arg(format!("if=pflash,format=raw,file={}", place.inside(&variables)?));
     }
     qemu.args(["-device", "qemu-xhci"]);
+    if let Some(log) = &options.write_log {
+        fs::File::create(log).with_context(|| log.display().to_string())?;
+    }
     let first = Disk { file: disk.to_owned(), serial: "first", is_read_only: false, bus: Bus::Virtio };
     for (number, disk) in [&first].into_iter().chain(&options.disks).enumerate() {
         let format = if disk.file.extension().is_some_and(|extension| extension == "qcow2") { "qcow2" } else { "raw" };
         let read_only = if disk.is_read_only { "on" } else { "off" };
         let file = place.inside(&disk.file)?;
-        // Nobody cuts this machine's power: what it has written may wait in memory.
-        qemu.arg("-drive")
-            .arg(format!("if=none,id=disk{number},format={format},file={file},readonly={read_only},cache=unsafe"));
+        let source = match &options.write_log {
+            // Flushes reach the log, but not this host's disk.
+            Some(log) if number == 0 => format!(
+                "driver=blklogwrites,log-sector-size=512,log.driver=file,log.filename={},log.cache.no-flush=on,\
+                 file.driver={format},file.file.driver=file,file.file.filename={file},file.cache.no-flush=on,\
+                 discard=unmap,cache=writeback",
+                place.inside(log)?
+            ),
+            // Nobody cuts this machine's power: what it has written may wait in memory.
+            _ => format!("format={format},file={file},readonly={read_only},cache=unsafe"),
+        };
+        qemu.arg("-drive").arg(format!("if=none,id=disk{number},{source}"));
         let (device, boot) = match disk.bus {
             Bus::Virtio => ("virtio-blk-pci", number + 1),
             Bus::Usb => ("usb-storage,removable=on", 0),

@@ -4,6 +4,7 @@ mod bios;
 mod boot;
 mod installer;
 mod misfortune;
+mod power;
 mod serving;
 mod time;
 mod update;
@@ -23,12 +24,13 @@ struct Trial {
     run: fn(&Place, &Scratch) -> anyhow::Result<String>,
 }
 
-const TRIALS: [Trial; 7] = [
+const TRIALS: [Trial; 8] = [
     Trial { name: "serving", is_quick: true, run: serving::run },
     Trial { name: "verity", is_quick: true, run: verity::run },
     Trial { name: "update", is_quick: false, run: update::run },
     Trial { name: "installer", is_quick: false, run: installer::run },
     Trial { name: "bios", is_quick: false, run: bios::run },
+    Trial { name: "power", is_quick: false, run: power::run },
     Trial { name: "misfortune", is_quick: false, run: misfortune::run },
     Trial { name: "time", is_quick: false, run: time::run },
 ];

@@ -40,6 +40,8 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let written = succeed(Command::new(SYSUPDATE).args(["--verify=no", "update"]));
     // sysupdate renames the new file into its place, but does not wait for the disk.
     let kept = succeed(Command::new("sync").args(["-f", ESP]));
+    // That writes it all, but of vfat only the sync of a directory makes the disk flush it.
+    let kept = kept.and_then(|()| succeed(Command::new("sync").arg(UKIS)));
     let _ = succeed(Command::new("mount").args(["-o", "remount,ro", ESP]));
     drop(unpacked);
     written.and(kept)?;
@@ -106,6 +108,8 @@ const SYSUPDATE: &str = "/usr/lib/systemd/systemd-sysupdate";
 const PARTS: &str = "/run/fanblade-update";
 /// Where the image mounts the EFI system partition.
 const ESP: &str = "/efi";
+/// Where systemd-boot looks for versions.
+const UKIS: &str = "/efi/EFI/Linux";
 const READ_LEN: usize = 1 << 20;
 
 #[cfg(test)]

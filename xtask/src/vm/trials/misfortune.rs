@@ -1,39 +1,71 @@
-//! No DHCP server, a configuration with a mistake, a full state partition, all at once: the console says what is
-//! wrong, and once the mistake is mended the blade serves.
+//! What goes wrong around a blade: it always comes up far enough to say what it is, and serves where it can.
+//!
+//! First, all at once: no DHCP server, no time, a configuration with a mistake, a full state partition. Then a state
+//! partition without a file system, and a disk without room for one.
+
+use std::fs;
+use std::path::Path;
 
 use anyhow::ensure;
 
 use super::boot::BOOT_MAX;
 use crate::image::{Place, Scratch};
-use crate::vm::machine::{Card, Machine, Options};
+use crate::vm::machine::{Bus, Card, Disk, Machine, Options};
 use crate::vm::network::Network;
 
 pub(super) fn run(place: &Place, scratch: &Scratch) -> anyhow::Result<String> {
+    let disk = place.overlay(&scratch.path().join("disk.qcow2"))?;
+    let first = everything(place, scratch, &disk)?;
+    let broken = start(place, scratch, &disk, "fanblade: the state partition cannot be mended")?;
+    let small = place.overlay_of(&scratch.path().join("small.qcow2"), fs::metadata(&place.raw)?.len())?;
+    let small = start(place, scratch, &small, "has no state partition")?;
+    Ok(format!("{first}; it also serves, and says why nothing is kept: {broken:?}, {small:?}"))
+}
+
+fn everything(place: &Place, scratch: &Scratch, disk: &Path) -> anyhow::Result<String> {
     let unit = |name: &str, text: &str| {
         [
             (format!("systemd.extra-unit.{name}.service"), text.to_owned()),
             (format!("systemd.unit-dropin.multi-user.target~{name}"), format!("[Unit]\nWants={name}.service\n")),
         ]
     };
+    // The machine goes on when the host says so, by a word on this disk.
+    let word = scratch.path().join("word.raw");
+    fs::write(&word, [0; 512])?;
     let options = Options {
         card: Card::Tap(Network::new().into()),
+        disks: vec![Disk { file: word.clone(), serial: "word", is_read_only: true, bus: Bus::Virtio }],
         credentials: [unit("spoil", SPOIL), unit("mend", MEND)].concat(),
+        clock: Some("1990-01-01T00:00:00"),
         ..Options::default()
     };
-    let disk = place.overlay(&scratch.path().join("disk.qcow2"))?;
-    let machine = Machine::start(place, &disk, scratch.path(), &options)?;
+    let machine = Machine::start(place, disk, scratch.path(), &options)?;
     machine.until("trial: full", BOOT_MAX)?;
     let mistake = machine.until("unknown field `lisen`", BOOT_MAX)?;
     machine.until("fanblade: no address yet", BOOT_MAX)?;
+    machine.until("fanblade: the clock is not synchronised", BOOT_MAX)?;
     ensure!(machine.said("fanblade: serving").is_none(), "it serves with a wrong configuration\n{}", machine.tail());
+    fs::write(&word, [&b"mend"[..], &[0; 508]].concat())?;
     let mended = machine.until("trial: mended", BOOT_MAX)?;
     let serving = machine.until("fanblade: serving", BOOT_MAX)?;
+    machine.until("trial: chrony is active", BOOT_MAX)?;
+    fs::write(&word, [&b"wipe"[..], &[0; 508]].concat())?;
+    machine.until("trial: wiped", BOOT_MAX)?;
+    ensure!(machine.wait(2 * BOOT_MAX).is_some(), "it does not reboot\n{}", machine.tail());
     Ok(format!(
-        "the console names the mistake after {:.0} s and the missing address; the blade serves {:.0} s after it was mended, on \
-         a full partition",
+        "the console names the mistake after {:.0} s, the missing address and the clock; the blade serves {:.0} s after it \
+         was mended, on a full partition",
         mistake.as_secs_f64(),
         (serving.saturating_sub(mended)).as_secs_f64(),
     ))
+}
+
+/// Boots from a disk that the blade must do without. Returns what it says of it.
+fn start(place: &Place, scratch: &Scratch, disk: &Path, words: &str) -> anyhow::Result<String> {
+    let machine = Machine::start(place, disk, scratch.path(), &Options { card: Card::User, ..Options::default() })?;
+    machine.until("fanblade: serving", BOOT_MAX)?;
+    ensure!(machine.said(words).is_some(), "it does not say {words:?}\n{}", machine.tail());
+    Ok(machine.line(words).unwrap_or_default())
 }
 
 /// Before the blade: a mistake in its configuration, and no room on the state partition.
@@ -43,6 +75,12 @@ const SPOIL: &str = "[Unit]\nDefaultDependencies=no\nAfter=local-fs.target syste
     echo lisen = 7 >>fanblade.toml; for size in 1G 256M 64M 16M 4M 1M 64K 4K; do i=0; \
     while fallocate -l $size /var/full-$size-$i 2>/dev/null; do i=$((i + 1)); done; done; \
     df -h /var; echo trial: full'\n";
-/// Once the console has said both: the right configuration again, by rename, for which no room is needed.
+/// At the host's word: the right configuration again, by rename, for which no room is needed; then, once nothing writes to
+/// it any more, zeros over the state partition.
 const MEND: &str = "[Unit]\nAfter=fanblade.service\n[Service]\nStandardOutput=tty\nTTYPath=/dev/ttyS0\n\
-    ExecStart=/bin/sh -c 'sleep 90; mv /var/lib/fanblade/right /var/lib/fanblade/fanblade.toml; echo trial: mended'\n";
+    ExecStart=/bin/sh -c 'heard() { until dd if=/dev/disk/by-id/virtio-word iflag=direct bs=512 count=1 2>/dev/null \
+    | grep -q $1; do sleep 1; done; }; \
+    heard mend; mv /var/lib/fanblade/right /var/lib/fanblade/fanblade.toml; echo trial: mended; \
+    echo trial: chrony is $(systemctl is-active chrony); heard wipe; echo u >/proc/sysrq-trigger; \
+    while grep -q \" /var ext4 rw\" /proc/mounts; do sleep 1; done; \
+    blkdiscard -fz /dev/disk/by-partlabel/fanblade-state; echo trial: wiped; systemctl --force --force reboot'\n";

@@ -70,7 +70,7 @@ pub(super) fn run(place: &Place, scratch: &Scratch) -> anyhow::Result<String> {
 }
 
 /// The version `by` patches later.
-fn next(version: &str, by: u64) -> anyhow::Result<String> {
+pub(super) fn next(version: &str, by: u64) -> anyhow::Result<String> {
     let (front, patch) = version.rsplit_once('.').context("a version without a dot")?;
     Ok(format!("{front}.{}", patch.parse::<u64>()? + by))
 }
