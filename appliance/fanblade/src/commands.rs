@@ -11,4 +11,5 @@ pub(crate) mod subscribe;
 pub(crate) mod tap;
 mod tls;
 pub(crate) mod top;
+pub(crate) mod tune;
 pub(crate) mod update;

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use nix::sys::signal::{SigSet, Signal};
 
-use commands::{check, doctor, flows, publish, replay, run, size, subscribe, tap, top, update};
+use commands::{check, doctor, flows, publish, replay, run, size, subscribe, tap, top, tune, update};
 use terminal::out;
 
 /// One feed in, millions of WebSocket subscribers out.
@@ -49,6 +49,8 @@ enum Command {
     Check(check::Args),
     /// Compute workers, ring and sessions from a machine's memory, cores and queues, and show the arithmetic
     Size(size::Args),
+    /// Give this machine's CPUs, cards and interrupts their places, by a plan that it shows
+    Tune(tune::Args),
     /// Put a signed version into the slot that is not running (on the appliance image)
     Update(update::Args),
 }
@@ -76,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::main(&args),
         Command::Check(args) => check::main(&args),
         Command::Size(args) => size::main(&args),
+        Command::Tune(args) => tune::main(&args),
         Command::Update(args) => update::main(&args),
     };
     result.unwrap_or_else(|error| out::failed(&error))

@@ -75,6 +75,8 @@ fn no_command_panics_where_its_output_cannot_be_written() {
         (&["check", "/nonexistent.toml"], "", false, true),
         (&["doctor"], "", true, false),
         (&["doctor", "--json"], "", true, false),
+        (&["tune", "--dry-run"], "", true, false),
+        (&["tune", "--toml"], "", true, false),
         (&["flows", "--pin-dir", "/nonexistent"], "", false, true),
         (&["subscribe", &data, "/NASDAQ/**", "--count", "200", "--for", "50"], "", true, true),
         (&["subscribe", &data, "/NASDAQ/**", "--check", "--count", "200", "--for", "50"], "", true, false),

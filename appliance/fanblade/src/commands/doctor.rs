@@ -1,12 +1,17 @@
 //! `fanblade doctor`: what this machine lacks for serving well, what that costs, and the command that fixes it.
 
+mod appliance;
+mod clock;
 mod features;
 mod finding;
 mod kernel_limits;
+mod tuning;
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::tune::Host;
 use crate::terminal::out;
 use finding::{Finding, State};
 
@@ -18,11 +23,19 @@ pub(crate) struct Args {
     /// Print the findings as JSON
     #[arg(long)]
     json: bool,
+    /// The blade's configuration, which names the feed's interfaces [default on the appliance: its own]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let mut findings = features::findings();
     findings.extend(kernel_limits::findings()?);
+    let host = Host::here();
+    let own = Some(Path::new(APPLIANCE_CONFIG)).filter(|_| appliance::is_here(&host));
+    findings.extend(tuning::findings(&host, args.config.as_deref().or(own)));
+    findings.push(clock::finding(&host));
+    findings.extend(appliance::findings(&host));
     let worst = findings.iter().map(|finding| finding.state).max().unwrap_or(State::Ok);
     if args.json {
         out::say(serde_json::to_string_pretty(&findings)?)?;
@@ -32,6 +45,9 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let failed = worst == State::Missing || (args.strict && worst == State::Warn);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
+
+/// Where the image's tmpfiles.d puts it.
+const APPLIANCE_CONFIG: &str = "/var/lib/fanblade/fanblade.toml";
 
 struct Table<'a>(&'a [Finding]);
 

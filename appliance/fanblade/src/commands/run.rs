@@ -97,6 +97,10 @@ impl Args {
         config.data.engine = self.engine.unwrap_or(config.data.engine);
         if let Some(workers) = self.workers {
             config.data.workers = Some(config::unplaced(workers.into()));
+            // CPUs of `--sizing` are for its own number of workers.
+            if config.data.cpus.span().is_empty() {
+                config.data.cpus = config::unplaced(Vec::new());
+            }
         }
         if let Some(admin) = self.admin {
             config.admin.listen = config::unplaced(admin);

@@ -4,6 +4,7 @@ mod machine;
 mod plan;
 mod show;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::terminal::out;
@@ -22,6 +23,9 @@ pub(crate) struct Args {
     /// Receive queues of the clients' network card
     #[arg(long, value_name = "N", value_parser = machine::queues)]
     queues: Option<usize>,
+    /// The blade's configuration, which names the feed's interfaces: `fanblade tune` places the workers by the others
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Subjects in the ring
     #[arg(long, value_name = "N", default_value_t = plan::SUBJECTS_DEFAULT, value_parser = plan::subjects)]
     subjects: u32,
@@ -34,7 +38,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
-    let machine = Machine::new(args.memory, args.cores, args.queues)?;
+    let machine = Machine::new(args.memory, args.cores, args.queues, args.config.as_deref())?;
     let plan = Plan::new(&machine, Wanted { subjects: args.subjects, own_list: args.own_list })?;
     match args.toml {
         true => out::print(show::Toml(&machine, &plan))?,

@@ -40,6 +40,7 @@ impl Config {
     fn take_sizes(&mut self, sizing: &Config) {
         if self.data.workers.is_none() && self.data.cpus.get_ref().is_empty() {
             self.data.workers = copy(&sizing.data.workers);
+            self.data.cpus = unplaced(sizing.data.cpus.get_ref().clone());
         }
         let ring = &self.ring;
         // Only what stands in a file has a place.
@@ -75,17 +76,23 @@ mod tests {
         config
     }
 
-    const SIZES: &str = "[data]\nworkers = 7\n[ring]\nupdates = 4096\nsubjects_max = 50\n[limits]\nsessions_max = 9\nheld_bytes_max = \"2MiB\"\n";
+    const SIZES: &str = "[data]\nworkers = 2\ncpus = [4, 5, 6]\n[ring]\nupdates = 4096\nsubjects_max = 50\n[limits]\nsessions_max = 9\nheld_bytes_max = \"2MiB\"\n";
 
     #[test]
     fn sizes_fill_what_is_left_open_and_no_more() {
         let config = both("", SIZES);
-        assert_eq!(config.data.workers.map(Spanned::into_inner), Some(7));
+        assert_eq!(config.data.cpus.get_ref(), &[4, 5, 6]);
+        assert_eq!(config.data.workers.map(Spanned::into_inner), Some(2));
         assert_eq!((*config.ring.updates.get_ref(), *config.ring.subjects_max.get_ref()), (4096, 50));
         assert_eq!(config.limits.sessions_max.map(Spanned::into_inner), Some(9));
         assert_eq!(config.limits.held_bytes_max.map(|bytes| bytes.get_ref().0), Some(2 << 20));
+        let own = both("[data]\nworkers = 4\n", SIZES);
+        assert_eq!((own.data.workers.map(Spanned::into_inner), own.data.cpus.into_inner()), (Some(4), vec![]));
         let config = both("[data]\ncpus = [0, 1, 2]\n[ring]\njson = \"1MiB\"\n[limits]\nsessions_max = 5\n", SIZES);
-        assert_eq!(config.data.workers.map(Spanned::into_inner), None);
+        assert_eq!(
+            (config.data.workers.map(Spanned::into_inner), config.data.cpus.get_ref().as_slice()),
+            (None, &[0, 1, 2][..])
+        );
         assert_eq!((*config.ring.updates.get_ref(), config.ring.json.get_ref().0), (1 << 17, 1 << 20));
         assert_eq!(config.limits.sessions_max.map(Spanned::into_inner), Some(5));
         assert_eq!(config.limits.held_bytes_max.map(|bytes| bytes.get_ref().0), Some(2 << 20));

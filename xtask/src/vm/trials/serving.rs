@@ -52,24 +52,53 @@ pub(super) fn run(place: &Place, scratch: &Scratch) -> anyhow::Result<String> {
     let replaced = machine.until("trial: replaced", WAIT_MAX)?.saturating_sub(stopped);
     let bytes: u64 = received.values().sum();
     let queues = machine.line("trial: queues").unwrap_or_default();
-    ensure!(queues.ends_with(&format!(" {}", options.cpus)), "not a queue for each processor: {queues:?}");
+    // Of the machine's processors one is the system's and one the sequencer's.
+    let workers = options.cpus - 2;
+    ensure!(queues.ends_with(&format!(" {workers}")), "not a queue for each of {workers} workers: {queues:?}");
+    tuned(&machine, workers)?;
     Ok(format!(
         "ready {:.0} s after power; {SUBSCRIBERS} subscribers got {frames} frames, 0 violations; {bytes} bytes to {COUNTERS} \
-         clients, the same in `fanblade flows` for {equal}, the others had retransmissions ({retransmitted} segments); {} \
-         queues, eBPF {}; a process that stood still was replaced after {:.0} s",
+         clients, the same in `fanblade flows` for {equal}, the others had retransmissions ({retransmitted} segments); {workers} \
+         queues, each interrupts a CPU of its own; eBPF {}; a process that stood still was replaced after {:.0} s",
         ready.as_secs_f64(),
-        options.cpus,
         ebpf["mode"].as_str().unwrap_or_default(),
         replaced.as_secs_f64(),
     ))
 }
 
+/// What `fanblade tune` did at boot: each queue interrupts a worker's CPU of its own, nothing else is left to set, and
+/// everything but the blade is on the system's CPU.
+fn tuned(machine: &Machine, workers: u32) -> anyhow::Result<()> {
+    let last_word = |line: &String| line.split_whitespace().next_back().unwrap_or_default().to_owned();
+    for kind in ["input", "output"] {
+        let lines = machine.lines("trial: interrupt ").into_iter().filter(|line| line.contains(kind));
+        // The card keeps the interrupts of queues that are switched off.
+        let cpus: Vec<String> = lines.map(|line| last_word(&line)).take(workers as usize).collect();
+        let wanted: Vec<String> = (2..2 + workers).map(|cpu| cpu.to_string()).collect();
+        ensure!(cpus == wanted, "{kind} queues interrupt CPUs {cpus:?}, not {wanted:?}\n{}", machine.tail());
+    }
+    let words = |line: &str| machine.line(line).map(|line| last_word(&line)).unwrap_or_default();
+    ensure!(words("trial: tune result") == "success", "fanblade-tune.service: {}", words("trial: tune result"));
+    ensure!(words("trial: system.slice") == "0", "system.slice is on CPUs {:?}, not 0", words("trial: system.slice"));
+    for line in machine.lines("trial: tune: would set").into_iter().chain(machine.lines("trial: doctor: ")) {
+        eprintln!("{line}");
+    }
+    Ok(())
+}
+
 /// Inside: waits until all connections have come and gone, then prints the flows.
 fn unit() -> String {
     let all = SUBSCRIBERS + COUNTERS;
+    // systemd makes `$` of `$$`.
+    let tuned = "fanblade tune --dry-run | sed \"s/^/trial: tune: /\"; fanblade doctor | sed \"s/^/trial: doctor: /\"; \
+                 for name in /proc/irq/*/virtio*put.*; do \
+                 echo trial: interrupt $$name $$(cat $${name%%/virtio*}/smp_affinity_list); done; \
+                 echo trial: tune result $$(systemctl show --value -p Result fanblade-tune.service); \
+                 echo trial: system.slice $$(cat /sys/fs/cgroup/system.slice/cpuset.cpus); \
+                 journalctl -q -o cat -u fanblade-tune.service | sed \"s/^/trial: journal: /\"; ";
     format!(
         "[Unit]\nAfter=fanblade-healthy.service\n[Service]\nStandardOutput=tty\nTTYPath=/dev/ttyS0\n\
-         ExecStart=/bin/sh -c 'echo trial: queues $(ls -d /sys/class/net/e*/queues/rx-* | wc -l); \
+         ExecStart=/bin/sh -c '{tuned}echo trial: queues $(ls -d /sys/class/net/e*/queues/rx-* | wc -l); \
          main() {{ systemctl show -P MainPID fanblade; }}; \
          echo trial: may $(grep -E \"^(Uid|CapEff|NoNewPrivs|Seccomp):\" /proc/$(main)/status); \
          systemctl reload fanblade && echo trial: reloaded; \

@@ -1,9 +1,11 @@
 //! A machine: this one, or one that is described.
 
 use std::fs;
+use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
+use crate::commands::tune;
 use crate::config::Bytes;
 
 /// What a blade has to work with.
@@ -11,6 +13,10 @@ use crate::config::Bytes;
 pub(super) struct Machine {
     pub(super) memory_bytes: u64,
     pub(super) cores: usize,
+    /// How many of them do a worker's work, and the data path's CPUs: the sequencer's, then the workers'. As `fanblade
+    /// tune` places them, if it is this machine; without CPUs nothing is pinned.
+    pub(super) workers: usize,
+    pub(super) cpus: Vec<usize>,
     /// None: there is no network card, or it does not say.
     pub(super) queues: Option<usize>,
     /// Where the figures are from.
@@ -23,23 +29,27 @@ impl Machine {
         memory_bytes: Option<u64>,
         cores: Option<usize>,
         queues: Option<usize>,
+        config: Option<&Path>,
     ) -> anyhow::Result<Machine> {
         let origin = match (memory_bytes, cores, queues) {
             (None, None, None) => "found on this machine",
             (Some(_), Some(_), _) => "as given",
             _ => "in part as given, the rest found on this machine",
         };
+        let placement = cores.is_none().then(|| tune::placement_here(config));
+        let cores_here = placement.as_ref().map_or(0, |placement| placement.allowed);
+        ensure!(cores.is_some() || cores_here > 0, "cannot read which CPUs there are; give --cores");
         Ok(Machine {
             memory_bytes: match memory_bytes {
                 Some(bytes) => bytes,
                 None => memory_here().context("/proc/meminfo does not say how much memory there is; give --memory")?,
             },
-            cores: match cores {
-                Some(cores) => cores,
-                None => fanblade_net::affinity::cpus_allowed()
-                    .context("cannot read which CPUs there are; give --cores")?
-                    .len(),
+            cores: cores.unwrap_or(cores_here),
+            workers: match (&placement, cores) {
+                (Some(placement), _) => placement.workers,
+                (None, cores) => fanblade_blade::workers_for(cores.unwrap_or(1)),
             },
+            cpus: placement.map_or(Vec::new(), |placement| placement.cpus()),
             // The queues of this machine say nothing about another one.
             queues: queues.or_else(|| if memory_bytes.is_none() && cores.is_none() { queues_here() } else { None }),
             origin,
@@ -154,7 +164,7 @@ mod tests {
 
     #[test]
     fn this_machine_has_memory_and_cores() {
-        let machine = Machine::new(None, None, None).unwrap();
+        let machine = Machine::new(None, None, None, None).unwrap();
         assert!(machine.memory_bytes > 64 << 20 && machine.cores > 0, "{machine:?}");
     }
 }

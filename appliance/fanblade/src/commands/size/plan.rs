@@ -73,7 +73,7 @@ impl Plan {
             return Err(PlanError::List { own_list, subjects });
         }
         let memory = machine.memory_bytes;
-        let workers = fanblade_blade::workers_for(machine.cores);
+        let workers = machine.workers;
         let system = (memory / SYSTEM_SHARE).max(SYSTEM_BYTES_MIN);
         let (ring_config, ring) = ring(memory, subjects)?;
         let held = (memory / HELD_SHARE).clamp(HELD_BYTES_MIN, HELD_BYTES_MAX);
@@ -118,7 +118,8 @@ impl Plan {
 
     /// What cores beyond [`WORKERS_MAX`] workers do: nothing.
     pub(super) fn idle_cores(machine: &Machine) -> usize {
-        machine.cores.saturating_sub(WORKERS_MAX as usize + 2)
+        // `fanblade tune` says why it leaves CPUs of this machine to others.
+        if machine.cpus.is_empty() { machine.cores.saturating_sub(WORKERS_MAX as usize + 2) } else { 0 }
     }
 
     /// `subscriptions_max`, if the default is too low.
@@ -247,7 +248,8 @@ mod tests {
     use super::*;
 
     fn machine(gib: u64, cores: usize) -> Machine {
-        Machine { memory_bytes: gib << 30, cores, queues: None, origin: "as given" }
+        let workers = fanblade_blade::workers_for(cores);
+        Machine { memory_bytes: gib << 30, cores, workers, cpus: Vec::new(), queues: None, origin: "as given" }
     }
 
     const PLAIN: Wanted = Wanted { subjects: SUBJECTS_DEFAULT, own_list: 0 };

@@ -95,6 +95,9 @@ impl fmt::Display for Toml<'_> {
         }
         let ring = &plan.ring_config;
         writeln!(f, "[data]\nworkers = {}", plan.workers)?;
+        if !machine.cpus.is_empty() {
+            writeln!(f, "cpus = {:?}", machine.cpus)?;
+        }
         writeln!(
             f,
             "[ring]\nupdates = {}\njson = {}\nbinary = {}\nsubjects_max = {}",
@@ -132,6 +135,9 @@ fn notes(machine: &Machine, plan: &Plan) -> Vec<String> {
 }
 
 fn workers(machine: &Machine) -> String {
+    if let [sequencer, workers @ ..] = machine.cpus.as_slice() {
+        return format!("on CPUs {workers:?}, the sequencer on {sequencer}: `fanblade tune --dry-run` says why");
+    }
     match machine.cores {
         1 | 2 => "at least one; it shares a core with the sequencer and everything else".to_owned(),
         cores => format!("{cores} cores - 2 for the sequencer and everything else, at most {WORKERS_MAX}"),
