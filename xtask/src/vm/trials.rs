@@ -1,7 +1,9 @@
 //! What the image promises, each tried in a machine of its own.
 
 mod boot;
+mod configuration;
 mod misfortune;
+mod reset;
 mod serving;
 mod update;
 mod verity;
@@ -21,10 +23,12 @@ struct Trial {
     run: fn(&Place, &Scratch) -> anyhow::Result<String>,
 }
 
-const TRIALS: [Trial; 4] = [
+const TRIALS: [Trial; 6] = [
     Trial { name: "serving", is_quick: true, run: serving::run },
     Trial { name: "verity", is_quick: true, run: verity::run },
     Trial { name: "update", is_quick: false, run: update::run },
+    Trial { name: "configuration", is_quick: false, run: configuration::run },
+    Trial { name: "reset", is_quick: false, run: reset::run },
     Trial { name: "misfortune", is_quick: false, run: misfortune::run },
 ];
 
@@ -50,7 +54,7 @@ pub(super) fn run(place: &Place, names: &[String], is_quick: bool) -> anyhow::Re
                 ("FAILED", text.lines().next().unwrap_or_default().to_owned())
             }
         };
-        rows.push(format!("{word:<7} {:<10} {:>6.1} s  {text}", trial.name, started.elapsed().as_secs_f64()));
+        rows.push(format!("{word:<7} {:<13} {:>6.1} s  {text}", trial.name, started.elapsed().as_secs_f64()));
     }
     println!("{}{}\n{} ok, {failed} failed", place.summary()?, rows.join("\n"), rows.len() - failed);
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
