@@ -118,7 +118,7 @@ fn parts(args: &Args) -> Vec<(String, What)> {
     add("system/sysctl.txt", What::Sysctls);
     add("system/command-line.txt", What::CommandLine);
     for file in ["/etc/os-release", "/usr/share/fanblade/packages.txt"] {
-        add(&format!("system{}", file.replace('/', "-")), What::File(file.into()));
+        add(&format!("system/{}.txt", file.trim_start_matches('/').replace('/', "-")), What::File(file.into()));
     }
     for file in [
         "interrupts",

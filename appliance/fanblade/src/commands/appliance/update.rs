@@ -47,6 +47,8 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(there) = slots.boot_file(version)? {
         let is_same = slots.check(&there).is_ok() && slots.content(&there)? == boot_file;
         if is_same && matches!(there.mark, Mark::Tries(_)) {
+            // Whoever wrote it may have been killed before this.
+            succeed(Command::new("sync").args(["-f", super::esp::ESP]))?;
             out::say(format_args!("version {version} is on the disk already: `systemctl reboot` starts it"))?;
             return Ok(ExitCode::SUCCESS);
         }
