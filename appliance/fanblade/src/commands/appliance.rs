@@ -3,6 +3,7 @@
 pub(crate) mod configure;
 mod esp;
 mod public_keys;
+mod replace;
 pub(crate) mod reset;
 pub(crate) mod rollback;
 mod slots;
@@ -61,8 +62,8 @@ fn succeed(command: &mut Command) -> anyhow::Result<()> {
 
 /// Sets a variable of the firmware to a text, which stays there until somebody takes it away.
 fn set_firmware_variable(name: &str, vendor: &str, text: &str) -> anyhow::Result<()> {
-    // Non-volatile, for the boot loader and for the running system; then UTF-16 with a zero at the end. The kernel takes
-    // all of it in one write.
+    // Non-volatile, for the boot loader and for the running system; then UTF-16 with a zero at the end. The kernel
+    // takes all of it in one write.
     let mut bytes = 7_u32.to_le_bytes().to_vec();
     bytes.extend(text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes));
     let path = Path::new(EFI).join("efivars").join(format!("{name}-{vendor}"));

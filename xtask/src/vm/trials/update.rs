@@ -1,5 +1,5 @@
-//! Updates: a changed or an older one is refused, an interrupted one is tried again, a good one stays, a broken one goes away
-//! by itself; and a rollback stays.
+//! Updates: a changed or an older one is refused, an interrupted one is tried again, a good one stays, a broken one
+//! goes away by itself; and a rollback stays.
 
 use std::fs;
 use std::io::Write as _;

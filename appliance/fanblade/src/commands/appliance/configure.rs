@@ -1,20 +1,15 @@
-//! `fanblade configure`: takes configuration from outside: from a USB stick, or from credentials of the hypervisor or the
-//! kernel's command line. The image calls it at each boot, before the network and the blade.
+//! `fanblade configure`: takes configuration from outside: from a USB stick, or from credentials of the hypervisor or
+//! the kernel's command line. The image calls it at each boot, before the network and the blade.
 //!
-//! What was taken is kept on the state partition: the blade's file in its own directory, all else where root alone writes.
-//! Each thing comes from the strongest source that has it; it is checked, and if it is wrong the old one stays.
+//! What was taken is kept on the state partition: the blade's file in its own directory, all else where root alone
+//! writes. Each thing comes from the strongest source that has it; it is checked, and if it is wrong the old one stays.
 
 mod network;
 mod place;
 mod sources;
 
-use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
-use anyhow::{Context as _, bail};
 
 use crate::terminal::out;
 use place::Place;
@@ -22,7 +17,8 @@ use sources::{Source, Stick};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Take what lies in this directory, as if it were a stick. Left out: a stick with the label FANBLADE, and credentials
+    /// Take what lies in this directory, as if it were a stick. Left out: a stick with the label FANBLADE, and
+    /// credentials
     dir: Option<PathBuf>,
     /// Do not say how to let it take effect: the blade and the network start later
     #[arg(long)]
@@ -61,25 +57,4 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     }
     wrong += report.wrong;
     Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Puts a file in another one's place: a reader finds the old content or the new one, also after a power cut.
-pub(super) fn replace(path: &Path, content: &[u8], mode: u32) -> anyhow::Result<()> {
-    let Some(dir) = path.parent() else { bail!("{} is no file", path.display()) };
-    let unfinished = path.with_added_extension("new");
-    let write = || {
-        fs::create_dir_all(dir)?;
-        let _ = fs::remove_file(&unfinished);
-        // New: a link that somebody else has put there is not followed.
-        let mut file = fs::File::options().write(true).create_new(true).mode(mode).open(&unfinished)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&unfinished, path)?;
-        fs::File::open(dir)?.sync_all()
-    };
-    let written = write();
-    if written.is_err() {
-        let _ = fs::remove_file(&unfinished);
-    }
-    written.with_context(|| format!("cannot write {}", path.display()))
 }

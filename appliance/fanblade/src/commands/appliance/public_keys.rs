@@ -6,8 +6,8 @@ use base64::prelude::BASE64_STANDARD;
 /// How many keys a text has.
 ///
 /// # Errors
-/// A line is no key. The line is counted from 1. Options before the key are refused: of some of them a mistake lets in more
-/// than was meant.
+/// A line is no key. The line is counted from 1. Options before the key are refused: of some of them a mistake lets in
+/// more than was meant.
 pub(super) fn check(text: &str) -> Result<usize, String> {
     let mut count = 0;
     for (number, line) in text.lines().enumerate().map(|(index, line)| (index + 1, line.trim())) {

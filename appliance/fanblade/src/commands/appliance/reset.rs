@@ -1,9 +1,10 @@
 //! `fanblade reset`: the next boot makes the state partition anew.
 //!
-//! It sets systemd's variable `FactoryReset` of the firmware. fanblade-reset.service sees it before anything is mounted, lets
-//! systemd-repart remove the partitions with `FactoryReset=yes` and make them as at the first boot, and takes the variable
-//! away. A marker on the state partition would not work where that partition is broken, which is one reason to reset. The
-//! power may fail at any moment: until the variable is gone the reset begins again, and a partition that is not there is made.
+//! It sets systemd's variable `FactoryReset` of the firmware. fanblade-reset.service sees it before anything is
+//! mounted, lets systemd-repart remove the partitions with `FactoryReset=yes` and make them as at the first boot, and
+//! takes the variable away. A marker on the state partition would not work where that partition is broken, which is one
+//! reason to reset. The power may fail at any moment: until the variable is gone the reset begins again, and a
+//! partition that is not there is made.
 
 use std::io::{self, BufRead as _};
 use std::process::ExitCode;

@@ -1,11 +1,11 @@
 //! The versions on the disk: each has a boot file on the EFI system partition and two partitions, for data and for
 //! verity's hashes.
 //!
-//! The boot loader takes the newest version, but those whose tries are used up last. A file's name has the counter: `+3` or
-//! `+2-1` has tries left, `+0-3` has none, and a file without a counter is *kept*: its boots are not counted. A kept version
-//! that must not start is set aside as `+0`. Whatever happens here, a kept file stays on the disk at every moment, since the
-//! power may fail at every moment. A file gets its name by copy, and the old one goes last: vfat's rename first writes the
-//! new name with length 0, and such a file is no boot file to anybody.
+//! The boot loader takes the newest version, but those whose tries are used up last. A file's name has the counter:
+//! `+3` or `+2-1` has tries left, `+0-3` has none, and a file without a counter is *kept*: its boots are not counted. A
+//! kept version that must not start is set aside as `+0`. Whatever happens here, a kept file stays on the disk at every
+//! moment, since the power may fail at every moment. A file gets its name by copy, and the old one goes last: vfat's
+//! rename first writes the new name with length 0, and such a file is no boot file to anybody.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -129,8 +129,8 @@ impl Slots {
         ["", "_verity"].iter().any(|ending| labels.join(format!("fanblade_{version}{ending}")).exists())
     }
 
-    /// Keeps the version that runs: its boots are not counted any more, and newer versions that were kept are set aside.
-    /// Returns whether anything was to be done.
+    /// Keeps the version that runs: its boots are not counted any more, and newer versions that were kept are set
+    /// aside. Returns whether anything was to be done.
     pub(super) fn keep(&self, running: Version) -> anyhow::Result<bool> {
         let files = self.boot_files()?;
         let mine = || files.iter().filter(|file| file.version == running);

@@ -1,7 +1,7 @@
 //! `fanblade support`: one archive with what somebody needs who helps from afar, and no secrets.
 //!
-//! It works on any Linux machine, as far as the caller's rights go, and while the blade is down or stuck: each part has a
-//! limit of time and of bytes, and a part that fails is a line of the index.
+//! It works on any Linux machine, as far as the caller's rights go, and while the blade is down or stuck: each part has
+//! a limit of time and of bytes, and a part that fails is a line of the index.
 
 mod capture;
 mod redact;

@@ -9,8 +9,8 @@ use minisign_verify::{PublicKey, Signature, StreamVerifier};
 
 use super::version::Version;
 
-/// Reads the update to its end and returns the version that its signature names. With `parts`, a directory that exists, its
-/// parts are written there: they may be used only if this returns no error.
+/// Reads the update to its end and returns the version that its signature names. With `parts`, a directory that exists,
+/// its parts are written there: they may be used only if this returns no error.
 ///
 /// # Errors
 /// The signature does not hold; the content is not the three parts of the version that it names; there is no room.
@@ -80,7 +80,8 @@ fn unpack(reader: &mut impl Read, parts: Option<&Path>) -> anyhow::Result<Vec<St
     Ok(names)
 }
 
-/// Exactly the parts of this version: `fanblade_VERSION_UUID.verity`, `fanblade_VERSION_UUID.root`, `fanblade_VERSION.efi`.
+/// Exactly the parts of this version: `fanblade_VERSION_UUID.verity`, `fanblade_VERSION_UUID.root`,
+/// `fanblade_VERSION.efi`.
 fn check_names(names: &[String], version: Version) -> anyhow::Result<()> {
     let is_uuid = |text: &str| {
         text.len() == 36

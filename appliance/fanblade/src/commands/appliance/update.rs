@@ -74,7 +74,8 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let written = slots.boot_file(version)?.filter(|file| matches!(file.mark, Mark::Tries(_)));
     slots.check(&written.with_context(|| format!("version {version} was written, but has no boot file"))?)?;
     if version < running {
-        // The boot loader takes the newest version. This one once, and it is kept if it is healthy; else the one that runs.
+        // The boot loader takes the newest version. This one once, and it is kept if it is healthy; else the one that
+        // runs.
         super::set_firmware_variable("LoaderEntryOneShot", super::LOADER, &format!("fanblade_{version}[+.]*"))?;
     }
     out::say(format_args!(

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 
 use super::SETUP;
 use super::esp::Writable;
+use super::replace::replace;
 use super::slots::{Mark, Slots};
 use super::version::Version;
 use crate::terminal::out;
@@ -65,7 +66,7 @@ fn read_newest() -> anyhow::Result<Option<Version>> {
 }
 
 fn write_newest(version: Version) -> anyhow::Result<()> {
-    super::configure::replace(&newest_file(), format!("{version}\n").as_bytes(), 0o644)
+    replace(&newest_file(), format!("{version}\n").as_bytes(), 0o644)
 }
 
 fn newest_file() -> std::path::PathBuf {

@@ -1,5 +1,5 @@
-//! Files for systemd-networkd. It ignores what it does not understand and says so in the journal only, so that a file is
-//! looked at before it is taken.
+//! Files for systemd-networkd. It ignores what it does not understand and says so in the journal only, so that a file
+//! is looked at before it is taken.
 
 /// Whether a name is one that networkd reads, and nothing else.
 pub(super) fn is_name(name: &str) -> bool {

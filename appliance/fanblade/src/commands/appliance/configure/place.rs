@@ -9,8 +9,9 @@ use minisign_verify::{PublicKey, Signature};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::unistd::{Group, chown};
 
+use super::network;
 use super::sources::{AUTHORIZED_KEYS, BLADE, KEY, NETWORK, SIGNATURE, Source};
-use super::{network, replace};
+use crate::commands::appliance::replace::replace;
 use crate::commands::appliance::{SETUP, public_keys};
 use crate::config::Config;
 

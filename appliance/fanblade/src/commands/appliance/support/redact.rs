@@ -1,5 +1,5 @@
-//! What may leave the machine: of the configuration only keys that are listed here, of everything else all but what looks
-//! like a secret or is one of the configuration's.
+//! What may leave the machine: of the configuration only keys that are listed here, of everything else all but what
+//! looks like a secret or is one of the configuration's.
 
 use std::fs;
 use std::io::Read as _;
