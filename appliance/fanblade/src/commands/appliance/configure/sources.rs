@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
@@ -86,16 +86,15 @@ impl Stick {
         // One that was killed.
         let _ = umount2(DIR, MntFlags::MNT_DETACH);
         let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        let mut failure = None;
+        let mut reasons = Vec::new();
         // ext4 would replay its journal, which writes.
         for (kind, options) in [("vfat", None), ("erofs", None), ("ext4", Some("noload"))] {
             match mount(Some(&device), DIR, Some(kind), flags, options) {
                 Ok(()) => return Ok(Some(Stick(()))),
-                Err(error) => failure = Some(error),
+                Err(error) => reasons.push(format!("as {kind}: {}", error.desc())),
             }
         }
-        Err(failure.map_or_else(|| anyhow::anyhow!("no file system"), anyhow::Error::from))
-            .with_context(|| format!("cannot mount {} as vfat, erofs or ext4", device.display()))
+        bail!("cannot mount {}: {}", device.display(), reasons.join(", "))
     }
 
     pub(super) fn dir(&self) -> &Path {
