@@ -1,5 +1,6 @@
 //! What the program does: one file for each command.
 
+pub(crate) mod appliance;
 pub(crate) mod check;
 pub(crate) mod doctor;
 pub(crate) mod flows;
@@ -12,4 +13,3 @@ pub(crate) mod tap;
 mod tls;
 pub(crate) mod top;
 pub(crate) mod tune;
-pub(crate) mod update;

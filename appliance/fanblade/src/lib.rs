@@ -16,7 +16,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use nix::sys::signal::{SigSet, Signal};
 
-use commands::{check, doctor, flows, publish, replay, run, size, subscribe, tap, top, tune, update};
+use commands::appliance::{configure, reset, rollback, support, update, versions};
+use commands::{check, doctor, flows, publish, replay, run, size, subscribe, tap, top, tune};
 use terminal::out;
 
 /// One feed in, millions of WebSocket subscribers out.
@@ -53,6 +54,16 @@ enum Command {
     Tune(tune::Args),
     /// Put a signed version into the slot that is not running (on the appliance image)
     Update(update::Args),
+    /// Show the versions on this machine's disk (on the appliance image)
+    Versions(versions::Args),
+    /// Start the other version from the next boot on (on the appliance image)
+    Rollback(rollback::Args),
+    /// Take configuration, addresses and SSH keys from a USB stick or from credentials (on the appliance image)
+    Configure(configure::Args),
+    /// Make the state partition anew at the next boot (on the appliance image)
+    Reset(reset::Args),
+    /// Write an archive for whoever helps: state, journal, configuration, no secrets
+    Support(support::Args),
 }
 
 /// Runs the command that the arguments name.
@@ -80,6 +91,11 @@ pub fn main() -> ExitCode {
         Command::Size(args) => size::main(&args),
         Command::Tune(args) => tune::main(&args),
         Command::Update(args) => update::main(&args),
+        Command::Versions(args) => versions::main(&args),
+        Command::Rollback(args) => rollback::main(&args),
+        Command::Configure(args) => configure::main(&args),
+        Command::Reset(args) => reset::main(&args),
+        Command::Support(args) => support::main(&args),
     };
     result.unwrap_or_else(|error| out::failed(&error))
 }

@@ -2,9 +2,11 @@
 
 mod bios;
 mod boot;
+mod configuration;
 mod installer;
 mod misfortune;
 mod power;
+mod reset;
 mod serving;
 mod time;
 mod update;
@@ -24,13 +26,15 @@ struct Trial {
     run: fn(&Place, &Scratch) -> anyhow::Result<String>,
 }
 
-const TRIALS: [Trial; 8] = [
+const TRIALS: [Trial; 10] = [
     Trial { name: "serving", is_quick: true, run: serving::run },
     Trial { name: "verity", is_quick: true, run: verity::run },
     Trial { name: "update", is_quick: false, run: update::run },
     Trial { name: "installer", is_quick: false, run: installer::run },
     Trial { name: "bios", is_quick: false, run: bios::run },
     Trial { name: "power", is_quick: false, run: power::run },
+    Trial { name: "configuration", is_quick: false, run: configuration::run },
+    Trial { name: "reset", is_quick: false, run: reset::run },
     Trial { name: "misfortune", is_quick: false, run: misfortune::run },
     Trial { name: "time", is_quick: false, run: time::run },
 ];
@@ -59,7 +63,7 @@ pub(super) fn run(place: &Place, names: &[String], is_quick: bool) -> anyhow::Re
                 ("FAILED", first)
             }
         };
-        rows.push(format!("{word:<7} {:<10} {:>6.1} s  {text}", trial.name, started.elapsed().as_secs_f64()));
+        rows.push(format!("{word:<7} {:<13} {:>6.1} s  {text}", trial.name, started.elapsed().as_secs_f64()));
     }
     let passed = rows.len() - failed.len();
     println!("{}{}\n{passed} ok, {} failed", place.summary()?, rows.join("\n"), failed.len());

@@ -24,6 +24,19 @@ pub(super) fn until_ready(network: &Network, machine: &Machine) -> anyhow::Resul
     }
 }
 
+/// Credentials that let a machine run a line of shell on its console, once the blade is healthy and kept.
+pub(super) fn script(line: &str) -> Vec<(String, String)> {
+    let unit = format!(
+        "[Unit]\nRequires=boot-complete.target\nAfter=boot-complete.target fanblade-bless.service\n\
+         [Service]\nType=oneshot\nStandardOutput=tty\nStandardError=tty\nTTYPath=/dev/ttyS0\n\
+         ExecStart=/bin/sh -c '{line}'\n"
+    );
+    vec![
+        ("systemd.extra-unit.trial.service".to_owned(), unit),
+        ("systemd.unit-dropin.multi-user.target~trial".to_owned(), "[Unit]\nWants=trial.service\n".to_owned()),
+    ]
+}
+
 /// The machine's admin port.
 pub(super) fn admin() -> SocketAddr {
     SocketAddr::new(GUEST.into(), 7_401)

@@ -1,11 +1,12 @@
-//! Updates: a changed one is refused, a good one stays, a broken one goes away by itself.
+//! Updates: a changed or an older one is refused, an interrupted one is tried again, a good one stays, a broken one
+//! goes away by itself; and a rollback stays.
 
 use std::fs;
 use std::io::Write as _;
 
 use anyhow::{Context as _, ensure};
 
-use super::boot::BOOT_MAX;
+use super::boot::{BOOT_MAX, script};
 use crate::image::{Place, Scratch};
 use crate::vm::machine::{Bus, Card, Disk, Machine, Options};
 
@@ -14,26 +15,30 @@ pub(super) fn run(place: &Place, scratch: &Scratch) -> anyhow::Result<String> {
     let [good, broken] = [next(&current, 1)?, next(&current, 2)?];
     let files = scratch.path().join("files");
     fs::create_dir(&files)?;
-    for (number, version, is_broken) in [(2, &good, false), (3, &broken, true)] {
+    for (name, version) in [("good", &good), ("broken", &broken)] {
         let overlay = scratch.path().join("overlay");
-        if is_broken {
+        if name == "broken" {
             let units = overlay.join("usr/lib/systemd/system");
             fs::create_dir_all(units.join("fanblade.service.d"))?;
             fs::write(
                 units.join("fanblade.service.d/broken.conf"),
-                "[Service]\nExecStart=\nExecStart=/bin/sleep infinity\n",
+                "[Service]\nType=simple\nWatchdogSec=0\nExecStart=\nExecStart=/bin/sleep infinity\n",
             )?;
             fs::create_dir_all(units.join("fanblade-healthy.service.d"))?;
             fs::write(units.join("fanblade-healthy.service.d/soon.conf"), "[Service]\nTimeoutStartSec=20\n")?;
         }
-        let update = place.update(scratch, version, is_broken.then_some(overlay.as_path()))?;
-        fs::copy(&update.file, files.join(format!("{number}.update")))?;
-        fs::copy(&update.signature, files.join(format!("{number}.update.minisig")))?;
+        let update = place.update(scratch, version, (name == "broken").then_some(overlay.as_path()))?;
+        fs::copy(&update.file, files.join(format!("{name}.update")))?;
+        fs::copy(&update.signature, files.join(format!("{name}.update.minisig")))?;
     }
     // One byte more than was signed.
-    fs::copy(files.join("2.update"), files.join("1.update"))?;
-    fs::copy(files.join("2.update.minisig"), files.join("1.update.minisig"))?;
-    fs::File::options().append(true).open(files.join("1.update"))?.write_all(&[0])?;
+    fs::copy(files.join("good.update"), files.join("changed.update"))?;
+    fs::copy(files.join("good.update.minisig"), files.join("changed.update.minisig"))?;
+    fs::File::options().append(true).open(files.join("changed.update"))?.write_all(&[0])?;
+    for ending in ["update", "update.minisig"] {
+        fs::copy(place.dir.join(format!("fanblade_{current}.{ending}")), files.join(format!("older.{ending}")))?;
+    }
+    fs::write(files.join("trial.sh"), SCRIPT)?;
     let updates = scratch.path().join("updates.raw");
     place.room.run("mkfs.erofs", &["--quiet", &place.inside(&updates)?, &place.inside(&files)?])?;
     fs::remove_dir_all(&files)?;
@@ -41,31 +46,39 @@ pub(super) fn run(place: &Place, scratch: &Scratch) -> anyhow::Result<String> {
     let options = Options {
         card: Card::User,
         disks: vec![Disk { file: updates, serial: "updates", is_read_only: true, bus: Bus::Virtio }],
-        credentials: vec![
-            ("systemd.extra-unit.trial.service".to_owned(), UNIT.to_owned()),
-            ("systemd.unit-dropin.multi-user.target~trial".to_owned(), "[Unit]\nWants=trial.service\n".to_owned()),
-        ],
+        credentials: script(
+            "mkdir -p /run/updates; mount -o ro /dev/disk/by-id/virtio-updates /run/updates; sh /run/updates/trial.sh",
+        ),
         reboots: true,
         ..Options::default()
     };
     let disk = place.overlay(&scratch.path().join("disk.qcow2"))?;
     let machine = Machine::start(place, &disk, scratch.path(), &options)?;
-    machine.until(&format!("trial: runs {current}"), BOOT_MAX)?;
-    machine.until("trial: refused 1.update", BOOT_MAX)?;
-    let writing = machine.until("trial: took 2.update", BOOT_MAX)?;
+    machine.until(&format!("trial: 1 runs {current}"), BOOT_MAX)?;
+    machine.until("trial: refused changed", BOOT_MAX)?;
+    let taken = machine.until("trial: took good", BOOT_MAX)?;
+    for said in ["trial: killed while it unpacked", "trial: killed while it wrote", "is on the disk already"] {
+        ensure!(machine.said(said).is_some(), "not said: {said:?}\n{}", machine.tail());
+    }
     machine.until(&format!("fanblade: this version is kept as fanblade_{good}.efi"), BOOT_MAX)?;
-    let kept = machine.until(&format!("trial: runs {good}"), BOOT_MAX)?;
-    machine.until("trial: took 3.update", BOOT_MAX)?;
+    let kept = machine.until(&format!("trial: 2 runs {good}"), BOOT_MAX)?;
+    machine.until("trial: refused older", BOOT_MAX)?;
+    ensure!(machine.said("is not newer than").is_some(), "older, without its reason\n{}", machine.tail());
+    machine.until(&format!("trial: 3 runs {current}"), BOOT_MAX)?;
+    let stays = machine.until(&format!("trial: 4 runs {current}"), BOOT_MAX)?;
+    machine.until("trial: took broken", BOOT_MAX)?;
     let given_up = machine.until("trial: end", TRIES * BOOT_MAX)?;
     let tries = machine.lines("fanblade: this version is not healthy, rebooting").len();
     ensure!(tries == usize::try_from(TRIES)?, "{tries} tries of the broken version, not {TRIES}\n{}", machine.tail());
-    let end = machine.line("trial: end").context("the line was there")?;
-    ensure!(end.contains(&good), "it ends with {end:?}");
+    let end = machine.line("trial: 5 runs").context("it does not say what it runs in the end")?;
+    ensure!(end.contains(&current), "it ends with {end:?}");
+    ensure!(machine.said("was given up: it did not become healthy").is_some(), "a rollback to it\n{}", machine.tail());
     Ok(format!(
-        "a changed one is refused; {good} is kept {:.0} s after it was written; {broken}, broken, was left after {tries} tries \
-         ({:.0} s)",
-        (kept - writing).as_secs_f64(),
-        (given_up.saturating_sub(kept)).as_secs_f64(),
+        "a changed and an older one are refused; killed twice and tried again, {good} is kept {:.0} s after it was taken; a \
+         rollback to {current} stays over a reboot ({:.0} s); {broken}, broken, was left after {tries} tries ({:.0} s)",
+        (kept - taken).as_secs_f64(),
+        (stays.saturating_sub(kept)).as_secs_f64(),
+        (given_up.saturating_sub(stays)).as_secs_f64(),
     ))
 }
 
@@ -75,13 +88,56 @@ pub(super) fn next(version: &str, by: u64) -> anyhow::Result<String> {
     Ok(format!("{front}.{}", patch.parse::<u64>()? + by))
 }
 
-/// Inside: tries each update once, in order, and starts the version that it brings.
-const UNIT: &str = "[Unit]\nRequires=boot-complete.target\nAfter=boot-complete.target fanblade-bless.service\n\
-    [Service]\nType=oneshot\nStandardOutput=tty\nStandardError=tty\nTTYPath=/dev/ttyS0\n\
-    ExecStart=/bin/sh -c '. /etc/os-release; echo trial: runs $IMAGE_VERSION; mkdir -p /run/updates; \
-    mount -o ro /dev/disk/by-id/virtio-updates /run/updates; \
-    for i in 1 2 3; do [ -e /var/tried-$i ] && continue; touch /var/tried-$i; sync; \
-    if fanblade update /run/updates/$i.update; then echo trial: took $i.update; systemctl reboot; exit; \
-    else echo trial: refused $i.update; fi; done; ls /efi/EFI/Linux; echo trial: end $IMAGE_VERSION'\n";
+/// Inside, at each boot: the next part of this machine's life.
+const SCRIPT: &str = r#"
+. /etc/os-release
+cd /run/updates
+boot=$(($(cat /var/boot 2>/dev/null || echo 0) + 1))
+echo "trial: $boot runs $IMAGE_VERSION"
+echo $boot >/var/boot
+sync
+try() { if fanblade update $2 $1.update; then echo "trial: took $1"; else echo "trial: refused $1"; fi; }
+case $boot in
+1)
+    try changed
+    fanblade update good.update &
+    update=$!
+    until [ -e /run/fanblade-update.unverified ] || [ -e /run/fanblade-update ]; do sleep 0.1; done
+    kill -9 $update && echo "trial: killed while it unpacked"
+    wait $update
+    fanblade update good.update &
+    update=$!
+    until [ -e /run/fanblade-update ]; do sleep 0.1; done
+    sleep 2
+    kill -9 $update && echo "trial: killed while it wrote"
+    wait $update
+    # What wrote goes on for a moment.
+    for i in $(seq 60); do fanblade update good.update && break; sleep 2; done
+    try good
+    systemctl reboot
+    ;;
+2)
+    try older
+    fanblade rollback
+    fanblade versions
+    systemctl reboot
+    ;;
+3)
+    fanblade versions
+    systemctl reboot
+    ;;
+4)
+    try good
+    try broken
+    systemctl reboot
+    ;;
+*)
+    fanblade versions
+    fanblade rollback
+    ls -l /efi/EFI/Linux
+    echo "trial: end"
+    ;;
+esac
+"#;
 /// As the image's 70-uki.transfer says.
 const TRIES: u32 = 3;
