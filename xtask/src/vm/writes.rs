@@ -1,5 +1,5 @@
-//! What a machine wrote to its disk, in order and with its flushes, as QEMU's `blklogwrites` records it; and the disk as
-//! it is if the power fails after any of these writes.
+//! What a machine wrote to its disk, in order and with its flushes, as QEMU's `blklogwrites` records it; and the disk
+//! as it is if the power fails after any of these writes.
 //!
 //! The format is that of the kernel's dm-log-writes (Documentation/admin-guide/device-mapper/log-writes.rst).
 
@@ -84,8 +84,8 @@ impl Log {
         Ok(Log { file, entries })
     }
 
-    /// The entries between two flushes, one range for each window: a disk may have kept any of a window's writes when the
-    /// power fails within it, and has kept all of the windows before.
+    /// The entries between two flushes, one range for each window: a disk may have kept any of a window's writes when
+    /// the power fails within it, and has kept all of the windows before.
     pub(super) fn windows(&self) -> Vec<Range<usize>> {
         let flushes = self.entries.iter().enumerate().filter(|(_, entry)| entry.is_flush).map(|(index, _)| index);
         let ends: Vec<usize> = flushes.chain([self.entries.len()]).collect();
@@ -220,7 +220,7 @@ const MARK: u64 = 8;
 const FLAGS: u64 = FLUSH | FUA | DISCARD | MARK;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// A log of entries: first sector, flags, bytes (of a discard: only their number counts).
@@ -237,6 +237,11 @@ mod tests {
             }
         }
         bytes
+    }
+
+    /// A log without entries.
+    pub(in crate::vm) fn empty() -> Log {
+        open(&log(&[])).unwrap()
     }
 
     fn open(bytes: &[u8]) -> anyhow::Result<Log> {
@@ -278,7 +283,7 @@ mod tests {
         assert_eq!(log.windows(), [0..2, 2..3, 3..5]);
         let durable: Vec<bool> = log.entries.iter().map(|entry| entry.is_durable).collect();
         assert_eq!(durable, [false, true, false, false, false]);
-        assert_eq!(open(&super::tests::log(&[])).unwrap().windows(), []);
+        assert_eq!(empty().windows(), []);
     }
 
     #[test]

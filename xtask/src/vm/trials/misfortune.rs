@@ -75,12 +75,14 @@ const SPOIL: &str = "[Unit]\nDefaultDependencies=no\nAfter=local-fs.target syste
     echo lisen = 7 >>fanblade.toml; for size in 1G 256M 64M 16M 4M 1M 64K 4K; do i=0; \
     while fallocate -l $size /var/full-$size-$i 2>/dev/null; do i=$((i + 1)); done; done; \
     df -h /var; echo trial: full'\n";
-/// At the host's word: the right configuration again, by rename, for which no room is needed; then, once nothing writes to
-/// it any more, zeros over the state partition.
-const MEND: &str = "[Unit]\nAfter=fanblade.service\n[Service]\nStandardOutput=tty\nTTYPath=/dev/ttyS0\n\
-    ExecStart=/bin/sh -c 'heard() { until dd if=/dev/disk/by-id/virtio-word iflag=direct bs=512 count=1 2>/dev/null \
-    | grep -q $1; do sleep 1; done; }; \
-    heard mend; mv /var/lib/fanblade/right /var/lib/fanblade/fanblade.toml; echo trial: mended; \
-    echo trial: chrony is $(systemctl is-active chrony); heard wipe; echo u >/proc/sysrq-trigger; \
+/// At the host's word: the right configuration again, by rename, for which no room is needed; then, once nothing writes
+/// to it any more, zeros over the state partition. A login prompt hangs up whoever has the terminal open, so that each
+/// line opens the console anew.
+const MEND: &str = "[Unit]\nAfter=fanblade.service\n[Service]\n\
+    ExecStart=/bin/sh -c 'say() { echo trial: $* >/dev/console; }; \
+    heard() { until dd if=/dev/disk/by-id/virtio-word iflag=direct bs=512 count=1 2>/dev/null | grep -q $1; do sleep 1; \
+    done; }; \
+    heard mend; mv /var/lib/fanblade/right /var/lib/fanblade/fanblade.toml; say mended; \
+    say chrony is $(systemctl is-active chrony); heard wipe; echo u >/proc/sysrq-trigger; \
     while grep -q \" /var ext4 rw\" /proc/mounts; do sleep 1; done; \
-    blkdiscard -fz /dev/disk/by-partlabel/fanblade-state; echo trial: wiped; systemctl --force --force reboot'\n";
+    blkdiscard -fz /dev/disk/by-partlabel/fanblade-state; say wiped; systemctl --force --force reboot'\n";

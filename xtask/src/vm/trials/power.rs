@@ -1,5 +1,5 @@
-//! The power fails at every point of a blade's life: first boot, update, blessing, the next update. Whatever the disk has
-//! kept by then, a version that was kept before starts from it.
+//! The power fails at every point of a blade's life: first boot, update, blessing, the next update. Whatever the disk
+//! has kept by then, a version that was kept before starts from it.
 //!
 //! The life is recorded once, write by write. What is left at each point is looked at without starting it
 //! ([`state::State`]); the points of most interest are also started.
@@ -97,8 +97,8 @@ fn record(place: &Place, scratch: &Scratch, updates: &[Update]) -> anyhow::Resul
     Log::open(&log)
 }
 
-/// Points to start from, each with its name. `names`: the versions of the updates; `slot`: the UUID of the first one's root
-/// partition.
+/// Points to start from, each with its name. `names`: the versions of the updates; `slot`: the UUID of the first one's
+/// root partition.
 fn interesting(
     base: &File,
     log: &Log,
@@ -160,10 +160,12 @@ fn copy(place: &Place, disk: &Path) -> anyhow::Result<()> {
     place.room.run("cp", &["--sparse=always", &place.inside(&place.raw)?, &place.inside(disk)?]).map(drop)
 }
 
-/// Inside: takes an update at the first boot, and another at the boot after it, once the first one is kept.
+/// Inside: takes an update at the first boot, and another at the boot after it, once the first one is kept. A login
+/// prompt hangs up whoever has the terminal open, so that each line opens the console anew.
 const UNIT: &str = "[Unit]\nRequires=boot-complete.target\nAfter=boot-complete.target fanblade-bless.service\n\
-    [Service]\nType=oneshot\nStandardOutput=tty\nStandardError=tty\nTTYPath=/dev/ttyS0\n\
-    ExecStart=/bin/sh -c 'mkdir -p /run/updates; mount -o ro /dev/disk/by-id/virtio-updates /run/updates; \
+    [Service]\nType=oneshot\nStandardOutput=journal+console\nStandardError=journal+console\n\
+    ExecStart=/bin/sh -c 'say() { echo trial: $* >/dev/console; }; \
+    mkdir -p /run/updates; mount -o ro /dev/disk/by-id/virtio-updates /run/updates; \
     for i in 1 2; do [ -e /var/tried-$i ] && continue; touch /var/tried-$i; sync; \
-    fanblade update /run/updates/$i.update && echo trial: took $i.update; break; done; \
-    [ $i = 1 ] && systemctl reboot && exit; sync; echo trial: end'\n";
+    fanblade update /run/updates/$i.update && say took $i.update; break; done; \
+    [ $i = 1 ] && systemctl reboot && exit; sync; say end'\n";

@@ -130,8 +130,8 @@ pub(super) fn left<'a>(base: &'a File, log: &'a Log, point: &Point) -> Disk<'a> 
     disk
 }
 
-/// Applies some of a window's writes, in order: by chance any of them, all but one, or one alone. Every second draw tears
-/// one of them. A draw's number gives the same disk each time.
+/// Applies some of a window's writes, in order: by chance any of them, all but one, or one alone. Every second draw
+/// tears one of them. A draw's number gives the same disk each time.
 fn keep_some(disk: &mut Disk<'_>, log: &Log, window: &Range<usize>, draw: u64) {
     let mut chance = ChaCha8Rng::seed_from_u64(window.start as u64 * DRAWS + draw);
     let is_open = |index: &usize| !log.entries[*index].is_durable && !log.entries[*index].range.is_empty();

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use fatfs::{FileSystem, FsOptions};
 
 use super::table::{self, Partition, Table};
@@ -104,13 +104,16 @@ impl fmt::Display for Offer {
 /// What was written to a range of the disk.
 type Content = Vec<(Range<u64>, Source)>;
 
+/// Names of files that systemd-boot would offer, and which version each is byte for byte.
+type Files = Vec<(String, Option<usize>)>;
+
 /// Looks at disks; what it has seen once it does not read again.
 pub(super) struct Checker {
     versions: Vec<Version>,
     /// systemd-boot, as the image has it.
     loader: Vec<u8>,
-    /// By what was written to the ESP: name, and which version it is.
-    files: HashMap<Content, Result<Vec<(String, Option<usize>)>, String>>,
+    /// By what was written to the ESP.
+    files: HashMap<Content, Result<Files, String>>,
     /// By what was written to a partition: whether it begins with a part of a version.
     parts: HashMap<(usize, usize, Content), bool>,
 }
@@ -172,13 +175,12 @@ impl Checker {
         Ok(state)
     }
 
-    /// The files that systemd-boot would offer, and which version each is byte for byte.
-    fn list(&self, disk: &Disk<'_>, esp: &Partition) -> anyhow::Result<Vec<(String, Option<usize>)>> {
+    fn list(&self, disk: &Disk<'_>, esp: &Partition) -> anyhow::Result<Files> {
         let volume = Volume { disk, range: esp.range.clone(), at: 0 };
         let system = FileSystem::new(volume, FsOptions::new()).context("the ESP's file system")?;
         let root = system.root_dir();
         let mut loader = root.open_file("EFI/BOOT/BOOTX64.EFI").context("the boot loader")?;
-        anyhow::ensure!(is_equal(&mut loader, &self.loader)?, "the boot loader is damaged");
+        ensure!(is_equal(&mut loader, &self.loader)?, "the boot loader is damaged");
         let mut files = Vec::new();
         for entry in root.open_dir("EFI/Linux").context("EFI/Linux on the ESP")?.iter() {
             let entry = entry.context("EFI/Linux on the ESP")?;
@@ -189,17 +191,12 @@ impl Checker {
             if !is_offered || entry.to_file().read_exact(&mut magic).is_err() || &magic != b"MZ" {
                 continue;
             }
-            let is_version = |version: &Version| {
-                Ok(entry.len() == version.uki.len() as u64 && is_equal(&mut entry.to_file(), &version.uki)?)
+            // An error is a chain of clusters that ends early.
+            let is_it = |version: &Version| {
+                entry.len() == version.uki.len() as u64
+                    && is_equal(&mut entry.to_file(), &version.uki).is_ok_and(|is_equal| is_equal)
             };
-            let mut found = None;
-            for (index, version) in self.versions.iter().enumerate() {
-                // An error is a chain of clusters that ends early.
-                if is_version(version).unwrap_or_else(|_: io::Error| false) {
-                    found = Some(index);
-                }
-            }
-            files.push((name, found));
+            files.push((name, self.versions.iter().position(is_it)));
         }
         Ok(files)
     }

@@ -1,5 +1,5 @@
-//! A disk's partition table (GPT), as the kernel finds it: the first one, or where that is damaged the backup in the disk's
-//! last sector (`gpt` on the command line).
+//! A disk's partition table (GPT), as the kernel finds it: the first one, or where that is damaged the backup in the
+//! disk's last sector (`gpt` on the command line).
 
 use std::ops::Range;
 
@@ -94,7 +94,47 @@ const ENTRIES_MAX: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt as _;
+
     use super::*;
+    use crate::vm::writes::tests::empty;
+
+    /// Writes a table of one ESP: the header to one sector, the entry to another.
+    fn write(file: &std::fs::File, sector: u64, entries_at: u64) {
+        let mut entry = [0; 128];
+        entry[..16].copy_from_slice(&ESP);
+        entry[32..40].copy_from_slice(&8_u64.to_le_bytes());
+        entry[40..48].copy_from_slice(&15_u64.to_le_bytes());
+        entry[56..60].copy_from_slice(b"e\0s\0");
+        let mut head = [0; 92];
+        head[..8].copy_from_slice(b"EFI PART");
+        head[24..32].copy_from_slice(&sector.to_le_bytes());
+        head[72..80].copy_from_slice(&entries_at.to_le_bytes());
+        head[80..84].copy_from_slice(&1_u32.to_le_bytes());
+        head[84..88].copy_from_slice(&128_u32.to_le_bytes());
+        head[88..92].copy_from_slice(&crc32fast::hash(&entry).to_le_bytes());
+        let checksum = crc32fast::hash(&head);
+        head[16..20].copy_from_slice(&checksum.to_le_bytes());
+        file.write_all_at(&head, sector * SECTOR).unwrap();
+        file.write_all_at(&entry, entries_at * SECTOR).unwrap();
+    }
+
+    #[test]
+    fn the_backup_counts_where_the_first_one_is_damaged() {
+        let (file, log) = (tempfile::tempfile().unwrap(), empty());
+        let read = || Table::read(&Disk::new(&file, &log, 64 * SECTOR)).unwrap();
+        assert!(read().is_none(), "an empty disk");
+        write(&file, 1, 2);
+        write(&file, 63, 60);
+        let table = read().unwrap();
+        assert!(!table.is_backup);
+        let [partition] = table.partitions.as_slice() else { panic!("one partition") };
+        assert_eq!((partition.name.as_str(), partition.range.clone()), ("es", 8 * SECTOR..16 * SECTOR));
+        file.write_all_at(&[1], 2 * SECTOR + 100).unwrap();
+        assert!(read().unwrap().is_backup, "an entry of the first one is damaged");
+        file.write_all_at(&[1], 63 * SECTOR + 30).unwrap();
+        assert!(read().is_none(), "both headers or entries are damaged");
+    }
 
     #[test]
     fn a_uuid_is_stored_in_three_byte_orders() {
