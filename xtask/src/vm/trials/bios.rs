@@ -1,12 +1,13 @@
 //! Without UEFI: the image boots; the stick erases the one disk that a credential names, and that disk boots.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::ensure;
 
 use super::boot::until_ready;
-use super::installer::{disk, install};
+use super::installer::{in_use, install};
 use crate::image::{Place, Scratch};
 use crate::vm::machine::{Bus, Card, Disk, Firmware, Machine, Options};
 use crate::vm::network::Network;
@@ -16,7 +17,7 @@ pub(super) fn run(place: &Place, scratch: &Scratch) -> anyhow::Result<String> {
     let shipped = boot(place, scratch, &image)?;
 
     // Two disks that are in use; one of them is named.
-    let (target, other) = (disk(place, scratch, "target", "ext4")?, disk(place, scratch, "other", "ext4")?);
+    let (target, other) = (in_use(place, scratch, "target")?, in_use(place, scratch, "other")?);
     let stick = Disk { file: place.stick(scratch)?, serial: "stick", is_read_only: false, bus: Bus::Usb };
     let other = Disk { file: other, serial: "other", is_read_only: false, bus: Bus::Virtio };
     let options = Options {
@@ -39,7 +40,7 @@ pub(super) fn run(place: &Place, scratch: &Scratch) -> anyhow::Result<String> {
 }
 
 /// Boots a disk until the blade is ready.
-fn boot(place: &Place, scratch: &Scratch, disk: &std::path::Path) -> anyhow::Result<Duration> {
+fn boot(place: &Place, scratch: &Scratch, disk: &Path) -> anyhow::Result<Duration> {
     let network = Arc::new(Network::new());
     let options = Options {
         firmware: Firmware::Bios,

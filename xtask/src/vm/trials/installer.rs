@@ -17,19 +17,22 @@ use crate::vm::network::{GUEST, Network};
 
 pub(super) fn run(place: &Place, scratch: &Scratch) -> anyhow::Result<String> {
     let dir = scratch.path();
-    let (target, other) = (disk(place, scratch, "target", "empty")?, disk(place, scratch, "other", "ext4")?);
+    let (target, other) = (empty(scratch, "target", DISK_LEN)?, in_use(place, scratch, "other")?);
+    let small = empty(scratch, "small", 100 << 20)?;
     let before = digest(place, &other)?;
     let stick = place.stick(scratch)?;
     let configuration = format!("[data]\nlisten = \"[::]:{PORT}\"\n[admin]\nlisten = \"[::]:7401\"\n");
     put(place, scratch, &stick, "fanblade.toml", &configuration)?;
     let start = || {
         let disk = |file: &Path, serial, bus| Disk { file: file.to_owned(), serial, is_read_only: false, bus };
-        let disks = vec![disk(&stick, "stick", Bus::Usb), disk(&other, "other", Bus::Virtio)];
+        let (stick, other) = (disk(&stick, "stick", Bus::Usb), disk(&other, "other", Bus::Virtio));
+        let disks = vec![stick, other, disk(&small, "small", Bus::Virtio)];
         Machine::start(place, &target, dir, &Options { disks, ..Options::default() })
     };
 
     // Cut off while it writes: the disk has no partition table, so that nothing boots from it.
     let machine = start()?;
+    machine.until("serial number small: too small: ", BOOT_MAX)?;
     machine.until("fanblade: vda is the only empty disk", BOOT_MAX)?;
     machine.until("fanblade: installing to vda", BOOT_MAX)?;
     std::thread::sleep(CUT_AFTER);
@@ -59,10 +62,9 @@ pub(super) fn run(place: &Place, scratch: &Scratch) -> anyhow::Result<String> {
     let mut machine = start()?;
     machine.until("unknown field `lisen`", BOOT_MAX)?;
     machine.until("serial number first: in use", BOOT_MAX)?;
-    machine.until(QUESTION, WAIT_MAX)?;
-    machine.type_line("no-such-disk")?;
-    machine.until("fanblade: there is no disk no-such-disk", WAIT_MAX)?;
-    machine.type_line("first")?;
+    answer(&mut machine, "no-such-disk", "fanblade: there is no disk no-such-disk")?;
+    answer(&mut machine, "small", "fanblade: vdc is too small")?;
+    answer(&mut machine, "first", "fanblade: installing to vda")?;
     let again = install(&machine)?;
     drop(machine);
     ensure!(digest(place, &other)? == before, "the disk that nobody named has changed");
@@ -76,6 +78,18 @@ pub(super) fn run(place: &Place, scratch: &Scratch) -> anyhow::Result<String> {
     ))
 }
 
+/// Types an answer until the console says these words: the question is a line without an end, which nobody sees here.
+fn answer(machine: &mut Machine, line: &str, words: &str) -> anyhow::Result<()> {
+    let deadline = machine.age() + WAIT_MAX;
+    loop {
+        machine.type_line(line)?;
+        match machine.until(words, ANSWER_INTERVAL) {
+            Err(_) if machine.age() < deadline => {}
+            said => return said.map(drop),
+        }
+    }
+}
+
 /// Waits until the stick has installed and switched the machine off. Returns how long the installation took.
 pub(super) fn install(machine: &Machine) -> anyhow::Result<Duration> {
     let started = machine.until("fanblade: installing to", BOOT_MAX)?;
@@ -84,13 +98,17 @@ pub(super) fn install(machine: &Machine) -> anyhow::Result<Duration> {
     Ok(ended.saturating_sub(started))
 }
 
-/// An empty disk, or one with a file system on all of it.
-pub(super) fn disk(place: &Place, scratch: &Scratch, name: &str, content: &str) -> anyhow::Result<PathBuf> {
+/// An empty disk of so many bytes.
+fn empty(scratch: &Scratch, name: &str, len: u64) -> anyhow::Result<PathBuf> {
     let file = scratch.path().join(format!("{name}.raw"));
-    fs::File::create(&file)?.set_len(DISK_LEN)?;
-    if content == "ext4" {
-        place.room.run("mkfs.ext4", &["-q", "-L", name, &place.inside(&file)?])?;
-    }
+    fs::File::create(&file)?.set_len(len)?;
+    Ok(file)
+}
+
+/// A disk with a file system on all of it.
+pub(super) fn in_use(place: &Place, scratch: &Scratch, name: &str) -> anyhow::Result<PathBuf> {
+    let file = empty(scratch, name, DISK_LEN)?;
+    place.room.run("mkfs.ext4", &["-q", "-L", name, &place.inside(&file)?])?;
     Ok(file)
 }
 
@@ -119,4 +137,4 @@ const DISK_LEN: u64 = 3 << 30;
 const PORT: u16 = 7_450;
 /// Some time into the copying, which takes longer in an emulated machine.
 const CUT_AFTER: Duration = Duration::from_secs(2);
-const QUESTION: &str = "of the disk to ERASE";
+const ANSWER_INTERVAL: Duration = Duration::from_secs(10);
