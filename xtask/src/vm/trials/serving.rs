@@ -69,6 +69,11 @@ pub(super) fn run(place: &Place, scratch: &Scratch) -> anyhow::Result<String> {
 /// What `fanblade tune` did at boot: each queue interrupts a worker's CPU of its own, nothing else is left to set, and
 /// everything but the blade is on the system's CPU.
 fn tuned(machine: &Machine, workers: u32) -> anyhow::Result<()> {
+    for line in
+        ["trial: journal: ", "trial: tune: would set", "trial: doctor: "].iter().flat_map(|what| machine.lines(what))
+    {
+        eprintln!("{line}");
+    }
     let last_word = |line: &String| line.split_whitespace().next_back().unwrap_or_default().to_owned();
     for kind in ["input", "output"] {
         let lines = machine.lines("trial: interrupt ").into_iter().filter(|line| line.contains(kind));
@@ -80,9 +85,6 @@ fn tuned(machine: &Machine, workers: u32) -> anyhow::Result<()> {
     let words = |line: &str| machine.line(line).map(|line| last_word(&line)).unwrap_or_default();
     ensure!(words("trial: tune result") == "success", "fanblade-tune.service: {}", words("trial: tune result"));
     ensure!(words("trial: system.slice") == "0", "system.slice is on CPUs {:?}, not 0", words("trial: system.slice"));
-    for line in machine.lines("trial: tune: would set").into_iter().chain(machine.lines("trial: doctor: ")) {
-        eprintln!("{line}");
-    }
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The EFI system partition, writable for a moment: the image mounts it read-only.
 
 use std::fs::File;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context as _;
@@ -9,6 +10,13 @@ use super::succeed;
 
 /// Where the image mounts it.
 pub(super) const ESP: &str = "/efi";
+
+/// Waits until all that was written is on the disk. The sync of the file system alone does not make vfat's disk flush what
+/// it has; that of a directory does.
+pub(super) fn sync() -> anyhow::Result<()> {
+    succeed(Command::new("sync").args(["-f", ESP]))?;
+    succeed(Command::new("sync").arg(Path::new(ESP).join("EFI/Linux")))
+}
 
 /// Writable until this is dropped, or until [`Writable::end`].
 pub(super) struct Writable {
@@ -25,7 +33,7 @@ impl Writable {
 
     /// Waits until all that was written is on the disk.
     pub(super) fn end(self) -> anyhow::Result<()> {
-        succeed(Command::new("sync").args(["-f", ESP]))
+        sync()
     }
 }
 

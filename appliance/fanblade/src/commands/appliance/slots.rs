@@ -203,8 +203,12 @@ impl Slots {
     /// Waits until names are on the disk.
     fn sync(&self) -> anyhow::Result<()> {
         let dir = File::open(&self.boot).with_context(|| format!("cannot open {}", self.boot.display()))?;
-        // All of its file system: vfat has no journal that would keep the order.
-        nix::unistd::syncfs(&dir).with_context(|| format!("writing {}", self.boot.display()))
+        // All of its file system: vfat has no journal that would keep the order. That writes, but of vfat only the sync
+        // of a directory makes the disk flush what it has.
+        nix::unistd::syncfs(&dir)
+            .map_err(std::io::Error::from)
+            .and_then(|()| dir.sync_all())
+            .with_context(|| format!("writing {}", self.boot.display()))
     }
 }
 

@@ -75,7 +75,13 @@ fn is_so(host: &Host, act: &Act) -> bool {
 fn set(host: &Host, act: &Act) -> io::Result<()> {
     match act {
         Act::Write { path, value, .. } => {
-            let named = |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"));
+            let named = |error: io::Error| {
+                // Who may open the file may write it: EPERM is the kernel's word about this value, as for interrupts
+                // that it has bound to a CPU itself.
+                let is_refusal = error.raw_os_error() == Some(nix::libc::EPERM);
+                let kind = if is_refusal { io::ErrorKind::Other } else { error.kind() };
+                io::Error::new(kind, format!("{path}: {error}"))
+            };
             host.write(path, value).map_err(named)?;
             if is_so(host, act) {
                 return Ok(());
