@@ -9,7 +9,7 @@ mod redact;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -102,9 +102,15 @@ fn parts(args: &Args) -> Vec<(String, What)> {
     add("fanblade/metrics.txt", What::Http(args.admin, "/metrics"));
     add("fanblade/flows.txt", itself(&["flows", "--verdicts", "--closed", "--top", "1000"]));
     add("fanblade/top.txt", itself(&["top", "--once", &args.admin.to_string()]));
+    // A machine without an identifier of its own has another one at each boot: its last boot is in another directory.
+    let kept = if Path::new(JOURNAL).exists() {
+        format!("journalctl --no-pager -D {JOURNAL}")
+    } else {
+        "journalctl --no-pager".to_owned()
+    };
     add("journal/this-boot.txt", run("journalctl --no-pager -o short-precise -b 0 -n 40000"));
-    add("journal/last-boot.txt", run("journalctl --no-pager -o short-precise -b -1 -n 40000"));
-    add("journal/boots.txt", run("journalctl --no-pager --list-boots"));
+    add("journal/last-boot.txt", run(&format!("{kept} -o short-precise -b -1 -n 40000")));
+    add("journal/boots.txt", run(&format!("{kept} --list-boots")));
     add("system/dmesg.txt", run("dmesg --time-format=iso"));
     add("system/units.txt", run("systemctl --no-pager --all list-units"));
     add("system/failed.txt", run("systemctl --no-pager --failed"));
@@ -162,6 +168,7 @@ fn parts(args: &Args) -> Vec<(String, What)> {
     parts
 }
 
+const JOURNAL: &str = "/var/log/journal";
 const PART_MAX: Duration = Duration::from_secs(10);
 const TOTAL_MAX: Duration = Duration::from_secs(120);
 
