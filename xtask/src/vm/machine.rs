@@ -267,7 +267,8 @@ fn command(place: &Place, disk: &Path, scratch: &Path, options: &Options) -> any
     qemu.args(["-accel", "tcg,thread=multi,tb-size=256", "-machine", "q35", "-cpu", "max", "-display", "none"]);
     qemu.args(["-smp", &options.cpus.to_string(), "-m", &options.memory_mib.to_string()]);
     qemu.args(["-serial", "stdio", "-monitor", "none", "-nodefaults", "-vga", "std"]);
-    // A watchdog, since a server has one.
+    // An identifier and a watchdog, since a server has them.
+    qemu.args(["-uuid", "6b1c7a3e-52d4-4a5f-9f0e-3d2c1b0a9f8e"]);
     qemu.args(["-device", "virtio-rng-pci", "-device", "i6300esb"]);
     if let Some(clock) = options.clock {
         qemu.args(["-rtc", &format!("base={clock}")]);

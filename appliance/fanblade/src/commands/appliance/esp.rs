@@ -11,8 +11,8 @@ use super::succeed;
 /// Where the image mounts it.
 pub(super) const ESP: &str = "/efi";
 
-/// Waits until all that was written is on the disk. The sync of the file system alone does not make vfat's disk flush what
-/// it has; that of a directory does.
+/// Waits until all that was written is on the disk. The sync of the file system alone does not make vfat's disk flush
+/// what it has; that of a directory does.
 pub(super) fn sync() -> anyhow::Result<()> {
     succeed(Command::new("sync").args(["-f", ESP]))?;
     succeed(Command::new("sync").arg(Path::new(ESP).join("EFI/Linux")))

@@ -89,9 +89,9 @@ impl Seen {
         self.changes.iter().find(|(_, state)| is_so(state)).map(|(count, _)| *count)
     }
 
-    /// After how many entries this is so for the last time before `count`.
-    pub(super) fn last_before(&self, count: usize, is_so: impl Fn(&State) -> bool) -> Option<usize> {
-        self.changes.iter().rev().find(|(at, state)| *at < count && is_so(state)).map(|(at, _)| *at)
+    /// After how many entries the state changed for the last time before `count`.
+    pub(super) fn change_before(&self, count: usize) -> usize {
+        self.changes.iter().rev().find(|(at, _)| *at < count).map_or(0, |(at, _)| *at)
     }
 
     /// What would keep the blade from coming back, and where that is so first.
