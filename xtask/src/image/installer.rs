@@ -64,10 +64,13 @@ pub(super) fn installed(partitions: &Partitions) -> [(&'static str, String); 7] 
         ("11-root-a.conf", partition("root", "fanblade_%A", &copy("root"), root_mib)),
         verity_b,
         root_b,
-        ("30-state.conf", format!("{STATE}CopyFiles=/var/lib/fanblade:/lib/fanblade\nSizeMinBytes={state_mib_min}M\n")),
+        ("30-state.conf", format!("{STATE}{TAKEN}SizeMinBytes={state_mib_min}M\n")),
     ]
 }
 
+/// What `fanblade configure` has put into memory. The state partition becomes /var.
+const TAKEN: &str =
+    "CopyFiles=/var/lib/fanblade:/lib/fanblade\nCopyFiles=/var/lib/fanblade-setup:/lib/fanblade-setup\n";
 /// Files of the partition that people put their configuration on.
 const FILES: &str = "firmware-config/installer";
 /// Where the installer mounts the stick's ESP.

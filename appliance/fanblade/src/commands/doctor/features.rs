@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::finding::{Finding, State};
+use crate::commands::tune;
 
 pub(super) fn findings() -> Vec<Finding> {
     let mut findings = vec![kernel(), cpus()];
@@ -37,14 +38,15 @@ fn kernel() -> Finding {
 }
 
 fn cpus() -> Finding {
-    let allowed = fanblade_net::affinity::cpus_allowed().map_or(0, |cpus| cpus.len());
+    // Not this process's own: a shell is confined to the system's CPUs where `fanblade tune` has isolated the others.
+    let allowed = tune::placement_here(None).allowed;
     if allowed >= CPUS_MIN {
-        return Finding::ok("CPUs", format!("{allowed} for this process"));
+        return Finding::ok("CPUs", format!("{allowed} for a blade"));
     }
     Finding::not_ok(
         State::Warn,
         "CPUs",
-        format!("{allowed} for this process"),
+        format!("{allowed} for a blade"),
         format!("{CPUS_MIN} or more"),
         "sequencer, worker and control share them: no thread is pinned, and each delays the others",
         "a larger machine, or a larger CPU set (taskset, cpuset)",
