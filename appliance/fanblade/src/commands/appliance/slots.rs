@@ -132,6 +132,7 @@ impl Slots {
     /// Keeps the version that runs: its boots are not counted any more, and newer versions that were kept are set
     /// aside. Returns whether anything was to be done.
     pub(super) fn keep(&self, running: Version) -> anyhow::Result<bool> {
+        self.clear()?;
         let files = self.boot_files()?;
         let mine = || files.iter().filter(|file| file.version == running);
         let mut has_changed = false;
@@ -174,17 +175,19 @@ impl Slots {
         for entry in fs::read_dir(&self.boot).with_context(|| format!("cannot read {}", self.boot.display()))? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if parse(&name).is_some_and(|(of, _)| of == version) {
-                fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            if let Some((of, mark)) = parse(&name)
+                && of == version
+            {
+                self.remove(&BootFile { version, mark, path })?;
             }
         }
-        self.sync()
+        self.clear()
     }
 
     /// Under the version's name with this ending.
     fn copy(&self, file: &BootFile, ending: &str) -> anyhow::Result<()> {
         let name = format!("fanblade_{}{ending}", file.version);
-        let (unfinished, to) = (self.boot.join(format!("{name}.new")), self.boot.join(format!("{name}.efi")));
+        let (unfinished, to) = (self.boot.join(format!("{name}.{HIDDEN}")), self.boot.join(format!("{name}.efi")));
         let copied = fs::copy(&file.path, &unfinished)
             .and_then(|_| File::open(&unfinished)?.sync_all())
             .and_then(|()| fs::rename(&unfinished, &to));
@@ -195,9 +198,24 @@ impl Slots {
         self.sync()
     }
 
+    /// First away from the names that the boot loader offers: a power cut may free a file's content and leave its name.
     fn remove(&self, file: &BootFile) -> anyhow::Result<()> {
-        fs::remove_file(&file.path).with_context(|| format!("cannot remove {}", file.path.display()))?;
+        let hidden = file.path.with_added_extension(HIDDEN);
+        fs::rename(&file.path, &hidden).with_context(|| format!("cannot rename {}", file.path.display()))?;
+        self.sync()?;
+        fs::remove_file(&hidden).with_context(|| format!("cannot remove {}", hidden.display()))?;
         self.sync()
+    }
+
+    /// Removes what a power cut left of copies and removals.
+    fn clear(&self) -> anyhow::Result<()> {
+        for entry in fs::read_dir(&self.boot).with_context(|| format!("cannot read {}", self.boot.display()))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == HIDDEN) {
+                fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            }
+        }
+        Ok(())
     }
 
     /// Waits until names are on the disk.
@@ -212,6 +230,8 @@ impl Slots {
     }
 }
 
+/// The ending of names that are no boot files.
+const HIDDEN: &str = "hidden";
 const KEPT: &str = "";
 /// No tries left, and none done: the boot loader does not write such a name.
 const ASIDE: &str = "+0";
@@ -321,6 +341,7 @@ mod tests {
     #[test]
     fn a_healthy_version_is_kept_and_newer_ones_do_not_start() {
         let machine = Machine::new(&["fanblade_0.1.0.efi", "fanblade_0.1.1+2-1.efi"]);
+        fs::write(machine.dir.path().join("boot/fanblade_0.1.0.efi.hidden"), "left by a power cut").unwrap();
         assert!(machine.slots.keep("0.1.1".parse().unwrap()).unwrap());
         assert_eq!(machine.names(), ["fanblade_0.1.0.efi", "fanblade_0.1.1.efi"]);
         assert!(!machine.slots.keep("0.1.1".parse().unwrap()).unwrap(), "once is enough");
