@@ -47,7 +47,7 @@ const EBPF_LOST: &str =
     "rebuilding the eBPF programs and comparing them with ebpf/prebuilt (the prebuilt object is used)";
 
 /// In the order of installation: the linker needs LLVM, the venv needs Python.
-const PIECES: [Piece; 12] = [
+const PIECES: [Piece; 14] = [
     Piece {
         name: "rustfmt and clippy",
         lost: "the format and lint steps of `cargo xtask test`",
@@ -65,6 +65,12 @@ const PIECES: [Piece; 12] = [
         lost: "tests in network namespaces (steering, flow counters)",
         is_there: |_| repository::find_program("ip").is_some(),
         how: How::Apt(&["iproute2"]),
+    },
+    Piece {
+        name: "ethtool",
+        lost: "the test that sets an interface's queues as `fanblade tune` does",
+        is_there: |_| repository::find_program("ethtool").is_some(),
+        how: How::Apt(&["ethtool"]),
     },
     Piece {
         name: "bpftool",
@@ -114,6 +120,12 @@ const PIECES: [Piece; 12] = [
         how: How::Apt(&["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf", "llvm-22-dev"]),
     },
     Piece { name: "bpf-linker", lost: EBPF_LOST, is_there: |root| bpf_linker(root).is_some(), how: How::BpfLinker },
+    Piece {
+        name: "mmdebstrap",
+        lost: "the appliance image (`cargo xtask image`, `cargo xtask vm`)",
+        is_there: |_| repository::find_program("mmdebstrap").is_some(),
+        how: How::Apt(&["mmdebstrap"]),
+    },
     Piece {
         name: "Python 3 with venv",
         lost: "the test peers in Python",
