@@ -15,7 +15,7 @@ use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use fanblade_testkit::Child;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::network::Network;
 use crate::image::Place;
@@ -191,10 +191,19 @@ impl Machine {
 
     /// Writes what the screen shows as a PNG. The file lies below [`Place::dir`].
     pub(super) fn screenshot(&self, place: &Place, file: &Path) -> anyhow::Result<()> {
-        let picture = json!({"filename": place.inside(file)?, "format": "png"});
+        self.control("screendump", &json!({"filename": place.inside(file)?, "format": "png"}))
+    }
+
+    /// Presses the power button, as a BMC or a hypervisor does for an orderly shutdown.
+    pub(super) fn press_power_button(&self) -> anyhow::Result<()> {
+        self.control("system_powerdown", &json!({}))
+    }
+
+    /// A command of QEMU's own protocol.
+    fn control(&self, command: &str, arguments: &Value) -> anyhow::Result<()> {
         let mut stream = UnixStream::connect(&self.control).context("QEMU's control socket")?;
         let mut answers = BufReader::new(stream.try_clone()?).lines();
-        for (command, arguments) in [("qmp_capabilities", json!({})), ("screendump", picture)] {
+        for (command, arguments) in [("qmp_capabilities", &json!({})), (command, arguments)] {
             writeln!(stream, "{}", json!({"execute": command, "arguments": arguments}))?;
             // Between greeting, events and answers only an answer has one of these keys.
             let answer = answers

@@ -50,6 +50,10 @@ pub(super) fn run(place: &Place, scratch: &Scratch) -> anyhow::Result<String> {
     ensure!(machine.said("trial: reloaded").is_some(), "it was not reloaded\n{}", machine.tail());
     let stopped = machine.said("trial: end").unwrap_or_default();
     let replaced = machine.until("trial: replaced", WAIT_MAX)?.saturating_sub(stopped);
+    let pressed = machine.age();
+    machine.press_power_button()?;
+    ensure!(machine.wait(pressed + WAIT_MAX).is_some(), "the power button does not end it\n{}", machine.tail());
+    let off = machine.age().saturating_sub(pressed);
     let bytes: u64 = received.values().sum();
     let queues = machine.line("trial: queues").unwrap_or_default();
     // Of the machine's processors one is the system's and one the sequencer's.
@@ -59,10 +63,11 @@ pub(super) fn run(place: &Place, scratch: &Scratch) -> anyhow::Result<String> {
     Ok(format!(
         "ready {:.0} s after power; {SUBSCRIBERS} subscribers got {frames} frames, 0 violations; {bytes} bytes to {COUNTERS} \
          clients, the same in `fanblade flows` for {equal}, the others had retransmissions ({retransmitted} segments); {workers} \
-         queues, each interrupts a CPU of its own; eBPF {}; a process that stood still was replaced after {:.0} s",
+         queues, each interrupts a CPU of its own; eBPF {}; a process that stood still was replaced after {:.0} s; off {:.0} s after the power button",
         ready.as_secs_f64(),
         ebpf["mode"].as_str().unwrap_or_default(),
         replaced.as_secs_f64(),
+        off.as_secs_f64(),
     ))
 }
 
