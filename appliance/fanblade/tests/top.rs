@@ -116,5 +116,6 @@ fn on_a_console_it_names_the_machine_and_ends_when_the_blade_is_gone() {
     terminal.until("the heading", |text| text.contains(" ready ") && text.contains("10.0.0.7 on eth0"));
     blade.signal(Signal::SIGTERM);
     blade.wait();
-    assert_eq!(terminal.end().code(), Some(1));
+    assert_eq!(terminal.exit().code(), Some(1));
+    terminal.until("why", |text| text.contains("no answer for 1 s") && text.contains("nothing listens at"));
 }
