@@ -223,6 +223,16 @@ impl Place {
         Ok(disk.to_owned())
     }
 
+    /// Where the first partition with such a name begins on a disk, in bytes.
+    pub(crate) fn partition(&self, disk: &Path, is_it: impl Fn(&str) -> bool) -> anyhow::Result<u64> {
+        let table = self.room.run("sfdisk", &["--json", &self.inside(disk)?])?;
+        let table: serde_json::Value = serde_json::from_str(&table).context("sfdisk")?;
+        let partitions = table["partitiontable"]["partitions"].as_array().context("no partitions")?;
+        let found = partitions.iter().find(|partition| partition["name"].as_str().is_some_and(&is_it));
+        let start = found.and_then(|partition| partition["start"].as_u64());
+        Ok(start.with_context(|| format!("{} has no such partition", disk.display()))? * 512)
+    }
+
     /// An empty directory that programs in the tools tree see. It is removed when the result is dropped; what an
     /// interrupted run left is removed first.
     pub(crate) fn scratch(&self, name: &str) -> anyhow::Result<Scratch> {

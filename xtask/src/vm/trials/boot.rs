@@ -26,14 +26,19 @@ pub(super) fn until_ready(network: &Network, machine: &Machine) -> anyhow::Resul
 
 /// Credentials that let a machine run a line of shell on its console, once the blade is healthy and kept.
 pub(super) fn script(line: &str) -> Vec<(String, String)> {
-    let unit = format!(
+    let text = format!(
         "[Unit]\nRequires=boot-complete.target\nAfter=boot-complete.target fanblade-bless.service\n\
          [Service]\nType=oneshot\nStandardOutput=tty\nStandardError=tty\nTTYPath=/dev/ttyS0\n\
          ExecStart=/bin/sh -c '{line}'\n"
     );
+    unit("trial", &text)
+}
+
+/// Credentials that give a machine a service of this name, which its boot starts.
+pub(super) fn unit(name: &str, text: &str) -> Vec<(String, String)> {
     vec![
-        ("systemd.extra-unit.trial.service".to_owned(), unit),
-        ("systemd.unit-dropin.multi-user.target~trial".to_owned(), "[Unit]\nWants=trial.service\n".to_owned()),
+        (format!("systemd.extra-unit.{name}.service"), text.to_owned()),
+        (format!("systemd.unit-dropin.multi-user.target~{name}"), format!("[Unit]\nWants={name}.service\n")),
     ]
 }
 

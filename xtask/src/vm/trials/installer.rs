@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use serde_json::Value;
 
 use super::boot::{BOOT_MAX, WAIT_MAX, until_ready};
 use crate::image::{Place, Scratch};
@@ -118,15 +117,10 @@ fn digest(place: &Place, disk: &Path) -> anyhow::Result<String> {
 
 /// Puts a file on the stick's part for configuration, as an engineer does.
 fn put(place: &Place, scratch: &Scratch, stick: &Path, name: &str, text: &str) -> anyhow::Result<()> {
-    let stick = place.inside(stick)?;
-    let table: Value = serde_json::from_str(&place.room.run("sfdisk", &["--json", &stick])?).context("sfdisk")?;
-    let partitions = table["partitiontable"]["partitions"].as_array().context("no partitions")?;
-    let start =
-        partitions.iter().find(|partition| partition["name"] == "FANBLADE").and_then(|part| part["start"].as_u64());
-    let start = start.context("the stick has no part labelled FANBLADE")?;
+    let start = place.partition(stick, |name| name == "FANBLADE")?;
     let file = scratch.path().join(name);
     fs::write(&file, text)?;
-    let image = format!("{stick}@@{}", start * 512);
+    let image = format!("{}@@{start}", place.inside(stick)?);
     place.room.run("mcopy", &["-o", "-i", &image, &place.inside(&file)?, "::"])?;
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::ensure;
 
-use super::boot::BOOT_MAX;
+use super::boot::{BOOT_MAX, unit};
 use crate::image::{DISK_LEN, Place, Scratch};
 use crate::vm::machine::{Bus, Card, Disk, Machine, Options};
 use crate::vm::network::Network;
@@ -33,12 +33,6 @@ fn without_file_system(place: &Place, disk: &Path) -> anyhow::Result<()> {
 }
 
 fn everything(place: &Place, scratch: &Scratch) -> anyhow::Result<String> {
-    let unit = |name: &str, text: &str| {
-        [
-            (format!("systemd.extra-unit.{name}.service"), text.to_owned()),
-            (format!("systemd.unit-dropin.multi-user.target~{name}"), format!("[Unit]\nWants={name}.service\n")),
-        ]
-    };
     // The machine goes on when the host says so, by a word on this disk.
     let word = scratch.path().join("word.raw");
     fs::write(&word, [0; 512])?;

@@ -18,7 +18,7 @@ use anyhow::{Context as _, ensure};
 use self::points::{Point, Seen, left};
 use self::state::{Checker, Version};
 use self::table::Table;
-use super::boot::BOOT_MAX;
+use super::boot::{BOOT_MAX, unit};
 use super::update::next;
 use crate::image::{Place, Scratch, Update};
 use crate::vm::machine::{self, Card, Machine, Options};
@@ -81,10 +81,7 @@ fn record(place: &Place, scratch: &Scratch, updates: &[Update]) -> anyhow::Resul
         card: Card::User,
         disks: vec![machine::Disk { file: disk, serial: "updates", is_read_only: true, bus: machine::Bus::Virtio }],
         write_log: Some(log.clone()),
-        credentials: vec![
-            ("systemd.extra-unit.trial.service".to_owned(), UNIT.to_owned()),
-            ("systemd.unit-dropin.multi-user.target~trial".to_owned(), "[Unit]\nWants=trial.service\n".to_owned()),
-        ],
+        credentials: unit("trial", UNIT),
         reboots: true,
         ..Options::default()
     };

@@ -11,7 +11,7 @@ use anyhow::{Context as _, ensure};
 use fanblade_testkit::try_http;
 use serde_json::Value;
 
-use super::boot::{WAIT_MAX, admin, until_ready};
+use super::boot::{WAIT_MAX, admin, unit, until_ready};
 use crate::image::{self, Place, Scratch};
 use crate::vm::machine::{Card, Machine, Options};
 use crate::vm::network::{GUEST, Network};
@@ -20,11 +20,7 @@ pub(super) fn run(place: &Place, scratch: &Scratch) -> anyhow::Result<String> {
     let network = Arc::new(Network::new());
     let options = Options {
         card: Card::Tap(Arc::clone(&network)),
-        credentials: vec![
-            Network::credential(),
-            ("systemd.extra-unit.trial.service".to_owned(), unit()),
-            ("systemd.unit-dropin.multi-user.target~trial".to_owned(), "[Unit]\nWants=trial.service\n".to_owned()),
-        ],
+        credentials: [vec![Network::credential()], unit("trial", &inside())].concat(),
         ..Options::default()
     };
     let disk = place.overlay(&scratch.path().join("disk.qcow2"))?;
@@ -94,7 +90,7 @@ fn tuned(machine: &Machine, workers: u32) -> anyhow::Result<()> {
 }
 
 /// Inside: waits until all connections have come and gone, then prints the flows.
-fn unit() -> String {
+fn inside() -> String {
     let all = SUBSCRIBERS + COUNTERS;
     // systemd makes `$` of `$$`.
     let tuned = "fanblade tune --dry-run | sed \"s/^/trial: tune: /\"; fanblade doctor | sed \"s/^/trial: doctor: /\"; \

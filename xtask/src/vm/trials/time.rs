@@ -6,22 +6,16 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use fanblade_testkit::Child;
 
-use super::boot::{BOOT_MAX, WAIT_MAX};
+use super::boot::{BOOT_MAX, WAIT_MAX, unit};
 use crate::image::{Place, Scratch};
 use crate::vm::machine::{Card, Machine, Options};
 use crate::vm::network::{Network, TAP};
 
 pub(super) fn run(place: &Place, scratch: &Scratch) -> anyhow::Result<String> {
     let network = Arc::new(Network::new());
-    let unit = |name: &str, text: &str| {
-        [
-            (format!("systemd.extra-unit.{name}.service"), text.to_owned()),
-            (format!("systemd.unit-dropin.multi-user.target~{name}"), format!("[Unit]\nWants={name}.service\n")),
-        ]
-    };
     let options = Options {
         card: Card::Tap(Arc::clone(&network)),
-        credentials: [&[Network::credential()], &unit("name", NAME)[..], &unit("ask", ASK)[..]].concat(),
+        credentials: [vec![Network::credential()], unit("name", NAME), unit("ask", ASK)].concat(),
         ..Options::default()
     };
     let disk = place.overlay(&scratch.path().join("disk.qcow2"))?;
