@@ -6,6 +6,7 @@ mod public_keys;
 mod replace;
 pub(crate) mod reset;
 pub(crate) mod rollback;
+mod signing;
 mod slots;
 pub(crate) mod support;
 mod unpack;
@@ -21,6 +22,8 @@ use nix::unistd::Uid;
 
 use version::Version;
 
+/// The blade's configuration, where the image's tmpfiles.d puts it.
+pub(crate) const CONFIG: &str = "/var/lib/fanblade/fanblade.toml";
 /// What root alone may change on the state partition: the blade's own directory belongs to the user that it runs as.
 const SETUP: &str = "/var/lib/fanblade-setup";
 /// Where firmware says whether it is UEFI, and keeps variables.

@@ -32,7 +32,7 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let mut findings = features::findings();
     findings.extend(kernel_limits::findings()?);
     let host = Host::here();
-    let own = Some(Path::new(APPLIANCE_CONFIG)).filter(|_| appliance::is_here(&host));
+    let own = Some(Path::new(super::appliance::CONFIG)).filter(|_| appliance::is_here(&host));
     findings.extend(tuning::findings(&host, args.config.as_deref().or(own)));
     findings.push(clock::finding(&host));
     findings.extend(appliance::findings(&host));
@@ -45,9 +45,6 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let failed = worst == State::Missing || (args.strict && worst == State::Warn);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
-
-/// Where the image's tmpfiles.d puts it.
-const APPLIANCE_CONFIG: &str = "/var/lib/fanblade/fanblade.toml";
 
 struct Table<'a>(&'a [Finding]);
 

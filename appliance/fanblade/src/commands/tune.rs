@@ -34,7 +34,7 @@ use refusals::Refusals;
 pub(crate) use apply::{State, look};
 pub(crate) use host::Host;
 pub(crate) use items::{Item, Stage};
-pub(crate) use machine::is_running;
+pub(crate) use machine::{allowed, is_running};
 pub(crate) use placement::Placement;
 
 #[derive(Debug, clap::Args)]
@@ -74,9 +74,9 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     }
     out::print(Plan(&machine, &placement))?;
     let mut states: Vec<(Item, State)> = Vec::new();
-    for stage in [Stage::Card, Stage::Place] {
-        let of_stage = |item: &Item| (item.stage == Stage::Card) == (stage == Stage::Card);
-        for item in items(&machine, &placement, wanted).into_iter().filter(of_stage) {
+    for is_card in [true, false] {
+        let is_now = |item: &Item| (item.stage == Stage::Card) == is_card;
+        for item in items(&machine, &placement, wanted).into_iter().filter(is_now) {
             let state = if args.dry_run { look(&host, &item) } else { apply(&host, &item) };
             out::print(Line(&item, &state))?;
             states.push((item, state));

@@ -11,11 +11,18 @@ use super::succeed;
 /// Where the image mounts it.
 pub(super) const ESP: &str = "/efi";
 
-/// Waits until all that was written is on the disk. The sync of the file system alone does not make vfat's disk flush
-/// what it has; that of a directory does.
-pub(super) fn sync() -> anyhow::Result<()> {
-    succeed(Command::new("sync").args(["-f", ESP]))?;
-    succeed(Command::new("sync").arg(Path::new(ESP).join("EFI/Linux")))
+/// Where boot files lie on it.
+pub(super) const BOOT: &str = "/efi/EFI/Linux";
+
+/// Waits until all of a directory's file system is on the disk: vfat has no journal that would keep the order.
+pub(super) fn sync(dir: &Path) -> anyhow::Result<()> {
+    let sync = || {
+        let dir = File::open(dir)?;
+        nix::unistd::syncfs(&dir)?;
+        // That writes, but of vfat only the sync of a directory makes the disk flush what it has.
+        dir.sync_all()
+    };
+    sync().with_context(|| format!("writing {}", dir.display()))
 }
 
 /// Writable until this is dropped, or until [`Writable::end`].
@@ -33,7 +40,7 @@ impl Writable {
 
     /// Waits until all that was written is on the disk.
     pub(super) fn end(self) -> anyhow::Result<()> {
-        sync()
+        sync(Path::new(BOOT))
     }
 }
 

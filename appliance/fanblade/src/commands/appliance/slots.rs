@@ -9,7 +9,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 
@@ -69,7 +69,7 @@ impl Slots {
 
     /// Those of this machine.
     pub(super) fn here() -> Slots {
-        Slots::new(Path::new(super::esp::ESP).join("EFI/Linux"), "/dev/disk")
+        Slots::new(super::esp::BOOT, "/dev/disk")
     }
 
     /// All boot files that are not empty, the oldest version first.
@@ -220,13 +220,7 @@ impl Slots {
 
     /// Waits until names are on the disk.
     fn sync(&self) -> anyhow::Result<()> {
-        let dir = File::open(&self.boot).with_context(|| format!("cannot open {}", self.boot.display()))?;
-        // All of its file system: vfat has no journal that would keep the order. That writes, but of vfat only the sync
-        // of a directory makes the disk flush what it has.
-        nix::unistd::syncfs(&dir)
-            .map_err(std::io::Error::from)
-            .and_then(|()| dir.sync_all())
-            .with_context(|| format!("writing {}", self.boot.display()))
+        super::esp::sync(&self.boot)
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct Args {
     /// The archive to write; `-`: standard output. Left out: fanblade-support-HOST-TIME.tar.gz in this directory
     file: Option<PathBuf>,
     /// The blade's configuration: only keys and values that are known to be harmless go into the archive
-    #[arg(long, value_name = "FILE", default_value = "/var/lib/fanblade/fanblade.toml")]
+    #[arg(long, value_name = "FILE", default_value = super::CONFIG)]
     config: PathBuf,
     /// The blade's admin port
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7401")]

@@ -2,11 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
-use minisign_verify::{PublicKey, Signature, StreamVerifier};
+use minisign_verify::StreamVerifier;
 
+use super::signing;
 use super::version::Version;
 
 /// Reads the update to its end and returns the version that its signature names. With `parts`, a directory that exists,
@@ -15,13 +16,11 @@ use super::version::Version;
 /// # Errors
 /// The signature does not hold; the content is not the three parts of the version that it names; there is no room.
 pub(super) fn read(path: &Path, key: &Path, parts: Option<&Path>) -> anyhow::Result<Version> {
-    let text = |path: &Path| fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
-    let signature_path = PathBuf::from(format!("{}.minisig", path.display()));
-    let public =
-        PublicKey::decode(&text(key)?).with_context(|| format!("{} is no key of minisign's", key.display()))?;
-    let signature = Signature::decode(&text(&signature_path)?)
-        .with_context(|| format!("{} is no signature of minisign's", signature_path.display()))?;
-    let refused = || format!("{} is not as it was signed, or not signed by the key {}", path.display(), key.display());
+    let public = signing::public_key(key)?;
+    let signature_name = format!("{}.minisig", path.display());
+    let signature = fs::read_to_string(&signature_name).with_context(|| format!("cannot read {signature_name}"))?;
+    let signature = signing::signature(&signature, &signature_name)?;
+    let refused = || signing::refused(&path.display().to_string(), key);
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let mut verified = Verified { file, verifier: public.verify_stream(&signature).with_context(refused)? };
     let names = unpack(&mut verified, parts);
@@ -114,17 +113,11 @@ const READ_LEN: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {
+    use super::signing::example::{KEY, SIGNATURE};
     use super::*;
 
     #[test]
     fn only_what_the_key_has_signed_is_taken() {
-        // Made by `minisign -G -W` and `minisign -S -t 'fanblade 0.1.0'`.
-        const KEY: &str = "untrusted comment: minisign public key A1CFB0526CA37842\n\
-            RWRCeKNsUrDPoaA2KfwM2rtO69N1tMITacayCaxoKfDLGMoaRW0u8WKr\n";
-        const SIGNATURE: &str = "untrusted comment: signature from minisign secret key\n\
-            RURCeKNsUrDPoUlrx2guaB6XHHTQHEw02BNcHBRJsJ+Rcbfw/gzvJkQEOZh9ubzeTr2HcAu1ZnVzBtdIj7dsJl6yS/6se3R+Vgo=\n\
-            trusted comment: fanblade 0.1.0\n\
-            sjHdAi/Kj1cjUnOtLeaRc6nj6k905lVOGSN6AWP7Ul6pHoMdgfwD5A/zkqrPgc2qbWUWm7Qg5M1HYJnplkFmCg==\n";
         let dir = tempfile::tempdir().unwrap();
         let [update, key] = ["fanblade.update", "update.pub"].map(|name| dir.path().join(name));
         fs::write(&key, KEY).unwrap();

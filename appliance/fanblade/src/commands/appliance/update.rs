@@ -48,7 +48,7 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         let is_same = slots.check(&there).is_ok() && slots.content(&there)? == boot_file;
         if is_same && matches!(there.mark, Mark::Tries(_)) {
             // Whoever wrote it may have been killed before this.
-            super::esp::sync()?;
+            super::esp::sync(Path::new(super::esp::BOOT))?;
             out::say(format_args!("version {version} is on the disk already: `systemctl reboot` starts it"))?;
             return Ok(ExitCode::SUCCESS);
         }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::finding::{Finding, State};
-use crate::commands::tune;
+use crate::commands::tune::{self, Host};
 
 pub(super) fn findings() -> Vec<Finding> {
     let mut findings = vec![kernel(), cpus()];
@@ -39,7 +39,7 @@ fn kernel() -> Finding {
 
 fn cpus() -> Finding {
     // Not this process's own: a shell is confined to the system's CPUs where `fanblade tune` has isolated the others.
-    let allowed = tune::placement_here(None).allowed;
+    let allowed = tune::allowed(&Host::here()).len();
     if allowed >= CPUS_MIN {
         return Finding::ok("CPUs", format!("{allowed} for a blade"));
     }

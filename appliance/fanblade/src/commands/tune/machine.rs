@@ -63,13 +63,21 @@ impl Machine {
     pub(crate) fn read(host: &Host, named: &Named) -> Machine {
         let allowed = allowed(host);
         let cores = cores(host, &allowed);
-        let (mut names, mut passed_over) = (BTreeSet::new(), Vec::new());
-        for name in named.clients.iter().chain(&named.feed) {
-            match ports(host, name) {
-                ports if ports.is_empty() => passed_over.push((name.clone(), "there is no such interface".to_owned())),
-                ports => names.extend(ports),
+        let mut passed_over = Vec::new();
+        let mut ports_of = |interfaces: &[String]| {
+            let mut names = BTreeSet::new();
+            for name in interfaces {
+                match ports(host, name) {
+                    ports if ports.is_empty() => {
+                        passed_over.push((name.clone(), "there is no such interface".to_owned()));
+                    }
+                    ports => names.extend(ports),
+                }
             }
-        }
+            names
+        };
+        let (clients, feed) = (ports_of(&named.clients), ports_of(&named.feed));
+        let mut names = &clients | &feed;
         if named.clients.is_empty() {
             for name in host.names("/sys/class/net") {
                 match why_not(host, &name) {
@@ -79,8 +87,6 @@ impl Machine {
                 }
             }
         }
-        let clients: BTreeSet<String> = named.clients.iter().flat_map(|name| ports(host, name)).collect();
-        let feed: BTreeSet<String> = named.feed.iter().flat_map(|name| ports(host, name)).collect();
         let interrupts = interrupts(host);
         let mut cards: Vec<Card> = names.iter().map(|name| card::read(host, name, &interrupts)).collect();
         // A card that both use, and the only one, are the clients'.
@@ -111,7 +117,7 @@ impl Machine {
 
 /// The CPUs that are online and that the machine's control group admits. This process may itself be confined to the
 /// CPUs that tuning leaves to the system; only a narrower affinity of its own (taskset(1)) counts.
-fn allowed(host: &Host) -> Cpus {
+pub(crate) fn allowed(host: &Host) -> Cpus {
     let online = host.text(&format!("{CPUS}/online")).and_then(|text| cpus::parse_list(&text));
     let status = host.text("/proc/self/status").unwrap_or_default();
     let affinity = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).and_then(cpus::parse_list);

@@ -5,14 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use minisign_verify::{PublicKey, Signature};
+use minisign_verify::PublicKey;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::unistd::{Group, chown};
 
 use super::network;
 use super::sources::{AUTHORIZED_KEYS, BLADE, KEY, NETWORK, SIGNATURE, Source};
 use crate::commands::appliance::replace::replace;
-use crate::commands::appliance::{SETUP, public_keys};
+use crate::commands::appliance::{SETUP, public_keys, signing};
 use crate::config::Config;
 
 /// Directories of this machine, or of a test.
@@ -180,18 +180,14 @@ impl Place {
         // The image's key counts before one that was given later.
         let keys = [self.image.join(KEY), self.setup.join(KEY)];
         let Some(key) = keys.iter().find(|key| key.exists()).filter(|_| source.is_stick) else { return Ok(()) };
-        let text = fs::read_to_string(key).with_context(|| format!("cannot read {}", key.display()))?;
-        let public = PublicKey::decode(&text).with_context(|| format!("{} is no key of minisign's", key.display()))?;
+        let public = signing::public_key(key)?;
         let content = source.files.get(name).with_context(|| format!("there is no {name}"))?;
         let signature_name = format!("{name}{SIGNATURE}");
         let signature = source.files.get(&signature_name).with_context(|| {
             format!("{name} is not signed: {signature_name} is missing, and this blade takes only what the key {} has signed", key.display())
         })?;
-        let signature = Signature::decode(&String::from_utf8_lossy(signature))
-            .with_context(|| format!("{signature_name} is no signature of minisign's"))?;
-        public
-            .verify(content, &signature, false)
-            .with_context(|| format!("{name} is not as it was signed, or not signed by the key {}", key.display()))
+        let signature = signing::signature(&String::from_utf8_lossy(signature), &signature_name)?;
+        public.verify(content, &signature, false).with_context(|| signing::refused(name, key))
     }
 }
 
@@ -279,14 +275,8 @@ mod tests {
 
     #[test]
     fn where_a_key_is_given_a_stick_must_be_signed_and_credentials_need_not() {
-        // Made by `minisign -G -W` and `minisign -S -t 'fanblade 0.1.0'`, of a text that is a comment in TOML only if
-        // it begins so: this one is not, and the signature is looked at first.
-        const KEY_TEXT: &str = "untrusted comment: minisign public key A1CFB0526CA37842\n\
-            RWRCeKNsUrDPoaA2KfwM2rtO69N1tMITacayCaxoKfDLGMoaRW0u8WKr\n";
-        const SIGNED: &str = "untrusted comment: signature from minisign secret key\n\
-            RURCeKNsUrDPoUlrx2guaB6XHHTQHEw02BNcHBRJsJ+Rcbfw/gzvJkQEOZh9ubzeTr2HcAu1ZnVzBtdIj7dsJl6yS/6se3R+Vgo=\n\
-            trusted comment: fanblade 0.1.0\n\
-            sjHdAi/Kj1cjUnOtLeaRc6nj6k905lVOGSN6AWP7Ul6pHoMdgfwD5A/zkqrPgc2qbWUWm7Qg5M1HYJnplkFmCg==\n";
+        // What was signed is no TOML, and the signature is looked at first.
+        use crate::commands::appliance::signing::example::{KEY as KEY_TEXT, SIGNATURE as SIGNED};
         for place in ["image", "setup"] {
             let machine = Machine::new();
             let said = if place == "setup" {
