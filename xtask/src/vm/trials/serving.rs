@@ -68,7 +68,7 @@ pub(super) fn run(place: &Place, scratch: &Scratch) -> anyhow::Result<String> {
 }
 
 /// What `fanblade tune` did at boot: each queue interrupts a worker's CPU of its own, nothing else is left to set, and
-/// everything but the blade is on the system's CPU.
+/// everything but the blade is on the system's CPU. The clock's service runs, and no unit failed.
 fn tuned(machine: &Machine, workers: u32) -> anyhow::Result<()> {
     for line in
         ["trial: journal: ", "trial: tune: would set", "trial: doctor: "].iter().flat_map(|what| machine.lines(what))
@@ -85,6 +85,9 @@ fn tuned(machine: &Machine, workers: u32) -> anyhow::Result<()> {
     }
     let words = |line: &str| machine.line(line).map(|line| last_word(&line)).unwrap_or_default();
     ensure!(words("trial: tune result") == "success", "fanblade-tune.service: {}", words("trial: tune result"));
+    ensure!(words("trial: chrony") == "active", "chrony.service is {}", words("trial: chrony"));
+    let failed = machine.line("trial: failed units:").unwrap_or_default();
+    ensure!(failed.ends_with("units:"), "{failed}");
     ensure!(words("trial: system.slice") == "0", "system.slice is on CPUs {:?}, not 0", words("trial: system.slice"));
     Ok(())
 }
@@ -98,6 +101,8 @@ fn inside() -> String {
                  echo trial: interrupt $$name $$(cat $${name%%/virtio*}/smp_affinity_list); done; \
                  echo trial: tune result $$(systemctl show --value -p Result fanblade-tune.service); \
                  echo trial: system.slice $$(cat /sys/fs/cgroup/system.slice/cpuset.cpus); \
+                 echo trial: chrony $$(systemctl is-active chrony); \
+                 echo trial: failed units: $$(systemctl --failed --plain --no-legend | cut -d\" \" -f1); \
                  journalctl -q -o cat -u fanblade-tune.service | sed \"s/^/trial: journal: /\"; ";
     format!(
         "[Unit]\nAfter=fanblade-healthy.service\n[Service]\nStandardOutput=tty\nTTYPath=/dev/ttyS0\n\

@@ -36,9 +36,9 @@ pub(super) fn run(place: &Place, scratch: &Scratch) -> anyhow::Result<String> {
 
 /// Before the clock's programs: the site's file, with the interface that this machine has.
 const NAME: &str = "[Unit]\nDefaultDependencies=no\nAfter=local-fs.target systemd-tmpfiles-setup.service\n\
-    Before=timemaster.service chrony.service\n[Service]\nType=oneshot\n\
+    Before=fanblade-ptp.service chrony.service\n[Service]\nType=oneshot\n\
     ExecStart=/bin/sh -c 'for i in $(seq 60); do card=$(ls /sys/class/net | grep ^e) && break; sleep 1; done; \
     sed \"s/^interfaces .*/interfaces $card/\" /usr/share/fanblade/ptp.conf >/var/lib/fanblade/ptp.conf'\n";
-const ASK: &str = "[Unit]\nAfter=timemaster.service\n[Service]\nStandardOutput=tty\nTTYPath=/dev/ttyS0\n\
-    ExecStart=/bin/sh -c 'systemctl is-active chrony timemaster; echo trial: asked; \
+const ASK: &str = "[Unit]\nAfter=fanblade-ptp.service\n[Service]\nStandardOutput=tty\nTTYPath=/dev/ttyS0\n\
+    ExecStart=/bin/sh -c 'systemctl is-active chrony fanblade-ptp; echo trial: asked; \
     while sleep 5; do chronyc -n sources; done'\n";
