@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -96,6 +97,7 @@ pub(super) struct Machine {
     console: Arc<Mutex<Vec<Line>>>,
     /// Set when the machine has ended.
     status: Arc<Mutex<Option<ExitStatus>>>,
+    has_stalled: Arc<AtomicBool>,
     /// What the machine reads from its serial line.
     input: Option<ChildStdin>,
     control: PathBuf,
@@ -118,7 +120,9 @@ impl Machine {
         let network = if let Card::Tap(network) = &options.card { Some(Arc::clone(network)) } else { None };
         let ((stop, stopped), (begin, begun)) = (mpsc::channel(), mpsc::channel());
         let (console, status) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(None)));
+        let has_stalled = Arc::new(AtomicBool::new(false));
         let (lines, result, failed) = (Arc::clone(&console), Arc::clone(&status), begin.clone());
+        let stalled = Arc::clone(&has_stalled);
         let started = Instant::now();
         // The kernel ends a `Child` with the thread that started it: this thread lives as long as the machine.
         let keeper = std::thread::spawn(move || {
@@ -129,12 +133,13 @@ impl Machine {
                     child.stderr.take().map(|err| Box::new(err) as _),
                 ];
                 for stream in streams.into_iter().flatten() {
-                    let lines = Arc::clone(&lines);
+                    let (lines, stalled) = (Arc::clone(&lines), Arc::clone(&stalled));
                     // The thread ends with the machine.
-                    std::thread::spawn(move || read_console(stream, started, &lines, echo));
+                    std::thread::spawn(move || read_console(stream, started, &lines, &stalled, echo));
                 }
                 let _ = begin.send(Ok(child.stdin.take()));
                 while child.try_wait()?.is_none()
+                    && !stalled.load(Relaxed)
                     && stopped.recv_timeout(POLL_INTERVAL) == Err(RecvTimeoutError::Timeout)
                 {}
                 let _ = child.kill();
@@ -151,7 +156,7 @@ impl Machine {
         });
         let input = begun.recv().context("the thread that keeps the machine has ended")??;
         let control = scratch.join(CONTROL);
-        Ok(Machine { started, console, status, input, control, stop: Some(stop), keeper: Some(keeper) })
+        Ok(Machine { started, console, status, has_stalled, input, control, stop: Some(stop), keeper: Some(keeper) })
     }
 
     /// Waits until the console says this. The error holds the console's end.
@@ -252,14 +257,18 @@ impl Machine {
         self.status()
     }
 
-    /// The console's last lines, each with its time.
+    /// The console's last lines, each with its time, and [`STALLED`] where that is why they are the last.
     pub(super) fn tail(&self) -> String {
         let console = locked(&self.console);
         let lines = &console[console.len().saturating_sub(TAIL_LINES)..];
-        lines.iter().fold(String::new(), |mut text, line| {
+        let mut text = lines.iter().fold(String::new(), |mut text, line| {
             let _ = writeln!(text, "{:8.2} {}", line.at.as_secs_f64(), line.text);
             text
-        })
+        });
+        if self.has_stalled.load(Relaxed) {
+            text.push_str(STALLED);
+        }
+        text
     }
 }
 
@@ -343,7 +352,13 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn read_console(stream: impl std::io::Read, started: Instant, console: &Mutex<Vec<Line>>, echo: bool) {
+fn read_console(
+    stream: impl std::io::Read,
+    started: Instant,
+    console: &Mutex<Vec<Line>>,
+    has_stalled: &AtomicBool,
+    echo: bool,
+) {
     let mut stream = BufReader::new(stream);
     let mut bytes = Vec::new();
     while stream.read_until(b'\n', &mut bytes).is_ok_and(|len| len > 0) {
@@ -351,6 +366,9 @@ fn read_console(stream: impl std::io::Read, started: Instant, console: &Mutex<Ve
             let _ = std::io::stdout().write_all(&bytes);
         }
         let line = Line { at: started.elapsed(), text: plain(&String::from_utf8_lossy(&bytes)) };
+        if line.text.contains(TIMER_STANDS_STILL) {
+            has_stalled.store(true, Relaxed);
+        }
         locked(console).push(line);
         bytes.clear();
     }
@@ -382,10 +400,27 @@ const CONTROL: &str = "control";
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Lines of the console that an error quotes.
 const TAIL_LINES: usize = 40;
+/// Why a machine was ended that did not go on. It says nothing of the image.
+pub(super) const STALLED: &str = "the emulated machine's timer stood still";
+/// The kernel's words (kernel/rcu/tree_stall.h), 21 s after the timer of one processor has stopped. With several
+/// emulated processors on a busy host that happens now and then, early in a boot, and the machine never goes on.
+const TIMER_STANDS_STILL: &str = "kthread timer wakeup didn't happen";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_whose_timer_stands_still_is_seen_by_its_kernels_words() {
+        let said = |text: &str| {
+            let (console, has_stalled) = (Mutex::new(Vec::new()), AtomicBool::new(false));
+            read_console(text.as_bytes(), Instant::now(), &console, &has_stalled, false);
+            (locked(&console).len(), has_stalled.into_inner())
+        };
+        let words = "[  254.7] rcu: rcu_preempt kthread timer wakeup didn't happen for 5252 jiffies! g-1095 f0x0\n";
+        assert_eq!(said(&format!("fanblade: serving\n{words}[ 254.8] rcu: \n")), (3, true));
+        assert_eq!(said("rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:\n"), (1, false));
+    }
 
     #[test]
     fn colours_are_no_words() {

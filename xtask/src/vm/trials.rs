@@ -16,6 +16,7 @@ use std::time::Instant;
 
 use anyhow::ensure;
 
+use super::machine::STALLED;
 use crate::image::{Place, Scratch};
 
 /// One trial. The text that it returns goes into the table.
@@ -52,8 +53,7 @@ pub(super) fn run(place: &Place, names: &[String], is_quick: bool) -> anyhow::Re
     for trial in TRIALS.iter().filter(is_chosen) {
         eprintln!("{} …", trial.name);
         let started = Instant::now();
-        let scratch = place.scratch(trial.name)?;
-        let (word, text) = match (trial.run)(place, &scratch) {
+        let (word, text) = match attempt(trial, place) {
             Ok(text) => ("ok", text),
             Err(error) => {
                 let text = format!("{error:#}");
@@ -69,3 +69,22 @@ pub(super) fn run(place: &Place, names: &[String], is_quick: bool) -> anyhow::Re
     println!("{}{}\n{passed} ok, {} failed", place.summary()?, rows.join("\n"), failed.len());
     Ok((passed, failed))
 }
+
+/// Runs a trial, and again if it was the emulation that failed, not the image.
+fn attempt(trial: &Trial, place: &Place) -> anyhow::Result<String> {
+    let mut attempts = 1;
+    loop {
+        let scratch = place.scratch(trial.name)?;
+        match (trial.run)(place, &scratch) {
+            Err(error) if attempts < ATTEMPTS_MAX && format!("{error:#}").contains(STALLED) => {
+                eprintln!("{}: {STALLED}: once more", trial.name);
+                attempts += 1;
+            }
+            Ok(text) if attempts > 1 => return Ok(format!("{text} (attempt {attempts}: {STALLED} before)")),
+            result => return result,
+        }
+    }
+}
+
+/// How often a trial begins if the emulation fails each time.
+const ATTEMPTS_MAX: u32 = 3;
