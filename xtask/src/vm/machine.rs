@@ -122,7 +122,7 @@ impl Machine {
         let (console, status) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(None)));
         let has_stalled = Arc::new(AtomicBool::new(false));
         let (lines, result, failed) = (Arc::clone(&console), Arc::clone(&status), begin.clone());
-        let stalled = Arc::clone(&has_stalled);
+        let (stalled, silence, is_watched) = (Arc::clone(&has_stalled), Arc::clone(&console), !options.echo);
         let started = Instant::now();
         // The kernel ends a `Child` with the thread that started it: this thread lives as long as the machine.
         let keeper = std::thread::spawn(move || {
@@ -140,6 +140,7 @@ impl Machine {
                 let _ = begin.send(Ok(child.stdin.take()));
                 while child.try_wait()?.is_none()
                     && !stalled.load(Relaxed)
+                    && !(is_watched && is_silent(&silence, started, &stalled))
                     && stopped.recv_timeout(POLL_INTERVAL) == Err(RecvTimeoutError::Timeout)
                 {}
                 let _ = child.kill();
@@ -352,6 +353,16 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Has the console said nothing for so long that the machine will say nothing any more? Then that is noted.
+fn is_silent(console: &Mutex<Vec<Line>>, started: Instant, has_stalled: &AtomicBool) -> bool {
+    let newest = locked(console).last().map_or(Duration::ZERO, |line| line.at);
+    let is_silent = started.elapsed().saturating_sub(newest) > SILENCE_MAX;
+    if is_silent {
+        has_stalled.store(true, Relaxed);
+    }
+    is_silent
+}
+
 fn read_console(
     stream: impl std::io::Read,
     started: Instant,
@@ -400,8 +411,11 @@ const CONTROL: &str = "control";
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Lines of the console that an error quotes.
 const TAIL_LINES: usize = 40;
-/// Why a machine was ended that did not go on. It says nothing of the image.
-pub(super) const STALLED: &str = "the emulated machine's timer stood still";
+/// Why a machine was ended that did not go on. Mostly it says nothing of the image.
+pub(super) const STALLED: &str = "the emulated machine stood still";
+/// Nothing in a trial takes so long without a word on the console, on a host with little else to do. Early in a boot a
+/// kernel whose timer has stopped says nothing.
+const SILENCE_MAX: Duration = Duration::from_secs(400);
 /// The kernel's words (kernel/rcu/tree_stall.h), 21 s after the timer of one processor has stopped. With several
 /// emulated processors on a busy host that happens now and then, early in a boot, and the machine never goes on.
 const TIMER_STANDS_STILL: &str = "kthread timer wakeup didn't happen";
@@ -420,6 +434,23 @@ mod tests {
         let words = "[  254.7] rcu: rcu_preempt kthread timer wakeup didn't happen for 5252 jiffies! g-1095 f0x0\n";
         assert_eq!(said(&format!("fanblade: serving\n{words}[ 254.8] rcu: \n")), (3, true));
         assert_eq!(said("rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:\n"), (1, false));
+    }
+
+    #[test]
+    fn a_machine_that_says_nothing_for_long_is_given_up() {
+        let has_stalled = AtomicBool::new(false);
+        let silent_for = |silence: Duration| {
+            let at = Duration::from_secs(50);
+            let started = Instant::now().checked_sub(at + silence)?;
+            let console = Mutex::new(vec![Line { at, text: "fanblade: serving".to_owned() }]);
+            Some(is_silent(&console, started, &has_stalled))
+        };
+        assert_ne!(silent_for(Duration::from_secs(300)), Some(true));
+        assert!(!has_stalled.load(Relaxed));
+        // A machine that was started less than eight minutes ago has no such moment.
+        if let Some(is_silent) = silent_for(SILENCE_MAX + Duration::from_secs(1)) {
+            assert!(is_silent && has_stalled.load(Relaxed));
+        }
     }
 
     #[test]

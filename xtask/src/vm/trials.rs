@@ -63,7 +63,9 @@ pub(super) fn run(place: &Place, names: &[String], is_quick: bool) -> anyhow::Re
                 ("FAILED", first)
             }
         };
-        rows.push(format!("{word:<7} {:<13} {:>6.1} s  {text}", trial.name, started.elapsed().as_secs_f64()));
+        let row = format!("{word:<7} {:<13} {:>6.1} s  {text}", trial.name, started.elapsed().as_secs_f64());
+        eprintln!("{row}");
+        rows.push(row);
     }
     let passed = rows.len() - failed.len();
     println!("{}{}\n{passed} ok, {} failed", place.summary()?, rows.join("\n"), failed.len());
