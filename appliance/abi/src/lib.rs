@@ -9,6 +9,7 @@
 #![no_std]
 
 pub mod balance;
+pub mod lane;
 pub mod limits;
 pub mod packet;
 mod verdict;
