@@ -87,7 +87,7 @@ impl FlowHash {
         self.0 as u32
     }
 
-    /// The flow's left and right bucket, of `count` (at least 2, as [`buckets_for`] gives it).
+    /// The flow's left and right bucket, both below `count`, an even number of at least 2 (see [`buckets_for`]).
     #[inline(always)]
     #[must_use]
     pub const fn buckets(self, count: u32) -> [u32; 2] {
