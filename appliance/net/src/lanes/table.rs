@@ -124,14 +124,15 @@ impl<'a, O: Overflow> Table<'a, O> {
         Ok(Place::Overflow)
     }
 
-    /// Takes out a flow's lane. Was it there, under this index?
+    /// Takes out a flow whose lane has this index. Was it there, under this index?
+    ///
+    /// No key is compared: the index of another flow's lane would take that one out if both had the same tag.
     ///
     /// # Errors
     ///
     /// The overflow's.
     pub fn remove(&self, flow: &FlowKey, index: u32) -> io::Result<bool> {
         let hash = self.hash(flow);
-        // No other flow has this index, so that the entry is the flow's if there is one.
         let entry = lookup::entry(hash.tag(), index);
         for slot in self.choices(hash).into_iter().flat_map(|bucket| &bucket.0) {
             if slot.compare_exchange(entry, FREE, Ordering::Release, Ordering::Relaxed).is_ok() {
