@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn the_hash_is_siphash_1_3_of_the_keys_bytes() {
-        // The bytes 0 to 35 under the key 0 to 15, as the paper's own vectors have them; their value with 1 and 3 rounds
+        // The bytes 0 to 35 under the key 0 to 15, as in the paper's own vectors; their value with 1 and 3 rounds
         // is number 36 of the vectors in the tests of Rust's core library (SipHasher13).
         let byte = |at: usize| u8::try_from(at).unwrap();
         let flow = FlowKey {
