@@ -207,6 +207,27 @@ fn threads_neither_lose_nor_double_an_entry_and_a_reader_finds_the_flows_that_st
 }
 
 #[test]
+fn threads_that_want_the_same_slot_both_get_one() {
+    const ROUNDS: u32 = 2_000_000;
+    // Two empty buckets: every thread wants the first slot of the left one.
+    let buckets = buckets(2);
+    let overflowed = AtomicU32::new(0);
+    let table = &table(&buckets, &overflowed, 0);
+    std::thread::scope(|scope| {
+        for index in 0..4 {
+            scope.spawn(move || {
+                let flow = client(index);
+                for round in 0..ROUNDS {
+                    table.insert(&flow, index, |found| found == index).unwrap();
+                    assert!(table.remove(&flow, index).unwrap(), "flow {index} was lost in round {round}");
+                }
+            });
+        }
+    });
+    assert_eq!(entries(&buckets), 0, "an entry stood twice");
+}
+
+#[test]
 fn two_mappings_of_one_map_show_the_same_entries() {
     const BUCKETS: u32 = 100;
     let map = nix::sys::memfd::memfd_create("fanblade-test-buckets", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap();
