@@ -8,6 +8,8 @@ use fanblade_abi::lane::checksum::{fold, sum};
 use fanblade_abi::lane::send::Item;
 use fanblade_abi::lane::{Lane, Path};
 
+use crate::engine::IoSlices;
+
 /// An array that both sides read and write. An entry is copied in and out; it is never borrowed.
 #[derive(Debug)]
 pub struct Shared<T> {
@@ -77,20 +79,19 @@ impl<T: Plain> Shared<T> {
 }
 
 impl Shared<u64> {
-    /// Copies bytes to the words from `at` on, and returns their Internet sum, folded. They must not reach beyond the
-    /// last word.
-    ///
-    /// # Safety
-    /// The slices, `libc::iovec`s, may be read; so [`crate::IoSlices::push`] was promised. `skip` and `len` lie within.
-    pub(crate) unsafe fn gather(&mut self, at: usize, slices: &[libc::iovec], skip: usize, len: usize) -> u16 {
+    /// Copies `len` bytes of the slices, from their byte `skip` on, to the words from `at` on, and returns their
+    /// Internet sum, folded. For slices that are being sent: their bytes may be read until the flush, so
+    /// [`IoSlices::push`] was promised.
+    pub(crate) fn gather(&mut self, at: usize, slices: &IoSlices, skip: usize, len: usize) -> u16 {
         assert!(at + len.div_ceil(8) <= self.len, "beyond the staged bytes");
         // SAFETY: within the words, as was just looked at.
         let start = unsafe { self.start.add(at).cast::<u8>() };
+        assert!(skip + len <= slices.len_total(), "beyond the slices");
         let (mut skip, mut done) = (skip, 0);
-        for slice in slices {
+        for slice in slices.iovecs() {
             let count = slice.iov_len.saturating_sub(skip).min(len - done);
             if count > 0 {
-                // SAFETY: the caller's promise; the kernel does not write here, and ours are other bytes.
+                // SAFETY: the promise that `IoSlices::push` was given; the staged words are other memory.
                 unsafe {
                     let from = slice.iov_base.cast::<u8>().add(skip);
                     start.add(done).copy_from_nonoverlapping(NonNull::new_unchecked(from), count);

@@ -64,7 +64,6 @@ impl Staging {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "a packet is at most 64 KiB long, the ring at most 2^32 words")]
-    #[expect(unsafe_code, reason = "the slices' promise is the caller's of `IoSlices::push`")]
     fn copy(&mut self, slices: &IoSlices, from: usize, len: usize) -> Result<Packet, Full> {
         let count = self.words.len() as u64;
         let needed = (len as u64).div_ceil(8).next_multiple_of(u64::from(BLOCK_WORDS));
@@ -75,8 +74,7 @@ impl Staging {
             return Err(Full);
         }
         let start = (self.head + skipped) % count;
-        // SAFETY: these slices are about to be sent, so that their bytes may be read; `from` and `len` lie within.
-        let sum = unsafe { self.words.gather(start as usize, slices.iovecs(), from, len) };
+        let sum = self.words.gather(start as usize, slices, from, len);
         self.head += skipped + needed;
         Ok(Packet { slot: start as u32, len: len as u16, sum })
     }
