@@ -1,11 +1,15 @@
-//! A packet that lies in memory from `data` to `data_end`, as the kernel gives it to XDP and tc programs.
+//! Packets as the kernel gives them to XDP and tc programs: they lie in memory from `data` to `data_end`.
 
 use core::arch::asm;
 
 use fanblade_abi::lane::send::{HEADERS_LEN_MAX, Put};
+use fanblade_abi::lane::work::{BLOCK_LEN, BLOCKS_MAX, TEMPLATE_LEN};
 use fanblade_abi::limits;
 use fanblade_abi::packet::Bytes;
 
+use crate::sum::forgotten;
+
+/// A packet that is read.
 pub struct Packet {
     pub data: usize,
     pub data_end: usize,
@@ -50,19 +54,43 @@ impl Bytes for Packet {
     }
 }
 
-impl Put for Packet {
-    /// Writes nothing where the packet ends before: the verifier wants to see it, and `lane_send` has checked it.
+/// The packet that `lane_send` is run over.
+pub struct Template {
+    data: usize,
+    data_end: usize,
+}
+
+impl Template {
+    /// `None`: it is too short for the longest packet.
+    #[inline(always)]
+    pub fn new(data: usize, data_end: usize) -> Option<Self> {
+        if data + TEMPLATE_LEN > data_end { None } else { Some(Self { data, data_end }) }
+    }
+
+    #[inline(always)]
+    pub fn len(&self) -> u32 {
+        (self.data_end - self.data) as u32
+    }
+
+    /// Where the payload begins, with room for the longest behind it.
+    #[inline(always)]
+    pub fn payload(&self, headers_len: usize) -> Option<usize> {
+        let headers_len = forgotten(headers_len as u64) as usize;
+        if headers_len > HEADERS_LEN_MAX {
+            return None;
+        }
+        let at = self.data + headers_len;
+        if at + BLOCKS_MAX * BLOCK_LEN > self.data_end { None } else { Some(at) }
+    }
+}
+
+impl Put for Template {
+    /// The verifier knows that `offset` is within the template only where it is a constant.
     #[inline(always)]
     fn put<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) {
-        if offset > HEADERS_LEN_MAX {
-            return;
-        }
         let start = self.data + offset;
-        if start + N > self.data_end {
-            return;
-        }
         let mut at = 0;
-        // SAFETY: (all three) `start..start + N` lies within the packet, as has just been checked.
+        // SAFETY: (all three) headers lie below `HEADERS_LEN_MAX`, and the template is longer.
         while N - at >= 8 {
             unsafe { store_8(start + at, u64::from_ne_bytes(part(&bytes, at))) };
             at += 8;

@@ -7,13 +7,13 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_redirect, bpf_xdp_adjust_tail};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use fanblade_abi::lane::send::{HEADERS_LEN_MAX, SLOT_UNIT, headers, headers_len, packet_len};
+use fanblade_abi::lane::send::{SLOT_UNIT, headers, headers_len, packet_len};
 use fanblade_abi::lane::work::{BLOCK_LEN, BLOCKS_MAX, PAYLOAD_LEN_MAX, SLOTS_LEN};
-use fanblade_abi::lane::{Item, LaneVerdict, Refusal, Sender};
+use fanblade_abi::lane::{Item, Lane, LaneVerdict, Path, Refusal, Sender, Seq};
 
 use crate::clock::{milliseconds, now_ns};
 use crate::maps::{LANES, PATHS, SENDER, SLOTS, WORK, count};
-use crate::packet::{Packet, copy_words};
+use crate::packet::{Template, copy_words};
 use crate::sum::forgotten;
 
 #[xdp]
@@ -71,52 +71,65 @@ fn make(ctx: *mut xdp_md, sender: &Sender, item: &Item) -> Result<(), (Refusal, 
         return Err((Refusal::Failed, LaneVerdict::SendOtherInterface));
     }
 
+    let failed = (Refusal::Failed, LaneVerdict::SendFailed);
     // SAFETY: the context is the one that the kernel passed in.
-    let (data, data_end) = unsafe { ((*ctx).data as usize, (*ctx).data_end as usize) };
-    let mut packet = Packet { data, data_end, frame_len: (data_end - data) as u32 };
+    let template = unsafe { Template::new((*ctx).data as usize, (*ctx).data_end as usize) };
+    let mut template = template.ok_or(failed)?;
+    let template_len = template.len();
     let headers_len = headers_len(path, &lane.sending);
-    let told = headers(&mut packet, lane, path, len, item.sum, milliseconds(now_ns()));
+    let told = write_headers(&mut template, lane, path, item, milliseconds(now_ns()));
     // After the headers: the verifier follows what comes behind a loop for each of its ends.
-    copy_payload(&packet, headers_len, item).map_err(|verdict| (Refusal::Failed, verdict))?;
+    let from = payload(item).ok_or((Refusal::Failed, LaneVerdict::SendNoSlot))?;
+    let to = template.payload(headers_len).ok_or(failed)?;
+    copy_payload(from, to, len);
     // SAFETY: as above. No pointer into the packet is used from here on.
-    let cut = unsafe { bpf_xdp_adjust_tail(ctx, (headers_len as u32 + len) as i32 - packet.frame_len as i32) };
+    let cut = unsafe { bpf_xdp_adjust_tail(ctx, (headers_len as u32 + len) as i32 - template_len as i32) };
     if cut != 0 {
-        return Err((Refusal::Failed, LaneVerdict::SendFailed));
+        return Err(failed);
     }
     lane.sent(told, len, packet_len(path, &lane.sending, len));
     Ok(())
 }
 
-/// Copies the payload behind the headers, in whole blocks: what is too much is cut off with the rest of the template.
+/// Writes the headers, with a branch for each place that they can have: so all offsets are constants, and need no check.
 #[inline(always)]
-fn copy_payload(packet: &Packet, headers_len: usize, item: &Item) -> Result<(), LaneVerdict> {
-    let slots = SLOTS.get_ptr(0).ok_or(LaneVerdict::SendNoSlot)?;
+fn write_headers(template: &mut Template, lane: &Lane, path: &Path, item: &Item, now_ms: u32) -> Seq {
+    let mut write = |flags: u16| {
+        let path = Path { flags, ..*path };
+        headers(template, lane, &path, u32::from(item.len), item.sum, now_ms)
+    };
+    match path.flags & (Path::TAGGED | Path::IPV6) {
+        0 => write(0),
+        Path::TAGGED => write(Path::TAGGED),
+        Path::IPV6 => write(Path::IPV6),
+        _ => write(Path::TAGGED | Path::IPV6),
+    }
+}
+
+/// The item's payload. `None`: it does not lie within the slots.
+#[inline(always)]
+fn payload(item: &Item) -> Option<*const u8> {
+    let slots = SLOTS.get_ptr(0)?;
     let from = forgotten(u64::from(item.slot) * u64::from(SLOT_UNIT)) as usize;
     if from > SLOTS_LEN - BLOCKS_MAX * BLOCK_LEN {
-        return Err(LaneVerdict::SendNoSlot);
+        return None;
     }
-    let headers_len = forgotten(headers_len as u64) as usize;
-    if headers_len > HEADERS_LEN_MAX {
-        return Err(LaneVerdict::SendFailed);
-    }
-    let to = packet.data + headers_len;
-    if to + BLOCKS_MAX * BLOCK_LEN > packet.data_end {
-        return Err(LaneVerdict::SendFailed);
-    }
-    let mut block = 0;
-    while block < BLOCKS_MAX {
-        if block * BLOCK_LEN >= usize::from(item.len) {
+    // SAFETY: within the slots, as has just been checked.
+    Some(unsafe { (&raw const (*slots).bytes).cast::<u8>().add(from) })
+}
+
+/// Copies the payload in whole blocks: what is too much is cut off with the rest of the template.
+#[inline(always)]
+fn copy_payload(from: *const u8, to: usize, len: u32) {
+    let mut at = 0;
+    while at < BLOCKS_MAX * BLOCK_LEN {
+        if at >= len as usize {
             break;
         }
-        // SAFETY: so many blocks lie within the slots and within the packet, as has just been checked. The slots begin
-        // at a page and their units are words.
-        unsafe {
-            let words = (&raw const (*slots).bytes).cast::<u8>().add(from + block * BLOCK_LEN);
-            copy_words::<{ BLOCK_LEN / 8 }>(words.cast(), to + block * BLOCK_LEN);
-        }
-        block += 1;
+        // SAFETY: the longest payload fits both. The slots begin at a page and their units are words.
+        unsafe { copy_words::<{ BLOCK_LEN / 8 }>(from.add(at).cast(), to + at) };
+        at += BLOCK_LEN;
     }
-    Ok(())
 }
 
 #[inline(always)]
