@@ -11,14 +11,20 @@
 
 pub mod checksum;
 pub mod receive;
+pub mod record;
 pub mod segment;
 pub mod send;
 mod seq;
+mod verdict;
+pub mod work;
 
 pub use receive::{Drop, Outcome, Reason};
+pub use record::Record;
 pub use segment::Header;
-pub use send::{Admission, Refusal};
+pub use send::{Admission, Item, Refusal};
 pub use seq::Seq;
+pub use verdict::{LaneCounters, LaneHook, LaneVerdict};
+pub use work::{Lost, Sender};
 
 /// Version of the layouts of this module. Pinned maps of another version are not taken over.
 pub const LAYOUT_VERSION: u32 = 1;

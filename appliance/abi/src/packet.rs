@@ -40,8 +40,26 @@ pub struct Segment {
     pub packet_len: u32,
     /// Where the TCP header begins, from the start of the frame.
     pub tcp_at: u32,
+    /// Where the payload begins, from the start of the frame.
+    pub payload_at: u32,
     /// Length of the IP and TCP headers together: each packet repeats them when the card cuts up a large one.
     pub headers_len: u32,
+}
+
+impl Segment {
+    /// Bytes of payload.
+    #[inline(always)]
+    #[must_use]
+    pub const fn payload_len(&self) -> u32 {
+        self.packet_len - self.headers_len
+    }
+
+    /// Length of the TCP header and the payload together, in bytes.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tcp_len(&self) -> u32 {
+        self.payload_at - self.tcp_at + self.payload_len()
+    }
 }
 
 /// Why a frame holds no whole TCP segment.
@@ -187,6 +205,7 @@ fn parse_tcp<B: Bytes + ?Sized>(
         flags: header[13],
         packet_len,
         tcp_at: (start + ip_len) as u32,
+        payload_at: (start + ip_len + tcp_len) as u32,
         headers_len,
     })
 }

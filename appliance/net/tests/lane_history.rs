@@ -61,7 +61,7 @@ impl World {
                 continue;
             };
             let lane = self.lanes.get(to);
-            let mut seq = lane.sending.snd_nxt;
+            let (mut seq, mut places) = (lane.sending.snd_nxt, Vec::new());
             for packet in packets {
                 let item = Item {
                     lane: u32::try_from(to).unwrap(),
@@ -78,30 +78,25 @@ impl World {
                     break;
                 };
                 self.newest[to] = place;
+                places.push(place);
                 seq = seq.plus(u32::from(packet.len));
             }
-            self.run(to, &bytes.concat());
+            self.run(to, &places, &bytes.concat());
         }
         self.history.end_pass(self.staging.head(), self.now_ns);
         self.staging.end_pass();
     }
 
     /// What the sending program does with the newest items.
-    fn run(&mut self, to: usize, bytes: &[u8]) {
-        let mut places = Vec::new();
-        let mut place = self.newest[to];
-        while place != Item::NONE && self.history.item(place).outcome == Item::WAITING {
-            places.push(place);
-            place = self.history.item(place).previous;
-        }
+    fn run(&mut self, to: usize, places: &[u32], bytes: &[u8]) {
         let mut at = 0;
-        for place in places.into_iter().rev() {
+        for &place in places {
             let mut item = self.history.item(place);
             let mut lane = self.lanes.get(to);
             let len = usize::from(item.len);
             match lane.admit(item.generation, item.seq, u32::from(item.len)) {
                 Ok(()) => {
-                    lane.sent(u32::from(item.len), 0);
+                    lane.sent(lane.receiving.rcv_nxt, u32::from(item.len), 0);
                     self.lanes.set(to, lane);
                     self.sent[to].extend_from_slice(&bytes[at..at + len]);
                     item.outcome = Item::SENT;

@@ -78,19 +78,20 @@ impl Header {
             reserved: fixed[12] & 0x0f,
             window: u16::from_be_bytes([fixed[14], fixed[15]]),
             options,
-            payload_len: segment.packet_len - segment.headers_len,
+            payload_len: segment.payload_len(),
         })
     }
 }
 
-/// Is the checksum of a segment right? `tcp_sum`: the sum of its `tcp_len` bytes, header (with its checksum) and
-/// payload.
+/// Is the checksum of a segment right? `tcp_sum`: the sum of its [`Segment::tcp_len`] bytes, header (with its checksum)
+/// and payload; `field`: the checksum as it lies in memory.
 ///
 /// `is_unsummed_fine`: a peer on the same machine leaves the checksum to a card that is not there; then the field has
 /// the sum of the pseudo-header alone, as the kernel puts it there for the card (`CHECKSUM_PARTIAL`).
 #[inline(always)]
 #[must_use]
-pub fn is_sum_right(segment: &Segment, tcp_len: u32, tcp_sum: u64, field: u16, is_unsummed_fine: bool) -> bool {
+pub fn is_sum_right(segment: &Segment, tcp_sum: u64, field: u16, is_unsummed_fine: bool) -> bool {
+    let tcp_len = segment.tcp_len();
     let pseudo = sum_of_address(&segment.src)
         + sum_of_address(&segment.dst)
         + u64::from(u16::to_be(6))

@@ -97,12 +97,13 @@ impl Lane {
         Ok(())
     }
 
-    /// Counts a packet with `len` bytes of payload as sent. `packet_len`: its IP packet.
+    /// Counts a packet with `len` bytes of payload as sent. `told`: the acknowledgement that it has, as [`headers`]
+    /// returned it; the receiver may have gone on since. `packet_len`: its IP packet.
     #[inline(always)]
-    pub fn sent(&mut self, len: u32, packet_len: u32) {
+    pub fn sent(&mut self, told: Seq, len: u32, packet_len: u32) {
         let sending = &mut self.sending;
         sending.snd_nxt = sending.snd_nxt.plus(len);
-        sending.acked = self.receiving.rcv_nxt;
+        sending.acked = told;
         sending.packets = sending.packets.wrapping_add(1);
         sending.bytes += u64::from(packet_len);
     }
@@ -132,12 +133,14 @@ pub const fn packet_len(path: &Path, sending: &Sending, len: u32) -> u32 {
     (ip_len(path) + tcp_len(sending)) as u32 + len
 }
 
-/// Writes all headers of the lane's next packet: `len` bytes of payload, whose folded sum is `payload_sum`.
+/// Writes all headers of the lane's next packet: `len` bytes of payload, whose folded sum is `payload_sum`. Returns the
+/// acknowledgement that the packet has, for [`Lane::sent`].
 #[inline(always)]
-pub fn headers<P: Put>(packet: &mut P, lane: &Lane, path: &Path, len: u32, payload_sum: u16, now_ms: u32) {
+#[must_use]
+pub fn headers<P: Put>(packet: &mut P, lane: &Lane, path: &Path, len: u32, payload_sum: u16, now_ms: u32) -> Seq {
     let at = link(packet, path);
     let at = if path.has(Path::IPV6) { ipv6(packet, at, lane, path, len) } else { ipv4(packet, at, lane, path, len) };
-    tcp(packet, at, lane, path, len, payload_sum, now_ms);
+    tcp(packet, at, lane, path, len, payload_sum, now_ms)
 }
 
 #[inline(always)]
@@ -188,7 +191,7 @@ fn ipv6<P: Put>(packet: &mut P, at: usize, lane: &Lane, path: &Path, len: u32) -
 
 #[expect(clippy::cast_possible_truncation, reason = "a packet is at most as long as the path's mtu, 16 bits")]
 #[inline(always)]
-fn tcp<P: Put>(packet: &mut P, at: usize, lane: &Lane, path: &Path, len: u32, payload_sum: u16, now_ms: u32) {
+fn tcp<P: Put>(packet: &mut P, at: usize, lane: &Lane, path: &Path, len: u32, payload_sum: u16, now_ms: u32) -> Seq {
     let (sending, receiving) = (&lane.sending, &lane.receiving);
     let header_len = tcp_len(sending);
     let (blade_port, client_port) = (path.blade_port.to_be_bytes(), sending.client_port.to_be_bytes());
@@ -220,6 +223,7 @@ fn tcp<P: Put>(packet: &mut P, at: usize, lane: &Lane, path: &Path, len: u32, pa
     let checksum = (!fold(sum)).to_ne_bytes();
     // No urgent pointer.
     packet.put(at + 16, [checksum[0], checksum[1], 0, 0]);
+    Seq(u32::from_be(ack))
 }
 
 #[inline(always)]

@@ -137,17 +137,17 @@ impl Addresses {
         frame
     }
 
-    /// The frame of the lane's next packet, as the sending program makes it.
-    pub(crate) fn lane_frame(self, lane: &Lane, payload: &[u8], now_ms: u32) -> Vec<u8> {
+    /// The frame of the lane's next packet, as the sending program makes it, and the acknowledgement that it has.
+    pub(crate) fn lane_frame(self, lane: &Lane, payload: &[u8], now_ms: u32) -> (Vec<u8>, Seq) {
         let path = self.path();
         let len = u32::try_from(payload.len()).unwrap();
         let headers_len = send::headers_len(&path, &lane.sending);
         let mut frame = Frame(vec![0xee; headers_len]);
         let sum = checksum::fold(checksum::sum(payload));
-        send::headers(&mut frame, lane, &path, len, sum, now_ms);
+        let told = send::headers(&mut frame, lane, &path, len, sum, now_ms);
         frame.0.extend_from_slice(payload);
         assert_eq!(frame.0.len() - self.link_len(), send::packet_len(&path, &lane.sending, len) as usize);
-        frame.0
+        (frame.0, told)
     }
 
     fn link_len(self) -> usize {

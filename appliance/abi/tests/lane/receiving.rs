@@ -9,9 +9,9 @@ use crate::frames::{Addresses, Segment};
 /// A lane that has sent 3,000 bytes from 1,000 on, of which nothing is acknowledged.
 fn busy(has_timestamps: bool) -> Lane {
     let mut lane = Addresses::PLAIN.lane(has_timestamps);
-    lane.sent(1_000, 1_052);
-    lane.sent(1_000, 1_052);
-    lane.sent(1_000, 1_052);
+    lane.sent(Seq(5_000), 1_000, 1_052);
+    lane.sent(Seq(5_000), 1_000, 1_052);
+    lane.sent(Seq(5_000), 1_000, 1_052);
     lane
 }
 
@@ -77,7 +77,7 @@ fn the_third_duplicate_raises_and_new_data_between_them_changes_nothing() {
     let mut lane = busy(true);
     for round in 1..DUPLICATES_MAX {
         assert_eq!(give(&mut lane, &plain()), Outcome::Taken, "{round}");
-        lane.sent(100, 152);
+        lane.sent(Seq(5_000), 100, 152);
     }
     assert_eq!(give(&mut lane, &plain()), Outcome::Raise(Reason::Duplicates));
 }
@@ -265,7 +265,7 @@ fn the_newest_timestamp_is_that_of_what_was_acknowledged_last() {
         lane.receiving.received(10);
         assert_eq!(lane.receiving.ts_recent, 410);
     }
-    lane.sent(0, 52);
+    lane.sent(lane.receiving.rcv_nxt, 0, 52);
     let third = Segment { seq: Seq(5_020), timestamps: Some((430, 2_077)), ..plain() };
     assert_eq!((give(&mut lane, &third), lane.receiving.ts_recent), (Outcome::Taken, 430));
 }

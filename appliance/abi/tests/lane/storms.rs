@@ -361,14 +361,16 @@ impl Blade {
             if lane.sending.snd_nxt == lane.receiving.snd_una {
                 self.in_flight_since_ms = now_ms;
             }
-            frames.push(Addresses::PLAIN.lane_frame(&lane, &message, now_ms));
-            lane.sent(len, len + 52);
+            let (frame, told) = Addresses::PLAIN.lane_frame(&lane, &message, now_ms);
+            frames.push(frame);
+            lane.sent(told, len, len + 52);
             self.socket.stream.extend_from_slice(&message);
         }
         if self.is_answer_due && lane.admit(9, lane.sending.snd_nxt, 0).is_ok() {
             if frames.is_empty() {
-                frames.push(Addresses::PLAIN.lane_frame(&lane, &[], now_ms));
-                lane.sent(0, 52);
+                let (frame, told) = Addresses::PLAIN.lane_frame(&lane, &[], now_ms);
+                frames.push(frame);
+                lane.sent(told, 0, 52);
             }
             self.is_answer_due = false;
         }
@@ -408,7 +410,7 @@ fn socket_frame(segment: &Segment) -> Vec<u8> {
     lane.receiving.advertised = segment.window;
     let (value, echo) = segment.timestamps.unwrap_or_default();
     (lane.sending.ts_offset, lane.receiving.ts_recent) = (0, echo);
-    Addresses::PLAIN.lane_frame(&lane, &segment.payload, value)
+    Addresses::PLAIN.lane_frame(&lane, &segment.payload, value).0
 }
 
 fn as_segment(header: &Header, payload: &[u8]) -> Segment {

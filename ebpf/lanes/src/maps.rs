@@ -1,0 +1,98 @@
+//! The maps. Userspace sets the sizes of those that depend on the number of lanes: `LANES`, `PATHS`, `LANE_OF` and
+//! `RECORDS`.
+
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::macros::btf_map;
+use fanblade_abi::lane::record::{FRAME_LEN_MAX, ring_len};
+use fanblade_abi::lane::work::{ITEMS_MAX, SLOTS_LEN};
+use fanblade_abi::lane::{Item, Lane, LaneCounters, LaneVerdict, Lost, Path, Record, Sender};
+use fanblade_abi::packet::Segment;
+use fanblade_abi::{Config, FlowKey};
+
+/// The lanes' states.
+#[btf_map]
+pub static LANES: Array<Lane, LANES_DEFAULT, MMAPABLE> = Array::new();
+
+/// How to get to the lanes' clients.
+#[btf_map]
+pub static PATHS: Array<Path, PATHS_DEFAULT, MMAPABLE> = Array::new();
+
+/// The lane of a flow.
+#[btf_map]
+pub static LANE_OF: HashMap<FlowKey, u32, LANES_DEFAULT> = HashMap::new();
+
+/// One entry: the ports that are ours.
+#[btf_map]
+pub static LANE_CONFIG: Array<Config, 1> = Array::new();
+
+/// The packets to send.
+#[btf_map]
+pub static WORK: Array<Item, { ITEMS_MAX as usize }, MMAPABLE> = Array::new();
+
+/// One entry: where the run is.
+#[btf_map]
+pub static SENDER: Array<Sender, 1, MMAPABLE> = Array::new();
+
+/// One entry: the payloads.
+#[btf_map]
+pub static SLOTS: Array<Slots, 1, MMAPABLE> = Array::new();
+
+/// What the device did not take. A loss is one frame at least, so that all losses of a run find a place.
+#[btf_map]
+pub static LOST: Array<Lost, { ITEMS_MAX as usize }, MMAPABLE> = Array::new();
+
+/// What userspace is told.
+#[btf_map]
+pub static RECORDS: RingBuf<(), { ring_len(LANES_DEFAULT as u32) as usize }> = RingBuf::new();
+
+/// One entry with a named counter for each verdict, one copy per CPU.
+#[btf_map]
+pub static LANE_VERDICTS: PerCpuArray<LaneCounters, 1> = PerCpuArray::new();
+
+/// Where a record is put together.
+#[btf_map]
+pub static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
+
+/// One entry: the time in nanoseconds, for tests that set it.
+#[btf_map]
+pub static TEST_TIME: Array<u64, 1, MMAPABLE> = Array::new();
+
+#[repr(C, align(64))]
+pub struct Slots {
+    pub bytes: [u8; SLOTS_LEN],
+}
+
+#[repr(C, align(8))]
+pub struct Scratch {
+    pub parsed: Parsed,
+    pub record: Record,
+    /// The bytes of the record; whole words, since sums are of words.
+    pub bytes: [u64; FRAME_LEN_MAX as usize / 8],
+}
+
+/// What the parser has found. It is put here and read again from here, so that the verifier forgets by which of many
+/// paths it was found, and examines what follows only once.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+pub struct Parsed {
+    pub flow: FlowKey,
+    pub segment: Segment,
+}
+
+/// Counts a verdict.
+#[inline(always)]
+pub fn count(verdict: LaneVerdict) {
+    let Some(counters) = LANE_VERDICTS.get_ptr_mut(0) else { return };
+    // SAFETY: LaneCounters is one u64 per verdict, in their order (asserted where both are defined), and the copy of
+    // this CPU has no other writer while a program runs: all programs run with bottom halves disabled.
+    unsafe {
+        let counter = counters.cast::<u64>().add(verdict as usize);
+        *counter = (*counter).wrapping_add(1);
+    }
+}
+
+const LANES_DEFAULT: usize = 65_536;
+const PATHS_DEFAULT: usize = 4_096;
+const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
+const _: () = assert!(FRAME_LEN_MAX % 8 == 0);
