@@ -15,6 +15,11 @@ use crate::sys::{bind, set_option, tcp_socket};
 /// The largest window without scaling (RFC 9293, 3.1).
 const UNSCALED_WINDOW_MAX: i32 = 65_535;
 
+/// The range of TCP_MAXSEG, in bytes (`include/net/tcp.h`, TCP_MIN_MSS and MAX_TCP_WINDOW). Every peer takes segments
+/// of 536 bytes (RFC 9293, 3.7.1), so that one that has asked for less than the minimum takes that too.
+const USER_MSS_MIN: i32 = 88;
+const USER_MSS_MAX: i32 = 32_767;
+
 /// Makes a socket of a connection. It is established at once, non-blocking, close-on-exec, and bound so that a listener
 /// can be opened at its address; nothing is sent. Of `options` it has what a socket accepted from such a listener has.
 ///
@@ -76,6 +81,10 @@ fn prepare(
     // Without it, the next listener of an SO_REUSEPORT group could not be bound.
     set_option(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1).map_err(|source| ("SO_REUSEPORT", source))?;
     apply(fd, inherited(options))?;
+    // The kernel computes the length of segments when it connects, before it can be told what the SYNs had negotiated;
+    // without this bound that would be 536 bytes, until the path's MTU changes.
+    let mss = i32::from(connection.mss_limit_bytes).clamp(USER_MSS_MIN, USER_MSS_MAX);
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_MAXSEG, mss).map_err(|source| ("TCP_MAXSEG", source))?;
     if connection.window_scales.is_none() {
         // Else the kernel would choose a shift for our windows, and the peer would read them as much smaller.
         set_option(fd, libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, UNSCALED_WINDOW_MAX)
