@@ -132,11 +132,12 @@ fn go_on(fd: BorrowedFd<'_>, timestamps: &Timestamps) -> io::Result<()> {
 }
 
 /// Puts bytes into the send queue, as sent.
-fn queue(fd: BorrowedFd<'_>, mut bytes: &[u8], options: &ListenOptions) -> io::Result<()> {
-    if bytes.is_empty() {
+fn queue(fd: BorrowedFd<'_>, unacknowledged: &[u8], options: &ListenOptions) -> io::Result<()> {
+    if unacknowledged.is_empty() {
         return Ok(());
     }
     set_option(fd, libc::IPPROTO_TCP, libc::TCP_REPAIR_QUEUE, SEND_QUEUE)?;
+    let mut bytes = unacknowledged;
     let mut is_grown = false;
     while !bytes.is_empty() {
         match send(fd.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
@@ -145,7 +146,7 @@ fn queue(fd: BorrowedFd<'_>, mut bytes: &[u8], options: &ListenOptions) -> io::R
             // The buffer of a new socket is small.
             Err(Errno::EAGAIN) if !is_grown => {
                 is_grown = true;
-                grow_send_buffer(fd, bytes.len())?;
+                grow_send_buffer(fd, unacknowledged.len())?;
             }
             Err(errno) => return Err(errno.into()),
         }
@@ -153,8 +154,8 @@ fn queue(fd: BorrowedFd<'_>, mut bytes: &[u8], options: &ListenOptions) -> io::R
     if is_grown { shrink_send_buffer(fd, options) } else { Ok(()) }
 }
 
-/// Makes room for so many bytes, whatever sysctl net.core.wmem_max says. The memory of a buffer is up to twice its
-/// bytes.
+/// Makes room for so many bytes, whatever sysctl net.core.wmem_max says. The kernel takes twice the value, and the
+/// buffers of bytes may take twice the bytes.
 fn grow_send_buffer(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
     let bytes = i32::try_from(bytes.saturating_mul(2)).unwrap_or(i32::MAX);
     set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, bytes)

@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use fanblade_net::repair::{self, Connection, Obstacle, Taken};
@@ -218,13 +218,29 @@ impl Pair {
         take(&server)
     }
 
+    /// The same once it is quiet: acknowledgements may be under way.
+    #[track_caller]
+    pub(crate) fn take_when_quiet(&mut self) -> Connection {
+        let server = self.server.take().unwrap();
+        until("a quiet connection", || match repair::take(server.as_fd()).unwrap() {
+            Taken::Connection(connection) => Some(connection),
+            Taken::Kept(_) => None,
+        })
+    }
+
     /// Why the socket keeps its connection.
     #[track_caller]
-    pub(crate) fn obstacle(&mut self) -> Option<Obstacle> {
-        match repair::take(self.server().as_fd()).unwrap() {
-            Taken::Kept(obstacle) => Some(obstacle),
-            Taken::Connection(_) => None,
-        }
+    pub(crate) fn obstacle(&mut self) -> Obstacle {
+        obstacle(self.server())
+    }
+}
+
+/// Why a socket keeps its connection.
+#[track_caller]
+pub(crate) fn obstacle(socket: &impl AsFd) -> Obstacle {
+    match repair::take(socket.as_fd()).unwrap() {
+        Taken::Kept(obstacle) => obstacle,
+        Taken::Connection(connection) => panic!("taken: {connection:?}"),
     }
 }
 
