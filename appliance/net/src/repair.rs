@@ -1,7 +1,7 @@
 //! An established TCP connection out of a kernel socket and into one again, by `TCP_REPAIR` (Linux, `net/ipv4/tcp.c`).
 //!
-//! [`take`] reads from a socket all that makes its connection, and puts the socket into repair: closing it then says
-//! nothing to the peer, which believes the connection to be as it was. Whoever has the [`Connection`] may speak for it,
+//! [`take`] reads from a socket all that makes its connection, and ends the connection there. The peer is told nothing,
+//! and believes the connection to be as it was. Whoever has the [`Connection`] may speak for it,
 //! or leave it alone. [`restore`] makes a socket of it again, which is established at once and sends nothing by itself.
 //!
 //! # What the peer says meanwhile

@@ -48,6 +48,17 @@ pub(super) fn set_words(fd: BorrowedFd<'_>, name: i32, words: &[u32]) -> io::Res
     check(unsafe { libc::setsockopt(fd.as_raw_fd(), libc::IPPROTO_TCP, name, words.as_ptr().cast(), len) }).map(drop)
 }
 
+/// Ends a socket's connection (`connect` to no family, connect(2)). In repair the peer learns nothing of it.
+pub(super) fn disconnect(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let nobody = libc::sockaddr { sa_family: UNSPECIFIED, sa_data: [0; 14] };
+    // SAFETY: the pointer and length describe `nobody`, which outlives the call.
+    check(unsafe { libc::connect(fd.as_raw_fd(), &raw const nobody, len_of::<libc::sockaddr>()) }).map(drop)
+}
+
+/// The family as an address holds it.
+#[expect(clippy::cast_possible_truncation, reason = "0")]
+const UNSPECIFIED: libc::sa_family_t = libc::AF_UNSPEC as libc::sa_family_t;
+
 /// Bytes that wait to be read (SIOCINQ, tcp(7)); up to the urgent byte, if there is one.
 pub(super) fn unread_bytes(fd: BorrowedFd<'_>) -> io::Result<u32> {
     ioctl(fd, libc::FIONREAD)

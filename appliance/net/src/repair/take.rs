@@ -15,7 +15,8 @@ use crate::sys::{local_addr, peer_addr, set_option};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Taken {
-    /// The connection. The socket is in repair: close it, and the peer learns nothing of it.
+    /// The connection, which the socket has no more. The peer has not noticed. Close the socket, at any time; readiness
+    /// or an error (ECONNABORTED) that it reports until then means nothing.
     Connection(Connection),
     /// The socket keeps it. It is as it was before, and was not in repair.
     Kept(Obstacle),
@@ -69,7 +70,7 @@ impl fmt::Display for Obstacle {
 }
 
 /// Takes the connection out of a socket, if it is established and quiet; see the module for who must hold the peer's
-/// packets meanwhile. The socket must be closed afterwards, with all its descriptors.
+/// packets meanwhile.
 ///
 /// # Errors
 /// The descriptor is no TCP socket, the process lacks CAP_NET_ADMIN, or the kernel refuses a step. The socket stays
@@ -84,13 +85,16 @@ pub fn take(socket: BorrowedFd<'_>) -> Result<Taken, RepairError> {
     }
     let ends = ends(socket).map_err(not_tcp)?;
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_REPAIR, ON).map_err(|source| ends.cannot_enter(source))?;
-    let read = read(socket, ends, &info);
-    if read.is_err() {
+    // The end of the connection is not left to the last `close` of the socket: another thread may be about to start a
+    // process, which has all descriptors for a moment, and the connection could not be restored before that is over.
+    let connection = read(socket, ends, &info)
+        .and_then(|connection| sys::disconnect(socket).map(|()| connection).map_err(ends.refuses("to disconnect")));
+    if connection.is_err() {
         // As it was, without a probe to the peer. An error would be the second one, and the first says more.
         let _ = set_option(socket, libc::IPPROTO_TCP, libc::TCP_REPAIR, OFF_NO_PROBE);
         let _ = set_option(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1);
     }
-    read.map(Taken::Connection)
+    connection.map(Taken::Connection)
 }
 
 /// TCP_ESTABLISHED (`include/net/tcp_states.h`).

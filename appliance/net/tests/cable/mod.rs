@@ -17,7 +17,8 @@ const MACS: [&str; 2] = ["02:00:00:00:00:01", "02:00:00:00:00:02"];
 const NO_MAC: &str = "02:00:00:00:00:99";
 const PORT: u16 = 9001;
 
-/// How long nothing may pass the cable until all that is delayed is over: Linux delays an acknowledgement by up to 200 ms.
+/// How long nothing may pass the cable until all that is delayed is over: Linux delays
+/// an acknowledgement by up to 200 ms.
 const SILENCE: Duration = Duration::from_millis(300);
 
 /// The cable's ends are called `veth0`. It carries only the test's own packets: addresses of one family, no ARP, no
