@@ -28,9 +28,9 @@ fn connected(cable: &Cable) -> Pair {
     cable.connect(&listener)
 }
 
-/// What a restored connection has lost: the kernel begins to measure again.
+/// What a restored connection has in common with the one before: the kernel begins to measure again.
 fn without_measurements(connection: &Connection) -> Connection {
-    Connection { cwnd_bytes: 0, smoothed_rtt: None, timestamps: None, ..connection.clone() }
+    Connection { cwnd_bytes: 0, smoothed_rtt: None, timestamps: None, mss_bytes: 0, ..connection.clone() }
 }
 
 #[test]
@@ -43,7 +43,8 @@ fn a_connection_goes_on_after_it_was_taken_and_restored() {
         for bits in 0..8_u8 {
             let [timestamps, sack, scaling] = [1, 2, 4].map(|bit| bits & bit != 0);
             for (name, is_on) in [("timestamps", timestamps), ("sack", sack), ("window_scaling", scaling)] {
-                cable.sysctl(&format!("ipv4/tcp_{name}"), if is_on { "1" } else { "0" });
+                // Only the client goes without: the blade's kernel would rather have it.
+                cable.client_sysctl(&format!("ipv4/tcp_{name}"), if is_on { "1" } else { "0" });
             }
             let mut pair = connected(&cable);
             pair.talk(30_000, 500);
@@ -75,8 +76,8 @@ fn a_connection_goes_on_after_it_was_taken_and_restored() {
             let again = pair.take();
             assert_eq!(without_measurements(&again), without_measurements(&first));
             pair.server = Some(cable.restore(&again, &[]));
-            let mss_now = getsockopt(pair.server(), sockopt::TcpMaxSeg).unwrap();
-            assert_eq!(mss_now, mss, "segments have another length now");
+            let shorter = first.mss_bytes - again.mss_bytes;
+            assert!(shorter == 0 || shorter == 12 && !timestamps, "segments are shorter by {shorter} bytes now");
             // The client speaks first, and much.
             let up = pair.next_up(300_000);
             let (client, server) = (&mut pair.client, pair.server.as_mut().unwrap());

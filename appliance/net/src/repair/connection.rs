@@ -21,8 +21,8 @@ pub struct Connection {
     pub rcv_nxt: Seq,
     /// The windows of both sides.
     pub windows: Windows,
-    /// Payload that the kernel would put into a segment now, in bytes: the path's MTU and the options of each segment
-    /// are taken off.
+    /// Payload that a segment may have now, in bytes: the path's MTU and the options of each segment are taken off.
+    /// Of a connection without timestamps that was restored before, it may be 12 bytes too little.
     pub mss_bytes: u16,
     /// The bound of `mss_bytes`: the MSS option of the peer's SYN, or our TCP_MAXSEG if that is smaller. Options of
     /// each segment count against it (RFC 6691).
@@ -115,9 +115,19 @@ impl Timestamps {
         self.offset.wrapping_add(self.unit.clock(monotonic))
     }
 
-    /// The offset by which TSval is `value` at a time of `CLOCK_MONOTONIC`.
-    pub(super) fn from_value(value: u32, unit: TimestampUnit, monotonic: Duration) -> Timestamps {
-        Timestamps { offset: value.wrapping_sub(unit.clock(monotonic)), unit }
+    /// From what the option TCP_TIMESTAMP says at a time of `CLOCK_MONOTONIC`. Since Linux 6.7 its bit 0 does not belong
+    /// to the value, but says the unit. TSval may have been the higher of the two.
+    pub(super) fn from_option(value: u32, unit: TimestampUnit, monotonic: Duration) -> Timestamps {
+        Timestamps { offset: (value | 1).wrapping_sub(unit.clock(monotonic)), unit }
+    }
+
+    /// The value of the option TCP_TIMESTAMP by which TSval goes on at a time of `CLOCK_MONOTONIC`, or runs ahead by one.
+    pub(super) fn to_option(self, monotonic: Duration) -> u32 {
+        let value = self.value_at(monotonic);
+        match self.unit {
+            TimestampUnit::Millisecond => value.wrapping_add(value & 1),
+            TimestampUnit::Microsecond => value | 1,
+        }
     }
 }
 
@@ -176,15 +186,33 @@ mod tests {
 
     #[test]
     fn a_timestamp_goes_on_with_the_clock_across_its_wrap() {
-        // A clock that has gone round 7 times, in each unit.
-        for (unit, tick) in [
-            (TimestampUnit::Millisecond, Duration::from_millis(1)),
-            (TimestampUnit::Microsecond, Duration::from_micros(1)),
-        ] {
+        for (unit, tick) in UNITS {
+            // The clock has gone round 7 times.
             let before = tick * u32::MAX * 7;
-            let timestamps = Timestamps::from_value(u32::MAX - 1, unit, before);
-            assert_eq!(timestamps.value_at(before), u32::MAX - 1);
-            assert_eq!(timestamps.value_at(before + tick * 5), 3);
+            let timestamps = Timestamps::from_option(u32::MAX, unit, before);
+            assert_eq!(timestamps.value_at(before), u32::MAX);
+            assert_eq!(timestamps.value_at(before + tick * 5), 4);
         }
     }
+
+    #[test]
+    fn a_timestamp_does_not_go_back_by_the_bit_that_says_its_unit() {
+        let now = Duration::from_secs(12_345);
+        for (unit, _) in UNITS {
+            for sent in [6, 7, u32::MAX] {
+                // What Linux 6.7 and later make of it.
+                let bit = u32::from(unit == TimestampUnit::Microsecond);
+                let timestamps = Timestamps::from_option(sent & !1 | bit, unit, now);
+                let value = timestamps.value_at(now);
+                assert!(value.wrapping_sub(sent) <= 1, "{value} after {sent}");
+                let option = timestamps.to_option(now);
+                assert!(option.wrapping_sub(value) <= 1 && option & 1 == bit, "{option} after {value}");
+            }
+        }
+    }
+
+    const UNITS: [(TimestampUnit, Duration); 2] = [
+        (TimestampUnit::Millisecond, Duration::from_millis(1)),
+        (TimestampUnit::Microsecond, Duration::from_micros(1)),
+    ];
 }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, SockaddrStorage, connect, send};
 
-use super::connection::{Connection, Seq, TimestampUnit, Timestamps, Windows};
+use super::connection::{Connection, Seq, Timestamps, Windows};
 use super::error::{Ends, RepairError};
 use super::sys::{self, OFF_NO_PROBE, ON, RECEIVE_QUEUE, SEND_QUEUE};
 use crate::listen::{ListenOptions, apply, inherited};
@@ -49,7 +49,7 @@ pub fn restore(
     connect(fd.as_raw_fd(), &SockaddrStorage::from(connection.peer))
         .map_err(|errno| ends.cannot_connect(errno.into()))?;
     set_negotiated(fd, connection).map_err(ends.refuses("TCP_REPAIR_OPTIONS"))?;
-    if let Some(timestamps) = &connection.timestamps {
+    if let Some(timestamps) = connection.timestamps {
         go_on(fd, timestamps).map_err(ends.refuses("TCP_TIMESTAMP"))?;
     }
     queue(fd, unacknowledged, options).map_err(ends.refuses("the unacknowledged bytes"))?;
@@ -78,7 +78,7 @@ fn prepare(
     connection: &Connection,
     options: &ListenOptions,
 ) -> Result<(), (&'static str, io::Error)> {
-    // Without it, the next listener of an SO_REUSEPORT group could not be bound.
+    // As accepted sockets have it. Between the end of repair and SO_REUSEADDR it alone lets a listener be opened.
     set_option(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1).map_err(|source| ("SO_REUSEPORT", source))?;
     apply(fd, inherited(options))?;
     // The kernel computes the length of segments when it connects, before it can be told what the SYNs had negotiated;
@@ -119,16 +119,10 @@ fn set_negotiated(fd: BorrowedFd<'_>, connection: &Connection) -> io::Result<()>
     sys::set_words(fd, libc::TCP_REPAIR_OPTIONS, &words[..len])
 }
 
-/// TSval goes on from here. The kernel subtracts its clock, which is no earlier than ours: whatever was sent before now
-/// had a smaller TSval.
-fn go_on(fd: BorrowedFd<'_>, timestamps: &Timestamps) -> io::Result<()> {
-    let now = timestamps.value_at(sys::monotonic()?);
-    // Since Linux 6.7 bit 0 says the unit, and does not belong to the value: up, not down.
-    let value = match timestamps.unit {
-        TimestampUnit::Millisecond => now.wrapping_add(now & 1),
-        TimestampUnit::Microsecond => now | 1,
-    };
-    sys::set_words(fd, libc::TCP_TIMESTAMP, &[value])
+/// TSval goes on. Were this thread interrupted between the clock and the call, it would go on a little late; nothing is
+/// sent meanwhile, so that it does not go back.
+fn go_on(fd: BorrowedFd<'_>, timestamps: Timestamps) -> io::Result<()> {
+    sys::set_words(fd, libc::TCP_TIMESTAMP, &[timestamps.to_option(sys::monotonic()?)])
 }
 
 /// Puts bytes into the send queue, as sent.

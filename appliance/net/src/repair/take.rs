@@ -107,6 +107,9 @@ const WINDOW_SCALE: u8 = 4;
 const ECN: u8 = 8;
 const MICROSECOND_TIMESTAMPS: u8 = 64;
 
+/// Bytes that timestamps take in each segment (RFC 7323, appendix A).
+const TIMESTAMPS_LEN: u32 = 12;
+
 /// What stands in the way, if anything does.
 fn obstacle(socket: BorrowedFd<'_>, info: &libc::tcp_info) -> io::Result<Option<Obstacle>> {
     Ok(if info.tcpi_state != ESTABLISHED {
@@ -161,6 +164,10 @@ fn read(socket: BorrowedFd<'_>, ends: Ends, info: &libc::tcp_info) -> Result<Con
     let shifts = info.tcpi_snd_rcv_wscale;
     let scales = WindowScales { send: shifts & 0xf, receive: shifts >> 4 };
     let is_on = |bit: u8| info.tcpi_options & bit != 0;
+    // Where a restored connection and the kernel's sysctl disagree about timestamps, TCP_INFO is wrong by their length
+    // (the kernel corrects that when it sends): too short is harmless, too long is not.
+    let options_len = if timestamps.is_some() { TIMESTAMPS_LEN } else { 0 };
+    let mss = info.tcpi_snd_mss.min(mss_limit.saturating_sub(options_len));
     Ok(Connection {
         local: ends.local,
         peer: ends.peer,
@@ -168,7 +175,7 @@ fn read(socket: BorrowedFd<'_>, ends: Ends, info: &libc::tcp_info) -> Result<Con
         snd_nxt,
         rcv_nxt,
         windows,
-        mss_bytes: u16::try_from(info.tcpi_snd_mss).unwrap_or(u16::MAX),
+        mss_bytes: u16::try_from(mss).unwrap_or(u16::MAX),
         mss_limit_bytes: u16::try_from(mss_limit).unwrap_or(u16::MAX),
         window_scales: is_on(WINDOW_SCALE).then_some(scales),
         sack: is_on(SACK),
@@ -200,6 +207,5 @@ fn timestamps(socket: BorrowedFd<'_>, options: u8) -> io::Result<Option<Timestam
     // The clock is read first: if this thread is interrupted between the two, TSval runs ahead, and not behind.
     let before = sys::monotonic()?;
     let [value] = sys::words(socket, libc::IPPROTO_TCP, libc::TCP_TIMESTAMP)?;
-    // Since Linux 6.7 bit 0 does not belong to the value: it says which unit it has. So it may have been 1.
-    Ok(Some(Timestamps::from_value(value | 1, unit, before)))
+    Ok(Some(Timestamps::from_option(value, unit, before)))
 }

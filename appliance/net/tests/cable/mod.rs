@@ -59,9 +59,13 @@ impl Cable {
 
     /// Sets a sysctl below `net/` in both namespaces.
     pub(crate) fn sysctl(&self, name: &str, value: &str) {
-        for end in [&self.blade, &self.client] {
-            end.run(|| std::fs::write(format!("/proc/sys/net/{name}"), value).unwrap());
-        }
+        self.client_sysctl(name, value);
+        self.blade.run(|| set_sysctl(name, value));
+    }
+
+    /// Sets a sysctl of the client.
+    pub(crate) fn client_sysctl(&self, name: &str, value: &str) {
+        self.client.run(|| set_sysctl(name, value));
     }
 
     /// Shall packets to the client be lost?
@@ -132,6 +136,10 @@ impl Cable {
         let options = ListenOptions::default();
         waiting(self.blade.run(|| repair::restore(connection, unacknowledged, &options)).unwrap())
     }
+}
+
+fn set_sysctl(name: &str, value: &str) {
+    std::fs::write(format!("/proc/sys/net/{name}"), value).unwrap();
 }
 
 fn neighbour(end: &Namespace, address: &str, mac: &str) {
