@@ -75,6 +75,7 @@ fn a_connection_goes_on_after_it_was_taken_and_restored() {
             // All is as it was.
             let again = pair.take();
             assert_eq!(without_measurements(&again), without_measurements(&first));
+            assert_eq!(again.timestamps.is_some(), timestamps);
             pair.server = Some(cable.restore(&again, &[]));
             let shorter = first.mss_bytes - again.mss_bytes;
             assert!(shorter == 0 || shorter == 12 && !timestamps, "segments are shorter by {shorter} bytes now");
