@@ -115,13 +115,14 @@ impl Timestamps {
         self.offset.wrapping_add(self.unit.clock(monotonic))
     }
 
-    /// From what the option TCP_TIMESTAMP says at a time of `CLOCK_MONOTONIC`. Since Linux 6.7 its bit 0 does not belong
-    /// to the value, but says the unit. TSval may have been the higher of the two.
+    /// From what the option TCP_TIMESTAMP says at a time of `CLOCK_MONOTONIC`. Since Linux 6.7 its bit 0 does not
+    /// belong to the value, but says the unit. TSval may have been the higher of the two.
     pub(super) fn from_option(value: u32, unit: TimestampUnit, monotonic: Duration) -> Timestamps {
         Timestamps { offset: (value | 1).wrapping_sub(unit.clock(monotonic)), unit }
     }
 
-    /// The value of the option TCP_TIMESTAMP by which TSval goes on at a time of `CLOCK_MONOTONIC`, or runs ahead by one.
+    /// The value of the option TCP_TIMESTAMP by which TSval goes on at a time of `CLOCK_MONOTONIC`, or runs ahead by
+    /// one.
     pub(super) fn to_option(self, monotonic: Duration) -> u32 {
         let value = self.value_at(monotonic);
         match self.unit {
