@@ -32,7 +32,7 @@ mod restore;
 mod sys;
 mod take;
 
-pub use connection::{Connection, Seq, TimestampUnit, Timestamps, WindowScales, Windows};
+pub use connection::{Connection, TimestampUnit, Timestamps, WindowScales, Windows};
 pub use error::RepairError;
 pub use restore::restore;
 pub use take::{Obstacle, Taken, take};

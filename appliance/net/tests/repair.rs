@@ -11,7 +11,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use cable::{Cable, Pair, obstacle, reads, take, waiting};
-use fanblade_net::repair::{self, Connection, Obstacle, RepairError, Seq, TimestampUnit, Timestamps, WindowScales};
+use fanblade_abi::lane::Seq;
+use fanblade_net::repair::{self, Connection, Obstacle, RepairError, TimestampUnit, Timestamps, WindowScales};
 use fanblade_net::{ListenOptions, rlimit};
 use fanblade_testkit::{is_root, until};
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};

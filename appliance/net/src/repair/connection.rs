@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use fanblade_abi::lane::Seq;
+
 /// Largest shift of a window (RFC 7323, 2.3).
 const WINDOW_SCALE_MAX: u8 = 14;
 
@@ -37,30 +39,6 @@ pub struct Connection {
     pub cwnd_bytes: u32,
     /// The smoothed round-trip time; the kernel keeps microseconds. `None`: it was not measured yet.
     pub smoothed_rtt: Option<Duration>,
-}
-
-/// A sequence number, in host order. It wraps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Seq(pub u32);
-
-impl Seq {
-    /// The sequence number so many bytes later.
-    #[must_use]
-    pub const fn plus(self, bytes: u32) -> Seq {
-        Seq(self.0.wrapping_add(bytes))
-    }
-
-    /// Bytes from an earlier sequence number to this one.
-    #[must_use]
-    pub const fn since(self, earlier: Seq) -> u32 {
-        self.0.wrapping_sub(earlier.0)
-    }
-
-    /// Is it later than the other one? Of two that are 2³¹ apart, each is later than the other.
-    #[must_use]
-    pub const fn is_after(self, other: Seq) -> bool {
-        other.0.wrapping_sub(self.0) >= 1 << 31
-    }
 }
 
 /// `struct tcp_repair_window` (`include/uapi/linux/tcp.h`). Windows are in bytes, after scaling.
@@ -175,15 +153,6 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sequence_numbers_wrap() {
-        let last = Seq(u32::MAX);
-        assert_eq!(last.plus(1), Seq(0));
-        assert_eq!(Seq(4).since(last), 5);
-        assert!(Seq(0).is_after(last) && !last.is_after(Seq(0)));
-        assert!(!last.is_after(last));
-    }
 
     #[test]
     fn a_timestamp_goes_on_with_the_clock_across_its_wrap() {

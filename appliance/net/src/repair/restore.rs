@@ -6,7 +6,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, SockaddrStorage, connect, send};
 
-use super::connection::{Connection, Seq, Timestamps, Windows};
+use fanblade_abi::lane::Seq;
+
+use super::connection::{Connection, Timestamps, Windows};
 use super::error::{Ends, RepairError};
 use super::sys::{self, OFF_NO_PROBE, ON, RECEIVE_QUEUE, SEND_QUEUE};
 use crate::listen::{ListenOptions, apply, inherited};

@@ -6,7 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use super::connection::{Connection, Seq, TimestampUnit, Timestamps, WindowScales, Windows};
+use fanblade_abi::lane::Seq;
+
+use super::connection::{Connection, TimestampUnit, Timestamps, WindowScales, Windows};
 use super::error::{Ends, RepairError};
 use super::sys::{self, OFF_NO_PROBE, ON, RECEIVE_QUEUE, SEND_QUEUE};
 use crate::sys::{local_addr, peer_addr, set_option};
