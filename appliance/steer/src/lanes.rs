@@ -222,7 +222,7 @@ impl Lanes {
     pub fn stage(&mut self, at: usize, payload: &[u8]) -> Result<(), SteerError> {
         self.slots.copy_in(at, payload).ok_or_else(|| SteerError::OutOfRange {
             what: "end of the payload",
-            value: at as u64 + payload.len() as u64,
+            value: at.saturating_add(payload.len()) as u64,
             allowed: format!("at most {SLOTS_LEN}"),
         })
     }
@@ -329,10 +329,11 @@ impl Lanes {
         Ok(LaneRun { action: result.return_value.cast_signed(), frame: out, duration: result.duration })
     }
 
-    /// As [`Lanes::send`] for one item, but nothing is sent: the packet is returned as it would be.
-    pub fn try_send(&mut self, interface: u32, item: &Item) -> Result<LaneRun, SteerError> {
+    /// As [`Lanes::send`] for one item, but nothing is sent: the packet that the program makes of the template is
+    /// returned.
+    pub fn try_send(&mut self, interface: u32, item: &Item, template: &[u8]) -> Result<LaneRun, SteerError> {
         self.prepare(interface, &[*item])?;
-        self.run(LaneHook::Send, &TEMPLATE, 1)
+        self.run(LaneHook::Send, template, 1)
     }
 }
 
@@ -368,7 +369,7 @@ fn out_of_range(what: &'static str, value: u32, len: usize) -> SteerError {
 }
 
 /// The packet that the sending program makes its packets of; every byte that is sent is written anew.
-static TEMPLATE: [u8; TEMPLATE_LEN] = [0; TEMPLATE_LEN];
+pub static TEMPLATE: [u8; TEMPLATE_LEN] = [0; TEMPLATE_LEN];
 
 const OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/prebuilt/lanes.bpf.o");
 const SEND: &str = "lane_send";

@@ -1,6 +1,8 @@
 //! The maps. Userspace sets the sizes of those that depend on the number of lanes: `LANES`, `PATHS`, `LANE_OF` and
 //! `RECORDS`.
 
+use core::mem::offset_of;
+
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
@@ -67,7 +69,7 @@ pub struct Slots {
 pub struct Scratch {
     pub parsed: Parsed,
     pub record: Record,
-    /// The bytes of the record; whole words, since sums are of words.
+    /// The bytes of the record, right behind it; whole words, since sums are of words.
     pub bytes: [u64; FRAME_LEN_MAX as usize / 8],
 }
 
@@ -96,3 +98,4 @@ const LANES_DEFAULT: usize = 65_536;
 const PATHS_DEFAULT: usize = 4_096;
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 const _: () = assert!(FRAME_LEN_MAX % 8 == 0);
+const _: () = assert!(offset_of!(Scratch, bytes) == offset_of!(Scratch, record) + size_of::<Record>());
