@@ -66,6 +66,8 @@ pub struct Sent {
     /// Of these, packets of which the device said nothing, because it is down or takes no frames of this kind at all.
     /// If there are any, it is not known which packets were sent.
     pub unknown: u32,
+    /// What the device said of the newest loss, a negative error number; 0: it had no room.
+    pub error: i32,
 }
 
 /// The result of running a program over a frame.
@@ -184,7 +186,8 @@ impl Lanes {
         self.lanes.read(index)
     }
 
-    /// Writes the state of a lane that is held or not used.
+    /// Writes the state of a lane that is held, or that no flow leads to. The programs may see it half written: a lane in
+    /// use stays held ([`Sending::HELD`]) in what is written, and is released afterwards.
     pub fn set_lane(&mut self, index: u32, lane: &Lane) -> Result<(), SteerError> {
         self.lanes.write(index, lane).ok_or_else(|| out_of_range("lane", index, self.lanes.len()))
     }
@@ -245,10 +248,12 @@ impl Lanes {
             }
         }
         let sender = self.sender();
+        let newest = sender.losses.checked_sub(1).and_then(|at| self.lost.read(at));
         Ok(Sent {
             frames: sender.redirected,
             lost: sender.lost,
             unknown: sender.redirected.wrapping_sub(sender.passed),
+            error: newest.map_or(0, |lost| lost.error),
         })
     }
 

@@ -14,6 +14,8 @@ use common::PORT;
 
 const LANES: u32 = 1_000;
 const LEN: usize = 512;
+/// ENXIO: the other end of the cable takes no frames.
+const NO_SUCH_DEVICE: i32 = -6;
 
 #[test]
 fn a_thousand_packets_arrive_whole_or_are_in_the_log() {
@@ -41,11 +43,15 @@ fn what_a_full_device_does_not_take_is_logged_packet_by_packet() {
         let mut lost_in_all = 0;
         for round in 0..30 {
             let (sent, lost) = cable.send_round(round);
-            assert_eq!((sent.frames, sent.unknown), (LANES, 0));
+            assert_eq!((sent.frames, sent.unknown, sent.error), (LANES, 0, 0));
             lost_in_all += lost;
         }
         println!("{lost_in_all} of {} lost", 30 * LANES);
         assert!(lost_in_all > 0);
+        // What others lose is in nobody's log but theirs. The peer sends nothing, but listens, too.
+        cable.peer.attach_drops().unwrap();
+        assert!((0..100).any(|round| cable.send_round(round).1 > 0));
+        assert_eq!(cable.peer.lost().count(), 0);
     });
 }
 
@@ -76,16 +82,17 @@ fn a_peer_that_is_down_loses_all_with_its_error_and_a_device_that_is_down_says_n
         let items = cable.prepare(0);
         ip(&["link", "set", "vb", "down"]);
         let sent = cable.blade.send(cable.interface, &items).unwrap();
-        assert_eq!(sent, Sent { frames: LANES, lost: LANES, unknown: 0 });
+        assert_eq!(sent, Sent { frames: LANES, lost: LANES, unknown: 0, error: NO_SUCH_DEVICE });
         assert!(cable.blade.lost().eq(0..LANES));
 
         let items = cable.prepare(1);
         ip(&["link", "set", "va", "down"]);
         let sent = cable.blade.send(cable.interface, &items).unwrap();
-        assert_eq!(sent, Sent { frames: LANES, lost: 0, unknown: LANES });
+        assert_eq!(sent, Sent { frames: LANES, lost: 0, unknown: LANES, error: 0 });
         assert_eq!(cable.blade.lost().count(), 0);
         // A list that is empty costs no call.
-        assert_eq!(cable.blade.send(cable.interface, &[]).unwrap(), Sent { frames: 0, lost: 0, unknown: 0 });
+        let nothing = Sent { frames: 0, lost: 0, unknown: 0, error: 0 };
+        assert_eq!(cable.blade.send(cable.interface, &[]).unwrap(), nothing);
     });
 }
 
@@ -117,7 +124,8 @@ impl Cable {
         for lane in 0..LANES {
             let path = Path { blade: client(lane), blade_port: CLIENT_PORT, ..Kind::PLAIN.path() };
             peer.set_path(lane, &path).unwrap();
-            let flow = FlowKey { src: Kind::PLAIN.path().blade, dst: client(lane), src_port: PORT, dst_port: CLIENT_PORT };
+            let flow =
+                FlowKey { src: Kind::PLAIN.path().blade, dst: client(lane), src_port: PORT, dst_port: CLIENT_PORT };
             peer.enter(&flow, lane).unwrap();
         }
         let interface = nix::net::if_::if_nametoindex("va").unwrap();

@@ -24,14 +24,24 @@ fn rows() -> Vec<Row> {
     let mut rows: Vec<Row> = vec![
         ("acknowledgement", |_, _| (), ReceiveTaken, None),
         ("overtaken", |_, it| it.ack = 900, ReceiveTaken, None),
-        ("first duplicate", |lane, it| (it.ack, it.window, lane.receiving.window) = (1_000, 500, 64_000), ReceiveTaken, None),
+        (
+            "first duplicate",
+            |lane, it| (it.ack, it.window, lane.receiving.window) = (1_000, 500, 64_000),
+            ReceiveTaken,
+            None,
+        ),
         ("late without data", |_, it| it.seq = 4_000, ReceiveTaken, None),
         ("one byte", |_, it| payload(it, 1), ReceiveData, None),
         ("a pong", |_, it| payload(it, 6), ReceiveData, None),
         ("the longest data", |_, it| payload(it, 1_024), ReceiveData, None),
         ("keep-alive", |_, it| it.seq = 4_999, ReceiveAnswer, None),
         ("repeated data", |_, it| (it.seq, it.payload) = (4_990, vec![1; 10]), ReceiveAnswer, None),
-        ("beyond our window", |lane, it| (lane.receiving.advertised, it.payload) = (0, vec![1; 2]), ReceiveAnswer, None),
+        (
+            "beyond our window",
+            |lane, it| (lane.receiving.advertised, it.payload) = (0, vec![1; 2]),
+            ReceiveAnswer,
+            None,
+        ),
         ("reset outside", |_, it| (it.seq, it.flags) = (4_000, RST), ReceiveResetOutside, None),
         ("much too old", |_, it| it.ack = 1_000_u32.wrapping_sub(64_001), ReceiveTooOld, None),
         ("no ACK", |_, it| it.flags = PSH, ReceiveNoAck, None),
@@ -210,6 +220,46 @@ fn of_a_held_lane_every_packet_goes_to_userspace_as_it_is() {
         assert_eq!(expected.verdict, LaneVerdict::ReceiveHeld, "once raised, packets go on as they are");
         takes(&mut lanes, &mut verdicts, &frame, &lane, &expected, "after raising");
     }
+}
+
+/// A test run's frames lie in buffers of somewhat less than a page. The extension headers move the TCP header across the
+/// end of the first.
+#[test]
+fn a_header_that_lies_in_two_buffers_raises_its_lane() {
+    if !is_privileged("a_header_that_lies_in_two_buffers_raises_its_lane") {
+        return;
+    }
+    let mut lanes = load();
+    let mut verdicts = lanes.verdicts().unwrap();
+    let kind = Kind { is_v6: true, ..Kind::PLAIN };
+    let whole = kind.client_frame(&Segment::of(kind));
+    let (mut taken, mut raised, mut passed) = (0, 0, 0);
+    for units in 120..200_u8 {
+        place(&mut lanes, kind);
+        // Two destination options before TCP, the first of 2,048 bytes.
+        let (mut first, mut second) = (vec![0; 2_048], vec![0; 8 + usize::from(units) * 8]);
+        (first[0], first[1], second[0], second[1]) = (60, 255, 6, units);
+        let mut frame = [&whole[..54], &first, &second, &whole[54..]].concat();
+        let len = u16::try_from(frame.len() - 54).unwrap();
+        frame[18..20].copy_from_slice(&len.to_be_bytes());
+        frame[20] = 60;
+        lanes.run(LaneHook::Receive, &frame, 1).unwrap();
+        let record = next_record(&mut lanes);
+        let lane = lanes.lane(INDEX).unwrap();
+        match verdict_since(&lanes, &mut verdicts) {
+            LaneVerdict::ReceiveTaken => taken += 1,
+            LaneVerdict::ReceiveRaised => {
+                raised += 1;
+                let (record, bytes) = record.unwrap();
+                assert_eq!((record.kind, record.reason, bytes), (Record::RAISE, Reason::Options as u8, frame));
+                assert_eq!(lane.receiving.raised, Reason::Options as u8);
+            }
+            // Not even its ports can be read.
+            LaneVerdict::ReceiveRunt => passed += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(taken > 0 && raised > 0 && passed > 0, "{taken} {raised} {passed}");
 }
 
 #[test]

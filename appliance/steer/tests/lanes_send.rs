@@ -3,9 +3,7 @@
 mod common;
 
 use common::is_privileged;
-use common::lane::{
-    INDEX, INTERFACE, Kind, NOW_MS, XDP_DROP, XDP_REDIRECT, lane_frame, load, place, verdict_since,
-};
+use common::lane::{INDEX, INTERFACE, Kind, NOW_MS, XDP_DROP, XDP_REDIRECT, lane_frame, load, place, verdict_since};
 use fanblade_steer::abi::lane::work::{PAYLOAD_LEN_MAX, SLOTS_LEN, TEMPLATE_LEN};
 use fanblade_steer::abi::lane::{Item, Lane, LaneHook, LaneVerdict, Refusal, Sending, Seq, checksum, send};
 use fanblade_steer::lanes::{BATCH_MAX, LaneOptions, Lanes, PATHS_MAX, TEMPLATE, memory};
@@ -158,7 +156,10 @@ fn the_predicted_memory_is_what_the_kernel_takes() {
         let options = LaneOptions { lanes_max, ..LaneOptions::default() };
         let (predicted, taken) = (memory(lanes_max, cpus), Lanes::load(&options).unwrap().memory());
         // A hundredth, and the small maps.
-        assert!(predicted.abs_diff(taken) < taken / 100 + 100_000, "{lanes_max} lanes: {predicted}, the kernel {taken}");
+        assert!(
+            predicted.abs_diff(taken) < taken / 100 + 100_000,
+            "{lanes_max} lanes: {predicted}, the kernel {taken}"
+        );
     }
 }
 
@@ -168,10 +169,7 @@ fn options_and_places_beyond_the_limits_are_refused_with_the_limit() {
         return;
     }
     let error = |options: LaneOptions| Lanes::load(&options).err().unwrap().to_string();
-    assert_eq!(
-        error(LaneOptions { lanes_max: 0, ..LaneOptions::default() }),
-        "lanes_max is 0, must be 1 to 16777216"
-    );
+    assert_eq!(error(LaneOptions { lanes_max: 0, ..LaneOptions::default() }), "lanes_max is 0, must be 1 to 16777216");
     let batch = BATCH_MAX + 1;
     assert_eq!(error(LaneOptions { batch, ..LaneOptions::default() }), "batch is 257, must be 1 to 256");
     let mut lanes = load();

@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_redirect, bpf_x
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use fanblade_abi::lane::send::{SLOT_UNIT, headers, headers_len, packet_len};
-use fanblade_abi::lane::work::{BLOCK_LEN, BLOCKS_MAX, PAYLOAD_LEN_MAX, SLOTS_LEN};
+use fanblade_abi::lane::work::{BLOCK_LEN, BLOCKS_MAX, PACKETS_PER_TIME, PAYLOAD_LEN_MAX, SLOTS_LEN};
 use fanblade_abi::lane::{Item, Lane, LaneVerdict, Path, Refusal, Sender, Seq};
 
 use crate::clock::{milliseconds, now_ns};
@@ -51,6 +51,9 @@ fn next_item() -> Option<(&'static mut Sender, &'static mut Item)> {
     }
     let item = unsafe { &mut *WORK.get_ptr_mut(cursor)? };
     sender.cursor = cursor + 1;
+    if cursor % PACKETS_PER_TIME == 0 {
+        sender.now_ms = milliseconds(now_ns());
+    }
     Some((sender, item))
 }
 
@@ -77,7 +80,7 @@ fn make(ctx: *mut xdp_md, sender: &Sender, item: &Item) -> Result<(), (Refusal, 
     let mut template = template.ok_or(failed)?;
     let template_len = template.len();
     let headers_len = headers_len(path, &lane.sending);
-    let told = write_headers(&mut template, lane, path, item, milliseconds(now_ns()));
+    let told = write_headers(&mut template, lane, path, item, sender.now_ms);
     // After the headers: the verifier follows what comes behind a loop for each of its ends.
     let from = payload(item).ok_or((Refusal::Failed, LaneVerdict::SendNoSlot))?;
     let to = template.payload(headers_len).ok_or(failed)?;
