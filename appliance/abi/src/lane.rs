@@ -102,7 +102,7 @@ pub struct Receiving {
     pub rcv_nxt: Seq,
     /// The client's window in bytes, scaled (SND.WND).
     pub window: u32,
-    /// The largest window so far, in bytes: an acknowledgement that is older than this is not looked at (RFC 5961, 5.2).
+    /// The largest window so far, in bytes: an acknowledgement that is older is not believed (RFC 5961, 5.2).
     pub window_max: u32,
     /// The client's newest timestamp (RFC 7323, TS.Recent).
     pub ts_recent: u32,

@@ -14,6 +14,7 @@ mod engine;
 mod epoll;
 mod error;
 pub mod interfaces;
+pub mod lanes;
 pub mod limits;
 mod listen;
 pub mod names;

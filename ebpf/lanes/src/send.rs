@@ -65,7 +65,7 @@ fn make(ctx: *mut xdp_md, sender: &Sender, item: &Item) -> Result<(), (Refusal, 
     // nothing is sent; the receiver's line is only read.
     let lane = unsafe { &mut *lane };
     let len = u32::from(item.len);
-    lane.admit(item.generation, len).map_err(|refusal| (refusal, verdict(refusal)))?;
+    lane.admit(item.generation, item.seq, len).map_err(|refusal| (refusal, verdict(refusal)))?;
     if len > PAYLOAD_LEN_MAX {
         return Err((Refusal::TooLong, LaneVerdict::SendTooLong));
     }
@@ -143,6 +143,7 @@ fn verdict(refusal: Refusal) -> LaneVerdict {
         Refusal::Window => LaneVerdict::SendWindow,
         Refusal::InFlight => LaneVerdict::SendInFlight,
         Refusal::TooLong => LaneVerdict::SendTooLong,
+        Refusal::OutOfTurn => LaneVerdict::SendOutOfTurn,
         Refusal::Failed => LaneVerdict::SendFailed,
     }
 }

@@ -15,7 +15,7 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("fanblade-feed", &["fanblade-net", "fanblade-wire"]),
     ("fanblade-market", &["fanblade-feed", "fanblade-ring"]),
     ("fanblade-ring", &["fanblade-wire"]),
-    ("fanblade-net", &[]),
+    ("fanblade-net", &["fanblade-abi"]),
     ("fanblade-worker", &["fanblade-ring", "fanblade-net", "fanblade-wire"]),
     ("fanblade-steer", &["fanblade-abi"]),
     ("fanblade-ebpf", &["fanblade-abi"]),

@@ -73,15 +73,15 @@ pub enum Reason {
     WindowShut,
 }
 
-/// The longest payload that is taken on a lane, in bytes: pongs, pings and short requests. Whoever says more is at work,
-/// and is better served by a socket for a while.
+/// The longest payload that is taken on a lane, in bytes: pongs, pings and short requests. A client that says more is
+/// at work, and is better served by a socket for a while.
 pub const DATA_LEN_MAX: u32 = 1_024;
 
 /// Duplicate acknowledgements that mean a loss (RFC 5681, 3.2).
 pub const DUPLICATES_MAX: u8 = 3;
 
 impl Lane {
-    /// Takes one segment whose checksum is right. `now_ms`: the clock of timestamps; `now_ns`: `CLOCK_MONOTONIC`.
+    /// Takes one segment whose checksum is right. `now_ms`: the clock of timestamps. `now_ns`: `CLOCK_MONOTONIC`.
     #[inline(always)]
     #[must_use]
     pub fn receive(&mut self, header: &Header, now_ms: u32, now_ns: u64) -> Outcome {

@@ -86,8 +86,8 @@ impl Header {
 /// Is the checksum of a segment right? `tcp_sum`: the sum of its [`Segment::tcp_len`] bytes, header (with its checksum)
 /// and payload; `field`: the checksum as it lies in memory.
 ///
-/// `is_unsummed_fine`: a peer on the same machine leaves the checksum to a card that is not there; then the field has the
-/// sum of the pseudo-header alone, as the kernel puts it there for the card (`CHECKSUM_PARTIAL`).
+/// `is_unsummed_fine`: a peer on the same machine leaves the checksum to a card that is not there; then the field has
+/// the sum of the pseudo-header alone, as the kernel puts it there for the card (`CHECKSUM_PARTIAL`).
 #[inline(always)]
 #[must_use]
 pub fn is_sum_right(segment: &Segment, tcp_sum: u64, field: u16, is_unsummed_fine: bool) -> bool {

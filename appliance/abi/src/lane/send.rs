@@ -6,7 +6,8 @@ use crate::packet::{
     ACK, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, ETHER_TYPE_VLAN, ETHERNET_LEN, IPV4_LEN, IPV6_LEN, PSH, TCP_LEN, VLAN_LEN,
 };
 
-/// Entry of `WORK`: one packet of one lane.
+/// Entry of `WORK`: one packet of one lane. The entries are a ring, and stay as a record of what was sent until the
+/// ring comes round: by `previous`, userspace finds all that a lane has in flight.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Item {
@@ -14,14 +15,18 @@ pub struct Item {
     pub lane: u32,
     /// Where the payload begins in `SLOTS`, in units of [`SLOT_UNIT`] bytes.
     pub slot: u32,
-    /// Bytes of payload; 0: an acknowledgement only.
+    /// The number of the first byte. After an item of the lane that was refused, the next ones are, too.
+    pub seq: Seq,
+    /// The place in `WORK` of the lane's item before this one. The program does not look at it.
+    pub previous: u32,
+    /// Bytes of payload; 0: an acknowledgement only, whatever its `seq`.
     pub len: u16,
     /// Folded sum of the payload.
     pub sum: u16,
-    /// What became of it: [`Item::WAITING`], [`Item::SENT`] or a [`Refusal`].
-    pub outcome: u16,
     /// [`super::Sending::generation`] of the lane that it is for.
     pub generation: u16,
+    /// What became of it: [`Item::WAITING`], [`Item::SENT`] or a [`Refusal`].
+    pub outcome: u16,
 }
 
 impl Item {
@@ -29,6 +34,8 @@ impl Item {
     pub const WAITING: u16 = 0;
     /// `outcome` of a packet that was made.
     pub const SENT: u16 = 1;
+    /// `previous` of a lane's first item.
+    pub const NONE: u32 = u32::MAX;
 }
 
 /// Unit of [`Item::slot`], in bytes.
@@ -51,18 +58,20 @@ pub enum Refusal {
     InFlight,
     /// Longer than a segment.
     TooLong,
+    /// Not the next bytes of the lane: an item before it was refused.
+    OutOfTurn,
     /// The program could not make the packet.
     Failed,
 }
 
 impl Lane {
-    /// May it send `len` bytes of payload now? If so, they count as sent.
+    /// May it send `len` bytes of payload from `seq` on now?
     ///
     /// # Errors
-    /// The reason why not; then nothing has changed.
+    /// The reason why not.
     #[inline(always)]
-    pub fn admit(&mut self, generation: u16, len: u32) -> Admission {
-        let (sending, receiving) = (&mut self.sending, &self.receiving);
+    pub fn admit(&self, generation: u16, seq: Seq, len: u32) -> Admission {
+        let (sending, receiving) = (&self.sending, &self.receiving);
         if !sending.has(Sending::USED) || sending.generation != generation {
             return Err(Refusal::Gone);
         }
@@ -72,11 +81,17 @@ impl Lane {
         if len > u32::from(sending.mss) {
             return Err(Refusal::TooLong);
         }
-        let in_flight = sending.snd_nxt.since(receiving.snd_una) + len;
-        if len > 0 && in_flight > receiving.window {
+        if len == 0 {
+            return Ok(());
+        }
+        if sending.snd_nxt != seq {
+            return Err(Refusal::OutOfTurn);
+        }
+        let in_flight = seq.since(receiving.snd_una) + len;
+        if in_flight > receiving.window {
             return Err(Refusal::Window);
         }
-        if len > 0 && in_flight > sending.in_flight_max {
+        if in_flight > sending.in_flight_max {
             return Err(Refusal::InFlight);
         }
         Ok(())
@@ -237,4 +252,4 @@ const TIMESTAMPS: [u8; 4] = [1, 1, 8, 10];
 const TIMESTAMPS_LEN: usize = 12;
 const PROTOCOL_TCP: u8 = 6;
 
-const _: () = assert!(size_of::<Item>() == 16);
+const _: () = assert!(size_of::<Item>() == 24);

@@ -35,6 +35,8 @@ verdicts! {
     SendInFlight send_in_flight Send;
     /// Longer than the lane's segments, or than any.
     SendTooLong send_too_long Send;
+    /// Not the next bytes of the lane: an item before it was refused.
+    SendOutOfTurn send_out_of_turn Send;
     /// No path has the index that the lane names.
     SendNoPath send_no_path Send;
     /// The lane's packets leave by another interface than those of this run.

@@ -84,7 +84,7 @@ fn a_lane_sends_only_into_the_window_and_only_for_its_own_connection() {
     let with = |change: fn(&mut fanblade_abi::lane::Lane)| {
         let mut lane = fresh;
         change(&mut lane);
-        lane.admit(9, 1_000)
+        lane.admit(9, lane.sending.snd_nxt, 1_000)
     };
     assert_eq!(with(|_| {}), Ok(()));
     assert_eq!(with(|lane| lane.receiving.window = 999), Err(Refusal::Window));
@@ -100,12 +100,17 @@ fn a_lane_sends_only_into_the_window_and_only_for_its_own_connection() {
     lane.receiving.snd_una = Seq(u32::MAX - 499);
     lane.sending.snd_nxt = Seq(500);
     lane.receiving.window = 1_999;
-    assert_eq!(lane.admit(9, 1_000), Err(Refusal::Window));
+    assert_eq!(lane.admit(9, Seq(500), 1_000), Err(Refusal::Window));
     lane.receiving.window = 2_000;
-    assert_eq!(lane.admit(9, 1_000), Ok(()));
+    assert_eq!(lane.admit(9, Seq(500), 1_000), Ok(()));
     // An acknowledgement goes even where the window is shut: it takes no room there.
     lane.receiving.window = 0;
-    assert_eq!(lane.admit(9, 0), Ok(()));
+    assert_eq!(lane.admit(9, Seq(0), 0), Ok(()));
+    // What is not next is not sent, though there were room for it.
+    let fresh = Addresses::PLAIN.lane(true);
+    for seq in [999, 1_001] {
+        assert_eq!(fresh.admit(9, Seq(seq), 1), Err(Refusal::OutOfTurn));
+    }
 }
 
 #[test]

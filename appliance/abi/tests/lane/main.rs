@@ -3,3 +3,7 @@
 
 mod frames;
 mod headers;
+mod network;
+mod receiving;
+mod reference;
+mod storms;
