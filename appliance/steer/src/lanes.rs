@@ -7,6 +7,7 @@ mod memory;
 mod sys;
 
 use std::os::fd::AsFd as _;
+use std::ptr::NonNull;
 use std::time::Duration;
 
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
@@ -15,7 +16,7 @@ use aya::programs::tc::TcAttachOptions;
 use aya::programs::{BtfTracePoint, ProgramError, SchedClassifier, TcAttachType, TestRunAttrs, Xdp, xdp};
 use aya::{Btf, Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use fanblade_abi::lane::record::ring_len;
-use fanblade_abi::lane::work::{ITEMS_MAX, SLOTS_LEN, TEMPLATE_LEN};
+use fanblade_abi::lane::work::{RUN_ITEMS_MAX, SLOTS_LEN, TEMPLATE_LEN, items_max};
 use fanblade_abi::lane::{
     Item, LAYOUT_VERSION, Lane, LaneCounters, LaneHook, LaneVerdict, Lost, Path, Record, Sender, Sending,
 };
@@ -85,11 +86,13 @@ pub struct LaneRun {
 pub struct Lanes {
     ebpf: Ebpf,
     batch: u32,
+    /// The first item of the newest run.
+    first: u32,
     lanes: Mapping<Lane>,
     paths: Mapping<Path>,
     items: Mapping<Item>,
     sender: Mapping<Sender>,
-    slots: Mapping<u8>,
+    slots: Mapping<u64>,
     lost: Mapping<Lost>,
     test_time: Mapping<u64>,
     lane_of: HashMap<MapData, Plain<FlowKey>, u32>,
@@ -115,6 +118,7 @@ impl Lanes {
             .map_max_entries("LANES", lanes_max)
             .map_max_entries("LANE_OF", lanes_max)
             .map_max_entries("PATHS", paths_max)
+            .map_max_entries("WORK", items_max(lanes_max))
             .map_max_entries("RECORDS", ring_len(lanes_max));
         let mut ebpf = loader.load(OBJECT)?;
         load_programs(&mut ebpf)?;
@@ -127,12 +131,13 @@ impl Lanes {
         config.set(0, Plain(settings), 0).map_err(|cause| SteerError::Map { map: "LANE_CONFIG", cause })?;
         Ok(Self {
             batch: options.batch,
+            first: 0,
             lanes: mapping(&mut ebpf, "LANES", lanes_max as usize)?,
             paths: mapping(&mut ebpf, "PATHS", paths_max as usize)?,
-            items: mapping(&mut ebpf, "WORK", ITEMS_MAX as usize)?,
+            items: mapping(&mut ebpf, "WORK", items_max(lanes_max) as usize)?,
             sender: mapping(&mut ebpf, "SENDER", 1)?,
-            slots: mapping(&mut ebpf, "SLOTS", SLOTS_LEN)?,
-            lost: mapping(&mut ebpf, "LOST", ITEMS_MAX as usize)?,
+            slots: mapping(&mut ebpf, "SLOTS", SLOTS_LEN / size_of::<u64>())?,
+            lost: mapping(&mut ebpf, "LOST", RUN_ITEMS_MAX as usize)?,
             test_time: mapping(&mut ebpf, "TEST_TIME", 1)?,
             lane_of: take(&mut ebpf, "LANE_OF")?.try_into().map_err(failed("LANE_OF"))?,
             records: take(&mut ebpf, "RECORDS")?.try_into().map_err(failed("RECORDS"))?,
@@ -186,8 +191,8 @@ impl Lanes {
         self.lanes.read(index)
     }
 
-    /// Writes the state of a lane that is held, or that no flow leads to. The programs may see it half written: a lane in
-    /// use stays held ([`Sending::HELD`]) in what is written, and is released afterwards.
+    /// Writes the state of a lane that is held, or that no flow leads to. The programs may see it half written: a lane
+    /// in use stays held ([`Sending::HELD`]) in what is written, and is released afterwards.
     pub fn set_lane(&mut self, index: u32, lane: &Lane) -> Result<(), SteerError> {
         self.lanes.write(index, lane).ok_or_else(|| out_of_range("lane", index, self.lanes.len()))
     }
@@ -230,16 +235,32 @@ impl Lanes {
         })
     }
 
-    /// Sends the items' packets, in their order, by one interface. Costs some 13 µs and 0.2 µs an item.
-    pub fn send(&mut self, interface: u32, items: &[Item]) -> Result<Sent, SteerError> {
-        let count = self.prepare(interface, items)?;
-        let mut done = 0;
-        while done < count {
+    /// Writes an item. `place` is counted on and on: behind the last entry comes the first.
+    pub fn set_item(&mut self, place: u32, item: &Item) {
+        let _within: Option<()> = self.items.write(place & self.mask(), item);
+    }
+
+    /// An item, with its outcome once it was sent.
+    #[must_use]
+    pub fn item(&self, place: u32) -> Item {
+        self.items.read(place & self.mask()).unwrap_or_default()
+    }
+
+    /// Entries of `WORK`, less one.
+    fn mask(&self) -> u32 {
+        u32::try_from(self.items.len()).unwrap_or(u32::MAX).wrapping_sub(1)
+    }
+
+    /// Sends the packets of `count` items from `first` on, in their order, by one interface. Their outcomes are
+    /// [`Item::WAITING`] before. Costs some 13 µs and 0.2 µs an item; at most [`RUN_ITEMS_MAX`] at once.
+    pub fn send(&mut self, interface: u32, first: u32, count: u32) -> Result<Sent, SteerError> {
+        let end = self.prepare(interface, first, count)?;
+        let mut left = count;
+        while left > 0 {
             let attrs = TestRunAttrs::new().xdp_live_frames(self.batch);
-            let repeat = count - done;
-            let options = TestRunOptions { data_in: Some(&TEMPLATE), repeat, attrs, ..TestRunOptions::new() };
+            let options = TestRunOptions { data_in: Some(&TEMPLATE), repeat: left, attrs, ..TestRunOptions::new() };
             let result = program::<Xdp>(&mut self.ebpf, SEND)?.test_run(options);
-            done = self.sender().cursor;
+            left = end.wrapping_sub(self.sender().cursor);
             match result {
                 // A signal ends a run between two batches.
                 Err(error) if errno(&error) == Some(libc::EINTR) => {}
@@ -257,38 +278,55 @@ impl Lanes {
         })
     }
 
-    /// Fills `WORK` and `SENDER` for a run.
-    fn prepare(&mut self, interface: u32, items: &[Item]) -> Result<u32, SteerError> {
-        let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
-        for (at, item) in (0..).zip(items) {
-            let fresh = Item { outcome: Item::WAITING, ..*item };
-            self.items.write(at, &fresh).ok_or_else(|| out_of_range("number of items", count, self.items.len()))?;
+    /// Fills `SENDER` for a run. Returns the place behind its last item.
+    fn prepare(&mut self, interface: u32, first: u32, count: u32) -> Result<u32, SteerError> {
+        if count > RUN_ITEMS_MAX {
+            let allowed = format!("at most {RUN_ITEMS_MAX}");
+            return Err(SteerError::OutOfRange { what: "number of items", value: count.into(), allowed });
         }
-        let sender = Sender { items: count, interface, ..Sender::default() };
-        self.sender.write(0, &sender).ok_or_else(|| out_of_range("sender", 0, self.sender.len()))?;
-        Ok(count)
+        let end = first.wrapping_add(count);
+        let sender = Sender { cursor: first, end, mask: self.mask(), interface, ..Sender::default() };
+        let _within: Option<()> = self.sender.write(0, &sender);
+        self.first = first;
+        Ok(end)
     }
 
     fn sender(&self) -> Sender {
         self.sender.read(0).unwrap_or_default()
     }
 
-    /// An item of the newest run, with its outcome.
-    #[must_use]
-    pub fn item(&self, at: u32) -> Option<Item> {
-        self.items.read(at)
-    }
-
-    /// The items of the newest run whose packets the device did not take, by their places in the list.
+    /// The items of the newest run whose packets the device did not take, by their places.
     pub fn lost(&self) -> impl Iterator<Item = u32> + '_ {
-        let mut sent = (0..self.sender().items).filter(|at| self.item(*at).is_some_and(|it| it.outcome == Item::SENT));
+        let sender = self.sender();
+        let count = sender.end.wrapping_sub(self.first);
+        let places = (0..count).map(|at| self.first.wrapping_add(at));
+        let mut sent = places.filter(|place| self.item(*place).outcome == Item::SENT);
         let mut passed = 0;
-        (0..self.sender().losses).filter_map(|at| self.lost.read(at)).flat_map(move |lost| {
+        (0..sender.losses).filter_map(|at| self.lost.read(at)).flat_map(move |lost| {
             // The losses come in the order of the packets.
             let skipped = lost.first.saturating_sub(passed) as usize;
             passed = lost.first.saturating_add(lost.count);
             sent.by_ref().skip(skipped).take(lost.count as usize).collect::<Vec<_>>()
         })
+    }
+
+    /// The entries of `WORK` where they are mapped, for a writer that is no [`Lanes`]; and how many. They stay for as
+    /// long as `self` lives.
+    #[must_use]
+    pub fn mapped_items(&self) -> (NonNull<Item>, usize) {
+        self.items.place()
+    }
+
+    /// The words of `SLOTS`, likewise.
+    #[must_use]
+    pub fn mapped_slots(&self) -> (NonNull<u64>, usize) {
+        self.slots.place()
+    }
+
+    /// The states of `LANES`, likewise.
+    #[must_use]
+    pub fn mapped_lanes(&self) -> (NonNull<Lane>, usize) {
+        self.lanes.place()
     }
 
     /// Hands the oldest record of the ring buffer to `read`, and frees its place; `None`: there is none.
@@ -336,8 +374,8 @@ impl Lanes {
 
     /// As [`Lanes::send`] for one item, but nothing is sent: the packet that the program makes of the template is
     /// returned.
-    pub fn try_send(&mut self, interface: u32, item: &Item, template: &[u8]) -> Result<LaneRun, SteerError> {
-        self.prepare(interface, &[*item])?;
+    pub fn try_send(&mut self, interface: u32, place: u32, template: &[u8]) -> Result<LaneRun, SteerError> {
+        self.prepare(interface, place, 1)?;
         self.run(LaneHook::Send, template, 1)
     }
 }

@@ -14,6 +14,8 @@ use common::PORT;
 
 const LANES: u32 = 1_000;
 const LEN: usize = 512;
+/// Rounds go across the end of the ring of items, which has 4,096 places.
+const FIRST_PLACE: u32 = 3_500;
 /// ENXIO: the other end of the cable takes no frames.
 const NO_SUCH_DEVICE: i32 = -6;
 
@@ -62,11 +64,12 @@ fn refused_items_between_others_do_not_shift_the_log() {
     }
     Namespace::new().run(|| {
         let mut cable = Cable::new(256);
-        let mut items = cable.prepare(3);
-        for item in items.iter_mut().step_by(3) {
-            item.generation = 2;
+        let first = cable.prepare(3);
+        for place in (first..first + LANES).step_by(3) {
+            let item = Item { generation: 2, ..cable.blade.item(place) };
+            cable.blade.set_item(place, &item);
         }
-        let sent = cable.blade.send(cable.interface, &items).unwrap();
+        let sent = cable.blade.send(cable.interface, first, LANES).unwrap();
         assert_eq!((sent.frames, sent.unknown), (LANES - LANES.div_ceil(3), 0));
         cable.compare(&sent, |lane| lane % 3 != 0);
     });
@@ -79,20 +82,20 @@ fn a_peer_that_is_down_loses_all_with_its_error_and_a_device_that_is_down_says_n
     }
     Namespace::new().run(|| {
         let mut cable = Cable::new(64);
-        let items = cable.prepare(0);
+        let first = cable.prepare(0);
         ip(&["link", "set", "vb", "down"]);
-        let sent = cable.blade.send(cable.interface, &items).unwrap();
+        let sent = cable.blade.send(cable.interface, first, LANES).unwrap();
         assert_eq!(sent, Sent { frames: LANES, lost: LANES, unknown: 0, error: NO_SUCH_DEVICE });
-        assert!(cable.blade.lost().eq(0..LANES));
+        assert!(cable.blade.lost().eq(first..first + LANES));
 
-        let items = cable.prepare(1);
+        let first = cable.prepare(1);
         ip(&["link", "set", "va", "down"]);
-        let sent = cable.blade.send(cable.interface, &items).unwrap();
+        let sent = cable.blade.send(cable.interface, first, LANES).unwrap();
         assert_eq!(sent, Sent { frames: LANES, lost: 0, unknown: LANES, error: 0 });
         assert_eq!(cable.blade.lost().count(), 0);
         // A list that is empty costs no call.
         let nothing = Sent { frames: 0, lost: 0, unknown: 0, error: 0 };
-        assert_eq!(cable.blade.send(cable.interface, &[]).unwrap(), nothing);
+        assert_eq!(cable.blade.send(cable.interface, first, 0).unwrap(), nothing);
     });
 }
 
@@ -133,40 +136,41 @@ impl Cable {
         Cable { blade, peer, interface }
     }
 
-    /// Makes all lanes new, and a payload and an item for each.
-    fn prepare(&mut self, round: u32) -> Vec<Item> {
+    /// Makes all lanes new, and a payload and an item for each. Returns the place of the first item.
+    fn prepare(&mut self, round: u32) -> u32 {
         let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
         let uptime_ms: f64 = uptime.split(' ').next().unwrap().parse::<f64>().unwrap() * 1_000.0;
         let ts_recent = format!("{uptime_ms:.0}").parse::<u64>().unwrap().to_le_bytes();
         let ts_recent = u32::from_le_bytes([ts_recent[0], ts_recent[1], ts_recent[2], ts_recent[3]]);
-        (0..LANES)
-            .map(|lane| {
-                let blade = Kind::PLAIN.path().blade;
-                let sum = checksum::sum_of_connection(&client(lane), &blade, CLIENT_PORT, PORT);
-                let fresh = Kind::PLAIN.lane();
-                let (seq, ack) = (Seq(lane * 77), Seq(5_000));
-                let sending = Sending { client: client(lane), sum, snd_nxt: seq, generation: 1, ..fresh.sending };
-                let receiving = Receiving { snd_una: seq, rcv_nxt: ack, ..fresh.receiving };
-                self.blade.set_lane(lane, &Lane { sending, receiving }).unwrap();
-                let path = u16::try_from(lane).unwrap();
-                let sending = Sending { client: blade, client_port: PORT, path, snd_nxt: ack, ..sending };
-                let receiving =
-                    Receiving { snd_una: ack, rcv_nxt: seq, ts_recent: ts_recent.wrapping_sub(1_000), ..receiving };
-                self.peer.set_lane(lane, &Lane { sending, receiving }).unwrap();
+        let first = FIRST_PLACE + round * LANES;
+        for lane in 0..LANES {
+            let blade = Kind::PLAIN.path().blade;
+            let sum = checksum::sum_of_connection(&client(lane), &blade, CLIENT_PORT, PORT);
+            let fresh = Kind::PLAIN.lane();
+            let (seq, ack) = (Seq(lane * 77), Seq(5_000));
+            let sending = Sending { client: client(lane), sum, snd_nxt: seq, generation: 1, ..fresh.sending };
+            let receiving = Receiving { snd_una: seq, rcv_nxt: ack, ..fresh.receiving };
+            self.blade.set_lane(lane, &Lane { sending, receiving }).unwrap();
+            let path = u16::try_from(lane).unwrap();
+            let sending = Sending { client: blade, client_port: PORT, path, snd_nxt: ack, ..sending };
+            let receiving =
+                Receiving { snd_una: ack, rcv_nxt: seq, ts_recent: ts_recent.wrapping_sub(1_000), ..receiving };
+            self.peer.set_lane(lane, &Lane { sending, receiving }).unwrap();
 
-                let payload = payload(lane, round);
-                self.blade.stage(lane as usize * LEN, &payload).unwrap();
-                let (slot, len) = (lane * u32::try_from(LEN).unwrap() / 8, u16::try_from(LEN).unwrap());
-                let sum = checksum::fold(checksum::sum(&payload));
-                Item { lane, slot, len, sum, outcome: Item::WAITING, generation: 1 }
-            })
-            .collect()
+            let payload = payload(lane, round);
+            self.blade.stage(lane as usize * LEN, &payload).unwrap();
+            let (slot, len) = (lane * u32::try_from(LEN).unwrap() / 8, u16::try_from(LEN).unwrap());
+            let sum = checksum::fold(checksum::sum(&payload));
+            let item = Item { lane, slot, seq, len, sum, generation: 1, ..Item::default() };
+            self.blade.set_item(first + lane, &item);
+        }
+        first
     }
 
     /// Sends a packet on each lane. Returns how many were lost.
     fn send_round(&mut self, round: u32) -> (Sent, u32) {
-        let items = self.prepare(round);
-        let sent = self.blade.send(self.interface, &items).unwrap();
+        let first = self.prepare(round);
+        let sent = self.blade.send(self.interface, first, LANES).unwrap();
         self.compare(&sent, |_lane| true);
         let arrived = self.arrived(round);
         assert_eq!(arrived + sent.lost, LANES);
@@ -178,7 +182,7 @@ impl Cable {
         let packets = |lane| self.peer.lane(lane).unwrap().receiving.packets;
         let arrived = || (0..LANES).map(packets).sum::<u32>();
         until("the packets arrive", || (arrived() + sent.lost == sent.frames).then_some(()));
-        let lost: Vec<u32> = self.blade.lost().collect();
+        let lost: Vec<u32> = self.blade.lost().map(|place| self.blade.item(place).lane).collect();
         assert_eq!(lost.len(), sent.lost as usize);
         for lane in 0..LANES {
             let is_lost = lost.binary_search(&lane).is_ok();

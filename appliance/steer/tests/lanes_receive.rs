@@ -222,8 +222,8 @@ fn of_a_held_lane_every_packet_goes_to_userspace_as_it_is() {
     }
 }
 
-/// A test run's frames lie in buffers of somewhat less than a page. The extension headers move the TCP header across the
-/// end of the first.
+/// A test run's frames lie in buffers of somewhat less than a page. The extension headers move the TCP header across
+/// the end of the first.
 #[test]
 fn a_header_that_lies_in_two_buffers_raises_its_lane() {
     if !is_privileged("a_header_that_lies_in_two_buffers_raises_its_lane") {
@@ -336,15 +336,17 @@ fn what_is_of_no_lane_passes_untouched() {
         assert_eq!(lanes.run(LaneHook::Receive, &frame, 1).unwrap().action, XDP_PASS, "{name}");
         assert_eq!(verdict_since(lanes, verdicts), LaneVerdict::ReceiveNoLane, "{name}");
     };
-    let changes: [(&str, fn(&mut Lane)); 4] = [
-        ("not in use", |lane| lane.sending.flags &= !Sending::USED),
-        ("another client", |lane| lane.sending.client[15] ^= 1),
-        ("another port", |lane| lane.sending.client_port ^= 1),
-        ("another path", |lane| lane.sending.path = 1),
-    ];
-    for (name, change) in changes {
+    let with = |change: fn(&mut Sending)| {
         let mut lane = kind.lane();
-        change(&mut lane);
+        change(&mut lane.sending);
+        lane
+    };
+    for (name, lane) in [
+        ("not in use", with(|sending| sending.flags &= !Sending::USED)),
+        ("another client", with(|sending| sending.client[15] ^= 1)),
+        ("another port", with(|sending| sending.client_port ^= 1)),
+        ("another path", with(|sending| sending.path = 1)),
+    ] {
         lanes.set_lane(INDEX, &lane).unwrap();
         passes(&mut lanes, &mut verdicts, name);
         assert_eq!(lanes.lane(INDEX).unwrap(), lane, "{name}");

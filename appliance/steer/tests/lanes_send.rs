@@ -4,9 +4,10 @@ mod common;
 
 use common::is_privileged;
 use common::lane::{INDEX, INTERFACE, Kind, NOW_MS, XDP_DROP, XDP_REDIRECT, lane_frame, load, place, verdict_since};
+use fanblade_steer::SteerError;
 use fanblade_steer::abi::lane::work::{PAYLOAD_LEN_MAX, SLOTS_LEN, TEMPLATE_LEN};
 use fanblade_steer::abi::lane::{Item, Lane, LaneHook, LaneVerdict, Refusal, Sending, Seq, checksum, send};
-use fanblade_steer::lanes::{BATCH_MAX, LaneOptions, Lanes, PATHS_MAX, TEMPLATE, memory};
+use fanblade_steer::lanes::{BATCH_MAX, LaneOptions, LaneRun, Lanes, PATHS_MAX, TEMPLATE, memory};
 
 #[test]
 fn packets_are_byte_for_byte_those_of_the_host() {
@@ -25,13 +26,17 @@ fn packets_are_byte_for_byte_those_of_the_host() {
         for (round, len) in (0..).zip([0, 1, 7, 8, 63, 64, 65, 511, 512, 1_024, 1_447, 1_448]) {
             let slot = 1_000 * round + 3;
             let (payload, item) = staged(&mut lanes, len, slot);
+            let item = Item { seq: host.sending.snd_nxt, ..item };
             let (frame, told) = lane_frame(&host, &path, &payload, NOW_MS);
             host.sent(told, u32::from(item.len), send::packet_len(&path, &host.sending, u32::from(item.len)));
 
-            let run = lanes.try_send(INTERFACE, &item, &TEMPLATE).unwrap();
+            // Around the end of the ring, and of the numbers of its places.
+            let place = (u32::MAX - 5).wrapping_add(round);
+            lanes.set_item(place, &item);
+            let run = lanes.try_send(INTERFACE, place, &TEMPLATE).unwrap();
             assert_eq!((run.action, run.frame), (XDP_REDIRECT, frame), "{len} bytes, {kind:?}");
             assert_eq!(lanes.lane(INDEX).unwrap(), host, "{len} bytes, {kind:?}");
-            assert_eq!(lanes.item(0).unwrap(), Item { outcome: Item::SENT, ..item });
+            assert_eq!(lanes.item(place), Item { outcome: Item::SENT, ..item });
             assert_eq!(verdict_since(&lanes, &mut verdicts), LaneVerdict::SendSent);
         }
     }
@@ -39,8 +44,8 @@ fn packets_are_byte_for_byte_those_of_the_host() {
 }
 
 #[test]
-fn the_longest_payload_in_the_last_slot_goes_out_whole() {
-    if !is_privileged("the_longest_payload_in_the_last_slot_goes_out_whole") {
+fn the_longest_payload_up_to_the_end_of_the_slots_goes_out_whole() {
+    if !is_privileged("the_longest_payload_up_to_the_end_of_the_slots_goes_out_whole") {
         return;
     }
     let mut lanes = load();
@@ -49,9 +54,14 @@ fn the_longest_payload_in_the_last_slot_goes_out_whole() {
     let mut host = kind.lane();
     host.sending.mss = 1_460;
     lanes.set_lane(INDEX, &host).unwrap();
-    let (payload, item) = staged(&mut lanes, PAYLOAD_LEN_MAX as usize, LAST_SLOT);
+    let (payload, item) = staged(&mut lanes, PAYLOAD_LEN_MAX as usize, LAST_SLOT - 182);
     let (frame, _told) = lane_frame(&host, &kind.path(), &payload, NOW_MS);
-    assert_eq!(lanes.try_send(INTERFACE, &item, &TEMPLATE).unwrap().frame, frame);
+    assert_eq!(sends(&mut lanes, &item).unwrap().frame, frame);
+    let (payload, item) = staged(&mut lanes, 8, LAST_SLOT);
+    let host = lanes.lane(INDEX).unwrap();
+    let (frame, _told) = lane_frame(&host, &kind.path(), &payload, NOW_MS);
+    let item = Item { seq: host.sending.snd_nxt, ..item };
+    assert_eq!(sends(&mut lanes, &item).unwrap().frame, frame);
 }
 
 #[test]
@@ -60,7 +70,7 @@ fn what_may_not_be_sent_is_refused_by_name_and_changes_nothing() {
         return;
     }
     type Change = fn(&mut Lane, &mut Item);
-    let cases: [(&str, Change, Refusal, LaneVerdict); 15] = [
+    let cases: [(&str, Change, Refusal, LaneVerdict); 17] = [
         ("no such lane", |_, item| item.lane = u32::MAX, Refusal::Gone, LaneVerdict::SendGone),
         ("not in use", |lane, _| lane.sending.flags = 0, Refusal::Gone, LaneVerdict::SendGone),
         ("another's by now", |_, item| item.generation = 10, Refusal::Gone, LaneVerdict::SendGone),
@@ -72,6 +82,8 @@ fn what_may_not_be_sent_is_refused_by_name_and_changes_nothing() {
         ("longer than the mss", |lane, _| lane.sending.mss = 511, Refusal::TooLong, LaneVerdict::SendTooLong),
         ("longer than any", too_long, Refusal::TooLong, LaneVerdict::SendTooLong),
         ("longest number", longest, Refusal::TooLong, LaneVerdict::SendTooLong),
+        ("not its turn", |_, item| item.seq = Seq(1_301), Refusal::OutOfTurn, LaneVerdict::SendOutOfTurn),
+        ("sent already", |_, item| item.seq = Seq(1_299), Refusal::OutOfTurn, LaneVerdict::SendOutOfTurn),
         ("no such path", |lane, _| lane.sending.path = u16::MAX, Refusal::Failed, LaneVerdict::SendNoPath),
         ("empty path", |lane, _| lane.sending.path = 1, Refusal::Failed, LaneVerdict::SendOtherInterface),
         ("no such slot", |_, item| item.slot = u32::MAX, Refusal::Failed, LaneVerdict::SendNoSlot),
@@ -85,9 +97,9 @@ fn what_may_not_be_sent_is_refused_by_name_and_changes_nothing() {
         let (mut lane, mut item) = (Kind::PLAIN.lane(), good);
         change(&mut lane, &mut item);
         lanes.set_lane(INDEX, &lane).unwrap();
-        let run = lanes.try_send(INTERFACE, &item, &TEMPLATE).unwrap();
+        let run = sends(&mut lanes, &item).unwrap();
         assert_eq!(run.action, XDP_DROP, "{name}");
-        assert_eq!(lanes.item(0).unwrap(), Item { outcome: refusal as u16, ..item }, "{name}");
+        assert_eq!(lanes.item(0), Item { outcome: refusal as u16, ..item }, "{name}");
         assert_eq!(verdict_since(&lanes, &mut verdicts), verdict, "{name}");
         assert_eq!(lanes.lane(INDEX).unwrap(), lane, "{name}");
     }
@@ -95,8 +107,9 @@ fn what_may_not_be_sent_is_refused_by_name_and_changes_nothing() {
     lanes.set_lane(INDEX, &lane).unwrap();
 
     // A template that is a byte too short.
-    let run = lanes.try_send(INTERFACE, &good, &TEMPLATE[1..]).unwrap();
-    assert_eq!((run.action, lanes.item(0).unwrap().outcome), (XDP_DROP, Refusal::Failed as u16));
+    lanes.set_item(0, &good);
+    let run = lanes.try_send(INTERFACE, 0, &TEMPLATE[1..]).unwrap();
+    assert_eq!((run.action, lanes.item(0).outcome), (XDP_DROP, Refusal::Failed as u16));
     assert_eq!(verdict_since(&lanes, &mut verdicts), LaneVerdict::SendFailed);
     assert_eq!(lanes.lane(INDEX).unwrap(), lane);
     // Another run, when all items are done.
@@ -108,13 +121,13 @@ fn what_may_not_be_sent_is_refused_by_name_and_changes_nothing() {
     let mut lane = lane;
     (lane.receiving.window, lane.sending.in_flight_max) = (812, 812);
     lanes.set_lane(INDEX, &lane).unwrap();
-    assert_eq!(lanes.try_send(INTERFACE, &good, &TEMPLATE).unwrap().action, XDP_REDIRECT);
+    assert_eq!(sends(&mut lanes, &good).unwrap().action, XDP_REDIRECT);
     assert_eq!(lanes.lane(INDEX).unwrap().sending.snd_nxt, Seq(1_812));
 }
 
-fn wrapped(lane: &mut Lane, _item: &mut Item) {
+fn wrapped(lane: &mut Lane, item: &mut Item) {
     lane.receiving.snd_una = Seq(u32::MAX - 99);
-    lane.sending.snd_nxt = Seq(200);
+    (lane.sending.snd_nxt, item.seq) = (Seq(200), Seq(200));
     lane.receiving.window = 811;
 }
 
@@ -141,7 +154,7 @@ fn an_acknowledgement_goes_where_the_window_is_shut_and_slots_do_not_matter() {
     lanes.set_lane(INDEX, &lane).unwrap();
     let item = Item { lane: INDEX, generation: 9, ..Item::default() };
     let (frame, _told) = lane_frame(&lane, &Kind::PLAIN.path(), &[], NOW_MS);
-    let run = lanes.try_send(INTERFACE, &item, &TEMPLATE).unwrap();
+    let run = sends(&mut lanes, &item).unwrap();
     assert_eq!((run.action, run.frame), (XDP_REDIRECT, frame));
 }
 
@@ -178,7 +191,8 @@ fn options_and_places_beyond_the_limits_are_refused_with_the_limit() {
     assert!(lanes.hold(64).is_err() && lanes.release(64).is_err() && lanes.lane(64).is_none());
     assert!(lanes.set_path(64.max(PATHS_MAX), &Kind::PLAIN.path()).is_err());
     assert!(lanes.stage(SLOTS_LEN - 1, &[1, 2]).is_err() && lanes.stage(usize::MAX, &[1]).is_err());
-    assert!(lanes.send(1, &[Item::default(); 4_097]).is_err());
+    let error = lanes.send(1, 0, 4_097).unwrap_err();
+    assert_eq!(error.to_string(), "number of items is 4097, must be at most 4096");
 }
 
 /// Puts a payload into a slot, and returns it with its item.
@@ -187,8 +201,14 @@ fn staged(lanes: &mut Lanes, len: usize, slot: u32) -> (Vec<u8>, Item) {
     lanes.stage(slot as usize * send::SLOT_UNIT as usize, &payload).unwrap();
     let sum = checksum::fold(checksum::sum(&payload));
     let len = u16::try_from(len).unwrap();
-    (payload, Item { lane: INDEX, slot, len, sum, outcome: Item::WAITING, generation: 9 })
+    (payload, Item { lane: INDEX, slot, seq: Seq(1_300), len, sum, generation: 9, ..Item::default() })
 }
 
-/// Behind it the blocks of the longest payload would no longer lie within the slots.
-const LAST_SLOT: u32 = (SLOTS_LEN as u32 - 23 * 64) / send::SLOT_UNIT;
+/// Runs the program over an item.
+fn sends(lanes: &mut Lanes, item: &Item) -> Result<LaneRun, SteerError> {
+    lanes.set_item(0, item);
+    lanes.try_send(INTERFACE, 0, &TEMPLATE)
+}
+
+const LAST_SLOT: u32 = 16 * 1_024 * 1_024 / send::SLOT_UNIT - 1;
+const _: () = assert!((LAST_SLOT as usize + 1) * send::SLOT_UNIT as usize == SLOTS_LEN);

@@ -29,8 +29,8 @@ pub fn flow_out(segment: &Segment) -> FlowKey {
 /// The lane of a flow.
 #[inline(always)]
 pub fn find(flow: &FlowKey) -> Option<Found> {
-    // SAFETY: userspace may remove or replace the entry meanwhile; then the index is the old or the new one, and `is_of`
-    // says whether the lane is the flow's.
+    // SAFETY: userspace may remove or replace the entry meanwhile; then the index is the old or the new one, and
+    // `is_of` says whether the lane is the flow's.
     let index = *unsafe { LANE_OF.get(flow) }?;
     let lane = LANES.get_ptr_mut(index)?;
     // SAFETY: an entry of an array stays where it is, and these fields are read one by one.

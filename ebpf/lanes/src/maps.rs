@@ -1,5 +1,5 @@
-//! The maps. Userspace sets the sizes of those that depend on the number of lanes: `LANES`, `PATHS`, `LANE_OF` and
-//! `RECORDS`.
+//! The maps. Userspace sets the sizes of those that depend on the number of lanes: `LANES`, `PATHS`, `LANE_OF`, `WORK`
+//! and `RECORDS`.
 
 use core::mem::offset_of;
 
@@ -7,7 +7,7 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use fanblade_abi::lane::record::{FRAME_LEN_MAX, ring_len};
-use fanblade_abi::lane::work::{ITEMS_MAX, SLOTS_LEN};
+use fanblade_abi::lane::work::{RUN_ITEMS_MAX, SLOTS_SIZE, items_max};
 use fanblade_abi::lane::{Item, Lane, LaneCounters, LaneVerdict, Lost, Path, Record, Sender};
 use fanblade_abi::packet::Segment;
 use fanblade_abi::{Config, FlowKey};
@@ -28,9 +28,9 @@ pub static LANE_OF: HashMap<FlowKey, u32, LANES_DEFAULT> = HashMap::new();
 #[btf_map]
 pub static LANE_CONFIG: Array<Config, 1> = Array::new();
 
-/// The packets to send.
+/// The packets to send, a ring.
 #[btf_map]
-pub static WORK: Array<Item, { ITEMS_MAX as usize }, MMAPABLE> = Array::new();
+pub static WORK: Array<Item, { items_max(LANES_DEFAULT as u32) as usize }, MMAPABLE> = Array::new();
 
 /// One entry: where the run is.
 #[btf_map]
@@ -42,7 +42,7 @@ pub static SLOTS: Array<Slots, 1, MMAPABLE> = Array::new();
 
 /// What the device did not take. A loss is one frame at least, so that all losses of a run find a place.
 #[btf_map]
-pub static LOST: Array<Lost, { ITEMS_MAX as usize }, MMAPABLE> = Array::new();
+pub static LOST: Array<Lost, { RUN_ITEMS_MAX as usize }, MMAPABLE> = Array::new();
 
 /// What userspace is told.
 #[btf_map]
@@ -62,7 +62,7 @@ pub static TEST_TIME: Array<u64, 1, MMAPABLE> = Array::new();
 
 #[repr(C, align(64))]
 pub struct Slots {
-    pub bytes: [u8; SLOTS_LEN],
+    pub bytes: [u8; SLOTS_SIZE],
 }
 
 #[repr(C, align(8))]

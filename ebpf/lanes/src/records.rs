@@ -6,7 +6,7 @@ use fanblade_abi::lane::Record;
 use fanblade_abi::lane::record::FRAME_LEN_MAX;
 
 use crate::maps::{RECORDS, SCRATCH};
-use crate::sum::forgotten;
+use crate::verifier::forgotten;
 
 /// The record did not get through: the ring buffer is full, or the packet too long for it.
 pub struct Untold;

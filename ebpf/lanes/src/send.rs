@@ -14,7 +14,7 @@ use fanblade_abi::lane::{Item, Lane, LaneVerdict, Path, Refusal, Sender, Seq};
 use crate::clock::{milliseconds, now_ns};
 use crate::maps::{LANES, PATHS, SENDER, SLOTS, WORK, count};
 use crate::packet::{Template, copy_words};
-use crate::sum::forgotten;
+use crate::verifier::forgotten;
 
 #[xdp]
 pub fn lane_send(ctx: XdpContext) -> u32 {
@@ -46,14 +46,16 @@ fn next_item() -> Option<(&'static mut Sender, &'static mut Item)> {
     // SAFETY: (both) entries of arrays stay where they are, and there is one run at a time, for which userspace waits.
     let sender = unsafe { &mut *SENDER.get_ptr_mut(0)? };
     let cursor = sender.cursor;
-    if cursor >= sender.items {
+    if cursor == sender.end {
         return None;
     }
-    let item = unsafe { &mut *WORK.get_ptr_mut(cursor)? };
-    sender.cursor = cursor + 1;
-    if cursor % PACKETS_PER_TIME == 0 {
+    let item = unsafe { &mut *WORK.get_ptr_mut(cursor & sender.mask)? };
+    sender.cursor = cursor.wrapping_add(1);
+    if sender.fresh_for == 0 {
         sender.now_ms = milliseconds(now_ns());
+        sender.fresh_for = PACKETS_PER_TIME;
     }
+    sender.fresh_for -= 1;
     Some((sender, item))
 }
 
@@ -94,7 +96,8 @@ fn make(ctx: *mut xdp_md, sender: &Sender, item: &Item) -> Result<(), (Refusal, 
     Ok(())
 }
 
-/// Writes the headers, with a branch for each place that they can have: so all offsets are constants, and need no check.
+/// Writes the headers, with a branch for each place that they can have: so all offsets are constants, and need no
+/// check.
 #[inline(always)]
 fn write_headers(template: &mut Template, lane: &Lane, path: &Path, item: &Item, now_ms: u32) -> Seq {
     let mut write = |flags: u16| {
@@ -114,10 +117,10 @@ fn write_headers(template: &mut Template, lane: &Lane, path: &Path, item: &Item,
 fn payload(item: &Item) -> Option<*const u8> {
     let slots = SLOTS.get_ptr(0)?;
     let from = forgotten(u64::from(item.slot) * u64::from(SLOT_UNIT)) as usize;
-    if from > SLOTS_LEN - BLOCKS_MAX * BLOCK_LEN {
+    if from >= SLOTS_LEN {
         return None;
     }
-    // SAFETY: within the slots, as has just been checked.
+    // SAFETY: within the slots, as has just been checked; the blocks of the longest payload lie within the map.
     Some(unsafe { (&raw const (*slots).bytes).cast::<u8>().add(from) })
 }
 

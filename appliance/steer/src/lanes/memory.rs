@@ -2,7 +2,7 @@
 
 use fanblade_abi::FlowKey;
 use fanblade_abi::lane::record::{FRAME_LEN_MAX, ring_len};
-use fanblade_abi::lane::work::{ITEMS_MAX, SLOTS_LEN};
+use fanblade_abi::lane::work::{RUN_ITEMS_MAX, SLOTS_SIZE, items_max};
 use fanblade_abi::lane::{Item, Lane, LaneCounters, Lost, Path, Sender};
 
 use super::paths_max;
@@ -17,10 +17,10 @@ pub fn memory(lanes_max: u32, cpus: u64) -> u64 {
         + array::<Path>(u64::from(paths_max(lanes_max)))
         + hash(lanes, size_of::<FlowKey>() as u64, size_of::<u32>() as u64, cpus)
         + ring(u64::from(ring_len(lanes_max)))
-        + array::<Item>(u64::from(ITEMS_MAX))
-        + array::<Lost>(u64::from(ITEMS_MAX))
+        + array::<Item>(u64::from(items_max(lanes_max)))
+        + array::<Lost>(u64::from(RUN_ITEMS_MAX))
         + array::<Sender>(1)
-        + array::<[u8; SLOTS_LEN]>(1)
+        + array::<[u8; SLOTS_SIZE]>(1)
         + one_for_each_cpu
 }
 

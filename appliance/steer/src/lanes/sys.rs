@@ -12,8 +12,8 @@ use fanblade_abi::lane::{Item, Lane, LaneCounters, Lost, Path, Record, Sender};
 
 use crate::sys::Plain;
 
-// SAFETY: `repr(C)`, only integers, no padding (asserted by size in the abi crate), so any bytes are a value and a value
-// is only bytes.
+// SAFETY: `repr(C)`, only integers, no padding (asserted by size in the abi crate), so any bytes are a value and a
+// value is only bytes.
 unsafe impl Pod for Plain<LaneCounters> {}
 
 /// A type of map entries: any bytes are a value.
@@ -33,8 +33,6 @@ unsafe impl Shared for Item {}
 unsafe impl Shared for Sender {}
 // SAFETY: as above.
 unsafe impl Shared for Lost {}
-// SAFETY: as above.
-unsafe impl Shared for u8 {}
 // SAFETY: as above.
 unsafe impl Shared for u64 {}
 
@@ -69,8 +67,12 @@ impl<T: Shared> Mapping<T> {
         self.len
     }
 
+    pub(super) const fn place(&self) -> (NonNull<T>, usize) {
+        (self.entries, self.len)
+    }
+
     pub(super) fn read(&self, index: u32) -> Option<T> {
-        // SAFETY: within the mapping, which lives as long as `self` and begins at a page. Volatile, since programs write.
+        // SAFETY: within the mapping, which lives as long as `self` and begins at a page. Volatile: programs write.
         self.entry(index).map(|entry| unsafe { entry.read_volatile() })
     }
 
@@ -85,14 +87,14 @@ impl<T: Shared> Mapping<T> {
     }
 }
 
-impl Mapping<u8> {
-    /// Copies bytes to the place `at`.
+impl Mapping<u64> {
+    /// Copies bytes to the words, `at` so many bytes behind their beginning.
     pub(super) fn copy_in(&mut self, at: usize, bytes: &[u8]) -> Option<()> {
-        if at.checked_add(bytes.len())? > self.len {
+        if at.checked_add(bytes.len())? > self.len * size_of::<u64>() {
             return None;
         }
         // SAFETY: the range lies within the mapping, as has just been checked, and no reference into it exists.
-        unsafe { self.entries.add(at).as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        unsafe { self.entries.cast::<u8>().add(at).as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         Some(())
     }
 }
