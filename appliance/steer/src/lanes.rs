@@ -3,6 +3,7 @@
 //! One [`Lanes`] is what one worker needs. It knows maps and programs, and nothing of sockets or sessions: which
 //! connection becomes a lane, and what is sent when, is decided elsewhere.
 
+mod lookup;
 mod memory;
 mod sys;
 
@@ -10,7 +11,7 @@ use std::os::fd::AsFd as _;
 use std::ptr::NonNull;
 use std::time::Duration;
 
-use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::links::LinkOrder;
 use aya::programs::tc::TcAttachOptions;
 use aya::programs::{BtfTracePoint, ProgramError, SchedClassifier, TcAttachType, TestRunAttrs, Xdp, xdp};
@@ -21,12 +22,14 @@ use fanblade_abi::lane::{
     Item, LAYOUT_VERSION, Lane, LaneCounters, LaneHook, LaneVerdict, Lost, Path, Record, Sender, Sending,
 };
 use fanblade_abi::limits::LANES_MAX;
+use fanblade_abi::lookup::{buckets_for, overflow_for};
 use fanblade_abi::{Config, FlowKey};
 
 use crate::error::{SteerError, errno};
 use crate::probe;
 use crate::steer::{ports, program, take};
 use crate::sys::Plain;
+use lookup::Lookup;
 use sys::{Mapping, read_record};
 
 pub use memory::memory;
@@ -95,7 +98,7 @@ pub struct Lanes {
     slots: Mapping<u64>,
     lost: Mapping<Lost>,
     test_time: Mapping<u64>,
-    lane_of: HashMap<MapData, Plain<FlowKey>, u32>,
+    lookup: Lookup,
     records: RingBuf<MapData>,
     verdicts: PerCpuArray<MapData, Plain<LaneCounters>>,
     /// Sums of the maps' memory, in bytes, as the kernel counts it.
@@ -116,7 +119,8 @@ impl Lanes {
         loader
             .override_global("TEST_CLOCK", &test_clock, true)
             .map_max_entries("LANES", lanes_max)
-            .map_max_entries("LANE_OF", lanes_max)
+            .map_max_entries("BUCKETS", buckets_for(lanes_max))
+            .map_max_entries("OVERFLOW", overflow_for(lanes_max))
             .map_max_entries("PATHS", paths_max)
             .map_max_entries("WORK", items_max(lanes_max))
             .map_max_entries("RECORDS", ring_len(lanes_max));
@@ -139,7 +143,11 @@ impl Lanes {
             slots: mapping(&mut ebpf, "SLOTS", SLOTS_LEN / size_of::<u64>())?,
             lost: mapping(&mut ebpf, "LOST", RUN_ITEMS_MAX as usize)?,
             test_time: mapping(&mut ebpf, "TEST_TIME", 1)?,
-            lane_of: take(&mut ebpf, "LANE_OF")?.try_into().map_err(failed("LANE_OF"))?,
+            lookup: Lookup::new(
+                mapping(&mut ebpf, "BUCKETS", buckets_for(lanes_max) as usize)?,
+                mapping(&mut ebpf, "LOOKUP", 1)?,
+                take(&mut ebpf, "OVERFLOW")?.try_into().map_err(failed("OVERFLOW"))?,
+            )?,
             records: take(&mut ebpf, "RECORDS")?.try_into().map_err(failed("RECORDS"))?,
             verdicts: take(&mut ebpf, "LANE_VERDICTS")?.try_into().map_err(failed("LANE_VERDICTS"))?,
             ebpf,
@@ -215,14 +223,14 @@ impl Lanes {
         self.paths.write(index, path).ok_or_else(|| out_of_range("path", index, self.paths.len()))
     }
 
-    /// From now on the flow's packets are the lane's.
+    /// From now on the flow's packets are the lane's, whose state is ready for them. The flow has no lane before.
     pub fn enter(&mut self, flow: &FlowKey, lane: u32) -> Result<(), SteerError> {
-        self.lane_of.insert(Plain(*flow), lane, 0).map_err(|cause| SteerError::Map { map: "LANE_OF", cause })
+        self.lookup.enter(flow, lane)
     }
 
-    /// From now on the flow's packets go to the kernel.
-    pub fn leave(&mut self, flow: &FlowKey) -> Result<(), SteerError> {
-        self.lane_of.remove(&Plain(*flow)).map_err(|cause| SteerError::Map { map: "LANE_OF", cause })
+    /// From now on the packets of a flow that was entered with this lane go to the kernel. Was it there?
+    pub fn leave(&mut self, flow: &FlowKey, lane: u32) -> Result<bool, SteerError> {
+        self.lookup.leave(flow, lane)
     }
 
     /// Copies a payload into the slots, `at` so many bytes behind their beginning. A payload that an item names stays

@@ -8,6 +8,7 @@ use common::lane::{
     INDEX, Kind, NOW_MS, Segment, XDP_DROP, XDP_PASS, host_takes, load, next_record, of_other, place, timestamps,
     verdict_since,
 };
+use fanblade_steer::abi::FlowKey;
 use fanblade_steer::abi::lane::{Lane, LaneHook, LaneVerdict, Path, Reason, Record, Sending, Seq, checksum};
 use fanblade_steer::abi::packet::{ACK, CWR, ECE, FIN, PSH, RST, SYN, URG};
 use fanblade_steer::lanes::Lanes;
@@ -352,10 +353,47 @@ fn what_is_of_no_lane_passes_untouched() {
         assert_eq!(lanes.lane(INDEX).unwrap(), lane, "{name}");
     }
     lanes.set_lane(INDEX, &kind.lane()).unwrap();
-    lanes.enter(&kind.flow(), u32::MAX).unwrap();
-    passes(&mut lanes, &mut verdicts, "an index out of range");
-    lanes.leave(&kind.flow()).unwrap();
+    assert!(lanes.leave(&kind.flow(), INDEX).unwrap());
+    assert!(!lanes.leave(&kind.flow(), INDEX).unwrap());
     passes(&mut lanes, &mut verdicts, "no entry");
+    lanes.enter(&kind.flow(), 64).unwrap();
+    passes(&mut lanes, &mut verdicts, "an index out of range");
+}
+
+/// The lookup of 64 lanes has 128 slots, and room for 66 in its overflow.
+#[test]
+fn flows_are_found_in_their_buckets_and_in_the_overflow() {
+    if !is_privileged("flows_are_found_in_their_buckets_and_in_the_overflow") {
+        return;
+    }
+    let mut lanes = load();
+    let mut verdicts = lanes.verdicts().unwrap();
+    lanes.set_path(0, &Kind::PLAIN.path()).unwrap();
+    // One lane for all, which is one flow's after the other. With another port the checksum is wrong: that it is looked
+    // at shows that the lane was found.
+    let (whole, flow) = (Kind::PLAIN.client_frame(&Segment::of(Kind::PLAIN)), Kind::PLAIN.flow());
+    let mut verdict = |lanes: &mut Lanes, port: u16| {
+        let mut lane = Kind::PLAIN.lane();
+        lane.sending.client_port = port;
+        lanes.set_lane(INDEX, &lane).unwrap();
+        let mut frame = whole.clone();
+        frame[34..36].copy_from_slice(&port.to_be_bytes());
+        lanes.run(LaneHook::Receive, &frame, 1).unwrap();
+        verdict_since(lanes, &mut verdicts)
+    };
+    let flows = |ports: std::ops::Range<u16>| ports.map(move |port| (port, FlowKey { src_port: port, ..flow }));
+    for (port, flow) in flows(1..171) {
+        assert_eq!(verdict(&mut lanes, port), LaneVerdict::ReceiveNoLane, "port {port}");
+        lanes.enter(&flow, INDEX).unwrap();
+        assert_eq!(verdict(&mut lanes, port), LaneVerdict::ReceiveBadSum, "port {port}");
+    }
+    let error = flows(171..300).find_map(|(_, flow)| lanes.enter(&flow, INDEX).err()).unwrap();
+    assert!(error.to_string().starts_with("map OVERFLOW"), "{error}");
+    for (port, flow) in flows(1..171) {
+        assert_eq!(verdict(&mut lanes, port), LaneVerdict::ReceiveBadSum, "port {port}");
+        assert!(!lanes.leave(&flow, INDEX + 1).unwrap() && lanes.leave(&flow, INDEX).unwrap(), "port {port}");
+        assert_eq!(verdict(&mut lanes, port), LaneVerdict::ReceiveNoLane, "port {port}");
+    }
 }
 
 #[test]
@@ -382,7 +420,7 @@ fn the_kernel_does_not_reset_a_lane_and_everything_else_goes_on() {
         guards(&mut lanes, &acknowledged, dropped);
         guards(&mut lanes, &data, passed);
         guards(&mut lanes, &other_way, passed);
-        lanes.leave(&kind.flow()).unwrap();
+        assert!(lanes.leave(&kind.flow(), INDEX).unwrap());
         guards(&mut lanes, &reset, passed);
     }
 }

@@ -1,14 +1,15 @@
-//! The maps. Userspace sets the sizes of those that depend on the number of lanes: `LANES`, `PATHS`, `LANE_OF`, `WORK`
-//! and `RECORDS`.
+//! The maps. Userspace sets the sizes of those that depend on the number of lanes: `LANES`, `PATHS`, `BUCKETS`,
+//! `OVERFLOW`, `WORK` and `RECORDS`.
 
 use core::mem::offset_of;
 
-use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use fanblade_abi::lane::record::{FRAME_LEN_MAX, ring_len};
 use fanblade_abi::lane::work::{RUN_ITEMS_MAX, SLOTS_SIZE, items_max};
 use fanblade_abi::lane::{Item, Lane, LaneCounters, LaneVerdict, Lost, Path, Record, Sender};
+use fanblade_abi::lookup::{Bucket, LookupSettings, buckets_for, overflow_for};
 use fanblade_abi::packet::Segment;
 use fanblade_abi::{Config, FlowKey};
 
@@ -20,9 +21,22 @@ pub static LANES: Array<Lane, LANES_DEFAULT, MMAPABLE> = Array::new();
 #[btf_map]
 pub static PATHS: Array<Path, PATHS_DEFAULT, MMAPABLE> = Array::new();
 
-/// The lane of a flow.
+/// The lanes by their flows.
 #[btf_map]
-pub static LANE_OF: HashMap<FlowKey, u32, LANES_DEFAULT> = HashMap::new();
+pub static BUCKETS: Array<Bucket, { buckets_for(LANES_DEFAULT as u32) as usize }, MMAPABLE> = Array::new();
+
+/// The lanes of flows that find no room there.
+#[btf_map]
+pub static OVERFLOW: HashMap<
+    FlowKey,
+    u32,
+    { overflow_for(LANES_DEFAULT as u32) as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
+
+/// One entry.
+#[btf_map]
+pub static LOOKUP: Array<LookupSettings, 1, MMAPABLE> = Array::new();
 
 /// One entry: the ports that are ours.
 #[btf_map]

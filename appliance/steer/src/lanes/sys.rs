@@ -4,11 +4,12 @@
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use aya::Pod;
 use aya::maps::Map;
 use fanblade_abi::lane::{Item, Lane, LaneCounters, Lost, Path, Record, Sender};
+use fanblade_abi::lookup::{BUCKET_SLOTS, Bucket, LookupSettings};
 
 use crate::sys::Plain;
 
@@ -33,6 +34,10 @@ unsafe impl Shared for Item {}
 unsafe impl Shared for Sender {}
 // SAFETY: as above.
 unsafe impl Shared for Lost {}
+// SAFETY: as above.
+unsafe impl Shared for Bucket {}
+// SAFETY: as above.
+unsafe impl Shared for LookupSettings {}
 // SAFETY: as above.
 unsafe impl Shared for u64 {}
 
@@ -108,6 +113,31 @@ impl Mapping<Lane> {
         flags.fetch_or(set, Ordering::SeqCst);
         flags.fetch_and(!clear, Ordering::SeqCst);
         Some(())
+    }
+}
+
+impl Mapping<Bucket> {
+    /// Sets a slot of a bucket, by one store: a program sees the old entry or the new one. Who finds the new one finds
+    /// all that was written before.
+    pub(super) fn set_slot(&mut self, bucket: u32, slot: usize, entry: u64) {
+        if let Some(bucket) = self.entry(bucket)
+            && slot < BUCKET_SLOTS
+        {
+            // SAFETY: within the mapping, which lives as long as `self`, and aligned.
+            let word = unsafe { AtomicU64::from_ptr((&raw mut (*bucket.as_ptr()).slots).cast::<u64>().add(slot)) };
+            word.store(entry, Ordering::Release);
+        }
+    }
+}
+
+impl Mapping<LookupSettings> {
+    /// Counts the flows in the overflow up or down.
+    pub(super) fn count_overflowed(&mut self, change: i32) {
+        if let Some(settings) = self.entry(0) {
+            // SAFETY: within the mapping, which lives as long as `self`, and aligned.
+            let count = unsafe { AtomicU32::from_ptr(&raw mut (*settings.as_ptr()).overflowed) };
+            count.fetch_add(change.cast_unsigned(), Ordering::AcqRel);
+        }
     }
 }
 

@@ -272,6 +272,8 @@ pub fn load() -> Lanes {
 pub fn place(lanes: &mut Lanes, kind: Kind) {
     lanes.set_path(0, &kind.path()).unwrap();
     lanes.set_lane(INDEX, &kind.lane()).unwrap();
+    // Kinds share their flows.
+    lanes.leave(&kind.flow(), INDEX).unwrap();
     lanes.enter(&kind.flow(), INDEX).unwrap();
 }
 
