@@ -205,7 +205,7 @@ impl Engine for Uring {
     }
 
     fn attach(&mut self, session: SessionId, socket: OwnedFd) -> io::Result<()> {
-        self.ring(session).ok_or(io::ErrorKind::InvalidInput)?.attach(session, socket)
+        self.ring(session).ok_or(io::ErrorKind::InvalidInput)?.attach(session, socket.as_fd())
     }
 
     fn pause_accepting(&mut self) {

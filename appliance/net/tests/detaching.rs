@@ -113,7 +113,7 @@ fn a_session_without_a_socket_can_be_closed(make: Make) {
             }
         }
         server.engine.close(session);
-        let attached = server.engine.attach(session, socket.map_or_else(some_socket, |it| it));
+        let attached = server.engine.attach(session, socket.unwrap_or_else(some_socket));
         assert_eq!(attached.unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
         assert_eq!(server.poll_for(Duration::from_millis(20)), []);
         assert_eq!(server.engine.sessions(), 0);

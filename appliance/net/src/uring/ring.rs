@@ -5,7 +5,7 @@
 //! has therefore nothing under way, and the generation in each request's user data only confirms it.
 
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use super::accept::Accepts;
@@ -337,13 +337,13 @@ impl Ring {
         count
     }
 
-    pub(super) fn attach(&mut self, session: SessionId, socket: OwnedFd) -> io::Result<()> {
+    pub(super) fn attach(&mut self, session: SessionId, socket: BorrowedFd<'_>) -> io::Result<()> {
         let slot = session.0 - self.first_id;
         let word = self.word(slot);
         if !word.has(OPEN | DETACHED) || word.has(CLOSING) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        self.queue.fill(slot, socket.as_fd())?;
+        self.queue.fill(slot, socket)?;
         self.sessions[slot as usize].clear(LEAVING | DETACHED | PAUSED | RESTING);
         self.receive(slot);
         Ok(())
