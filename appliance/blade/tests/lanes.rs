@@ -17,6 +17,8 @@ use fanblade_testkit::{Namespace, ip, is_root, until, until_up};
 const PORT: u16 = 9_001;
 const LANE: u32 = 5;
 const PATH: u16 = 2;
+/// A busy machine may hold packets for longer than the client waits (its timeout is 200 ms here).
+const RETRANSMITTED_MAX: u64 = 2;
 
 #[test]
 fn a_connection_goes_down_and_up_over_ipv4() {
@@ -227,23 +229,29 @@ impl World {
         assert_eq!(self.client_side.run(|| tcp_counter("RetransSegs")), before);
     }
 
-    /// From lane to socket, because the client says more than a lane takes. What it says is held and dropped here, and
-    /// said again.
+    /// From lane to socket, because the client says more than a lane takes. What it says meanwhile is held, and then
+    /// given to the kernel: the client has to say nothing again.
     fn raise(&mut self, client: &mut TcpStream, kept: Kept, round: u8) -> TcpStream {
+        let before = self.client_side.run(|| tcp_counter("RetransSegs"));
         client.write_all(&[round ^ 0x55; 5_000]).unwrap();
         let (record, frame) = self.next_record();
         assert_eq!((record.kind, record.reason), (Record::RAISE, Reason::LongData as u8));
-        assert!(frame.len() > 1_000, "the frame as it came");
         self.lanes.hold(LANE).unwrap();
         let lane = self.lanes.lane(LANE).unwrap();
         let connection = handover::connection(&lane, &self.path, kept);
         let socket = restore(&connection, &[], &ListenOptions::default()).unwrap();
         assert!(self.lanes.leave(&self.flow, LANE).unwrap());
+        self.lanes.give_back(record.interface, &frame).unwrap();
+        while let Some((record, frame)) = self.lanes.next_record(|record, bytes| (*record, bytes.to_vec())) {
+            assert_eq!(record.kind, Record::HELD);
+            self.lanes.give_back(record.interface, &frame).unwrap();
+        }
         let mut server = TcpStream::from(socket);
         server.set_nonblocking(false).unwrap();
         server.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         assert_eq!(read(&mut server, 5_000), [round ^ 0x55; 5_000]);
-        while self.lanes.next_record(|record, _| assert_eq!(record.kind, Record::HELD)).is_some() {}
+        let again = self.client_side.run(|| tcp_counter("RetransSegs")) - before;
+        assert!(again <= RETRANSMITTED_MAX, "{again} segments were said again");
         server
     }
 

@@ -425,6 +425,27 @@ fn the_kernel_does_not_reset_a_lane_and_everything_else_goes_on() {
     }
 }
 
+#[test]
+fn what_was_held_passes_as_it_is_and_is_counted() {
+    if !is_privileged("what_was_held_passes_as_it_is_and_is_counted") {
+        return;
+    }
+    for kind in Kind::all() {
+        let mut lanes = load();
+        let mut verdicts = lanes.verdicts().unwrap();
+        let frame = kind.client_frame(&Segment { payload: vec![1; 100], ..Segment::of(kind) });
+        let run = lanes.run(LaneHook::Giveback, &frame, 1).unwrap();
+        assert_eq!((run.action, &run.frame), (XDP_PASS, &frame), "{kind:?}");
+        assert_eq!(verdict_since(&mut lanes, &mut verdicts), LaneVerdict::GivebackPassed);
+    }
+    // No such interface, and a frame that the kernel does not run a program over.
+    let mut lanes = load();
+    let frame = Kind::PLAIN.client_frame(&Segment::of(Kind::PLAIN));
+    assert!(lanes.give_back(4_000_000_000, &frame).is_err());
+    assert!(lanes.give_back(1, &[0; 10]).is_err());
+    assert!(lanes.give_back(1, &[0; 5_000]).is_err());
+}
+
 /// Segments near the lane's state, thousands of them: the program and the host agree in everything.
 #[test]
 fn random_segments_lead_to_the_same_state_as_on_the_host() {

@@ -8,6 +8,7 @@
 
 mod clock;
 mod drops;
+mod giveback;
 mod guard;
 mod lookup;
 mod maps;

@@ -1,7 +1,7 @@
 //! What a lane reads of a TCP header.
 
 use super::Seq;
-use super::checksum::{fold, sum_of_address};
+use super::checksum::{fold, sum, sum_of_address};
 use crate::packet::{Bytes, Segment};
 
 /// The fields of a TCP header (RFC 9293, 3.1), in host order.
@@ -91,13 +91,35 @@ impl Header {
 #[inline(always)]
 #[must_use]
 pub fn is_sum_right(segment: &Segment, tcp_sum: u64, field: u16, is_unsummed_fine: bool) -> bool {
+    let pseudo = sum_of_pseudo_header(segment);
+    fold(pseudo + tcp_sum) == 0xffff || (is_unsummed_fine && fold(pseudo) == field)
+}
+
+/// The sum of the header that TCP's checksum counts besides the segment (RFC 9293, 3.1).
+#[inline(always)]
+fn sum_of_pseudo_header(segment: &Segment) -> u64 {
     let tcp_len = segment.tcp_len();
-    let pseudo = sum_of_address(&segment.src)
+    sum_of_address(&segment.src)
         + sum_of_address(&segment.dst)
         + u64::from(u16::to_be(6))
         + u64::from(tcp_len.to_be() >> 16)
-        + u64::from(tcp_len.to_be() & 0xffff);
-    fold(pseudo + tcp_sum) == 0xffff || (is_unsummed_fine && fold(pseudo) == field)
+        + u64::from(tcp_len.to_be() & 0xffff)
+}
+
+/// Puts the checksum into a frame that has only the sum of its pseudo-header, which the kernel has left to a card that
+/// is not there. Any other frame stays as it is: what is wrong in it has to stay wrong.
+pub fn complete_sum(frame: &mut [u8], segment: &Segment) {
+    let (from, to) = (segment.tcp_at as usize, (segment.tcp_at + segment.tcp_len()) as usize);
+    let Some(tcp) = frame.get_mut(from..to) else { return };
+    let Some(field) = tcp.get(16..18).and_then(|field| field.first_chunk().copied()) else { return };
+    let pseudo = sum_of_pseudo_header(segment);
+    let field = u16::from_ne_bytes(field);
+    if field != fold(pseudo) || fold(pseudo + sum(tcp)) == 0xffff {
+        return;
+    }
+    // The field holds the pseudo-header's sum: the sum of the segment as it lies there is that of both.
+    let checksum = !fold(sum(tcp));
+    tcp[16..18].copy_from_slice(&checksum.to_ne_bytes());
 }
 
 const FIXED_LEN: usize = 20;

@@ -11,6 +11,8 @@ pub enum LaneHook {
     Receive,
     /// `lane_guard`: every packet that the interface sends.
     Guard,
+    /// `lane_giveback`: every packet that was held back and is given to the kernel.
+    Giveback,
 }
 
 verdicts! {
@@ -93,6 +95,9 @@ verdicts! {
     GuardPassed guard_passed Guard;
     /// The kernel, which knows nothing of the lane, resets its connection: dropped.
     GuardDropped guard_dropped Guard;
+
+    /// The kernel takes it.
+    GivebackPassed giveback_passed Giveback;
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The headers of a lane's packets, read by another implementation.
 
-use fanblade_abi::lane::{Header, Path, Refusal, Sending, Seq, checksum, segment::is_sum_right};
+use fanblade_abi::lane::{Header, Path, Refusal, Sending, Seq, checksum, segment::complete_sum, segment::is_sum_right};
 use fanblade_abi::packet::{self, ACK, PSH};
 
 use crate::frames::{Addresses, Segment};
@@ -127,6 +127,35 @@ fn what_was_sent_is_counted_and_the_acknowledgement_that_it_had_is_known() {
     lane.sent(told, 0, 52);
     assert_eq!((lane.sending.snd_nxt, lane.sending.acked), (Seq(1_512), Seq(5_038)));
     assert_eq!((lane.sending.packets, lane.sending.bytes), (2, 616));
+}
+
+#[test]
+fn a_checksum_that_was_left_to_a_card_is_completed_and_no_other_is_touched() {
+    for (addresses, has_timestamps) in all_kinds() {
+        for len in [0, 1, 37, 1_024] {
+            let timestamps = has_timestamps.then_some((5, 6));
+            let sent = Segment { flags: ACK, timestamps, payload: vec![0xab; len], ..Segment::default() };
+            let right = addresses.client_frame(&sent);
+            let parsed = packet::parse(right.as_slice()).unwrap();
+            let at = parsed.tcp_at as usize + 16;
+            let mut frame = right.clone();
+            complete_sum(&mut frame, &parsed);
+            assert_eq!(frame, right, "right as it is");
+            // The sum of the pseudo-header is what the complete one lacks of all ones, less the segment's own.
+            frame[at..at + 2].fill(0);
+            let tcp = &frame[parsed.tcp_at as usize..];
+            let wanted = u64::from(!u16::from_ne_bytes([right[at], right[at + 1]]));
+            let pseudo = checksum::fold(wanted + u64::from(!checksum::fold(checksum::sum(tcp))));
+            frame[at..at + 2].copy_from_slice(&pseudo.to_ne_bytes());
+            complete_sum(&mut frame, &parsed);
+            assert_eq!(frame, right, "{addresses:?}, {len} bytes");
+            let mut wrong = right.clone();
+            wrong[at] ^= 1;
+            let before = wrong.clone();
+            complete_sum(&mut wrong, &parsed);
+            assert_eq!(wrong, before, "what is wrong stays wrong");
+        }
+    }
 }
 
 #[test]
