@@ -436,7 +436,7 @@ fn what_was_held_passes_as_it_is_and_is_counted() {
         let frame = kind.client_frame(&Segment { payload: vec![1; 100], ..Segment::of(kind) });
         let run = lanes.run(LaneHook::Giveback, &frame, 1).unwrap();
         assert_eq!((run.action, &run.frame), (XDP_PASS, &frame), "{kind:?}");
-        assert_eq!(verdict_since(&mut lanes, &mut verdicts), LaneVerdict::GivebackPassed);
+        assert_eq!(verdict_since(&lanes, &mut verdicts), LaneVerdict::GivebackPassed);
     }
     // No such interface, and a frame that the kernel does not run a program over.
     let mut lanes = load();
