@@ -97,15 +97,12 @@ impl Connection {
             return Frames::new();
         };
         let outcome = lane.receive(&header, millis(now_ns), now_ns);
-        let mut is_answer_due = false;
         match outcome {
-            Outcome::Taken => {}
+            Outcome::Taken | Outcome::Answer => {}
             Outcome::Data { len } => {
                 lane.receiving.received(len);
                 self.readable += len;
-                is_answer_due = true;
             }
-            Outcome::Answer => is_answer_due = true,
             Outcome::Drop(drop) => self.dropped[of_drop(drop)] += 1,
             Outcome::Raise(_) => self.held += 1,
         }
@@ -113,6 +110,7 @@ impl Connection {
         if self.shut.is_some_and(|(len, _)| lane.admit(GENERATION, lane.sending.snd_nxt, len).is_ok()) {
             self.shut = None;
         }
+        let is_answer_due = outcome.is_answered() || matches!(outcome, Outcome::Data { .. });
         if is_answer_due { vec![self.frame(0, now_ns)] } else { Frames::new() }
     }
 
