@@ -93,8 +93,8 @@ extern "C" fn times(_buffer: *mut c_void) -> libc::clock_t {
 const LEFT_OVER_STATUS: i32 = 3;
 
 fn of<'a>(stack: *mut Stack) -> &'a mut Stack {
-    // SAFETY: it is what `packetdrill_interface_init` has made, and packetdrill calls from one thread at a time, as long
-    // as no line of a script has an end time. The reference ends with the call.
+    // SAFETY: it is what `packetdrill_interface_init` has made, and packetdrill calls from one thread at a time, as
+    // long as no line of a script has an end time. The reference ends with the call.
     unsafe { &mut *stack }
 }
 
