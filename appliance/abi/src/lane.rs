@@ -104,7 +104,7 @@ pub struct Receiving {
     pub window: u32,
     /// The largest window so far, in bytes: an acknowledgement that is older is not believed (RFC 5961, 5.2).
     pub window_max: u32,
-    /// The client's newest timestamp (RFC 7323, TS.Recent).
+    /// The client's newest timestamp (RFC 7323, TS.Recent), if `has_ts_recent`.
     pub ts_recent: u32,
     /// Smoothed round-trip time in eighths of a millisecond (RFC 6298, SRTT); 0: not measured yet.
     pub srtt: u32,
@@ -120,8 +120,10 @@ pub struct Receiving {
     pub duplicates: u8,
     /// Why it is to be raised, a [`Reason`], or 0. Once set, every packet goes to userspace as it is.
     pub raised: u8,
+    /// 1 if `ts_recent` is known: a socket does not tell it, and the client's next packet does.
+    pub has_ts_recent: u8,
     /// Always zero.
-    pub reserved: u16,
+    pub reserved: u8,
     /// Packets of the client since it was lowered.
     pub packets: u32,
     /// Bytes of IP packets of the client since it was lowered, headers included.

@@ -7,6 +7,7 @@
 //! acknowledged or the lane is raised.
 
 pub mod buckets;
+pub mod handover;
 pub mod history;
 pub mod shared;
 pub mod staging;

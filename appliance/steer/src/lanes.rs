@@ -3,29 +3,33 @@
 //! One [`Lanes`] is what one worker needs. It knows maps and programs, and nothing of sockets or sessions: which
 //! connection becomes a lane, and what is sent when, is decided elsewhere.
 
+mod lookup;
 mod memory;
 mod sys;
 
 use std::os::fd::AsFd as _;
+use std::ptr::NonNull;
 use std::time::Duration;
 
-use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::links::LinkOrder;
 use aya::programs::tc::TcAttachOptions;
 use aya::programs::{BtfTracePoint, ProgramError, SchedClassifier, TcAttachType, TestRunAttrs, Xdp, xdp};
 use aya::{Btf, Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use fanblade_abi::lane::record::ring_len;
-use fanblade_abi::lane::work::{ITEMS_MAX, SLOTS_LEN, TEMPLATE_LEN};
+use fanblade_abi::lane::work::{RUN_ITEMS_MAX, SLOTS_LEN, TEMPLATE_LEN, items_max};
 use fanblade_abi::lane::{
     Item, LAYOUT_VERSION, Lane, LaneCounters, LaneHook, LaneVerdict, Lost, Path, Record, Sender, Sending,
 };
 use fanblade_abi::limits::LANES_MAX;
+use fanblade_abi::lookup::{buckets_for, overflow_for};
 use fanblade_abi::{Config, FlowKey};
 
 use crate::error::{SteerError, errno};
 use crate::probe;
 use crate::steer::{ports, program, take};
 use crate::sys::Plain;
+use lookup::Lookup;
 use sys::{Mapping, read_record};
 
 pub use memory::memory;
@@ -66,6 +70,8 @@ pub struct Sent {
     /// Of these, packets of which the device said nothing, because it is down or takes no frames of this kind at all.
     /// If there are any, it is not known which packets were sent.
     pub unknown: u32,
+    /// What the device said of the newest loss, a negative error number; 0: it had no room.
+    pub error: i32,
 }
 
 /// The result of running a program over a frame.
@@ -83,14 +89,16 @@ pub struct LaneRun {
 pub struct Lanes {
     ebpf: Ebpf,
     batch: u32,
+    /// The first item of the newest run.
+    first: u32,
     lanes: Mapping<Lane>,
     paths: Mapping<Path>,
     items: Mapping<Item>,
     sender: Mapping<Sender>,
-    slots: Mapping<u8>,
+    slots: Mapping<u64>,
     lost: Mapping<Lost>,
     test_time: Mapping<u64>,
-    lane_of: HashMap<MapData, Plain<FlowKey>, u32>,
+    lookup: Lookup,
     records: RingBuf<MapData>,
     verdicts: PerCpuArray<MapData, Plain<LaneCounters>>,
     /// Sums of the maps' memory, in bytes, as the kernel counts it.
@@ -111,8 +119,10 @@ impl Lanes {
         loader
             .override_global("TEST_CLOCK", &test_clock, true)
             .map_max_entries("LANES", lanes_max)
-            .map_max_entries("LANE_OF", lanes_max)
+            .map_max_entries("BUCKETS", buckets_for(lanes_max))
+            .map_max_entries("OVERFLOW", overflow_for(lanes_max))
             .map_max_entries("PATHS", paths_max)
+            .map_max_entries("WORK", items_max(lanes_max))
             .map_max_entries("RECORDS", ring_len(lanes_max));
         let mut ebpf = loader.load(OBJECT)?;
         load_programs(&mut ebpf)?;
@@ -125,14 +135,19 @@ impl Lanes {
         config.set(0, Plain(settings), 0).map_err(|cause| SteerError::Map { map: "LANE_CONFIG", cause })?;
         Ok(Self {
             batch: options.batch,
+            first: 0,
             lanes: mapping(&mut ebpf, "LANES", lanes_max as usize)?,
             paths: mapping(&mut ebpf, "PATHS", paths_max as usize)?,
-            items: mapping(&mut ebpf, "WORK", ITEMS_MAX as usize)?,
+            items: mapping(&mut ebpf, "WORK", items_max(lanes_max) as usize)?,
             sender: mapping(&mut ebpf, "SENDER", 1)?,
-            slots: mapping(&mut ebpf, "SLOTS", SLOTS_LEN)?,
-            lost: mapping(&mut ebpf, "LOST", ITEMS_MAX as usize)?,
+            slots: mapping(&mut ebpf, "SLOTS", SLOTS_LEN / size_of::<u64>())?,
+            lost: mapping(&mut ebpf, "LOST", RUN_ITEMS_MAX as usize)?,
             test_time: mapping(&mut ebpf, "TEST_TIME", 1)?,
-            lane_of: take(&mut ebpf, "LANE_OF")?.try_into().map_err(failed("LANE_OF"))?,
+            lookup: Lookup::new(
+                mapping(&mut ebpf, "BUCKETS", buckets_for(lanes_max) as usize)?,
+                mapping(&mut ebpf, "LOOKUP", 1)?,
+                take(&mut ebpf, "OVERFLOW")?.try_into().map_err(failed("OVERFLOW"))?,
+            )?,
             records: take(&mut ebpf, "RECORDS")?.try_into().map_err(failed("RECORDS"))?,
             verdicts: take(&mut ebpf, "LANE_VERDICTS")?.try_into().map_err(failed("LANE_VERDICTS"))?,
             ebpf,
@@ -184,7 +199,8 @@ impl Lanes {
         self.lanes.read(index)
     }
 
-    /// Writes the state of a lane that is held or not used.
+    /// Writes the state of a lane that is held, or that no flow leads to. The programs may see it half written: a lane
+    /// in use stays held ([`Sending::HELD`]) in what is written, and is released afterwards.
     pub fn set_lane(&mut self, index: u32, lane: &Lane) -> Result<(), SteerError> {
         self.lanes.write(index, lane).ok_or_else(|| out_of_range("lane", index, self.lanes.len()))
     }
@@ -207,14 +223,14 @@ impl Lanes {
         self.paths.write(index, path).ok_or_else(|| out_of_range("path", index, self.paths.len()))
     }
 
-    /// From now on the flow's packets are the lane's.
+    /// From now on the flow's packets are the lane's, whose state is ready for them. The flow has no lane before.
     pub fn enter(&mut self, flow: &FlowKey, lane: u32) -> Result<(), SteerError> {
-        self.lane_of.insert(Plain(*flow), lane, 0).map_err(|cause| SteerError::Map { map: "LANE_OF", cause })
+        self.lookup.enter(flow, lane)
     }
 
-    /// From now on the flow's packets go to the kernel.
-    pub fn leave(&mut self, flow: &FlowKey) -> Result<(), SteerError> {
-        self.lane_of.remove(&Plain(*flow)).map_err(|cause| SteerError::Map { map: "LANE_OF", cause })
+    /// From now on the packets of a flow that was entered with this lane go to the kernel. Was it there?
+    pub fn leave(&mut self, flow: &FlowKey, lane: u32) -> Result<bool, SteerError> {
+        self.lookup.leave(flow, lane)
     }
 
     /// Copies a payload into the slots, `at` so many bytes behind their beginning. A payload that an item names stays
@@ -222,21 +238,37 @@ impl Lanes {
     pub fn stage(&mut self, at: usize, payload: &[u8]) -> Result<(), SteerError> {
         self.slots.copy_in(at, payload).ok_or_else(|| SteerError::OutOfRange {
             what: "end of the payload",
-            value: at as u64 + payload.len() as u64,
+            value: at.saturating_add(payload.len()) as u64,
             allowed: format!("at most {SLOTS_LEN}"),
         })
     }
 
-    /// Sends the items' packets, in their order, by one interface. Costs some 13 µs and 0.2 µs an item.
-    pub fn send(&mut self, interface: u32, items: &[Item]) -> Result<Sent, SteerError> {
-        let count = self.prepare(interface, items)?;
-        let mut done = 0;
-        while done < count {
+    /// Writes an item. `place` is counted on and on: behind the last entry comes the first.
+    pub fn set_item(&mut self, place: u32, item: &Item) {
+        let _within: Option<()> = self.items.write(place & self.mask(), item);
+    }
+
+    /// An item, with its outcome once it was sent.
+    #[must_use]
+    pub fn item(&self, place: u32) -> Item {
+        self.items.read(place & self.mask()).unwrap_or_default()
+    }
+
+    /// Entries of `WORK`, less one.
+    fn mask(&self) -> u32 {
+        u32::try_from(self.items.len()).unwrap_or(u32::MAX).wrapping_sub(1)
+    }
+
+    /// Sends the packets of `count` items from `first` on, in their order, by one interface. Their outcomes are
+    /// [`Item::WAITING`] before. Costs some 13 µs and 0.2 µs an item; at most [`RUN_ITEMS_MAX`] at once.
+    pub fn send(&mut self, interface: u32, first: u32, count: u32) -> Result<Sent, SteerError> {
+        let end = self.prepare(interface, first, count)?;
+        let mut left = count;
+        while left > 0 {
             let attrs = TestRunAttrs::new().xdp_live_frames(self.batch);
-            let repeat = count - done;
-            let options = TestRunOptions { data_in: Some(&TEMPLATE), repeat, attrs, ..TestRunOptions::new() };
+            let options = TestRunOptions { data_in: Some(&TEMPLATE), repeat: left, attrs, ..TestRunOptions::new() };
             let result = program::<Xdp>(&mut self.ebpf, SEND)?.test_run(options);
-            done = self.sender().cursor;
+            left = end.wrapping_sub(self.sender().cursor);
             match result {
                 // A signal ends a run between two batches.
                 Err(error) if errno(&error) == Some(libc::EINTR) => {}
@@ -245,45 +277,64 @@ impl Lanes {
             }
         }
         let sender = self.sender();
+        let newest = sender.losses.checked_sub(1).and_then(|at| self.lost.read(at));
         Ok(Sent {
             frames: sender.redirected,
             lost: sender.lost,
             unknown: sender.redirected.wrapping_sub(sender.passed),
+            error: newest.map_or(0, |lost| lost.error),
         })
     }
 
-    /// Fills `WORK` and `SENDER` for a run.
-    fn prepare(&mut self, interface: u32, items: &[Item]) -> Result<u32, SteerError> {
-        let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
-        for (at, item) in (0..).zip(items) {
-            let fresh = Item { outcome: Item::WAITING, ..*item };
-            self.items.write(at, &fresh).ok_or_else(|| out_of_range("number of items", count, self.items.len()))?;
+    /// Fills `SENDER` for a run. Returns the place behind its last item.
+    fn prepare(&mut self, interface: u32, first: u32, count: u32) -> Result<u32, SteerError> {
+        if count > RUN_ITEMS_MAX {
+            let allowed = format!("at most {RUN_ITEMS_MAX}");
+            return Err(SteerError::OutOfRange { what: "number of items", value: count.into(), allowed });
         }
-        let sender = Sender { items: count, interface, ..Sender::default() };
-        self.sender.write(0, &sender).ok_or_else(|| out_of_range("sender", 0, self.sender.len()))?;
-        Ok(count)
+        let end = first.wrapping_add(count);
+        let sender = Sender { cursor: first, end, mask: self.mask(), interface, ..Sender::default() };
+        let _within: Option<()> = self.sender.write(0, &sender);
+        self.first = first;
+        Ok(end)
     }
 
     fn sender(&self) -> Sender {
         self.sender.read(0).unwrap_or_default()
     }
 
-    /// An item of the newest run, with its outcome.
-    #[must_use]
-    pub fn item(&self, at: u32) -> Option<Item> {
-        self.items.read(at)
-    }
-
-    /// The items of the newest run whose packets the device did not take, by their places in the list.
+    /// The items of the newest run whose packets the device did not take, by their places.
     pub fn lost(&self) -> impl Iterator<Item = u32> + '_ {
-        let mut sent = (0..self.sender().items).filter(|at| self.item(*at).is_some_and(|it| it.outcome == Item::SENT));
+        let sender = self.sender();
+        let count = sender.end.wrapping_sub(self.first);
+        let places = (0..count).map(|at| self.first.wrapping_add(at));
+        let mut sent = places.filter(|place| self.item(*place).outcome == Item::SENT);
         let mut passed = 0;
-        (0..self.sender().losses).filter_map(|at| self.lost.read(at)).flat_map(move |lost| {
+        (0..sender.losses).filter_map(|at| self.lost.read(at)).flat_map(move |lost| {
             // The losses come in the order of the packets.
             let skipped = lost.first.saturating_sub(passed) as usize;
             passed = lost.first.saturating_add(lost.count);
             sent.by_ref().skip(skipped).take(lost.count as usize).collect::<Vec<_>>()
         })
+    }
+
+    /// The entries of `WORK` where they are mapped, for a writer that is no [`Lanes`]; and how many. They stay for as
+    /// long as `self` lives.
+    #[must_use]
+    pub fn mapped_items(&self) -> (NonNull<Item>, usize) {
+        self.items.place()
+    }
+
+    /// The words of `SLOTS`, likewise.
+    #[must_use]
+    pub fn mapped_slots(&self) -> (NonNull<u64>, usize) {
+        self.slots.place()
+    }
+
+    /// The states of `LANES`, likewise.
+    #[must_use]
+    pub fn mapped_lanes(&self) -> (NonNull<Lane>, usize) {
+        self.lanes.place()
     }
 
     /// Hands the oldest record of the ring buffer to `read`, and frees its place; `None`: there is none.
@@ -329,10 +380,11 @@ impl Lanes {
         Ok(LaneRun { action: result.return_value.cast_signed(), frame: out, duration: result.duration })
     }
 
-    /// As [`Lanes::send`] for one item, but nothing is sent: the packet is returned as it would be.
-    pub fn try_send(&mut self, interface: u32, item: &Item) -> Result<LaneRun, SteerError> {
-        self.prepare(interface, &[*item])?;
-        self.run(LaneHook::Send, &TEMPLATE, 1)
+    /// As [`Lanes::send`] for one item, but nothing is sent: the packet that the program makes of the template is
+    /// returned.
+    pub fn try_send(&mut self, interface: u32, place: u32, template: &[u8]) -> Result<LaneRun, SteerError> {
+        self.prepare(interface, place, 1)?;
+        self.run(LaneHook::Send, template, 1)
     }
 }
 
@@ -368,7 +420,7 @@ fn out_of_range(what: &'static str, value: u32, len: usize) -> SteerError {
 }
 
 /// The packet that the sending program makes its packets of; every byte that is sent is written anew.
-static TEMPLATE: [u8; TEMPLATE_LEN] = [0; TEMPLATE_LEN];
+pub static TEMPLATE: [u8; TEMPLATE_LEN] = [0; TEMPLATE_LEN];
 
 const OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/prebuilt/lanes.bpf.o");
 const SEND: &str = "lane_send";

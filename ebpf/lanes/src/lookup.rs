@@ -2,9 +2,10 @@
 
 use fanblade_abi::FlowKey;
 use fanblade_abi::lane::{Lane, Path, Sending};
+use fanblade_abi::lookup::{self, Bucket, Buckets, FlowHash, Slots, words};
 use fanblade_abi::packet::Segment;
 
-use crate::maps::{LANE_OF, LANES, PATHS};
+use crate::maps::{BUCKETS, LANES, LOOKUP, OVERFLOW, PATHS};
 
 /// A lane that was found.
 pub struct Found {
@@ -29,14 +30,48 @@ pub fn flow_out(segment: &Segment) -> FlowKey {
 /// The lane of a flow.
 #[inline(always)]
 pub fn find(flow: &FlowKey) -> Option<Found> {
-    // SAFETY: userspace may remove or replace the entry meanwhile; then the index is the old or the new one, and `is_of`
-    // says whether the lane is the flow's.
-    let index = *unsafe { LANE_OF.get(flow) }?;
+    let settings = LOOKUP.get(0)?;
+    let hash = FlowHash::new(settings.seed, &words(flow));
+    let found = lookup::find(&InMaps, settings.buckets, hash, |index| check(flow, index));
+    // SAFETY: an entry of an array, which userspace writes: hence volatile.
+    if found.is_some() || unsafe { (&raw const settings.overflowed).read_volatile() } == 0 {
+        return found;
+    }
+    // SAFETY: userspace may remove the entry meanwhile; then the index is the old one or another flow's, and `check`
+    // says whether the lane is this flow's.
+    check(flow, *unsafe { OVERFLOW.get(flow) }?)
+}
+
+/// The lane of this index, if it is the flow's.
+#[inline(always)]
+fn check(flow: &FlowKey, index: u32) -> Option<Found> {
     let lane = LANES.get_ptr_mut(index)?;
     // SAFETY: an entry of an array stays where it is, and these fields are read one by one.
     let sending = unsafe { &(*lane).sending };
     let path = PATHS.get(u32::from(sending.path))?;
     is_of(flow, sending, path).then_some(Found { index, lane, path })
+}
+
+/// The buckets as they lie in their map.
+struct InMaps;
+
+struct InMap(*const Bucket);
+
+impl Buckets for InMaps {
+    type Bucket = InMap;
+
+    #[inline(always)]
+    fn bucket(&self, index: u32) -> Option<InMap> {
+        BUCKETS.get_ptr(index).map(InMap)
+    }
+}
+
+impl Slots for InMap {
+    #[inline(always)]
+    fn load(&self, slot: usize) -> u64 {
+        // SAFETY: below the number of slots; userspace writes them, hence volatile.
+        unsafe { (&raw const (*self.0).slots).cast::<u64>().add(slot).read_volatile() }
+    }
 }
 
 /// Is the entry in use, and by this flow?

@@ -16,6 +16,7 @@ mod receive;
 mod records;
 mod send;
 mod sum;
+mod verifier;
 
 /// The kernel gives its helpers only to programs under a GPL-compatible license.
 #[unsafe(no_mangle)]

@@ -1,12 +1,15 @@
-//! The maps. Userspace sets the sizes of those that depend on the number of lanes: `LANES`, `PATHS`, `LANE_OF` and
-//! `RECORDS`.
+//! The maps. Userspace sets the sizes of those that depend on the number of lanes: `LANES`, `PATHS`, `BUCKETS`,
+//! `OVERFLOW`, `WORK` and `RECORDS`.
 
-use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use core::mem::offset_of;
+
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use fanblade_abi::lane::record::{FRAME_LEN_MAX, ring_len};
-use fanblade_abi::lane::work::{ITEMS_MAX, SLOTS_LEN};
+use fanblade_abi::lane::work::{RUN_ITEMS_MAX, SLOTS_SIZE, items_max};
 use fanblade_abi::lane::{Item, Lane, LaneCounters, LaneVerdict, Lost, Path, Record, Sender};
+use fanblade_abi::lookup::{Bucket, LookupSettings, buckets_for, overflow_for};
 use fanblade_abi::packet::Segment;
 use fanblade_abi::{Config, FlowKey};
 
@@ -18,17 +21,30 @@ pub static LANES: Array<Lane, LANES_DEFAULT, MMAPABLE> = Array::new();
 #[btf_map]
 pub static PATHS: Array<Path, PATHS_DEFAULT, MMAPABLE> = Array::new();
 
-/// The lane of a flow.
+/// The lanes by their flows.
 #[btf_map]
-pub static LANE_OF: HashMap<FlowKey, u32, LANES_DEFAULT> = HashMap::new();
+pub static BUCKETS: Array<Bucket, { buckets_for(LANES_DEFAULT as u32) as usize }, MMAPABLE> = Array::new();
+
+/// The lanes of flows that find no room there.
+#[btf_map]
+pub static OVERFLOW: HashMap<
+    FlowKey,
+    u32,
+    { overflow_for(LANES_DEFAULT as u32) as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
+
+/// One entry.
+#[btf_map]
+pub static LOOKUP: Array<LookupSettings, 1, MMAPABLE> = Array::new();
 
 /// One entry: the ports that are ours.
 #[btf_map]
 pub static LANE_CONFIG: Array<Config, 1> = Array::new();
 
-/// The packets to send.
+/// The packets to send, a ring.
 #[btf_map]
-pub static WORK: Array<Item, { ITEMS_MAX as usize }, MMAPABLE> = Array::new();
+pub static WORK: Array<Item, { items_max(LANES_DEFAULT as u32) as usize }, MMAPABLE> = Array::new();
 
 /// One entry: where the run is.
 #[btf_map]
@@ -40,7 +56,7 @@ pub static SLOTS: Array<Slots, 1, MMAPABLE> = Array::new();
 
 /// What the device did not take. A loss is one frame at least, so that all losses of a run find a place.
 #[btf_map]
-pub static LOST: Array<Lost, { ITEMS_MAX as usize }, MMAPABLE> = Array::new();
+pub static LOST: Array<Lost, { RUN_ITEMS_MAX as usize }, MMAPABLE> = Array::new();
 
 /// What userspace is told.
 #[btf_map]
@@ -60,14 +76,14 @@ pub static TEST_TIME: Array<u64, 1, MMAPABLE> = Array::new();
 
 #[repr(C, align(64))]
 pub struct Slots {
-    pub bytes: [u8; SLOTS_LEN],
+    pub bytes: [u8; SLOTS_SIZE],
 }
 
 #[repr(C, align(8))]
 pub struct Scratch {
     pub parsed: Parsed,
     pub record: Record,
-    /// The bytes of the record; whole words, since sums are of words.
+    /// The bytes of the record, right behind it; whole words, since sums are of words.
     pub bytes: [u64; FRAME_LEN_MAX as usize / 8],
 }
 
@@ -96,3 +112,4 @@ const LANES_DEFAULT: usize = 65_536;
 const PATHS_DEFAULT: usize = 4_096;
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 const _: () = assert!(FRAME_LEN_MAX % 8 == 0);
+const _: () = assert!(offset_of!(Scratch, bytes) == offset_of!(Scratch, record) + size_of::<Record>());

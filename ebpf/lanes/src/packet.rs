@@ -7,7 +7,7 @@ use fanblade_abi::lane::work::{BLOCK_LEN, BLOCKS_MAX, TEMPLATE_LEN};
 use fanblade_abi::limits;
 use fanblade_abi::packet::Bytes;
 
-use crate::sum::forgotten;
+use crate::verifier::forgotten;
 
 /// A packet that is read.
 pub struct Packet {

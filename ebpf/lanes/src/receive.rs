@@ -97,7 +97,11 @@ fn take(ctx: *mut xdp_md, packet: &Packet, segment: &Segment, found: &Found) -> 
         let told = tell(ctx, Record { kind: Record::HELD, ..record }, 0, packet.frame_len);
         return verdict(told, LaneVerdict::ReceiveHeld, LaneVerdict::ReceiveHeldLost);
     }
-    let Some(header) = Header::read(packet, segment) else { return LaneVerdict::ReceiveBadSum };
+    let Some(header) = Header::read(packet, segment) else {
+        // Its options begin in one buffer and end in the next: they are not read here.
+        lane.receiving.raised = Reason::Options as u8;
+        return raise(ctx, packet, record, Reason::Options);
+    };
     // What is longer raises the lane or is dropped, whatever it says; if it goes on, Linux verifies it.
     if header.payload_len <= DATA_LEN_MAX && !sum::is_right(ctx, packet, segment, found.path) {
         return LaneVerdict::ReceiveBadSum;

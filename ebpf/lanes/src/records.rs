@@ -6,7 +6,7 @@ use fanblade_abi::lane::Record;
 use fanblade_abi::lane::record::FRAME_LEN_MAX;
 
 use crate::maps::{RECORDS, SCRATCH};
-use crate::sum::forgotten;
+use crate::verifier::forgotten;
 
 /// The record did not get through: the ring buffer is full, or the packet too long for it.
 pub struct Untold;
@@ -27,7 +27,7 @@ pub fn tell(ctx: *mut xdp_md, record: Record, at: u32, len: u32) -> Result<(), U
         if bpf_xdp_load_bytes(ctx, at, (&raw mut (*scratch).bytes).cast(), len) != 0 {
             return Err(Untold);
         }
-        output(scratch.cast(), size_of::<Record>() + len as usize)
+        output((&raw const (*scratch).record).cast(), size_of::<Record>() + len as usize)
     }
 }
 

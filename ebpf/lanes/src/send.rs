@@ -8,13 +8,13 @@ use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_redirect, bpf_x
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use fanblade_abi::lane::send::{SLOT_UNIT, headers, headers_len, packet_len};
-use fanblade_abi::lane::work::{BLOCK_LEN, BLOCKS_MAX, PAYLOAD_LEN_MAX, SLOTS_LEN};
+use fanblade_abi::lane::work::{BLOCK_LEN, BLOCKS_MAX, PACKETS_PER_TIME, PAYLOAD_LEN_MAX, SLOTS_LEN};
 use fanblade_abi::lane::{Item, Lane, LaneVerdict, Path, Refusal, Sender, Seq};
 
 use crate::clock::{milliseconds, now_ns};
 use crate::maps::{LANES, PATHS, SENDER, SLOTS, WORK, count};
 use crate::packet::{Template, copy_words};
-use crate::sum::forgotten;
+use crate::verifier::forgotten;
 
 #[xdp]
 pub fn lane_send(ctx: XdpContext) -> u32 {
@@ -46,11 +46,16 @@ fn next_item() -> Option<(&'static mut Sender, &'static mut Item)> {
     // SAFETY: (both) entries of arrays stay where they are, and there is one run at a time, for which userspace waits.
     let sender = unsafe { &mut *SENDER.get_ptr_mut(0)? };
     let cursor = sender.cursor;
-    if cursor >= sender.items {
+    if cursor == sender.end {
         return None;
     }
-    let item = unsafe { &mut *WORK.get_ptr_mut(cursor)? };
-    sender.cursor = cursor + 1;
+    let item = unsafe { &mut *WORK.get_ptr_mut(cursor & sender.mask)? };
+    sender.cursor = cursor.wrapping_add(1);
+    if sender.fresh_for == 0 {
+        sender.now_ms = milliseconds(now_ns());
+        sender.fresh_for = PACKETS_PER_TIME;
+    }
+    sender.fresh_for -= 1;
     Some((sender, item))
 }
 
@@ -77,7 +82,7 @@ fn make(ctx: *mut xdp_md, sender: &Sender, item: &Item) -> Result<(), (Refusal, 
     let mut template = template.ok_or(failed)?;
     let template_len = template.len();
     let headers_len = headers_len(path, &lane.sending);
-    let told = write_headers(&mut template, lane, path, item, milliseconds(now_ns()));
+    let told = write_headers(&mut template, lane, path, item, sender.now_ms);
     // After the headers: the verifier follows what comes behind a loop for each of its ends.
     let from = payload(item).ok_or((Refusal::Failed, LaneVerdict::SendNoSlot))?;
     let to = template.payload(headers_len).ok_or(failed)?;
@@ -91,7 +96,8 @@ fn make(ctx: *mut xdp_md, sender: &Sender, item: &Item) -> Result<(), (Refusal, 
     Ok(())
 }
 
-/// Writes the headers, with a branch for each place that they can have: so all offsets are constants, and need no check.
+/// Writes the headers, with a branch for each place that they can have: so all offsets are constants, and need no
+/// check.
 #[inline(always)]
 fn write_headers(template: &mut Template, lane: &Lane, path: &Path, item: &Item, now_ms: u32) -> Seq {
     let mut write = |flags: u16| {
@@ -111,10 +117,10 @@ fn write_headers(template: &mut Template, lane: &Lane, path: &Path, item: &Item,
 fn payload(item: &Item) -> Option<*const u8> {
     let slots = SLOTS.get_ptr(0)?;
     let from = forgotten(u64::from(item.slot) * u64::from(SLOT_UNIT)) as usize;
-    if from > SLOTS_LEN - BLOCKS_MAX * BLOCK_LEN {
+    if from >= SLOTS_LEN {
         return None;
     }
-    // SAFETY: within the slots, as has just been checked.
+    // SAFETY: within the slots, as has just been checked; the blocks of the longest payload lie within the map.
     Some(unsafe { (&raw const (*slots).bytes).cast::<u8>().add(from) })
 }
 

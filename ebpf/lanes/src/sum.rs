@@ -1,6 +1,5 @@
 //! Verifies the checksum of a segment.
 
-use core::arch::asm;
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::xdp_md;
@@ -13,6 +12,7 @@ use fanblade_abi::packet::{Bytes as _, Segment};
 
 use crate::maps::SCRATCH;
 use crate::packet::Packet;
+use crate::verifier::forgotten;
 
 /// Is the checksum of a segment with at most `DATA_LEN_MAX` bytes of payload right?
 #[inline(always)]
@@ -79,15 +79,6 @@ unsafe extern "C" fn add_word(index: u32, sum: *mut c_void) -> i64 {
         *sum.cast::<u64>() += (word & 0xffff_ffff) + (word >> 32);
     }
     CONTINUE
-}
-
-/// Returns the value, but the compiler forgets what it knows of it: the verifier wants to see the value compared.
-#[inline(always)]
-pub fn forgotten(value: u64) -> u64 {
-    let mut value = value;
-    // SAFETY: a register is copied to itself.
-    unsafe { asm!("{0} = {0}", inout(reg) value, options(nomem, nostack, preserves_flags)) };
-    value
 }
 
 /// The longest TCP header, and the longest payload that is taken.

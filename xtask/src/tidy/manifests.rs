@@ -19,6 +19,7 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("fanblade-worker", &["fanblade-ring", "fanblade-net", "fanblade-wire"]),
     ("fanblade-steer", &["fanblade-abi"]),
     ("fanblade-ebpf", &["fanblade-abi"]),
+    ("fanblade-lanes-ebpf", &["fanblade-abi"]),
     ("fanblade-swarm-abi", &[]),
     ("fanblade-swarm-ebpf", &["fanblade-abi", "fanblade-swarm-abi"]),
     ("fanblade-dial", &["fanblade-net"]),

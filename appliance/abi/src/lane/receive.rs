@@ -126,6 +126,7 @@ impl Receiving {
             return Outcome::Raise(reason);
         }
         if let Options::Timestamps { value, .. } = header.options
+            && self.has_ts_recent != 0
             && Seq(value).is_before(Seq(self.ts_recent))
         {
             // Overtaken on its way (as Linux judges, `tcp_disordered_ack`), or of an old connection (PAWS).
@@ -188,7 +189,7 @@ impl Receiving {
         if let Options::Timestamps { value, .. } = header.options
             && !header.seq.is_after(sending.acked)
         {
-            self.ts_recent = value;
+            (self.ts_recent, self.has_ts_recent) = (value, 1);
         }
         None
     }

@@ -38,17 +38,11 @@ pub const FRAME_LEN_MAX: u32 = 10_224;
 /// every sixth lane at once finds room.
 #[must_use]
 pub const fn ring_len(lanes_max: u32) -> u32 {
-    let wanted = lanes_max as u64 * BYTES_PER_LANE;
-    if wanted <= RING_LEN_MIN as u64 {
-        RING_LEN_MIN
-    } else if wanted >= RING_LEN_LIMIT as u64 {
-        RING_LEN_LIMIT
-    } else {
-        (lanes_max * BYTES_PER_LANE as u32).next_power_of_two()
-    }
+    let wanted = if lanes_max < RING_LEN_LIMIT / BYTES_PER_LANE { lanes_max * BYTES_PER_LANE } else { RING_LEN_LIMIT };
+    if wanted < RING_LEN_MIN { RING_LEN_MIN } else { wanted.next_power_of_two() }
 }
 
-const BYTES_PER_LANE: u64 = 8;
+const BYTES_PER_LANE: u32 = 8;
 const RING_LEN_MIN: u32 = 1 << 20;
 const RING_LEN_LIMIT: u32 = 1 << 26;
 

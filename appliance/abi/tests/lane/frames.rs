@@ -71,6 +71,7 @@ impl Addresses {
                 window: 64_000,
                 window_max: 64_000,
                 ts_recent: 400,
+                has_ts_recent: 1,
                 advertised: 500,
                 scale: 7,
                 own_scale: 7,

@@ -285,6 +285,13 @@ fn timestamps_do_not_go_back() {
     });
     let (outcome, lane) = on_busy(old);
     assert_eq!((outcome, lane.receiving.ts_recent), (Outcome::Taken, 400));
+    // The first one that a lane hears of may be any.
+    let mut lane = busy(true);
+    (lane.receiving.ts_recent, lane.receiving.has_ts_recent) = (0, 0);
+    let first = Segment { timestamps: Some((1 << 31 | 5, 2_077)), ..plain() };
+    assert_eq!((give(&mut lane, &first), lane.receiving.ts_recent), (Outcome::Taken, 1 << 31 | 5));
+    let older = Segment { timestamps: Some((1 << 31 | 4, 2_077)), payload: vec![7], ..plain() };
+    assert_eq!(give(&mut lane, &older), Outcome::Raise(Reason::OldTimestamp));
     // Across the wrap.
     let mut lane = busy(true);
     lane.receiving.ts_recent = u32::MAX;

@@ -4,16 +4,17 @@
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use aya::Pod;
 use aya::maps::Map;
 use fanblade_abi::lane::{Item, Lane, LaneCounters, Lost, Path, Record, Sender};
+use fanblade_abi::lookup::{BUCKET_SLOTS, Bucket, LookupSettings};
 
 use crate::sys::Plain;
 
-// SAFETY: `repr(C)`, only integers, no padding (asserted by size in the abi crate), so any bytes are a value and a value
-// is only bytes.
+// SAFETY: `repr(C)`, only integers, no padding (asserted by size in the abi crate), so any bytes are a value and a
+// value is only bytes.
 unsafe impl Pod for Plain<LaneCounters> {}
 
 /// A type of map entries: any bytes are a value.
@@ -34,7 +35,9 @@ unsafe impl Shared for Sender {}
 // SAFETY: as above.
 unsafe impl Shared for Lost {}
 // SAFETY: as above.
-unsafe impl Shared for u8 {}
+unsafe impl Shared for Bucket {}
+// SAFETY: as above.
+unsafe impl Shared for LookupSettings {}
 // SAFETY: as above.
 unsafe impl Shared for u64 {}
 
@@ -69,8 +72,12 @@ impl<T: Shared> Mapping<T> {
         self.len
     }
 
+    pub(super) const fn place(&self) -> (NonNull<T>, usize) {
+        (self.entries, self.len)
+    }
+
     pub(super) fn read(&self, index: u32) -> Option<T> {
-        // SAFETY: within the mapping, which lives as long as `self` and begins at a page. Volatile, since programs write.
+        // SAFETY: within the mapping, which lives as long as `self` and begins at a page. Volatile: programs write.
         self.entry(index).map(|entry| unsafe { entry.read_volatile() })
     }
 
@@ -85,14 +92,14 @@ impl<T: Shared> Mapping<T> {
     }
 }
 
-impl Mapping<u8> {
-    /// Copies bytes to the place `at`.
+impl Mapping<u64> {
+    /// Copies bytes to the words, `at` so many bytes behind their beginning.
     pub(super) fn copy_in(&mut self, at: usize, bytes: &[u8]) -> Option<()> {
-        if at.checked_add(bytes.len())? > self.len {
+        if at.checked_add(bytes.len())? > self.len * size_of::<u64>() {
             return None;
         }
         // SAFETY: the range lies within the mapping, as has just been checked, and no reference into it exists.
-        unsafe { self.entries.add(at).as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        unsafe { self.entries.cast::<u8>().add(at).as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         Some(())
     }
 }
@@ -106,6 +113,31 @@ impl Mapping<Lane> {
         flags.fetch_or(set, Ordering::SeqCst);
         flags.fetch_and(!clear, Ordering::SeqCst);
         Some(())
+    }
+}
+
+impl Mapping<Bucket> {
+    /// Sets a slot of a bucket, by one store: a program sees the old entry or the new one. Who finds the new one finds
+    /// all that was written before.
+    pub(super) fn set_slot(&mut self, bucket: u32, slot: usize, entry: u64) {
+        if let Some(bucket) = self.entry(bucket)
+            && slot < BUCKET_SLOTS
+        {
+            // SAFETY: within the mapping, which lives as long as `self`, and aligned.
+            let word = unsafe { AtomicU64::from_ptr((&raw mut (*bucket.as_ptr()).slots).cast::<u64>().add(slot)) };
+            word.store(entry, Ordering::Release);
+        }
+    }
+}
+
+impl Mapping<LookupSettings> {
+    /// Counts the flows in the overflow up or down.
+    pub(super) fn count_overflowed(&mut self, change: i32) {
+        if let Some(settings) = self.entry(0) {
+            // SAFETY: within the mapping, which lives as long as `self`, and aligned.
+            let count = unsafe { AtomicU32::from_ptr(&raw mut (*settings.as_ptr()).overflowed) };
+            count.fetch_add(change.cast_unsigned(), Ordering::AcqRel);
+        }
     }
 }
 
