@@ -217,6 +217,13 @@ impl Connection {
         self.lanes.set(0, lane);
     }
 
+    /// The client's newest timestamp is not known: a socket does not tell it, unless the kernel's own is read.
+    pub fn forget_timestamp(&mut self) {
+        let mut lane = self.lane();
+        (lane.receiving.ts_recent, lane.receiving.has_ts_recent) = (0, 0);
+        self.lanes.set(0, lane);
+    }
+
     /// Why the lane is raised: a [`Reason`], or 0.
     #[must_use]
     pub fn raised(&self) -> u8 {

@@ -180,6 +180,7 @@ impl Handshake {
             window,
             window_max: window.max(u32::from(self.syn_window)),
             ts_recent: if let Options::Timestamps { value, .. } = ack.options { value } else { self.ts_recent },
+            has_ts_recent: u8::from(self.has_timestamps),
             advertised: OWN_WINDOW >> own_scale,
             scale,
             own_scale,

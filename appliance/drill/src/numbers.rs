@@ -76,16 +76,19 @@ pub enum Command {
     InFlightMax,
     /// Added to the clock of timestamps, before the handshake.
     TimestampOffset,
+    /// The lane is as one whose socket did not tell the client's newest timestamp. The value means nothing.
+    ForgetTimestamp,
     /// The next so many packets of the client come with a wrong checksum.
     BreakSums,
 }
 
 impl Command {
     /// Each with its name in scripts.
-    pub const ALL: [(&str, Command); 4] = [
+    pub const ALL: [(&str, Command); 5] = [
         ("FIRST_NUMBER", Command::FirstNumber),
         ("IN_FLIGHT_MAX", Command::InFlightMax),
         ("TS_OFFSET", Command::TimestampOffset),
+        ("FORGET_TS_RECENT", Command::ForgetTimestamp),
         ("BREAK_SUMS", Command::BreakSums),
     ];
 

@@ -147,12 +147,13 @@ impl Stack {
     /// `setsockopt`.
     ///
     /// # Errors
-    /// `ENOPROTOOPT` for a number that is none.
+    /// `ENOPROTOOPT` for a number that is none, `ENOTCONN` where it needs a connection.
     pub fn command(&mut self, number: i32, value: u32) -> Result<(), Errno> {
         self.called();
         match Command::of(number).ok_or(Errno::ENOPROTOOPT)? {
             Command::FirstNumber => self.settings.first_number = Seq(value),
             Command::TimestampOffset => self.settings.ts_offset = value,
+            Command::ForgetTimestamp => self.connection()?.forget_timestamp(),
             Command::BreakSums => self.sums_to_break = value,
             Command::InFlightMax => {
                 self.settings.in_flight_max = value;
