@@ -11,7 +11,7 @@ use fanblade_net::lanes::history::History;
 use fanblade_net::lanes::shared::Shared;
 
 use crate::numbers::Question;
-use crate::wire::stream;
+use crate::wire::{echo, stream};
 
 /// A lane, alone in its table.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub struct Connection {
     written: u32,
     /// The first piece that found the client's window shut, and since when.
     shut: Option<(u32, u64)>,
+    /// TSecr of the newest packet that has timestamps.
+    echoed: u32,
     readable: u32,
     held: u32,
     bad_sums: u32,
@@ -57,6 +59,7 @@ impl Connection {
             client_first,
             written: 0,
             shut: None,
+            echoed: 0,
             readable: 0,
             held: 0,
             bad_sums: 0,
@@ -172,6 +175,7 @@ impl Connection {
         lane.sent(told, len, send::packet_len(&self.path, &lane.sending, len));
         self.lanes.set(0, lane);
         self.written += len;
+        self.echoed = echo(&frame.0).unwrap_or(self.echoed);
         frame.0
     }
 
@@ -224,12 +228,6 @@ impl Connection {
         self.lanes.set(0, lane);
     }
 
-    /// Why the lane is raised: a [`Reason`], or 0.
-    #[must_use]
-    pub fn raised(&self) -> u8 {
-        self.lane().receiving.raised
-    }
-
     /// Answers a script.
     ///
     /// # Panics
@@ -244,6 +242,7 @@ impl Connection {
             Question::SndUna => receiving.snd_una.since(self.first) + 1,
             Question::SndNxt => sending.snd_nxt.since(self.first) + 1,
             Question::RcvNxt => receiving.rcv_nxt.since(self.client_first),
+            Question::Echoed => self.echoed,
             Question::Window => receiving.window,
             Question::TsRecent => receiving.ts_recent,
             Question::Unacknowledged => self.unacknowledged(&lane),

@@ -48,6 +48,8 @@ pub const OWN_MSS: u16 = 1_400;
 /// The segment size of a client that announces none, in bytes (RFC 9293, 3.7.1).
 const MSS_ABSENT_V4: u16 = 536;
 const MSS_ABSENT_V6: u16 = 1_220;
+/// The smallest segment size that a client is believed, in bytes (Linux's `TCP_MIN_SND_MSS`).
+const MSS_MIN: u16 = 48;
 /// The window that the blade advertises, in bytes.
 pub const OWN_WINDOW: u16 = 64_000;
 /// The shift of the blade's windows, where the client shifts its own.
@@ -85,7 +87,7 @@ impl Handshake {
         };
         for option in tcp.options_iterator().flatten() {
             match option {
-                TcpOptionElement::MaximumSegmentSize(mss) => handshake.mss = mss,
+                TcpOptionElement::MaximumSegmentSize(mss) => handshake.mss = mss.max(MSS_MIN),
                 TcpOptionElement::WindowScale(scale) => handshake.scale = Some(scale.min(SCALE_MAX)),
                 TcpOptionElement::SelectiveAcknowledgementPermitted => handshake.has_sack = true,
                 TcpOptionElement::Timestamp(value, _) => {

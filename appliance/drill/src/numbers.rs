@@ -20,6 +20,8 @@ pub enum Question {
     Window,
     /// The client's newest timestamp.
     TsRecent,
+    /// TSecr of the newest packet that left: packetdrill does not compare it with the script's.
+    Echoed,
     /// Bytes that are in flight and go with the lane to the socket: found in the history, without a gap.
     Unacknowledged,
     /// Packets that came since the lane was raised, that which raised it included: Linux gets them.
@@ -42,13 +44,14 @@ pub enum Question {
 
 impl Question {
     /// Each with its name in scripts.
-    pub const ALL: [(&str, Question); 15] = [
+    pub const ALL: [(&str, Question); 16] = [
         ("RAISED", Question::Raised),
         ("SND_UNA", Question::SndUna),
         ("SND_NXT", Question::SndNxt),
         ("RCV_NXT", Question::RcvNxt),
         ("SND_WND", Question::Window),
         ("TS_RECENT", Question::TsRecent),
+        ("ECHOED", Question::Echoed),
         ("UNACKNOWLEDGED", Question::Unacknowledged),
         ("HELD", Question::Held),
         ("DUPLICATES_SEEN", Question::Duplicates),

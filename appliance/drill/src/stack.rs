@@ -27,8 +27,8 @@ pub struct Stack {
     /// Packets that packetdrill has not asked for, with the time of their departure.
     out: VecDeque<(Vec<u8>, u64)>,
     sums_to_break: u32,
-    /// The script has asked why the lane is raised.
-    is_reason_known: bool,
+    /// What the script knows of why the lane is raised.
+    known_reason: u32,
 }
 
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl Stack {
             looks: 0,
             out: VecDeque::new(),
             sums_to_break: 0,
-            is_reason_known: false,
+            known_reason: 0,
         }
     }
 
@@ -140,8 +140,11 @@ impl Stack {
     pub fn ask(&mut self, number: i32) -> Result<u32, Errno> {
         self.called();
         let question = Question::of(number).ok_or(Errno::ENOPROTOOPT)?;
-        self.is_reason_known |= question == Question::Raised;
-        Ok(self.connection()?.ask(question))
+        let answer = self.connection()?.ask(question);
+        if question == Question::Raised {
+            self.known_reason = answer;
+        }
+        Ok(answer)
     }
 
     /// `setsockopt`.
@@ -243,8 +246,10 @@ impl Stack {
             ));
         }
         match &self.state {
-            State::Established(connection, _) if connection.raised() != 0 && !self.is_reason_known => {
-                Some(format!("the lane is raised for reason {}, and the script does not ask", connection.raised()))
+            State::Established(connection, _) => {
+                let reason = connection.ask(Question::Raised);
+                let told = format!("the lane is raised for reason {reason}, and the script does not ask");
+                (reason != self.known_reason).then_some(told)
             }
             _ => None,
         }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use etherparse::{SlicedPacket, TransportSlice};
+use etherparse::{SlicedPacket, TcpOptionElement, TransportSlice};
 use fanblade_abi::lane::{Path, Seq};
 
 /// The link that a script's packets seem to come by.
@@ -74,6 +74,17 @@ impl Wire {
         let ip: [u8; 2] = if is_ipv6 { [0x86, 0xdd] } else { [0x08, 0x00] };
         self.vlan.map_or(ip.to_vec(), |vlan| [[0x81, 0x00], vlan.to_be_bytes(), ip].concat())
     }
+}
+
+/// TSecr of a frame, if it has timestamps.
+#[must_use]
+pub fn echo(frame: &[u8]) -> Option<u32> {
+    let sliced = SlicedPacket::from_ethernet(frame).ok()?;
+    let Some(TransportSlice::Tcp(tcp)) = &sliced.transport else { return None };
+    tcp.options_iterator().flatten().find_map(|option| match option {
+        TcpOptionElement::Timestamp(_, echo) => Some(echo),
+        _ => None,
+    })
 }
 
 /// Sender and receiver.
