@@ -168,8 +168,8 @@ pub trait Engine {
     /// Ends a session. No event for this id follows until a later [`Event::Accepted`] reuses it.
     fn close(&mut self, session: SessionId);
 
-    /// Asks for the session's socket, to be reported by one [`Event::Detached`], or by [`Event::Closed`] if the peer has
-    /// ended it first. From now until [`Engine::attach`] nothing is sent, waited for or paused; the id stays taken.
+    /// Asks for the session's socket, to be reported by one [`Event::Detached`], or by [`Event::Closed`] if the peer
+    /// has ended it first. From now until [`Engine::attach`] nothing is sent, waited for or paused; the id stays taken.
     fn detach(&mut self, session: SessionId);
 
     /// Gives a session that has no socket one, and goes on: it receives, reading is not paused and nobody waits for

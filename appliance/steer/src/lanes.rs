@@ -276,14 +276,20 @@ impl Lanes {
                 Ok(_) => break,
             }
         }
+        Ok(self.sent())
+    }
+
+    /// What became of the newest run.
+    #[must_use]
+    pub fn sent(&self) -> Sent {
         let sender = self.sender();
         let newest = sender.losses.checked_sub(1).and_then(|at| self.lost.read(at));
-        Ok(Sent {
+        Sent {
             frames: sender.redirected,
             lost: sender.lost,
             unknown: sender.redirected.wrapping_sub(sender.passed),
             error: newest.map_or(0, |lost| lost.error),
-        })
+        }
     }
 
     /// Fills `SENDER` for a run. Returns the place behind its last item.

@@ -9,7 +9,7 @@ use aya_ebpf::macros::btf_map;
 use fanblade_abi::lane::record::{FRAME_LEN_MAX, ring_len};
 use fanblade_abi::lane::work::{RUN_ITEMS_MAX, SLOTS_SIZE, items_max};
 use fanblade_abi::lane::{Item, Lane, LaneCounters, LaneVerdict, Lost, Path, Record, Sender};
-use fanblade_abi::lookup::{Bucket, LookupSettings, buckets_for, overflow_for};
+use fanblade_abi::lookup::{Bucket, FLOW_WORDS, LookupSettings, buckets_for, overflow_for};
 use fanblade_abi::packet::Segment;
 use fanblade_abi::{Config, FlowKey};
 
@@ -89,11 +89,44 @@ pub struct Scratch {
 
 /// What the parser has found. It is put here and read again from here, so that the verifier forgets by which of many
 /// paths it was found, and examines what follows only once.
-#[repr(C, align(8))]
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Parsed {
-    pub flow: FlowKey,
-    pub segment: Segment,
+    /// The flow as words, which lie in memory as the flow itself does.
+    pub flow: [u64; FLOW_WORDS],
+    pub packet_len: u32,
+    pub tcp_at: u32,
+    pub payload_at: u32,
+    pub headers_len: u32,
+    pub flags: u32,
+    pub reserved: u32,
+}
+
+impl Parsed {
+    #[inline(always)]
+    pub fn segment(&self) -> Segment {
+        let address = |at: usize| {
+            let [first, last] = [self.flow[at].to_le_bytes(), self.flow[at + 1].to_le_bytes()];
+            let mut address = [0; 16];
+            let mut byte = 0;
+            while byte < 8 {
+                (address[byte], address[byte + 8]) = (first[byte], last[byte]);
+                byte += 1;
+            }
+            address
+        };
+        Segment {
+            src: address(0),
+            dst: address(2),
+            src_port: self.flow[4] as u16,
+            dst_port: (self.flow[4] >> 16) as u16,
+            flags: self.flags as u8,
+            packet_len: self.packet_len,
+            tcp_at: self.tcp_at,
+            payload_at: self.payload_at,
+            headers_len: self.headers_len,
+        }
+    }
 }
 
 /// Counts a verdict.

@@ -61,8 +61,11 @@ fn read(packet: &Packet) -> Result<(), LaneVerdict> {
         return Err(LaneVerdict::ReceiveNotOurs);
     }
     let scratch = SCRATCH.get_ptr_mut(0).ok_or(LaneVerdict::ReceiveNoLane)?;
+    let flow = flow_in(&segment);
+    let Segment { packet_len, tcp_at, payload_at, headers_len, flags, .. } = segment;
+    let parsed = Parsed { flow, packet_len, tcp_at, payload_at, headers_len, flags: u32::from(flags), reserved: 0 };
     // SAFETY: the scratch of this CPU.
-    unsafe { (*scratch).parsed = Parsed { flow: flow_in(&segment), segment } };
+    unsafe { (*scratch).parsed = parsed };
     Ok(())
 }
 
@@ -70,10 +73,10 @@ fn read(packet: &Packet) -> Result<(), LaneVerdict> {
 #[inline(always)]
 fn find_and_take(ctx: *mut xdp_md, packet: &Packet) -> Option<LaneVerdict> {
     let scratch = SCRATCH.get_ptr(0)?;
-    // SAFETY: the scratch of this CPU, in which `read` has put these, and nobody writes them until the end.
-    let Parsed { flow, segment } = unsafe { &(*scratch).parsed };
-    let found = find(flow)?;
-    Some(take(ctx, packet, segment, &found))
+    // SAFETY: the scratch of this CPU, in which `read` has put this, and nobody writes it until the end.
+    let parsed = unsafe { &(*scratch).parsed };
+    let found = find(&parsed.flow)?;
+    Some(take(ctx, packet, &parsed.segment(), &found))
 }
 
 /// Takes a packet of a lane's client.

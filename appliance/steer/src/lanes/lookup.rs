@@ -1,4 +1,5 @@
-//! Entering flows into the lookup and taking them out, by one writer.
+//! Entering flows into the lookup and taking them out, by one writer: looking for a free slot and filling it are two
+//! steps. How a flow is found is said in [`fanblade_abi::lookup`].
 
 use std::fs::File;
 use std::io::{self, Read as _};

@@ -84,6 +84,7 @@ impl Kind {
                 window: 64_000,
                 window_max: 64_000,
                 ts_recent: 400,
+                has_ts_recent: u8::from(self.has_timestamps),
                 advertised: 500,
                 scale: 7,
                 own_scale: 7,
