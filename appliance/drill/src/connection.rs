@@ -7,6 +7,7 @@ use fanblade_abi::lane::segment::is_sum_right;
 use fanblade_abi::lane::send::{self, Item, Refusal};
 use fanblade_abi::lane::{Drop, Header, Lane, Outcome, Path, Reason, Seq};
 use fanblade_abi::packet::{Bytes, Segment};
+use fanblade_net::lanes::handover::{self, Kept};
 use fanblade_net::lanes::history::History;
 use fanblade_net::lanes::shared::Shared;
 
@@ -17,6 +18,7 @@ use crate::wire::{echo, stream};
 #[derive(Debug)]
 pub struct Connection {
     lanes: Shared<Lane>,
+    kept: Kept,
     path: Path,
     history: History,
     /// The place of the newest item.
@@ -47,11 +49,12 @@ const ITEMS: usize = 4_096;
 impl Connection {
     /// A lane that has just been lowered. `first`: the number of the stream's first byte. `client_first`: of the SYN.
     #[must_use]
-    pub fn new(lane: Lane, path: Path, first: Seq, client_first: Seq) -> Connection {
+    pub fn new(lane: Lane, kept: Kept, path: Path, first: Seq, client_first: Seq) -> Connection {
         let mut lanes = Shared::owned(1);
         lanes.set(0, lane);
         Connection {
             lanes,
+            kept,
             path,
             history: History::new(Shared::owned(ITEMS)),
             newest: Item::NONE,
@@ -235,15 +238,17 @@ impl Connection {
     #[must_use]
     pub fn ask(&self, question: Question) -> u32 {
         let lane = self.lane();
-        let (sending, receiving) = (&lane.sending, &lane.receiving);
+        let receiving = &lane.receiving;
+        // What a socket gets.
+        let socket = handover::connection(&lane, &self.path, self.kept);
         match question {
             Question::Raised => u32::from(receiving.raised),
             // The SYN has the number before the first byte.
-            Question::SndUna => receiving.snd_una.since(self.first) + 1,
-            Question::SndNxt => sending.snd_nxt.since(self.first) + 1,
-            Question::RcvNxt => receiving.rcv_nxt.since(self.client_first),
+            Question::SndUna => socket.snd_una.since(self.first).wrapping_add(1),
+            Question::SndNxt => socket.snd_nxt.since(self.first).wrapping_add(1),
+            Question::RcvNxt => socket.rcv_nxt.since(self.client_first),
             Question::Echoed => self.echoed,
-            Question::Window => receiving.window,
+            Question::Window => socket.windows.snd_wnd,
             Question::TsRecent => receiving.ts_recent,
             Question::Unacknowledged => self.unacknowledged(&lane),
             Question::Held => self.held,

@@ -2,11 +2,17 @@
 //!
 //! It stands for the kernel's socket, from which a lane is lowered as soon as the connection is established.
 
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
 use etherparse::{PacketBuilder, SlicedPacket, TcpHeader, TcpOptionElement, TransportSlice};
 use fanblade_abi::lane::segment::Options;
-use fanblade_abi::lane::{Header, Lane, Path, Receiving, Sending, Seq, checksum};
+use fanblade_abi::lane::{Header, Lane, Path, Sending, Seq};
 use fanblade_abi::packet::{ACK, Segment};
+use fanblade_net::lanes::handover::{self, Kept, Place};
+use fanblade_net::repair::{Connection, TimestampUnit, Timestamps, WindowScales, Windows};
 
+use crate::connection::GENERATION;
 use crate::wire::{BLADE_MAC, CLIENT_MAC, Wire};
 
 /// What a script may set before a client comes.
@@ -58,9 +64,8 @@ const OWN_SCALE: u8 = 7;
 const SCALE_MAX: u8 = 14;
 /// Longest IP packet, in bytes.
 const MTU: u16 = 1_500;
-/// IP and TCP headers without options, in bytes.
-const HEADERS_LEN_V4: u16 = 40;
-const HEADERS_LEN_V6: u16 = 60;
+/// The timestamps in each segment, in bytes.
+const TIMESTAMPS_LEN: u16 = 12;
 const HOPS: u8 = 64;
 /// An Ethernet header without a tag, and the two addresses that it begins with, in bytes.
 const ETHERNET_LEN: usize = 14;
@@ -149,58 +154,69 @@ impl Handshake {
         frame
     }
 
-    /// The lane and its path, as they are lowered from a socket whose handshake `ack` has ended. `None`: it does not.
+    /// The lane, what a socket wants back, and the path, as they are lowered from a socket whose handshake `ack` has
+    /// ended. `None`: it does not.
     #[must_use]
-    pub fn end(&self, wire: Wire, ack: &Header, now_ms: u32) -> Option<(Lane, Path)> {
+    pub fn end(&self, wire: Wire, ack: &Header, now_ms: u32) -> Option<(Lane, Kept, Path)> {
         let first = self.first_byte();
         if ack.flags & ACK == 0 || ack.ack != first || ack.seq != self.client_first.plus(1) {
             return None;
         }
-        let (client, blade) = (self.syn.src, self.syn.dst);
-        let is_ipv6 = !is_mapped(&blade);
-        let timestamps_len = if self.has_timestamps { 12 } else { 0 };
-        let mss_of_path = MTU - if is_ipv6 { HEADERS_LEN_V6 } else { HEADERS_LEN_V4 };
-        let scale = self.scale.unwrap_or(0);
-        let own_scale = if self.scale.is_some() { OWN_SCALE } else { 0 };
-        let window = u32::from(ack.window) << scale;
-        let sending = Sending {
-            client,
-            client_port: self.syn.src_port,
-            sum: checksum::sum_of_connection(&client, &blade, self.syn.src_port, self.syn.dst_port),
-            mss: self.mss.min(mss_of_path) - timestamps_len,
-            snd_nxt: first,
-            acked: ack.seq,
-            ts_offset: self.settings.ts_offset,
-            in_flight_max: self.settings.in_flight_max,
-            flags: Sending::USED | if self.has_timestamps { Sending::TIMESTAMPS } else { 0 },
-            generation: crate::connection::GENERATION,
-            ..Sending::default()
-        };
-        let mut receiving = Receiving {
+        let path = self.path(wire);
+        let place = Place { path: 0, worker: 0, generation: GENERATION, session: 0 };
+        let (mut lane, kept) = handover::lane(&self.connection(ack, now_ms), &path, place).ok()?;
+        lane.sending.flags &= !Sending::HELD;
+        if let Options::Timestamps { value, .. } = ack.options {
+            (lane.receiving.ts_recent, lane.receiving.has_ts_recent) = (value, 1);
+        }
+        Some((lane, kept, path))
+    }
+
+    /// What the kernel would tell of its socket.
+    fn connection(&self, ack: &Header, now_ms: u32) -> Connection {
+        let (client, blade) = (Ipv6Addr::from(self.syn.src), Ipv6Addr::from(self.syn.dst));
+        let first = self.first_byte();
+        let scales = self.scale.map(|send| WindowScales { send, receive: OWN_SCALE });
+        let snd_wnd = u32::from(ack.window) << self.scale.unwrap_or(0);
+        let options_len = if self.has_timestamps { TIMESTAMPS_LEN } else { 0 };
+        let rtt = now_ms.wrapping_sub(self.answered_ms);
+        Connection {
+            local: (blade.to_canonical(), self.syn.dst_port).into(),
+            peer: (client.to_canonical(), self.syn.src_port).into(),
             snd_una: first,
+            snd_nxt: first,
             rcv_nxt: ack.seq,
-            window,
-            window_max: window.max(u32::from(self.syn_window)),
-            ts_recent: if let Options::Timestamps { value, .. } = ack.options { value } else { self.ts_recent },
-            has_ts_recent: u8::from(self.has_timestamps),
-            advertised: OWN_WINDOW >> own_scale,
-            scale,
-            own_scale,
-            ..Receiving::default()
-        };
-        receiving.measured(now_ms.wrapping_sub(self.answered_ms));
-        let path = Path {
-            blade,
+            windows: Windows {
+                snd_wl1: ack.seq,
+                snd_wnd,
+                max_window: snd_wnd.max(u32::from(self.syn_window)),
+                rcv_wnd: u32::from(OWN_WINDOW),
+                rcv_wup: ack.seq,
+            },
+            mss_bytes: self.mss - options_len,
+            mss_limit_bytes: self.mss,
+            window_scales: scales,
+            sack: self.has_sack,
+            timestamps: self
+                .has_timestamps
+                .then_some(Timestamps { offset: self.settings.ts_offset, unit: TimestampUnit::Millisecond }),
+            cwnd_bytes: self.settings.in_flight_max,
+            smoothed_rtt: Some(Duration::from_millis(rtt.into())),
+        }
+    }
+
+    fn path(&self, wire: Wire) -> Path {
+        Path {
+            blade: self.syn.dst,
             blade_port: self.syn.dst_port,
             vlan: wire.vlan.unwrap_or_default(),
             mtu: MTU,
-            flags: wire.path_flags(is_ipv6),
+            flags: wire.path_flags(!is_mapped(&self.syn.dst)),
             next_hop: CLIENT_MAC,
             interface_mac: BLADE_MAC,
             hops: HOPS,
             ..Path::default()
-        };
-        Some((Lane { sending, receiving }, path))
+        }
     }
 }
 

@@ -195,9 +195,9 @@ impl Stack {
             }
             State::Opening(handshake) => {
                 let Some(header) = Header::read(frame.as_slice(), &segment) else { return };
-                if let Some((lane, path)) = handshake.end(self.wire, &header, now_ms) {
+                if let Some((lane, kept, path)) = handshake.end(self.wire, &header, now_ms) {
                     let (first, client_first) = (handshake.first_byte(), handshake.client_first());
-                    let connection = Connection::new(lane, path, first, client_first);
+                    let connection = Connection::new(lane, kept, path, first, client_first);
                     self.state = State::Established(Box::new(connection), false);
                 }
             }
