@@ -58,8 +58,19 @@ fn run(packetdrill: &Path, script: &Path, family: &str, flags: &str) -> Output {
     for (name, value) in definitions() {
         command.arg(format!("--define={name}={value}"));
     }
+    for (name, value) in lengths(family) {
+        for (more, after) in ["", "_AND_1", "_AND_2"].into_iter().zip(value..) {
+            command.arg(format!("--define={name}{more}={after}"));
+        }
+    }
     // The object's `times` spares the script a wait.
     command.arg(script).env("LD_PRELOAD", &object).output().unwrap()
+}
+
+/// The bytes that a segment has, where that is another number in each family: what fits 1,500 bytes beside timestamps,
+/// and what a client takes that has announced no MSS (RFC 9293, 3.7.1).
+fn lengths(family: &str) -> [(&str, u32); 2] {
+    if family == "ipv6" { [("ROOM", 1_428), ("MSS_ABSENT", 1_220)] } else { [("ROOM", 1_448), ("MSS_ABSENT", 536)] }
 }
 
 /// The scripts of the crate; only those whose names contain `FANBLADE_SCRIPT`, if it is set.
