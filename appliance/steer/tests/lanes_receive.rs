@@ -43,6 +43,7 @@ fn rows() -> Vec<Row> {
             ReceiveAnswer,
             None,
         ),
+        ("urgent, but late", |_, it| (it.seq, it.flags) = (4_000, ACK | URG), ReceiveTaken, None),
         ("reset outside", |_, it| (it.seq, it.flags) = (4_000, RST), ReceiveResetOutside, None),
         ("much too old", |_, it| it.ack = 1_000_u32.wrapping_sub(64_001), ReceiveTooOld, None),
         ("no ACK", |_, it| it.flags = PSH, ReceiveNoAck, None),

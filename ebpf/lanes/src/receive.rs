@@ -110,15 +110,14 @@ fn take(ctx: *mut xdp_md, packet: &Packet, segment: &Segment, found: &Found) -> 
         return LaneVerdict::ReceiveBadSum;
     }
     let now_ns = now_ns();
-    match lane.receive(&header, milliseconds(now_ns), now_ns) {
+    let outcome = lane.receive(&header, milliseconds(now_ns), now_ns);
+    let told = if outcome.is_answered() { tell_alone(Record { kind: Record::ANSWER, ..record }) } else { Ok(()) };
+    match outcome {
         Outcome::Taken => LaneVerdict::ReceiveTaken,
         Outcome::Data { len } => data(ctx, segment, lane, record, len),
-        Outcome::Answer => {
-            let told = tell_alone(Record { kind: Record::ANSWER, ..record });
-            verdict(told, LaneVerdict::ReceiveAnswer, LaneVerdict::ReceiveAnswerLost)
-        }
+        Outcome::Answer => verdict(told, LaneVerdict::ReceiveAnswer, LaneVerdict::ReceiveAnswerLost),
         Outcome::Drop(Drop::ResetOutside) => LaneVerdict::ReceiveResetOutside,
-        Outcome::Drop(Drop::TooOld) => LaneVerdict::ReceiveTooOld,
+        Outcome::Drop(Drop::TooOld) => verdict(told, LaneVerdict::ReceiveTooOld, LaneVerdict::ReceiveAnswerLost),
         Outcome::Drop(Drop::NoAck) => LaneVerdict::ReceiveNoAck,
         Outcome::Raise(reason) => raise(ctx, packet, record, reason),
     }

@@ -73,6 +73,8 @@ const DIRECTION: &[(&str, &[&str])] = &[
             "fanblade-steer",
         ],
     ),
+    // Nothing depends on it: packetdrill loads it.
+    ("fanblade-drill", &["fanblade-abi", "fanblade-net"]),
     // Nothing depends on it.
     (
         "fanblade-fuzz",

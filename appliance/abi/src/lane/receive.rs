@@ -18,10 +18,19 @@ pub enum Outcome {
     /// The client has to be told again where we are: it repeats what we have, asks whether we live, or is beyond our
     /// window. An acknowledgement is due; drop the packet.
     Answer,
-    /// Nothing in it may be believed: drop it.
+    /// Nothing in it may be believed: drop it. [`Outcome::is_answered`] says whether an acknowledgement is due.
     Drop(Drop),
     /// Only Linux deals with this: the packet goes to userspace as it is, and so does every packet after it.
     Raise(Reason),
+}
+
+impl Outcome {
+    /// Does the client get an acknowledgement at once, and nothing else happens?
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_answered(self) -> bool {
+        matches!(self, Outcome::Answer | Outcome::Drop(Drop::TooOld))
+    }
 }
 
 /// Why a packet is not believed.
@@ -29,7 +38,7 @@ pub enum Outcome {
 pub enum Drop {
     /// A reset outside the window (RFC 5961, 3.2).
     ResetOutside,
-    /// An acknowledgement older than the largest window (RFC 5961, 5.2).
+    /// An acknowledgement older than the largest window: it is answered (RFC 5961, 5.2).
     TooOld,
     /// Without the flag ACK, which every segment of an established connection has (RFC 9293, 3.10.7.4).
     NoAck,
@@ -109,11 +118,12 @@ impl Receiving {
         if flags & ACK == 0 {
             return Outcome::Drop(Drop::NoAck);
         }
-        if let Some(reason) = unusual(sending, header) {
-            return Outcome::Raise(reason);
-        }
+        // The number first (RFC 9293, 3.10.7.4): who does not know it raises nothing by an odd flag or option.
         if offset != 0 {
             return out_of_place(header, offset, window);
+        }
+        if let Some(reason) = unusual(sending, header) {
+            return Outcome::Raise(reason);
         }
         if let Options::Timestamps { value, .. } = header.options
             && self.has_ts_recent != 0

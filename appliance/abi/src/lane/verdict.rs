@@ -82,7 +82,7 @@ verdicts! {
     ReceiveAnswerLost receive_answer_lost Receive;
     /// A reset outside the window: dropped.
     ReceiveResetOutside receive_reset_outside Receive;
-    /// An acknowledgement older than the largest window: dropped.
+    /// An acknowledgement older than the largest window: dropped, and userspace asked for an acknowledgement.
     ReceiveTooOld receive_too_old Receive;
     /// Without the flag ACK: dropped.
     ReceiveNoAck receive_no_ack Receive;

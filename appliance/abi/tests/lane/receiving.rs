@@ -143,6 +143,20 @@ fn an_acknowledgement_of_what_was_never_sent_raises_and_one_that_is_too_old_is_d
 }
 
 #[test]
+fn who_is_told_again_where_we_are() {
+    // RFC 9293, 3.10.7.4, first and fifth; RFC 5961, 5.2.
+    let no: [Outcome; 5] = [
+        Outcome::Taken,
+        Outcome::Data { len: 1 },
+        Outcome::Raise(Reason::Fin),
+        Outcome::Drop(Drop::ResetOutside),
+        Outcome::Drop(Drop::NoAck),
+    ];
+    assert!(Outcome::Answer.is_answered() && TOO_OLD.is_answered());
+    assert!(no.into_iter().all(|outcome| !outcome.is_answered()));
+}
+
+#[test]
 fn short_data_in_order_is_handed_over_and_counts_only_when_it_has_been() {
     let (outcome, mut lane) = on_busy(|segment| {
         segment.flags |= PSH;
@@ -177,6 +191,30 @@ fn what_does_not_begin_where_the_last_one_ended_is_answered_or_raises() {
     }
     // An acknowledgement that was overtaken by data.
     assert_eq!(on_busy(|segment| segment.seq = Seq(4_990)).0, Outcome::Taken);
+}
+
+#[test]
+fn odd_flags_and_options_raise_nothing_where_the_number_is_wrong() {
+    type Change = fn(&mut Segment);
+    let odd: [(&str, Change); 5] = [
+        ("urgent", |segment| segment.flags |= URG),
+        ("ECE", |segment| segment.flags |= ECE),
+        ("CWR", |segment| segment.flags |= CWR),
+        ("SACK", |segment| segment.sack = vec![(2_000, 3_000)]),
+        ("no options", |segment| segment.timestamps = None),
+    ];
+    for (what, change) in odd {
+        // Before the window, beyond it, and far away.
+        for seq in [4_900, 5_000 + WINDOW, 5_000 + (1 << 30), 5_000_u32.wrapping_sub(1 << 30)] {
+            for (len, expected) in [(0, Outcome::Taken), (7, Outcome::Answer)] {
+                let (outcome, lane) = on_busy(|segment| {
+                    (segment.seq, segment.payload) = (Seq(seq), vec![1; len]);
+                    change(segment);
+                });
+                assert_eq!((outcome, lane), (expected, busy(true)), "{what} at {seq}, {len} bytes");
+            }
+        }
+    }
 }
 
 #[test]

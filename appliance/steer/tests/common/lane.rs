@@ -241,7 +241,7 @@ pub fn host_takes(lane: &mut Lane, index: u32, path: &Path, frame: &[u8]) -> Exp
         }
         Outcome::Answer => told(LaneVerdict::ReceiveAnswer, Record::ANSWER, 0, &[]),
         Outcome::Drop(Drop::ResetOutside) => only(LaneVerdict::ReceiveResetOutside),
-        Outcome::Drop(Drop::TooOld) => only(LaneVerdict::ReceiveTooOld),
+        Outcome::Drop(Drop::TooOld) => told(LaneVerdict::ReceiveTooOld, Record::ANSWER, 0, &[]),
         Outcome::Drop(Drop::NoAck) => only(LaneVerdict::ReceiveNoAck),
         Outcome::Raise(reason) => {
             let bytes = if frame.len() > FRAME_LEN_MAX as usize { &[] } else { frame };
