@@ -15,8 +15,8 @@ use crate::{child, repository};
 
 /// Build the kernel programs and refresh ebpf/prebuilt
 ///
-/// The appliance embeds ebpf/prebuilt/fanblade.bpf.o, and the load generator swarm.bpf.o, so this is needed only after
-/// a change to ebpf/, appliance/abi or perf/swarm-abi.
+/// The appliance embeds fanblade.bpf.o and lanes.bpf.o of ebpf/prebuilt, and the load generator swarm.bpf.o, so this is
+/// needed only after a change to ebpf/, appliance/abi or perf/swarm-abi.
 /// The command builds with Debian's rustc-web and its BPF library if they are installed, else with rustup's nightly
 /// and its rust-src.
 #[derive(clap::Args)]
@@ -123,8 +123,9 @@ struct Object {
     name: &'static str,
 }
 
-const OBJECTS: [Object; 2] = [
+const OBJECTS: [Object; 3] = [
     Object { program: "fanblade-bpf", name: "fanblade.bpf" },
+    Object { program: "fanblade-lanes-bpf", name: "lanes.bpf" },
     Object { program: "fanblade-swarm-bpf", name: "swarm.bpf" },
 ];
 

@@ -1,4 +1,5 @@
-//! The code that the kernel programs and userspace share: the map types, the packet parser, the choice of a worker.
+//! The code that the kernel programs and userspace share: the map types, the packet parser, the choice of a worker,
+//! the lookup of a lane.
 //!
 //! The programs in `ebpf/` compile this crate for BPF; `fanblade-steer` reads the same types out of the maps; the
 //! tests run the same parsing and choosing on the host. No dependency, no std, no allocation, no panic reachable from
@@ -9,7 +10,9 @@
 #![no_std]
 
 pub mod balance;
+pub mod lane;
 pub mod limits;
+pub mod lookup;
 pub mod packet;
 mod verdict;
 

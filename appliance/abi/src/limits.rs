@@ -26,3 +26,6 @@ pub const EXTENSION_HEADERS_MAX: usize = 7;
 /// Headers lie within this many bytes of the start of the packet: Ethernet, tags, IPv6 and its longest extension
 /// headers, TCP. The verifier needs a bound for every offset.
 pub const HEADERS_LEN_MAX: usize = 16 * 1024;
+
+/// Lanes of a blade at most. Their indices fill 24 bits, their states 2 GiB, their lookup 0.33 GiB.
+pub const LANES_MAX: u32 = 16_777_216;

@@ -38,8 +38,28 @@ pub struct Segment {
     pub flags: u8,
     /// Length of the IP packet, header included, without the link layer and its padding.
     pub packet_len: u32,
+    /// Where the TCP header begins, from the start of the frame.
+    pub tcp_at: u32,
+    /// Where the payload begins, from the start of the frame.
+    pub payload_at: u32,
     /// Length of the IP and TCP headers together: each packet repeats them when the card cuts up a large one.
     pub headers_len: u32,
+}
+
+impl Segment {
+    /// Bytes of payload.
+    #[inline(always)]
+    #[must_use]
+    pub const fn payload_len(&self) -> u32 {
+        self.packet_len - self.headers_len
+    }
+
+    /// Length of the TCP header and the payload together, in bytes.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tcp_len(&self) -> u32 {
+        self.payload_at - self.tcp_at + self.payload_len()
+    }
 }
 
 /// Why a frame holds no whole TCP segment.
@@ -65,8 +85,16 @@ pub const FIN: u8 = 0x01;
 pub const SYN: u8 = 0x02;
 /// Aborts a connection.
 pub const RST: u8 = 0x04;
+/// Hand over to the application at once.
+pub const PSH: u8 = 0x08;
 /// The acknowledgement number is valid.
 pub const ACK: u8 = 0x10;
+/// The urgent pointer is valid.
+pub const URG: u8 = 0x20;
+/// A router has marked a packet (RFC 3168).
+pub const ECE: u8 = 0x40;
+/// The sender has slowed down (RFC 3168).
+pub const CWR: u8 = 0x80;
 
 /// Parses an Ethernet frame.
 #[inline(always)]
@@ -176,6 +204,8 @@ fn parse_tcp<B: Bytes + ?Sized>(
         dst_port: u16::from_be_bytes([header[2], header[3]]),
         flags: header[13],
         packet_len,
+        tcp_at: (start + ip_len) as u32,
+        payload_at: (start + ip_len + tcp_len) as u32,
         headers_len,
     })
 }
@@ -211,16 +241,16 @@ static EXTENSIONS: [Extension; 256] = {
 };
 
 const ETHER_TYPE_OFFSET: usize = 12;
-const ETHERNET_LEN: usize = 14;
-const VLAN_LEN: usize = 4;
-const IPV4_LEN: usize = 20;
-const IPV6_LEN: usize = 40;
+pub(crate) const ETHERNET_LEN: usize = 14;
+pub(crate) const VLAN_LEN: usize = 4;
+pub(crate) const IPV4_LEN: usize = 20;
+pub(crate) const IPV6_LEN: usize = 40;
 #[expect(clippy::cast_possible_truncation, reason = "40")]
 const IPV6_LEN_U32: u32 = IPV6_LEN as u32;
-const TCP_LEN: usize = 20;
-const ETHER_TYPE_IPV4: u16 = 0x0800;
-const ETHER_TYPE_IPV6: u16 = 0x86dd;
-const ETHER_TYPE_VLAN: u16 = 0x8100;
+pub(crate) const TCP_LEN: usize = 20;
+pub(crate) const ETHER_TYPE_IPV4: u16 = 0x0800;
+pub(crate) const ETHER_TYPE_IPV6: u16 = 0x86dd;
+pub(crate) const ETHER_TYPE_VLAN: u16 = 0x8100;
 const ETHER_TYPE_QINQ: u16 = 0x88a8;
 const PROTOCOL_TCP: u8 = 6;
 const V4_MAPPED: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0];

@@ -11,20 +11,25 @@ pub enum Hook {
     Steer,
 }
 
+/// An enum of verdicts, and a structure with a counter for each.
 macro_rules! verdicts {
-    ($( $(#[doc = $doc:literal])+ $variant:ident $field:ident $hook:ident; )+) => {
-        /// What a program decided about a packet (`Ingress*`, `Egress*`) or a new connection (`Steer*`). Each packet
-        /// gets exactly one, so the sum over a hook's verdicts is the number of packets that the hook has seen.
+    (
+        $(#[doc = $enum_doc:literal])+ $verdict:ident,
+        $(#[doc = $counters_doc:literal])+ $counters:ident,
+        $hook:ident;
+        $( $(#[doc = $doc:literal])+ $variant:ident $field:ident $program:ident; )+
+    ) => {
+        $(#[doc = $enum_doc])+
         #[repr(u32)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Verdict { $( $(#[doc = $doc])+ $variant, )+ }
+        pub enum $verdict { $( $(#[doc = $doc])+ $variant, )+ }
 
-        /// Value of `VERDICTS` (one entry, a copy per CPU): a named counter for each [`Verdict`], in its order.
+        $(#[doc = $counters_doc])+
         #[repr(C)]
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub struct VerdictCounters { $( $(#[doc = $doc])+ pub $field: u64, )+ }
+        pub struct $counters { $( $(#[doc = $doc])+ pub $field: u64, )+ }
 
-        impl Verdict {
+        impl $verdict {
             /// All verdicts, in the order of the counters.
             pub const ALL: [Self; [$( Self::$variant ),+].len()] = [$( Self::$variant ),+];
 
@@ -34,22 +39,30 @@ macro_rules! verdicts {
 
             /// The program that gives this verdict.
             #[must_use]
-            pub const fn hook(self) -> Hook { match self { $( Self::$variant => Hook::$hook, )+ } }
+            pub const fn hook(self) -> $hook { match self { $( Self::$variant => $hook::$program, )+ } }
         }
 
-        impl VerdictCounters {
+        impl $counters {
             /// The counter of a verdict.
             #[must_use]
-            pub const fn count(&self, verdict: Verdict) -> u64 {
-                match verdict { $( Verdict::$variant => self.$field, )+ }
+            pub const fn count(&self, verdict: $verdict) -> u64 {
+                match verdict { $( $verdict::$variant => self.$field, )+ }
             }
         }
 
-        const _: () = assert!(size_of::<VerdictCounters>() == Verdict::ALL.len() * size_of::<u64>());
+        const _: () = assert!(size_of::<$counters>() == $verdict::ALL.len() * size_of::<u64>());
     };
 }
+pub(crate) use verdicts;
 
 verdicts! {
+    /// What a program decided about a packet (`Ingress*`, `Egress*`) or a new connection (`Steer*`). Each packet
+    /// gets exactly one, so the sum over a hook's verdicts is the number of packets that the hook has seen.
+    Verdict,
+    /// Value of `VERDICTS` (one entry, a copy per CPU): a named counter for each [`Verdict`], in its order.
+    VerdictCounters,
+    Hook;
+
     /// TCP to one of our ports, counted in its flow.
     IngressCounted ingress_counted Ingress;
     /// TCP to one of our ports, but the flow table took no entry: counted here only.

@@ -9,7 +9,7 @@
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// A session's index in its engine's slab: below [`EngineConfig::sessions_max`], reused after [`Engine::close`], and
@@ -55,6 +55,14 @@ pub enum Event<'a> {
         session: SessionId,
         /// The errno, or `None` for an orderly end (FIN).
         error: Option<i32>,
+    },
+    /// After [`Engine::detach`]: the session's socket, which is nowhere else now. All that was received before has been
+    /// reported. An error: the session keeps its socket, and goes on as if nothing had been asked.
+    Detached {
+        /// The session.
+        session: SessionId,
+        /// The socket, or why it stays.
+        socket: io::Result<OwnedFd>,
     },
     /// The waker's eventfd was written. The engine does not read it: it looks for the edge only.
     Woken,
@@ -159,6 +167,17 @@ pub trait Engine {
 
     /// Ends a session. No event for this id follows until a later [`Event::Accepted`] reuses it.
     fn close(&mut self, session: SessionId);
+
+    /// Asks for the session's socket, to be reported by one [`Event::Detached`], or by [`Event::Closed`] if the peer
+    /// has ended it first. From now until [`Engine::attach`] nothing is sent, waited for or paused; the id stays taken.
+    fn detach(&mut self, session: SessionId);
+
+    /// Gives a session that has no socket one, and goes on: it receives, reading is not paused and nobody waits for
+    /// room.
+    ///
+    /// # Errors
+    /// The session has a socket, or is not open (EINVAL); or the system's reason. The session is as before.
+    fn attach(&mut self, session: SessionId, socket: OwnedFd) -> io::Result<()>;
 
     /// Takes no more connections. One that the kernel has already handed over may still be reported.
     fn pause_accepting(&mut self);

@@ -45,6 +45,7 @@ pub fn epoll(listener: Listener, config: &EngineConfig<'_>) -> Result<Box<dyn En
         free: Vec::with_capacity(config.sessions_max),
         sessions_max: config.sessions_max,
         ready: VecDeque::new(),
+        detached: Vec::new(),
         bytes_left: 0,
         unsent: Vec::new(),
         stats: FlushStats::default(),
@@ -67,6 +68,8 @@ struct EpollEngine {
     sessions_max: usize,
     /// Sessions that the next poll looks at even without an edge of their own.
     ready: VecDeque<(SessionId, u16)>,
+    /// Sockets to report as given away.
+    detached: Vec<(SessionId, io::Result<OwnedFd>)>,
     /// Bytes that this poll may still receive.
     bytes_left: usize,
     unsent: Vec<Unsent>,
@@ -98,6 +101,8 @@ const PAUSED: u8 = 1 << 4;
 const QUEUED: u8 = 1 << 5;
 /// [`Event::Closed`] has been reported.
 const ENDED: u8 = 1 << 6;
+/// The session's socket has been given away, and the id is kept.
+const DETACHED: u8 = 1 << 7;
 
 /// What an event of the kernel's is about: one of these two, or a session.
 const LISTENER: u64 = u64::MAX;
@@ -119,8 +124,12 @@ impl Engine for EpollEngine {
 
     fn poll(&mut self, timeout: Option<Duration>, sink: &mut dyn FnMut(Event<'_>)) -> io::Result<()> {
         self.arm_listener()?;
-        let timeout = if self.ready.is_empty() { self.accepting.cut(timeout) } else { Some(Duration::ZERO) };
+        let is_idle = self.ready.is_empty() && self.detached.is_empty();
+        let timeout = if is_idle { self.accepting.cut(timeout) } else { Some(Duration::ZERO) };
         let mut count = self.wait(timeout)?;
+        for (session, socket) in self.detached.drain(..) {
+            sink(Event::Detached { session, socket });
+        }
         self.bytes_left = POLL_RECEIVE_BYTES_MAX;
         // What is queued from here on is for the next poll. A session for which no bytes are left keeps its place.
         for _ in 0..self.ready.len() {
@@ -213,9 +222,37 @@ impl Engine for EpollEngine {
         }
     }
 
+    fn detach(&mut self, session: SessionId) {
+        let Some(slot) = self.slots.get_mut(session.index()).filter(|slot| slot.flags & ENDED == 0) else { return };
+        let Some(fd) = slot.fd.take() else { return };
+        match self.epoll.delete(&fd) {
+            Ok(()) => {
+                // What epoll has reported of it already, and the next poll's look, are of a predecessor now.
+                slot.generation = slot.generation.wrapping_add(1);
+                slot.flags = DETACHED;
+                self.detached.push((session, Ok(fd)));
+            }
+            Err(errno) => {
+                slot.fd = Some(fd);
+                self.detached.push((session, Err(errno.into())));
+            }
+        }
+    }
+
+    fn attach(&mut self, session: SessionId, socket: OwnedFd) -> io::Result<()> {
+        let slot = self.slots.get_mut(session.index()).filter(|slot| slot.flags & DETACHED != 0);
+        let slot = slot.ok_or(io::ErrorKind::InvalidInput)?;
+        self.epoll.add(&socket, EpollEvent::new(SESSION_EVENTS, join(session, slot.generation)))?;
+        (slot.fd, slot.flags) = (Some(socket), 0);
+        Ok(())
+    }
+
     fn close(&mut self, session: SessionId) {
-        let Some(slot) = self.open_slot(session) else { return };
-        slot.fd = None;
+        let is_open = |slot: &&mut Slot| slot.fd.is_some() || slot.flags & DETACHED != 0;
+        let Some(slot) = self.slots.get_mut(session.index()).filter(is_open) else { return };
+        (slot.fd, slot.flags) = (None, 0);
+        self.detached.retain(|(other, _)| *other != session);
+        let slot = &mut self.slots[session.index()];
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(session.0);
         self.accepting.unpark();

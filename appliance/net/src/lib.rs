@@ -4,6 +4,7 @@
 //! [`uring()`] is the default: direct descriptors, so that the process's limit of descriptors is no limit of sessions,
 //! and one system call for a batch of sends. [`epoll()`] serves where io_uring is forbidden or old.
 //! [`datagram`] is the other side: packets of a feed, by multicast or unicast. [`dial`] connects to others.
+//! [`repair`] takes an established connection out of its socket, and puts one into a socket.
 //! [`interfaces`] and [`ports`] say what is wrong with those that somebody named.
 
 mod accepting;
@@ -14,10 +15,12 @@ mod engine;
 mod epoll;
 mod error;
 pub mod interfaces;
+pub mod lanes;
 pub mod limits;
 mod listen;
 pub mod names;
 pub mod ports;
+pub mod repair;
 pub mod rlimit;
 mod sys;
 mod uring;

@@ -90,30 +90,53 @@ pub fn listen(addr: SocketAddr, options: &ListenOptions) -> Result<Listener, Net
     let refused = |source| NetError::Listen { addr, source };
     let socket = sys::tcp_socket(&addr).map_err(refused)?;
     let fd = socket.as_fd();
-    for (option, level, name, value) in settings(&addr, options) {
-        let Some(value) = value else { continue };
-        let value = i32::try_from(value).unwrap_or(i32::MAX);
-        sys::set_option(fd, level, name, value).map_err(|source| NetError::Option { addr, option, source })?;
-    }
+    apply(fd, settings(&addr, options)).map_err(|(option, source)| NetError::Option { addr, option, source })?;
     sys::bind(fd, &addr).map_err(refused)?;
     sys::listen(fd, i32::try_from(options.backlog).unwrap_or(i32::MAX)).map_err(refused)?;
     let addr = sys::local_addr(fd).map_err(refused)?;
     Ok(Listener { fd: socket, addr })
 }
 
-/// Every option with its level, name and value, in the order in which they are set.
-fn settings(addr: &SocketAddr, options: &ListenOptions) -> [(&'static str, i32, i32, Option<u32>); 9] {
+/// A socket option: its name, level and number, and its value unless the system's default is to stay.
+pub(crate) type Setting = (&'static str, i32, i32, Option<u32>);
+
+/// Sets options, in their order. An error comes with the option's name.
+pub(crate) fn apply(
+    fd: BorrowedFd<'_>,
+    settings: impl IntoIterator<Item = Setting>,
+) -> Result<(), (&'static str, io::Error)> {
+    for (option, level, name, value) in settings {
+        let Some(value) = value else { continue };
+        let value = i32::try_from(value).unwrap_or(i32::MAX);
+        sys::set_option(fd, level, name, value).map_err(|source| (option, source))?;
+    }
+    Ok(())
+}
+
+/// The options of a listener.
+fn settings(addr: &SocketAddr, options: &ListenOptions) -> impl Iterator<Item = Setting> {
     use libc::{IPPROTO_IPV6, IPPROTO_TCP, SOL_SOCKET};
-    let on = |flag: bool| flag.then_some(1);
-    [
+    let own = [
         ("SO_REUSEADDR", SOL_SOCKET, libc::SO_REUSEADDR, Some(1)),
         ("SO_REUSEPORT", SOL_SOCKET, libc::SO_REUSEPORT, on(options.reuseport)),
         ("IPV6_V6ONLY", IPPROTO_IPV6, libc::IPV6_V6ONLY, addr.is_ipv6().then_some(u32::from(options.v6only))),
+        ("TCP_DEFER_ACCEPT", IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, options.defer_accept_s),
+    ];
+    own.into_iter().chain(inherited(options))
+}
+
+/// The options that matter to the sockets accepted from a listener, which inherit them.
+pub(crate) fn inherited(options: &ListenOptions) -> [Setting; 5] {
+    use libc::{IPPROTO_TCP, SOL_SOCKET};
+    [
         ("SO_SNDBUF", SOL_SOCKET, libc::SO_SNDBUF, options.sndbuf_bytes),
         ("SO_RCVBUF", SOL_SOCKET, libc::SO_RCVBUF, options.rcvbuf_bytes),
         ("TCP_NODELAY", IPPROTO_TCP, libc::TCP_NODELAY, on(options.nodelay)),
         ("TCP_NOTSENT_LOWAT", IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, options.notsent_lowat_bytes),
         ("TCP_USER_TIMEOUT", IPPROTO_TCP, libc::TCP_USER_TIMEOUT, options.user_timeout_ms),
-        ("TCP_DEFER_ACCEPT", IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, options.defer_accept_s),
     ]
+}
+
+fn on(flag: bool) -> Option<u32> {
+    flag.then_some(1)
 }

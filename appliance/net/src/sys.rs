@@ -55,6 +55,14 @@ pub(crate) fn local_addr(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
     raw.get().ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))
 }
 
+/// `getpeername`.
+pub(crate) fn peer_addr(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    let mut raw = RawAddr::new();
+    // SAFETY: the pointer and length describe `raw`, which outlives the call.
+    check(unsafe { libc::getpeername(fd.as_raw_fd(), raw.addr_ptr(), raw.len_ptr()) })?;
+    raw.get().ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))
+}
+
 /// `accept4`; the new descriptor is close-on-exec and non-blocking.
 pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
     let mut raw = RawAddr::new();

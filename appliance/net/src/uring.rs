@@ -20,6 +20,7 @@ mod buffers;
 mod ring;
 mod send;
 mod sys;
+mod word;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -195,6 +196,16 @@ impl Engine for Uring {
         if self.ring(session).is_some_and(|ring| ring.close(session)) {
             self.accepting.unpark();
         }
+    }
+
+    fn detach(&mut self, session: SessionId) {
+        if let Some(ring) = self.ring(session) {
+            ring.detach(session);
+        }
+    }
+
+    fn attach(&mut self, session: SessionId, socket: OwnedFd) -> io::Result<()> {
+        self.ring(session).ok_or(io::ErrorKind::InvalidInput)?.attach(session, socket.as_fd())
     }
 
     fn pause_accepting(&mut self) {

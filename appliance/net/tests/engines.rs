@@ -330,7 +330,7 @@ fn reuses_ids_under_churn(make: Make) {
                     assert_eq!(open.insert(session, true), Some(false), "the end of an id that is not open");
                 }
                 Got::Writable(session) => assert!(open.contains_key(&session)),
-                Got::Woken => panic!("no waker"),
+                Got::Detached(..) | Got::Woken => panic!("{got:?}"),
             }
         }
         // Close the ended, and now and then others, with requests of all sorts under way.

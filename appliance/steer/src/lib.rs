@@ -6,8 +6,12 @@
 //!
 //! The blade serves without all of this: each step can fail on its own, with an error that names what is missing, what
 //! the blade loses and how to mend it, and the blade goes on.
+//!
+//! [`lanes`] is the control of the programs that send and receive below the sockets: another object, with maps of its
+//! own.
 
 mod error;
+pub mod lanes;
 pub mod limits;
 mod log;
 mod pins;

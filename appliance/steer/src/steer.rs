@@ -389,7 +389,7 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<(), SteerError> {
 }
 
 /// A program of the embedded object. Every test here shows that the object has it.
-fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, SteerError>
+pub(crate) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, SteerError>
 where
     &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
 {
@@ -397,11 +397,11 @@ where
     program.map_err(|error| SteerError::load(name, &error))
 }
 
-fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, SteerError> {
+pub(crate) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, SteerError> {
     ebpf.take_map(name).ok_or_else(|| SteerError::load(name, &std::io::Error::other("not in the object")))
 }
 
-fn ports(ports: &[u16]) -> Result<[u16; PORTS_MAX], SteerError> {
+pub(crate) fn ports(ports: &[u16]) -> Result<[u16; PORTS_MAX], SteerError> {
     let mut places = [0; PORTS_MAX];
     let allowed = || format!("at most {PORTS_MAX}");
     let used = places.get_mut(..ports.len());

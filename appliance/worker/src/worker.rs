@@ -317,7 +317,8 @@ impl Worker {
             Event::Received { session, bytes } => self.received(session, bytes),
             Event::Writable { session } => self.writable(session),
             Event::Closed { session, error } => self.peer_closed(session, error.is_some()),
-            Event::Woken => {}
+            // Nobody has asked for a socket.
+            Event::Detached { .. } | Event::Woken => {}
         }
     }
 

@@ -79,7 +79,7 @@ impl Echo {
                 | Event::Received { session, .. }
                 | Event::Writable { session }
                 | Event::Closed { session, .. } => *session,
-                Event::Woken => return,
+                Event::Detached { .. } | Event::Woken => return,
             };
             let Some(slot) = sessions.get_mut(id.index()) else { return };
             if matches!(event, Event::Accepted { .. }) {
@@ -91,7 +91,7 @@ impl Echo {
                 Event::Received { bytes, .. } => session.receive(bytes),
                 Event::Writable { .. } => session.is_blocked = false,
                 Event::Closed { error, .. } => session.end(error.is_some()),
-                Event::Accepted { .. } | Event::Woken => {}
+                Event::Accepted { .. } | Event::Detached { .. } | Event::Woken => {}
             }
             if !std::mem::replace(&mut session.is_touched, true) {
                 touched.push(id);

@@ -15,10 +15,11 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("fanblade-feed", &["fanblade-net", "fanblade-wire"]),
     ("fanblade-market", &["fanblade-feed", "fanblade-ring"]),
     ("fanblade-ring", &["fanblade-wire"]),
-    ("fanblade-net", &[]),
+    ("fanblade-net", &["fanblade-abi"]),
     ("fanblade-worker", &["fanblade-ring", "fanblade-net", "fanblade-wire"]),
     ("fanblade-steer", &["fanblade-abi"]),
     ("fanblade-ebpf", &["fanblade-abi"]),
+    ("fanblade-lanes-ebpf", &["fanblade-abi"]),
     ("fanblade-swarm-abi", &[]),
     ("fanblade-swarm-ebpf", &["fanblade-abi", "fanblade-swarm-abi"]),
     ("fanblade-dial", &["fanblade-net"]),
@@ -72,6 +73,8 @@ const DIRECTION: &[(&str, &[&str])] = &[
             "fanblade-steer",
         ],
     ),
+    // Nothing depends on it: packetdrill loads it.
+    ("fanblade-drill", &["fanblade-abi", "fanblade-net"]),
     // Nothing depends on it.
     (
         "fanblade-fuzz",

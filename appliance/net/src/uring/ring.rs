@@ -5,12 +5,16 @@
 //! has therefore nothing under way, and the generation in each request's user data only confirms it.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use super::accept::Accepts;
 use super::send::{Batch, Queued};
 use super::sys::{Completion, Queue};
+use super::word::{
+    CLOSING, DETACHED, ENDED, FLAGS, INSTALLING, LEAVING, OPEN, PAUSED, RECEIVE, RECEIVES, RECEIVING, REQUESTS,
+    RESTING, SHUTTING, WAITING, Word,
+};
 use crate::accepting::AcceptError;
 use crate::engine::{Counters, Event, FlushStats, IoSlices, SessionId, Unsent};
 use crate::error::NetError;
@@ -33,63 +37,10 @@ pub(super) struct Ring {
     pending: Vec<Completion>,
     unsent: Vec<Unsent>,
     stats: FlushStats,
+    /// Sockets to report as given away, once the ring has closed its own descriptors of them.
+    leaving: Vec<(u16, io::Result<OwnedFd>)>,
     /// An error of a submission that could not return it; the next call that can does.
     failure: Option<io::Error>,
-}
-
-/// A session's state: flags in the low byte, then its receives of this poll, its slot's generation in the high half.
-#[derive(Clone, Copy, Default)]
-struct Word(u32);
-
-/// The session is in use.
-const OPEN: u32 = 1 << 0;
-/// Its receive has not completed finally.
-const RECEIVING: u32 = 1 << 1;
-/// Its wait for room has not completed.
-const WAITING: u32 = 1 << 2;
-/// Its half close has not completed.
-const SHUTTING: u32 = 1 << 3;
-/// Its close has not completed.
-const CLOSING: u32 = 1 << 4;
-/// The worker wants nothing to read.
-const PAUSED: u32 = 1 << 5;
-/// [`Event::Closed`] has been reported.
-const ENDED: u32 = 1 << 6;
-
-/// It has used up its share of this poll.
-const RESTING: u32 = 1 << 7;
-
-const FLAGS: u32 = 0xff;
-/// One receive of this poll.
-const RECEIVE: u32 = 1 << 8;
-const RECEIVES: u32 = 0xff * RECEIVE;
-const REQUESTS: u32 = RECEIVING | WAITING | SHUTTING | CLOSING;
-
-impl Word {
-    fn has(self, flags: u32) -> bool {
-        self.0 & flags == flags
-    }
-
-    fn set(&mut self, flags: u32) {
-        self.0 |= flags;
-    }
-
-    fn clear(&mut self, flags: u32) {
-        self.0 &= !flags;
-    }
-
-    /// May the session report events?
-    fn is_live(self) -> bool {
-        self.0 & (OPEN | ENDED) == OPEN
-    }
-
-    fn receives(self) -> u8 {
-        (self.0 >> 8 & 0xff) as u8
-    }
-
-    fn generation(self) -> u16 {
-        (self.0 >> 16) as u16
-    }
 }
 
 /// What a request was for: the top byte of its user data. Below: 8 bits unused, 16 of generation, 32 of slot, number of
@@ -106,9 +57,10 @@ enum Kind {
     Cancel,
     Waker,
     OtherRings,
+    Install,
 }
 
-const KINDS: [Kind; 9] = [
+const KINDS: [Kind; 10] = [
     Kind::Send,
     Kind::Receive,
     Kind::Accept,
@@ -118,6 +70,7 @@ const KINDS: [Kind; 9] = [
     Kind::Cancel,
     Kind::Waker,
     Kind::OtherRings,
+    Kind::Install,
 ];
 
 fn user_data(kind: Kind, generation: u16, index: u32) -> u64 {
@@ -178,6 +131,7 @@ impl Ring {
             pending: Vec::new(),
             unsent: Vec::new(),
             stats: FlushStats::default(),
+            leaving: Vec::new(),
             failure: None,
         })
     }
@@ -231,7 +185,7 @@ impl Ring {
 
     pub(super) fn send(&mut self, session: SessionId, slices: &IoSlices) {
         let slot = session.0 - self.first_id;
-        if !self.word(slot).has(OPEN) || slices.is_empty() {
+        if !self.word(slot).is_attached() || slices.is_empty() {
             return;
         }
         self.make_room();
@@ -252,7 +206,7 @@ impl Ring {
     pub(super) fn want_writable(&mut self, session: SessionId) {
         let slot = session.0 - self.first_id;
         let word = self.word(slot);
-        if word.has(OPEN) && !word.has(WAITING) {
+        if word.is_attached() && !word.has(WAITING) {
             self.sessions[slot as usize].set(WAITING);
             self.make_room();
             self.queue.poll_writable(slot, user_data(Kind::Writable, word.generation(), slot));
@@ -262,7 +216,7 @@ impl Ring {
     pub(super) fn pause_reading(&mut self, session: SessionId) {
         let slot = session.0 - self.first_id;
         let word = self.word(slot);
-        if !word.has(OPEN) || word.has(PAUSED) {
+        if !word.is_attached() || word.has(PAUSED) {
             return;
         }
         self.sessions[slot as usize].set(PAUSED);
@@ -274,7 +228,7 @@ impl Ring {
     pub(super) fn resume_reading(&mut self, session: SessionId) {
         let slot = session.0 - self.first_id;
         let word = self.word(slot);
-        if word.has(OPEN | PAUSED) {
+        if word.is_attached() && word.has(PAUSED) {
             self.sessions[slot as usize].clear(PAUSED);
             self.receive(slot);
         }
@@ -283,7 +237,7 @@ impl Ring {
     pub(super) fn shutdown_write(&mut self, session: SessionId) {
         let slot = session.0 - self.first_id;
         let word = self.word(slot);
-        if word.has(OPEN) && !word.has(SHUTTING) {
+        if word.is_attached() && !word.has(SHUTTING) {
             self.sessions[slot as usize].set(SHUTTING);
             self.make_room();
             self.queue.shutdown_write(slot, user_data(Kind::Shutdown, word.generation(), slot));
@@ -301,13 +255,98 @@ impl Ring {
                 self.cancel(user_data(kind, word.generation(), slot));
             }
         }
+        self.sessions[slot as usize].clear(OPEN);
+        if word.has(DETACHED) {
+            self.leaving.retain(|(other, _)| *other != short(slot));
+            // Frees the slot, unless its close is under way.
+            self.completed(slot, 0);
+        } else {
+            self.empty(slot);
+        }
+        true
+    }
+
+    /// Closes what is in a slot.
+    fn empty(&mut self, slot: u32) {
         let word = &mut self.sessions[slot as usize];
-        word.clear(OPEN);
         word.set(CLOSING);
         let data = user_data(Kind::Close, word.generation(), slot);
         self.make_room();
         self.queue.close(slot, data);
-        true
+    }
+
+    pub(super) fn detach(&mut self, session: SessionId) {
+        let slot = session.0 - self.first_id;
+        let word = self.word(slot);
+        if !word.is_attached() || word.has(ENDED) {
+            return;
+        }
+        self.sessions[slot as usize].set(LEAVING);
+        for (flag, kind) in [(RECEIVING, Kind::Receive), (WAITING, Kind::Writable)] {
+            if word.has(flag) {
+                self.cancel(user_data(kind, word.generation(), slot));
+            }
+        }
+        self.leave_if_idle(slot);
+    }
+
+    /// Has a descriptor made of a socket that is to be given away, once no request of it is under way.
+    fn leave_if_idle(&mut self, slot: u32) {
+        let word = self.word(slot);
+        if !word.is_live() || !word.has(LEAVING) || word.0 & (REQUESTS | DETACHED) != 0 {
+            return;
+        }
+        self.make_room();
+        if self.queue.install(slot, user_data(Kind::Install, word.generation(), slot)) {
+            self.sessions[slot as usize].set(INSTALLING);
+        } else {
+            self.leaving.push((short(slot), Err(io::ErrorKind::Unsupported.into())));
+        }
+    }
+
+    /// A descriptor has been made: the ring's own goes, and then the socket is the caller's alone.
+    fn installed(&mut self, slot: u32, socket: io::Result<OwnedFd>) {
+        let word = self.completed(slot, INSTALLING);
+        if !word.is_live() {
+            return;
+        }
+        if socket.is_ok() {
+            self.sessions[slot as usize].set(DETACHED);
+            self.empty(slot);
+        }
+        self.leaving.push((short(slot), socket));
+    }
+
+    /// Reports the sockets that are the callers' now.
+    fn report_leaving(&mut self, sink: &mut dyn FnMut(Event<'_>)) -> usize {
+        let mut count = 0;
+        for _ in 0..self.leaving.len() {
+            let (slot, socket) = self.leaving.swap_remove(0);
+            let at = u32::from(slot);
+            if self.word(at).has(CLOSING) {
+                self.leaving.push((slot, socket));
+                continue;
+            }
+            if socket.is_err() {
+                self.sessions[usize::from(slot)].clear(LEAVING);
+                self.receive(at);
+            }
+            count += 1;
+            sink(Event::Detached { session: self.id(at), socket });
+        }
+        count
+    }
+
+    pub(super) fn attach(&mut self, session: SessionId, socket: BorrowedFd<'_>) -> io::Result<()> {
+        let slot = session.0 - self.first_id;
+        let word = self.word(slot);
+        if !word.has(OPEN | DETACHED) || word.has(CLOSING) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.queue.fill(slot, socket)?;
+        self.sessions[slot as usize].clear(LEAVING | DETACHED | PAUSED | RESTING);
+        self.receive(slot);
+        Ok(())
     }
 
     pub(super) fn watch_waker(&mut self, waker: BorrowedFd<'_>) {
@@ -334,11 +373,16 @@ impl Ring {
     /// Starts receiving, unless it is under way, unwanted or over.
     fn receive(&mut self, slot: u32) {
         let word = self.word(slot);
-        if word.is_live() && word.0 & (PAUSED | RECEIVING | RESTING) == 0 {
+        if word.is_live() && word.0 & (PAUSED | RECEIVING | RESTING | LEAVING) == 0 {
             self.sessions[slot as usize].set(RECEIVING);
             self.make_room();
             self.queue.receive(slot, user_data(Kind::Receive, word.generation(), slot));
         }
+    }
+
+    fn receive_or_leave(&mut self, slot: u32) {
+        self.receive(slot);
+        self.leave_if_idle(slot);
     }
 
     fn cancel(&mut self, target: u64) {
@@ -430,12 +474,12 @@ impl Ring {
 
     /// Is there something to report already? (Requests to submit are none: the wait submits them.)
     pub(super) fn has_pending(&self) -> bool {
-        !self.pending.is_empty()
+        !self.pending.is_empty() || !self.leaving.is_empty()
     }
 
     /// Is there work that need not be waited for?
     pub(super) fn has_work(&mut self) -> bool {
-        !self.pending.is_empty() || self.queue.has_work()
+        self.has_pending() || self.queue.has_work()
     }
 
     /// Is there work besides submissions, or a session that waited for a buffer?
@@ -476,9 +520,14 @@ impl Ring {
                     if is_open && completion.result != -libc::ECANCELED {
                         (context.sink)(Event::Writable { session: self.id(index) });
                     }
+                    self.leave_if_idle(index);
                 }
-                Some(Kind::Shutdown) => drop(self.completed(index, SHUTTING)),
+                Some(Kind::Shutdown) => {
+                    self.completed(index, SHUTTING);
+                    self.leave_if_idle(index);
+                }
                 Some(Kind::Close) => drop(self.completed(index, CLOSING)),
+                Some(Kind::Install) => self.installed(index, completion.descriptor()),
                 Some(Kind::Waker) => {
                     (context.sink)(Event::Woken);
                     if let Some(waker) = context.waker.filter(|_| !completion.more()) {
@@ -495,7 +544,7 @@ impl Ring {
             }
         }
         self.pending.drain(..count);
-        Ok(count)
+        Ok(count + self.report_leaving(context.sink))
     }
 
     fn received(&mut self, slot: u32, completion: Completion, context: &mut Context<'_, '_>) {
@@ -521,16 +570,19 @@ impl Ring {
         }
         let error = match -completion.result {
             // It ended early for want of room in the completion queue, or was cancelled by a pause that may be over.
-            ..0 | libc::ECANCELED | libc::EINTR | libc::EAGAIN => return self.receive(slot),
+            ..0 | libc::ECANCELED | libc::EINTR | libc::EAGAIN => return self.receive_or_leave(slot),
             libc::ENOBUFS => {
                 context.counters.receive_starved += 1;
                 self.is_starved = true;
-                return self.receive(slot);
+                return self.receive_or_leave(slot);
             }
             0 => None,
             errno => Some(errno),
         };
-        self.sessions[slot as usize].set(ENDED);
+        // A session that ends is not given away.
+        let word = &mut self.sessions[slot as usize];
+        word.set(ENDED);
+        word.clear(LEAVING);
         (context.sink)(Event::Closed { session, error });
     }
 

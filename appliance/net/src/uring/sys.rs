@@ -5,7 +5,7 @@
 #![expect(unsafe_code, reason = "io_uring's requests hold raw pointers")]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::time::Duration;
 
 use io_uring::register::Restriction;
@@ -31,6 +31,15 @@ impl Completion {
         cqueue::more(self.flags)
     }
 
+    /// The descriptor that it made ([`Queue::install`]). To be called once.
+    pub(super) fn descriptor(self) -> io::Result<OwnedFd> {
+        if self.result < 0 {
+            return Err(io::Error::from_raw_os_error(-self.result));
+        }
+        // SAFETY: the kernel has just made it for us.
+        Ok(unsafe { OwnedFd::from_raw_fd(self.result) })
+    }
+
     /// The provided buffer that it used up.
     pub(super) fn buffer(self) -> Option<u16> {
         cqueue::buffer_select(self.flags)
@@ -44,6 +53,8 @@ pub(super) struct Queue {
     pub(super) buffers: Buffers,
     /// Where the kernel writes the peers' addresses, one for each accept that may be outstanding.
     addrs: Box<[RawAddr]>,
+    /// The kernel makes descriptors of direct ones (Linux 6.8).
+    can_install: bool,
 }
 
 impl Queue {
@@ -62,7 +73,7 @@ impl Queue {
             .setup_cqsize(URING_COMPLETIONS)
             .build(URING_SUBMISSIONS)
             .map_err(explain)?;
-        check_features(&uring)?;
+        let can_install = check_features(&uring)?;
         let slots = u32::try_from(slots).map_err(|_| NetError::Config("too many slots for one ring"))?;
         uring.submitter().register_files_sparse(slots).map_err(failed("table of direct descriptors"))?;
         let mut buffers = Buffers::new();
@@ -71,10 +82,10 @@ impl Queue {
         // is gone.
         unsafe { uring.submitter().register_buf_ring_with_flags(addr as u64, len, BUFFER_GROUP, 0) }
             .map_err(failed("ring of provided buffers"))?;
-        restrict(&uring).map_err(failed("restrictions of a ring"))?;
+        restrict(&uring, can_install).map_err(failed("restrictions of a ring"))?;
         buffers.provide_all();
         let addrs = (0..URING_ACCEPTS_MAX).map(|_| RawAddr::new()).collect();
-        Ok(Queue { uring, buffers, addrs })
+        Ok(Queue { uring, buffers, addrs, can_install })
     }
 
     /// User memory besides the sessions' own: the queues, which the kernel shares with us, the buffers and the
@@ -144,6 +155,19 @@ impl Queue {
     /// Empties a slot.
     pub(super) fn close(&mut self, slot: u32, user_data: u64) {
         self.push(&opcode::Close::new(Fixed(slot)).build().user_data(user_data));
+    }
+
+    /// Makes an ordinary descriptor of the socket in a slot: the result. `false`: this kernel cannot.
+    pub(super) fn install(&mut self, slot: u32, user_data: u64) -> bool {
+        if self.can_install {
+            self.push(&opcode::FixedFdInstall::new(Fixed(slot), 0).build().user_data(user_data));
+        }
+        self.can_install
+    }
+
+    /// Puts a socket into an empty slot.
+    pub(super) fn fill(&mut self, slot: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
+        self.uring.submitter().register_files_update(slot, &[socket.as_raw_fd()]).map(drop)
     }
 
     /// Cancels the request with user data `target`. By user data and not by descriptor, which would have the kernel
@@ -268,17 +292,23 @@ fn explain(source: io::Error) -> NetError {
 /// DEFER_TASKRUN is of 6.1, and multishot receive and rings of buffers are older, so that little is left to ask for.
 /// From here on the ring takes the requests that an engine makes, and no others: nothing that opens, connects or reads
 /// files. Whoever controls the thread gets no more from the ring (io_uring_register(2), IORING_REGISTER_RESTRICTIONS).
-fn restrict(uring: &IoUring) -> io::Result<()> {
+fn restrict(uring: &IoUring, can_install: bool) -> io::Result<()> {
     let flags = squeue::Flags::FIXED_FILE | squeue::Flags::BUFFER_SELECT | squeue::Flags::SKIP_SUCCESS;
     let mut allowed: Vec<Restriction> = NEEDED.iter().map(|(code, _)| Restriction::sqe_op(*code)).collect();
     allowed.push(Restriction::sqe_flags_allowed(flags.bits()));
     // A further ring's bell.
     allowed.push(Restriction::register_op(REGISTER_EVENTFD));
+    // A session's socket leaves the ring, and comes back.
+    if can_install {
+        allowed.push(Restriction::sqe_op(opcode::FixedFdInstall::CODE));
+        allowed.push(Restriction::register_op(REGISTER_FILES_UPDATE));
+    }
     uring.submitter().register_restrictions(&mut allowed)?;
     uring.submitter().register_enable_rings()
 }
 
-fn check_features(uring: &IoUring) -> Result<(), NetError> {
+/// Is all there that an engine needs? Returns whether it can give sockets away, too.
+fn check_features(uring: &IoUring) -> Result<bool, NetError> {
     let params = uring.params();
     if !params.is_feature_ext_arg() || !params.is_feature_nodrop() {
         return Err(NetError::UringTooOld { what: "IORING_FEAT_EXT_ARG or IORING_FEAT_NODROP" });
@@ -290,7 +320,7 @@ fn check_features(uring: &IoUring) -> Result<(), NetError> {
         .map_err(|source| NetError::Uring { what: "IORING_REGISTER_PROBE", source })?;
     match NEEDED.iter().find(|(code, _)| !probe.is_supported(*code)) {
         Some(&(_, what)) => Err(NetError::UringTooOld { what }),
-        None => Ok(()),
+        None => Ok(probe.is_supported(opcode::FixedFdInstall::CODE)),
     }
 }
 
@@ -307,6 +337,8 @@ const NEEDED: [(u8, &str); 8] = [
 ];
 /// `IORING_REGISTER_EVENTFD` of linux/io_uring.h.
 const REGISTER_EVENTFD: u8 = 4;
+/// `IORING_REGISTER_FILES_UPDATE` of linux/io_uring.h.
+const REGISTER_FILES_UPDATE: u8 = 6;
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, FromRawFd as _, IntoRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use fanblade_net::{
@@ -40,6 +40,8 @@ pub(crate) enum Got {
     Received(SessionId, Vec<u8>),
     Writable(SessionId),
     Closed(SessionId, Option<i32>),
+    /// The descriptor, which the test owns now, or the errno.
+    Detached(SessionId, Result<i32, Option<i32>>),
     Woken,
 }
 
@@ -137,6 +139,20 @@ impl Server {
     }
 
     /// Sends and flushes; what was not taken.
+    /// Has the engine give a session's socket away.
+    pub(crate) fn detach(&mut self, session: SessionId) -> OwnedFd {
+        self.engine.detach(session);
+        let mut socket = None;
+        self.poll_until("the socket", |_, got| {
+            if let Got::Detached(it, fd) = got {
+                assert_eq!(it, session);
+                socket = Some(own_fd(fd.unwrap()));
+            }
+            socket.is_some()
+        });
+        socket.unwrap()
+    }
+
     pub(crate) fn send(&mut self, session: SessionId, bytes: &[u8]) -> Option<Unsent> {
         let slices = slices_of(&[bytes]);
         self.engine.send(session, &slices);
@@ -152,6 +168,10 @@ fn own(event: Event<'_>) -> Got {
         Event::Received { session, bytes } => Got::Received(session, bytes.to_vec()),
         Event::Writable { session } => Got::Writable(session),
         Event::Closed { session, error } => Got::Closed(session, error),
+        Event::Detached { session, socket } => {
+            let socket = socket.map(IntoRawFd::into_raw_fd).map_err(|error| error.raw_os_error());
+            Got::Detached(session, socket)
+        }
         Event::Woken => Got::Woken,
     }
 }
@@ -221,4 +241,11 @@ pub(crate) fn reset(client: TcpStream) {
     let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
     nix::sys::socket::setsockopt(&client, nix::sys::socket::sockopt::Linger, &linger).unwrap();
     drop(client);
+}
+
+/// The descriptor of a [`Got::Detached`], which nobody else closes.
+#[expect(unsafe_code, reason = "an event that can be compared holds a number")]
+pub(crate) fn own_fd(fd: i32) -> OwnedFd {
+    // SAFETY: `own` has taken it from its owner, and each event is looked at once.
+    unsafe { OwnedFd::from_raw_fd(fd) }
 }

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "a module of several test binaries")]
 
 pub mod frames;
+pub mod lane;
 pub mod network;
 
 use std::io::Write as _;

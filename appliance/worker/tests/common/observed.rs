@@ -1,6 +1,7 @@
 //! A real engine, and what it does told on the worker's thread, which waits for whoever listens.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -92,6 +93,14 @@ impl Engine for Observed {
     fn close(&mut self, session: SessionId) {
         (self.at)(Step::Close);
         self.inner.close(session);
+    }
+
+    fn detach(&mut self, session: SessionId) {
+        self.inner.detach(session);
+    }
+
+    fn attach(&mut self, session: SessionId, socket: OwnedFd) -> io::Result<()> {
+        self.inner.attach(session, socket)
     }
 
     fn pause_accepting(&mut self) {
