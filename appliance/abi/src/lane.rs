@@ -7,7 +7,9 @@
 //!
 //! A [`Lane`] is two cache lines, one for each writer: [`Sending`] belongs to the program that sends (and to userspace,
 //! while nothing is sent), [`Receiving`] to the ingress program. Each reads the other's, one field at a time, and is
-//! right with an old value: a window may only look smaller than it is.
+//! right with an old value: a window may only look smaller than it is. Where two fields belong together (`snd_una` and
+//! `window`), one side writes them in the other's order of reading; that holds on machines that keep the order of
+//! stores and of loads (x86-64).
 
 pub mod checksum;
 pub mod receive;

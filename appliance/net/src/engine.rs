@@ -176,7 +176,8 @@ pub trait Engine {
     /// room.
     ///
     /// # Errors
-    /// The session has a socket, or is not open (EINVAL); or the system's reason. The session is as before.
+    /// The session has a socket, or is not open (EINVAL); or the system's reason. The session is as before, and the
+    /// socket is closed.
     fn attach(&mut self, session: SessionId, socket: OwnedFd) -> io::Result<()>;
 
     /// Takes no more connections. One that the kernel has already handed over may still be reported.

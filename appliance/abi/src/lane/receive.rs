@@ -1,5 +1,7 @@
 //! What the client sends to a lane.
 
+use core::sync::atomic::{Ordering::SeqCst, compiler_fence};
+
 use super::segment::{Header, Options};
 use super::{Lane, Receiving, Sending, Seq};
 use crate::packet::{ACK, CWR, ECE, FIN, RST, SYN, URG};
@@ -178,10 +180,12 @@ impl Receiving {
             }
             self.opened(window);
         } else {
+            // The window first: a sender that sees the new `snd_una` sees the window that begins there.
+            self.opened(window);
+            compiler_fence(SeqCst);
             self.snd_una = header.ack;
             self.duplicates = 0;
             self.advanced_ns = now_ns;
-            self.opened(window);
             if let Options::Timestamps { echo, .. } = header.options {
                 self.measured(now_ms.wrapping_add(sending.ts_offset).wrapping_sub(echo));
             }

@@ -1,5 +1,7 @@
 //! What a lane sends: whether it may, and the headers of the packet.
 
+use core::sync::atomic::{Ordering::SeqCst, compiler_fence};
+
 use super::checksum::fold;
 use super::{Lane, Path, Sending, Seq};
 use crate::packet::{
@@ -88,6 +90,9 @@ impl Lane {
             return Err(Refusal::OutOfTurn);
         }
         let in_flight = seq.since(receiving.snd_una) + len;
+        // The window last: the receiver writes it first (`Receiving::acknowledge`), so that this one begins where we
+        // think or further on.
+        compiler_fence(SeqCst);
         if in_flight > receiving.window {
             return Err(Refusal::Window);
         }

@@ -43,6 +43,8 @@ pub enum Unfit {
     Microseconds,
     /// The largest segment does not fit the path.
     Mtu,
+    /// The client's address means something only with an interface (link-local IPv6), which a lane does not keep.
+    LinkLocal,
 }
 
 /// A lane that goes on where the connection is. It is held until [`Sending::HELD`] is taken away.
@@ -54,6 +56,9 @@ pub enum Unfit {
 pub fn lane(connection: &Connection, path: &Path, place: Place) -> Result<(Lane, Kept), Unfit> {
     if bytes(connection.local.ip()) != path.blade || connection.local.port() != path.blade_port {
         return Err(Unfit::OtherPath);
+    }
+    if [connection.local, connection.peer].iter().any(is_link_local) {
+        return Err(Unfit::LinkLocal);
     }
     if connection.snd_una != connection.snd_nxt {
         return Err(Unfit::InFlight);
@@ -122,7 +127,7 @@ pub fn connection(lane: &Lane, path: &Path, kept: Kept) -> Connection {
             snd_wl1: receiving.rcv_nxt,
             snd_wnd: receiving.window,
             max_window: receiving.window_max,
-            rcv_wnd: u32::from(receiving.advertised) << receiving.own_scale,
+            rcv_wnd: offered(lane),
             rcv_wup: sending.acked,
         },
         mss_bytes: sending.mss,
@@ -142,6 +147,18 @@ fn advertised(windows: Windows, rcv_nxt: Seq, scale: u8) -> u16 {
     let left = windows.rcv_wnd.saturating_sub(rcv_nxt.since(windows.rcv_wup));
     let units = (u64::from(left) + (1 << scale) - 1) >> scale;
     u16::try_from(units).unwrap_or(u16::MAX)
+}
+
+/// Our window as the client knows it, from `acked` on. Until the lane's first packet, the client knows the socket's last
+/// word, which `advertised` has taken from `rcv_nxt` on.
+fn offered(lane: &Lane) -> u32 {
+    let window = u32::from(lane.receiving.advertised) << lane.receiving.own_scale;
+    let has_spoken = lane.sending.packets > 0;
+    window + if has_spoken { 0 } else { lane.receiving.rcv_nxt.since(lane.sending.acked) }
+}
+
+fn is_link_local(address: &SocketAddr) -> bool {
+    matches!(address, SocketAddr::V6(address) if address.ip().is_unicast_link_local())
 }
 
 /// An address as lanes hold it: IPv4 as v4-mapped IPv6.
@@ -209,7 +226,10 @@ mod tests {
             }
             let without = Connection { window_scales: None, timestamps: None, smoothed_rtt: None, ..before.clone() };
             let unscaled = Windows { rcv_wnd: 500, ..without.windows };
-            for before in [before, Connection { windows: unscaled, ..without }] {
+            // Lowered before the client was told that its last 384 bytes have come.
+            let owed = Windows { rcv_wup: Seq(u32::MAX - 384), rcv_wnd: 500 * 128 + 384, ..before.windows };
+            let owing = Connection { windows: owed, ..before.clone() };
+            for before in [before, Connection { windows: unscaled, ..without }, owing] {
                 let (lane, kept) = lane(&before, &path, PLACE).unwrap();
                 assert!(lane.sending.has(Sending::USED | Sending::HELD));
                 assert_eq!(connection(&lane, &path, kept), before);
@@ -228,6 +248,8 @@ mod tests {
         assert_eq!(why(&good, &Path { mtu: 52, ..path }), Unfit::Mtu);
         let micro = Some(Timestamps { offset: 1, unit: TimestampUnit::Microsecond });
         assert_eq!(why(&Connection { timestamps: micro, ..good.clone() }, &path), Unfit::Microseconds);
+        let scoped = some_connection("[fe80::1%3]:9001", "[fe80::2%3]:40000");
+        assert_eq!(why(&scoped, &super::tests::path("fe80::1", 9_001)), Unfit::LinkLocal);
         // A narrower path than the socket knew of.
         let (lane, _) = lane(&good, &Path { mtu: 1_000, ..path }, PLACE).unwrap();
         assert_eq!(lane.sending.mss, 1_000 - 20 - 20 - 12);

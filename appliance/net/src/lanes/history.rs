@@ -1,9 +1,10 @@
 //! What lanes have in flight, without a list for each: the ring of items, in passes.
 //!
 //! Each item names the lane's item before it, so that from a lane's newest item all that it has in flight is found. A
-//! pass is what one flush sent. Passes end in the order in which they began: when all of a pass is acknowledged, its
-//! items and bytes are released. What is not acknowledged in time raises its lane; so the timeouts of all lanes are one
-//! walk along the ring, and no lane has a timer.
+//! pass is what one flush sent. Passes are released in the order in which they began, when nothing of them is in flight
+//! any more. They are looked at when they are as old as the shortest timeout, or when the ring is half full. What is not
+//! acknowledged in time raises its lane; so the timeouts of all lanes are one walk along the ring, and no lane has a
+//! timer. A lane that holds the ring up is raised, too, whatever its own timeout.
 
 use std::collections::VecDeque;
 
@@ -28,6 +29,8 @@ pub struct History {
     /// Items that were looked at and are needed still: they are looked at again.
     late: VecDeque<u32>,
     late_looked_at_ns: u64,
+    /// Staged words of the passes so far.
+    words_end: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -60,27 +63,46 @@ pub const LOOK_NS: u64 = 200_000_000;
 /// What was needed still is looked at again after this time, in nanoseconds.
 const LATE_NS: u64 = 50_000_000;
 
+/// The same where the ring is more than half full.
+const LATE_PRESSED_NS: u64 = 5_000_000;
+
+/// What is in flight for so long, in nanoseconds, raises its lane where the ring is more than half full: the other
+/// lanes need the room, and a client can make its own timeout as long as it likes.
+pub const IN_FLIGHT_PRESSED_NS: u64 = 1_000_000_000;
+
 impl History {
     /// The number of items must be a power of two, so that their count may wrap.
     #[must_use]
     pub fn new(items: Shared<Item>) -> History {
+        History::beginning_at(items, 0)
+    }
+
+    /// The same for a ring that was used before: its first item gets this place.
+    #[must_use]
+    pub fn beginning_at(items: Shared<Item>, place: u32) -> History {
         assert!(items.len().is_power_of_two() && u32::try_from(items.len()).is_ok(), "{} items", items.len());
         History {
             items,
-            head: 0,
-            tail: 0,
+            head: place,
+            tail: place,
             passes: VecDeque::new(),
-            looked_at: 0,
+            looked_at: place,
             passes_looked_at: 0,
             late: VecDeque::new(),
             late_looked_at_ns: 0,
+            words_end: 0,
         }
     }
 
-    /// Adds an item, and returns its place, to be the next one's `previous`. `None`: the ring is full of what is in
+    /// Adds an item, and returns its place, to be the next one's `previous`. `None`: the ring is full of what may be in
     /// flight.
     #[must_use = "an item that found no room is not sent"]
     pub fn push(&mut self, item: Item) -> Option<u32> {
+        // The place that means "none" stays empty: the program finds no such lane.
+        if self.head == Item::NONE && self.len() < self.items.len() {
+            self.items.set(self.head as usize, Item { lane: u32::MAX, ..Item::default() });
+            self.head = self.head.wrapping_add(1);
+        }
         if self.len() == self.items.len() {
             return None;
         }
@@ -119,17 +141,27 @@ impl History {
         self.items.set(place as usize, Item { outcome, ..self.item(place) });
     }
 
-    /// Ends a pass: all items since the last one have been sent at `sent_ns`, and their bytes lie before `words_end`.
+    /// Ends a pass: all items since the last one have been sent at `sent_ns`, and all bytes staged since then lie before
+    /// `words_end`.
     pub fn end_pass(&mut self, words_end: u64, sent_ns: u64) {
-        if self.passes.back().map_or(self.tail, |pass| pass.end) != self.head {
+        let has_items = self.passes.back().map_or(self.tail, |pass| pass.end) != self.head;
+        if has_items || words_end != self.words_end {
             self.passes.push_back(Pass { end: self.head, words_end, sent_ns });
+            self.words_end = words_end;
         }
+    }
+
+    /// Is the ring so full that lanes may have to wait for its room?
+    fn is_pressed(&self) -> bool {
+        self.len() > self.items.len() / 2
     }
 
     /// Looks at what is old enough. Lanes that have waited longer than their timeout are given to `raise`, as often as
     /// they are looked at: until [`Self::release`], all that they have in flight can be found.
     pub fn look(&mut self, now_ns: u64, lanes: &Shared<Lane>, raise: &mut dyn FnMut(u32, Reason)) {
-        if now_ns.saturating_sub(self.late_looked_at_ns) >= LATE_NS {
+        let is_pressed = self.is_pressed();
+        let pause_ns = if is_pressed { LATE_PRESSED_NS } else { LATE_NS };
+        if now_ns.saturating_sub(self.late_looked_at_ns) >= pause_ns {
             self.late_looked_at_ns = now_ns;
             for _ in 0..self.late.len() {
                 let Some(place) = self.late.pop_front() else { break };
@@ -139,7 +171,7 @@ impl History {
             }
         }
         while let Some(pass) = self.passes.get(self.passes_looked_at)
-            && now_ns.saturating_sub(pass.sent_ns) >= LOOK_NS
+            && (is_pressed || now_ns.saturating_sub(pass.sent_ns) >= LOOK_NS)
         {
             let end = pass.end;
             while self.looked_at != end {
@@ -164,8 +196,10 @@ impl History {
         if !is_its_lane || !item.seq.plus(u32::from(item.len)).is_after(lane.receiving.snd_una) {
             return false;
         }
-        let waits_since_ns = self.sent_ns(place).max(lane.receiving.advanced_ns);
-        if now_ns.saturating_sub(waits_since_ns) >= u64::from(lane.receiving.timeout_ms()) * 1_000_000 {
+        let sent_ns = self.sent_ns(place);
+        let waits_since_ns = sent_ns.max(lane.receiving.advanced_ns);
+        let is_due = now_ns.saturating_sub(waits_since_ns) >= u64::from(lane.receiving.timeout_ms()) * 1_000_000;
+        if is_due || (self.is_pressed() && now_ns.saturating_sub(sent_ns) >= IN_FLIGHT_PRESSED_NS) {
             raise(item.lane, Reason::Timeout);
         }
         true

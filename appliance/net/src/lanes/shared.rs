@@ -15,8 +15,8 @@ use crate::engine::IoSlices;
 pub struct Shared<T> {
     start: NonNull<T>,
     len: usize,
-    /// The memory, if it is ours.
-    _owned: Option<Box<[T]>>,
+    /// The memory is ours.
+    is_owned: bool,
 }
 
 /// What may lie in shared memory: any bytes are a value of it, and it has no padding.
@@ -38,9 +38,8 @@ impl<T: Plain> Shared<T> {
     /// Memory of our own, for a model of the programs in this process.
     #[must_use]
     pub fn owned(len: usize) -> Shared<T> {
-        let mut memory = vec![T::default(); len].into_boxed_slice();
-        let start = NonNull::from(&mut memory[..]).cast();
-        Shared { start, len, _owned: Some(memory) }
+        let memory = Box::leak(vec![T::default(); len].into_boxed_slice());
+        Shared { start: NonNull::from(memory).cast(), len, is_owned: true }
     }
 
     /// An array that is mapped elsewhere.
@@ -49,7 +48,7 @@ impl<T: Plain> Shared<T> {
     /// `start` points to `len` entries, aligned, mapped for reading and writing, for as long as this value lives.
     #[must_use]
     pub unsafe fn mapped(start: NonNull<T>, len: usize) -> Shared<T> {
-        Shared { start, len, _owned: None }
+        Shared { start, len, is_owned: false }
     }
 
     /// Entries.
@@ -75,6 +74,16 @@ impl<T: Plain> Shared<T> {
     pub fn set(&mut self, at: usize, value: T) {
         // SAFETY: below `len`.
         unsafe { self.start.add(at % self.len).write_volatile(value) };
+    }
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        if self.is_owned {
+            let memory = NonNull::slice_from_raw_parts(self.start, self.len);
+            // SAFETY: `owned` has leaked this very box, and nobody else frees it.
+            drop(unsafe { Box::from_raw(memory.as_ptr()) });
+        }
     }
 }
 

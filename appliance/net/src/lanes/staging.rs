@@ -51,10 +51,14 @@ impl Staging {
         if self.staged != Some(wanted) {
             self.staged = None;
             self.packets.clear();
-            let mut done = 0;
+            let (head, mut done) = (self.head, 0);
             while done < slices.len_total() {
                 let len = (slices.len_total() - done).min(usize::from(len_max));
-                let packet = self.copy(slices, done, len)?;
+                let Ok(packet) = self.copy(slices, done, len) else {
+                    // What was copied already is no lane's.
+                    self.head = head;
+                    return Err(Full);
+                };
                 self.packets.push(packet);
                 done += len;
             }
@@ -89,11 +93,10 @@ impl Staging {
     pub fn release(&mut self, tail: u64) {
         debug_assert!(tail >= self.tail && tail <= self.head, "{tail} is no former head");
         self.tail = tail;
-        // A list that was staged may be sent again as it is, but only while its bytes are there.
-        self.staged = self.staged.filter(|_| tail < self.head);
     }
 
-    /// Forgets the list that was staged last: its memory may have changed, and its stamp says nothing of that.
+    /// Forgets the list that was staged last: its memory may change now, and its bytes belong to this pass. To be called
+    /// at the end of each.
     pub fn end_pass(&mut self) {
         self.staged = None;
     }

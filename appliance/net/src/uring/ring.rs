@@ -256,8 +256,8 @@ impl Ring {
             }
         }
         self.sessions[slot as usize].clear(OPEN);
+        self.leaving.retain(|(other, _)| *other != short(slot));
         if word.has(DETACHED) {
-            self.leaving.retain(|(other, _)| *other != short(slot));
             // Frees the slot, unless its close is under way.
             self.completed(slot, 0);
         } else {
@@ -282,6 +282,10 @@ impl Ring {
             return;
         }
         self.sessions[slot as usize].set(LEAVING);
+        if !self.queue.can_install() {
+            self.leaving.push((short(slot), Err(io::ErrorKind::Unsupported.into())));
+            return;
+        }
         for (flag, kind) in [(RECEIVING, Kind::Receive), (WAITING, Kind::Writable)] {
             if word.has(flag) {
                 self.cancel(user_data(kind, word.generation(), slot));
@@ -293,15 +297,13 @@ impl Ring {
     /// Has a descriptor made of a socket that is to be given away, once no request of it is under way.
     fn leave_if_idle(&mut self, slot: u32) {
         let word = self.word(slot);
-        if !word.is_live() || !word.has(LEAVING) || word.0 & (REQUESTS | DETACHED) != 0 {
+        let is_leaving = word.is_live() && word.has(LEAVING) && self.queue.can_install();
+        if !is_leaving || word.0 & (REQUESTS | DETACHED) != 0 {
             return;
         }
         self.make_room();
-        if self.queue.install(slot, user_data(Kind::Install, word.generation(), slot)) {
-            self.sessions[slot as usize].set(INSTALLING);
-        } else {
-            self.leaving.push((short(slot), Err(io::ErrorKind::Unsupported.into())));
-        }
+        self.queue.install(slot, user_data(Kind::Install, word.generation(), slot));
+        self.sessions[slot as usize].set(INSTALLING);
     }
 
     /// A descriptor has been made: the ring's own goes, and then the socket is the caller's alone.
@@ -327,12 +329,17 @@ impl Ring {
                 self.leaving.push((slot, socket));
                 continue;
             }
-            if socket.is_err() {
+            let (session, has_failed) = (self.id(at), socket.is_err());
+            if has_failed {
                 self.sessions[usize::from(slot)].clear(LEAVING);
                 self.receive(at);
             }
             count += 1;
-            sink(Event::Detached { session: self.id(at), socket });
+            sink(Event::Detached { session, socket });
+            if has_failed {
+                // A wait for room may have been cancelled. Who still waits tries again.
+                sink(Event::Writable { session });
+            }
         }
         count
     }

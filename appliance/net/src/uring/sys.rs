@@ -157,12 +157,14 @@ impl Queue {
         self.push(&opcode::Close::new(Fixed(slot)).build().user_data(user_data));
     }
 
-    /// Makes an ordinary descriptor of the socket in a slot: the result. `false`: this kernel cannot.
-    pub(super) fn install(&mut self, slot: u32, user_data: u64) -> bool {
-        if self.can_install {
-            self.push(&opcode::FixedFdInstall::new(Fixed(slot), 0).build().user_data(user_data));
-        }
+    /// Whether this kernel has [`Self::install`].
+    pub(super) fn can_install(&self) -> bool {
         self.can_install
+    }
+
+    /// Makes an ordinary descriptor of the socket in a slot: the result.
+    pub(super) fn install(&mut self, slot: u32, user_data: u64) {
+        self.push(&opcode::FixedFdInstall::new(Fixed(slot), 0).build().user_data(user_data));
     }
 
     /// Puts a socket into an empty slot.

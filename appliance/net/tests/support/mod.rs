@@ -138,7 +138,6 @@ impl Server {
         (self.accept(), client)
     }
 
-    /// Sends and flushes; what was not taken.
     /// Has the engine give a session's socket away.
     pub(crate) fn detach(&mut self, session: SessionId) -> OwnedFd {
         self.engine.detach(session);
@@ -153,6 +152,7 @@ impl Server {
         socket.unwrap()
     }
 
+    /// Sends and flushes; what was not taken.
     pub(crate) fn send(&mut self, session: SessionId, bytes: &[u8]) -> Option<Unsent> {
         let slices = slices_of(&[bytes]);
         self.engine.send(session, &slices);
