@@ -19,8 +19,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// The payload of a segment, the next of its lane. The lane expects what is behind it a moment later: whoever answers
-    /// at once may still acknowledge less, and whoever takes the lane waits for running programs first.
+    /// The payload of a segment, the next of its lane. The lane expects what is behind it a moment later: an answer at
+    /// once may still acknowledge less, and whoever takes the lane waits for running programs first.
     pub const DATA: u8 = 1;
     /// The client wants to know where we are: send it an acknowledgement. No bytes.
     pub const ANSWER: u8 = 2;

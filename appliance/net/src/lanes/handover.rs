@@ -149,8 +149,8 @@ fn advertised(windows: Windows, rcv_nxt: Seq, scale: u8) -> u16 {
     u16::try_from(units).unwrap_or(u16::MAX)
 }
 
-/// Our window as the client knows it, from `acked` on. Until the lane's first packet, the client knows the socket's last
-/// word, which `advertised` has taken from `rcv_nxt` on.
+/// Our window as the client knows it, from `acked` on. Until the lane's first packet, the client knows the socket's
+/// last word, which `advertised` has taken from `rcv_nxt` on.
 fn offered(lane: &Lane) -> u32 {
     let window = u32::from(lane.receiving.advertised) << lane.receiving.own_scale;
     let has_spoken = lane.sending.packets > 0;

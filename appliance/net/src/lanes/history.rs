@@ -2,9 +2,9 @@
 //!
 //! Each item names the lane's item before it, so that from a lane's newest item all that it has in flight is found. A
 //! pass is what one flush sent. Passes are released in the order in which they began, when nothing of them is in flight
-//! any more. They are looked at when they are as old as the shortest timeout, or when the ring is half full. What is not
-//! acknowledged in time raises its lane; so the timeouts of all lanes are one walk along the ring, and no lane has a
-//! timer. A lane that holds the ring up is raised, too, whatever its own timeout.
+//! any more. They are looked at when they are as old as the shortest timeout, or when the ring is half full. What is
+//! not acknowledged in time raises its lane; so the timeouts of all lanes are one walk along the ring, and no lane has
+//! a timer. A lane that holds the ring up is raised, too, whatever its own timeout.
 
 use std::collections::VecDeque;
 
@@ -141,8 +141,8 @@ impl History {
         self.items.set(place as usize, Item { outcome, ..self.item(place) });
     }
 
-    /// Ends a pass: all items since the last one have been sent at `sent_ns`, and all bytes staged since then lie before
-    /// `words_end`.
+    /// Ends a pass: all items since the last one have been sent at `sent_ns`, and all bytes staged since then lie
+    /// before `words_end`.
     pub fn end_pass(&mut self, words_end: u64, sent_ns: u64) {
         let has_items = self.passes.back().map_or(self.tail, |pass| pass.end) != self.head;
         if has_items || words_end != self.words_end {

@@ -95,8 +95,8 @@ impl Staging {
         self.tail = tail;
     }
 
-    /// Forgets the list that was staged last: its memory may change now, and its bytes belong to this pass. To be called
-    /// at the end of each.
+    /// Forgets the list that was staged last: its memory may change now, and its bytes belong to this pass. To be
+    /// called at the end of each.
     pub fn end_pass(&mut self) {
         self.staged = None;
     }
