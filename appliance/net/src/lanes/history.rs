@@ -214,8 +214,8 @@ impl History {
     pub fn release(&mut self) -> Option<u64> {
         let from = self.tail;
         let since = |place: u32| place.wrapping_sub(from);
-        let oldest = self.late.iter().map(|place| since(*place)).min();
-        let free = oldest.unwrap_or(since(self.looked_at));
+        // Late items stay in the order in which they were sent.
+        let free = since(self.late.front().copied().unwrap_or(self.looked_at));
         let mut words_end = None;
         while let Some(pass) = self.passes.pop_front_if(|pass| since(pass.end) <= free) {
             (self.tail, words_end) = (pass.end, Some(pass.words_end));
