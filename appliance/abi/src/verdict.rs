@@ -11,7 +11,7 @@ pub enum Hook {
     Steer,
 }
 
-/// An enum of verdicts, and a structure with a counter for each.
+/// An enum of verdicts, a structure with a counter for each, and their test. Once in a module.
 macro_rules! verdicts {
     (
         $(#[doc = $enum_doc:literal])+ $verdict:ident,
@@ -51,6 +51,23 @@ macro_rules! verdicts {
         }
 
         const _: () = assert!(size_of::<$counters>() == $verdict::ALL.len() * size_of::<u64>());
+
+        #[cfg(test)]
+        mod tests {
+            extern crate std;
+            use super::$verdict;
+
+            #[test]
+            fn every_verdict_has_its_own_slot_and_name() {
+                let mut names = std::collections::HashSet::new();
+                for (index, verdict) in $verdict::ALL.into_iter().enumerate() {
+                    assert_eq!(verdict as usize, index);
+                    assert!(names.insert(verdict.name()));
+                    let hook = std::format!("{:?}_", verdict.hook()).to_lowercase();
+                    assert!(verdict.name().starts_with(&hook), "{} is not one of {hook}", verdict.name());
+                }
+            }
+        }
     };
 }
 pub(crate) use verdicts;
@@ -105,21 +122,4 @@ verdicts! {
     SteerFallback steer_fallback Steer;
     /// No worker has a weight: left to the kernel's hash.
     SteerNoWorker steer_no_worker Steer;
-}
-
-#[cfg(test)]
-mod tests {
-    extern crate std;
-    use super::*;
-
-    #[test]
-    fn every_verdict_has_its_own_slot_and_name() {
-        let mut names = std::collections::HashSet::new();
-        for (index, verdict) in Verdict::ALL.into_iter().enumerate() {
-            assert_eq!(verdict as usize, index);
-            assert!(names.insert(verdict.name()));
-            let hook = std::format!("{:?}_", verdict.hook()).to_lowercase();
-            assert!(verdict.name().starts_with(&hook), "{} is not one of {hook}", verdict.name());
-        }
-    }
 }
