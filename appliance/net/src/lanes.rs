@@ -1,14 +1,11 @@
 //! The path below the sockets: what userspace does for lanes ([`fanblade_abi::lane`]), established connections whose
 //! packets the kernel programs send and take.
 //!
-//! The programs find a client's lane in [`table`]. A list of slices is staged once, however many lanes it is for
-//! ([`staging`]): cut into packets whose bytes and sums lie in memory that the sending program reads. An item of work
-//! is then all that a lane costs. Staged bytes and items are rings that keep what was sent ([`history`]) until it is
-//! acknowledged or the lane is raised.
+//! A list of slices is staged once, however many lanes it is for ([`staging`]): cut into packets whose bytes and sums
+//! lie in memory that the sending program reads. An item of work is then all that a lane costs. Staged bytes and items
+//! are rings that keep what was sent ([`history`]) until it is acknowledged or the lane is raised.
 
-pub mod buckets;
 pub mod handover;
 pub mod history;
 pub mod shared;
 pub mod staging;
-pub mod table;

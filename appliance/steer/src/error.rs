@@ -119,6 +119,13 @@ pub enum SteerError {
         allowed: String,
     },
 
+    /// A flow that has a lane was to get another one.
+    #[error("the flow has lane {lane} already: it leaves that one first")]
+    FlowTaken {
+        /// The lane that it has.
+        lane: u32,
+    },
+
     /// A map could not be read or written.
     #[error("map {map}: {cause}")]
     Map {
@@ -139,6 +146,11 @@ pub enum SteerError {
 }
 
 impl SteerError {
+    /// An index that is not below `len`.
+    pub(crate) fn beyond(what: &'static str, value: u32, len: usize) -> Self {
+        Self::OutOfRange { what, value: value.into(), allowed: format!("less than {len}") }
+    }
+
     pub(crate) fn load(what: &str, error: &(dyn Error + 'static)) -> Self {
         let mend = match errno(error) {
             Some(libc::EPERM) => {

@@ -3,9 +3,11 @@
 //! One [`Lanes`] is what one worker needs. It knows maps and programs, and nothing of sockets or sessions: which
 //! connection becomes a lane, and what is sent when, is decided elsewhere.
 
+pub mod buckets;
 mod lookup;
 mod memory;
 mod sys;
+pub mod table;
 
 use std::os::fd::AsFd as _;
 use std::ptr::NonNull;
@@ -146,7 +148,7 @@ impl Lanes {
             lost: mapping(&mut ebpf, "LOST", RUN_ITEMS_MAX as usize)?,
             test_time: mapping(&mut ebpf, "TEST_TIME", 1)?,
             lookup: Lookup::new(
-                mapping(&mut ebpf, "BUCKETS", buckets_for(lanes_max) as usize)?,
+                mapping(&mut ebpf, "BUCKETS", buckets_for(lanes_max) as usize)?.into(),
                 mapping(&mut ebpf, "LOOKUP", 1)?,
                 take(&mut ebpf, "OVERFLOW")?.try_into().map_err(failed("OVERFLOW"))?,
             )?,
@@ -204,30 +206,38 @@ impl Lanes {
     /// Writes the state of a lane that is held, or that no flow leads to. The programs may see it half written: a lane
     /// in use stays held ([`Sending::HELD`]) in what is written, and is released afterwards.
     pub fn set_lane(&mut self, index: u32, lane: &Lane) -> Result<(), SteerError> {
-        self.lanes.write(index, lane).ok_or_else(|| out_of_range("lane", index, self.lanes.len()))
+        self.lanes.write(index, lane).ok_or_else(|| SteerError::beyond("lane", index, self.lanes.len()))
     }
 
     /// Holds a lane: nothing is sent, and what its client sends becomes [`Record::HELD`]. A program that runs at this
     /// moment may still take a packet as before; after `membarrier(MEMBARRIER_CMD_GLOBAL)` none does.
     pub fn hold(&mut self, index: u32) -> Result<(), SteerError> {
         let held = self.lanes.change_flags(index, Sending::HELD, 0);
-        held.ok_or_else(|| out_of_range("lane", index, self.lanes.len()))
+        held.ok_or_else(|| SteerError::beyond("lane", index, self.lanes.len()))
     }
 
     /// Ends [`Lanes::hold`].
     pub fn release(&mut self, index: u32) -> Result<(), SteerError> {
         let released = self.lanes.change_flags(index, 0, Sending::HELD);
-        released.ok_or_else(|| out_of_range("lane", index, self.lanes.len()))
+        released.ok_or_else(|| SteerError::beyond("lane", index, self.lanes.len()))
     }
 
     /// Writes a path. Lanes that go by it see the change at once, field by field.
     pub fn set_path(&mut self, index: u32, path: &Path) -> Result<(), SteerError> {
-        self.paths.write(index, path).ok_or_else(|| out_of_range("path", index, self.paths.len()))
+        self.paths.write(index, path).ok_or_else(|| SteerError::beyond("path", index, self.paths.len()))
     }
 
     /// From now on the flow's packets are the lane's, whose state is ready for them. The flow has no lane before.
     pub fn enter(&mut self, flow: &FlowKey, lane: u32) -> Result<(), SteerError> {
-        self.lookup.enter(flow, lane)
+        self.lookup.enter(flow, lane, |other| self.is_lane_of(other, flow))
+    }
+
+    /// Are these the flow's addresses and ports?
+    fn is_lane_of(&self, lane: u32, flow: &FlowKey) -> bool {
+        let Some(Lane { sending, .. }) = self.lanes.read(lane) else { return false };
+        let is_client = (sending.client, sending.client_port) == (flow.src, flow.src_port);
+        let path = self.paths.read(sending.path.into());
+        is_client && path.is_some_and(|path| (path.blade, path.blade_port) == (flow.dst, flow.dst_port))
     }
 
     /// From now on the packets of a flow that was entered with this lane go to the kernel. Was it there?
@@ -444,10 +454,6 @@ fn require(what: &'static str, value: u32, max: u32) -> Result<(), SteerError> {
         return Ok(());
     }
     Err(SteerError::OutOfRange { what, value: value.into(), allowed: format!("1 to {max}") })
-}
-
-fn out_of_range(what: &'static str, value: u32, len: usize) -> SteerError {
-    SteerError::OutOfRange { what, value: value.into(), allowed: format!("less than {len}") }
 }
 
 /// The packet that the sending program makes its packets of; every byte that is sent is written anew.

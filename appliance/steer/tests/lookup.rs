@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use fanblade_abi::FlowKey;
 use fanblade_abi::limits::LANES_MAX;
 use fanblade_abi::lookup::{BUCKET_SLOTS, FlowHash, Slots, buckets_for, overflow_for, words};
-use fanblade_net::lanes::buckets::{MappedBuckets, SharedBucket};
-use fanblade_net::lanes::table::{InsertError, Overflow, Place, Table};
+use fanblade_steer::lanes::buckets::MappedBuckets;
+use fanblade_steer::lanes::table::{InsertError, Overflow, Place, SharedBucket, Table};
 use proptest::prelude::*;
 
 const SEED: [u64; 2] = [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344];
@@ -315,6 +315,8 @@ impl Model {
 }
 
 impl Overflow for Model {
+    type Error = io::Error;
+
     fn get(&self, flow: &FlowKey) -> io::Result<Option<u32>> {
         Ok(self.flows.lock().unwrap().get(flow).copied())
     }

@@ -1,28 +1,32 @@
-//! Entering flows into the lookup and taking them out, by one writer: looking for a free slot and filling it are two
-//! steps. How a flow is found is said in [`fanblade_abi::lookup`].
+//! The lookup's maps: a [`Table`] over buckets, settings and overflow of the kernel.
 
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aya::maps::{HashMap, MapData, MapError};
 use fanblade_abi::FlowKey;
-use fanblade_abi::lookup::{BUCKET_SLOTS, Bucket, FlowHash, LookupSettings, entry, words};
+use fanblade_abi::limits::LANES_MAX;
+use fanblade_abi::lookup::LookupSettings;
 
+use super::buckets::MappedBuckets;
 use super::sys::Mapping;
+use super::table::{InsertError, Overflow, Table};
 use crate::error::SteerError;
 use crate::sys::Plain;
 
 /// The maps of the lookup.
 pub(super) struct Lookup {
-    buckets: Mapping<Bucket>,
+    buckets: MappedBuckets,
     settings: Mapping<LookupSettings>,
-    overflow: HashMap<MapData, Plain<FlowKey>, u32>,
+    seed: [u64; 2],
+    overflow: KernelOverflow,
 }
 
 impl Lookup {
     /// Takes fresh maps, and chooses the key of their hash.
     pub(super) fn new(
-        buckets: Mapping<Bucket>,
+        buckets: MappedBuckets,
         mut settings: Mapping<LookupSettings>,
         overflow: HashMap<MapData, Plain<FlowKey>, u32>,
     ) -> Result<Self, SteerError> {
@@ -30,54 +34,60 @@ impl Lookup {
         let count = u32::try_from(buckets.len()).unwrap_or(u32::MAX);
         let fresh = LookupSettings { seed, buckets: count, overflowed: 0 };
         let _within: Option<()> = settings.write(0, &fresh);
-        Ok(Self { buckets, settings, overflow })
+        Ok(Self { buckets, settings, seed, overflow: KernelOverflow(Mutex::new(overflow)) })
     }
 
-    /// Enters a flow into the emptier of its buckets, or, when both are full, into the overflow.
-    pub(super) fn enter(&mut self, flow: &FlowKey, lane: u32) -> Result<(), SteerError> {
-        let (hash, choices) = self.hash(flow);
-        let free = |bucket: &u32| self.slots(*bucket).into_iter().filter(|slot| *slot == FREE).count();
-        let emptier = if free(&choices[1]) > free(&choices[0]) { choices[1] } else { choices[0] };
-        if let Some(slot) = self.slots(emptier).into_iter().position(|slot| slot == FREE) {
-            self.buckets.set_slot(emptier, slot, entry(hash.tag(), lane));
-            return Ok(());
+    /// Enters a flow. `is_flow`: is a lane the flow's?
+    pub(super) fn enter(&self, flow: &FlowKey, lane: u32, is_flow: impl FnMut(u32) -> bool) -> Result<(), SteerError> {
+        match self.table()?.insert(flow, lane, is_flow) {
+            Ok(_place) => Ok(()),
+            Err(InsertError::Duplicate(lane)) => Err(SteerError::FlowTaken { lane }),
+            Err(InsertError::Index(lane)) => Err(SteerError::beyond("lane", lane, LANES_MAX as usize)),
+            Err(InsertError::Overflow(cause)) => Err(failed(cause)),
         }
-        // Readers look into the overflow from before the flow is there.
-        self.settings.count_overflowed(1);
-        self.overflow.insert(Plain(*flow), lane, 0).map_err(|cause| {
-            self.settings.count_overflowed(-1);
-            failed(cause)
-        })
     }
 
     /// Takes out a flow that was entered with this lane. Was it there?
-    pub(super) fn leave(&mut self, flow: &FlowKey, lane: u32) -> Result<bool, SteerError> {
-        let (hash, choices) = self.hash(flow);
-        for bucket in choices {
-            let entry = entry(hash.tag(), lane);
-            if let Some(slot) = self.slots(bucket).into_iter().position(|slot| slot == entry) {
-                self.buckets.set_slot(bucket, slot, FREE);
-                return Ok(true);
-            }
-        }
-        match self.overflow.get(&Plain(*flow), 0) {
-            Ok(there) if there == lane => {}
-            Ok(_) | Err(MapError::KeyNotFound) => return Ok(false),
-            Err(error) => return Err(failed(error)),
-        }
-        self.overflow.remove(&Plain(*flow)).map_err(failed)?;
-        self.settings.count_overflowed(-1);
-        Ok(true)
+    pub(super) fn leave(&self, flow: &FlowKey, lane: u32) -> Result<bool, SteerError> {
+        self.table()?.remove(flow, lane).map_err(failed)
     }
 
-    fn hash(&self, flow: &FlowKey) -> (FlowHash, [u32; 2]) {
-        let settings = self.settings.read(0).unwrap_or_default();
-        let hash = FlowHash::new(settings.seed, &words(flow));
-        (hash, hash.buckets(settings.buckets))
+    fn table(&self) -> Result<Table<'_, &KernelOverflow>, SteerError> {
+        let table = Table::new(&self.buckets, self.seed, self.settings.overflowed(), &self.overflow);
+        table.ok_or_else(|| SteerError::beyond("number of buckets", 0, self.buckets.len()))
+    }
+}
+
+/// The kernel's map of the flows whose buckets are full.
+struct KernelOverflow(Mutex<HashMap<MapData, Plain<FlowKey>, u32>>);
+
+impl KernelOverflow {
+    fn map(&self) -> MutexGuard<'_, HashMap<MapData, Plain<FlowKey>, u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Overflow for &KernelOverflow {
+    type Error = MapError;
+
+    fn get(&self, flow: &FlowKey) -> Result<Option<u32>, MapError> {
+        match self.map().get(&Plain(*flow), 0) {
+            Ok(lane) => Ok(Some(lane)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
-    fn slots(&self, bucket: u32) -> [u64; BUCKET_SLOTS] {
-        self.buckets.read(bucket).unwrap_or_default().slots
+    fn insert(&self, flow: &FlowKey, index: u32) -> Result<(), MapError> {
+        self.map().insert(Plain(*flow), index, BPF_NOEXIST)
+    }
+
+    fn remove(&self, flow: &FlowKey) -> Result<bool, MapError> {
+        match self.map().remove(&Plain(*flow)) {
+            Ok(()) => Ok(true),
+            Err(MapError::KeyNotFound) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -92,4 +102,5 @@ fn seed() -> io::Result<[u64; 2]> {
     Ok(bytes.map(u64::from_ne_bytes))
 }
 
-const FREE: u64 = 0;
+/// Only a key that is not there (include/uapi/linux/bpf.h).
+const BPF_NOEXIST: u64 = 1;

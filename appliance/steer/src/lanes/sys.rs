@@ -4,13 +4,14 @@
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use aya::Pod;
 use aya::maps::Map;
 use fanblade_abi::lane::{Item, Lane, LaneCounters, Lost, Path, Record, Sender};
-use fanblade_abi::lookup::{BUCKET_SLOTS, Bucket, LookupSettings};
+use fanblade_abi::lookup::{Bucket, LookupSettings};
 
+use super::table::SharedBucket;
 use crate::sys::Plain;
 
 // SAFETY: `repr(C)`, only integers, no padding (asserted by size in the abi crate), so any bytes are a value and a
@@ -42,6 +43,7 @@ unsafe impl Shared for LookupSettings {}
 unsafe impl Shared for u64 {}
 
 /// An array map with `BPF_F_MMAPABLE`, mapped. Values are copied in and out, since a program may write them meanwhile.
+#[derive(Debug)]
 pub(super) struct Mapping<T> {
     entries: NonNull<T>,
     len: usize,
@@ -117,27 +119,21 @@ impl Mapping<Lane> {
 }
 
 impl Mapping<Bucket> {
-    /// Sets a slot of a bucket, by one store: a program sees the old entry or the new one. Who finds the new one finds
-    /// all that was written before.
-    pub(super) fn set_slot(&mut self, bucket: u32, slot: usize, entry: u64) {
-        if let Some(bucket) = self.entry(bucket)
-            && slot < BUCKET_SLOTS
-        {
-            // SAFETY: within the mapping, which lives as long as `self`, and aligned.
-            let word = unsafe { AtomicU64::from_ptr((&raw mut (*bucket.as_ptr()).slots).cast::<u64>().add(slot)) };
-            word.store(entry, Ordering::Release);
-        }
+    /// The buckets as atomic words.
+    pub(super) fn shared(&self) -> &[SharedBucket] {
+        // SAFETY: `len` buckets are mapped for as long as `self` lives, from the start of a page, hence aligned. All
+        // bit patterns are valid. Userspace touches this memory only by atomic operations on whole words, kernel
+        // programs only read it. A map does not shrink, so that the pages stay.
+        unsafe { std::slice::from_raw_parts(self.entries.cast().as_ptr(), self.len) }
     }
 }
 
 impl Mapping<LookupSettings> {
-    /// Counts the flows in the overflow up or down.
-    pub(super) fn count_overflowed(&mut self, change: i32) {
-        if let Some(settings) = self.entry(0) {
-            // SAFETY: within the mapping, which lives as long as `self`, and aligned.
-            let count = unsafe { AtomicU32::from_ptr(&raw mut (*settings.as_ptr()).overflowed) };
-            count.fetch_add(change.cast_unsigned(), Ordering::AcqRel);
-        }
+    /// The number of flows in the overflow.
+    pub(super) fn overflowed(&self) -> &AtomicU32 {
+        // SAFETY: `new` has mapped one entry at least, which stays for as long as `self` lives, and is aligned. After
+        // the settings were made, this word is touched only by atomic operations.
+        unsafe { AtomicU32::from_ptr(&raw mut (*self.entries.as_ptr()).overflowed) }
     }
 }
 

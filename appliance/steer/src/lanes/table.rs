@@ -20,43 +20,51 @@
 //! costs readers a lookup and loses nothing.
 
 use std::fmt;
-use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use fanblade_abi::FlowKey;
 use fanblade_abi::limits::LANES_MAX;
-use fanblade_abi::lookup::{self, Buckets, FlowHash, Slots};
+use fanblade_abi::lookup::{self, BUCKET_SLOTS, Bucket, Buckets, FlowHash, Slots};
 use thiserror::Error;
 
-use super::buckets::SharedBucket;
+/// A [`Bucket`] that kernel programs read, and other threads and processes write, at the same time.
+#[repr(C, align(64))]
+#[derive(Debug, Default)]
+pub struct SharedBucket([AtomicU64; BUCKET_SLOTS]);
+
+const _: () = assert!(size_of::<SharedBucket>() == size_of::<Bucket>());
+const _: () = assert!(align_of::<SharedBucket>() == align_of::<Bucket>());
 
 /// The flows whose buckets are full: a hash map of the kernel, or a model of it.
 pub trait Overflow {
+    /// What the system says when it fails.
+    type Error;
+
     /// The index of a flow's lane.
     ///
     /// # Errors
     ///
     /// The system's, other than "there is none".
-    fn get(&self, flow: &FlowKey) -> io::Result<Option<u32>>;
+    fn get(&self, flow: &FlowKey) -> Result<Option<u32>, Self::Error>;
 
     /// Enters a flow that is not there (`BPF_NOEXIST`).
     ///
     /// # Errors
     ///
     /// The system's: E2BIG if the map is full, ENOMEM.
-    fn insert(&self, flow: &FlowKey, index: u32) -> io::Result<()>;
+    fn insert(&self, flow: &FlowKey, index: u32) -> Result<(), Self::Error>;
 
     /// Takes a flow out. Was it there?
     ///
     /// # Errors
     ///
     /// The system's, other than "there is none".
-    fn remove(&self, flow: &FlowKey) -> io::Result<bool>;
+    fn remove(&self, flow: &FlowKey) -> Result<bool, Self::Error>;
 }
 
 /// Why a flow was not entered.
 #[derive(Debug, Error)]
-pub enum InsertError {
+pub enum InsertError<E> {
     /// The flow has a lane already.
     #[error("the flow has lane {0} already")]
     Duplicate(u32),
@@ -65,7 +73,7 @@ pub enum InsertError {
     Index(u32),
     /// Both buckets are full and the overflow takes no more, or it cannot be read: the flow stays a socket.
     #[error("the overflow of the lanes' lookup: {0}")]
-    Overflow(#[from] io::Error),
+    Overflow(#[from] E),
 }
 
 /// Where a flow was entered.
@@ -104,7 +112,12 @@ impl<'a, O: Overflow> Table<'a, O> {
     /// # Errors
     ///
     /// The flow has a lane already, there is no such index, or there is no room: nothing has changed then.
-    pub fn insert(&self, flow: &FlowKey, index: u32, is_flow: impl FnMut(u32) -> bool) -> Result<Place, InsertError> {
+    pub fn insert(
+        &self,
+        flow: &FlowKey,
+        index: u32,
+        is_flow: impl FnMut(u32) -> bool,
+    ) -> Result<Place, InsertError<O::Error>> {
         if index >= LANES_MAX {
             return Err(InsertError::Index(index));
         }
@@ -131,7 +144,7 @@ impl<'a, O: Overflow> Table<'a, O> {
     /// # Errors
     ///
     /// The overflow's.
-    pub fn remove(&self, flow: &FlowKey, index: u32) -> io::Result<bool> {
+    pub fn remove(&self, flow: &FlowKey, index: u32) -> Result<bool, O::Error> {
         let hash = self.hash(flow);
         let entry = lookup::entry(hash.tag(), index);
         for slot in self.choices(hash).into_iter().flat_map(|bucket| &bucket.0) {
@@ -151,7 +164,7 @@ impl<'a, O: Overflow> Table<'a, O> {
     /// # Errors
     ///
     /// The overflow's.
-    pub fn find(&self, flow: &FlowKey, mut is_flow: impl FnMut(u32) -> bool) -> io::Result<Option<u32>> {
+    pub fn find(&self, flow: &FlowKey, mut is_flow: impl FnMut(u32) -> bool) -> Result<Option<u32>, O::Error> {
         let found = lookup::find(self, self.count, self.hash(flow), |index| is_flow(index).then_some(index));
         if found.is_some() || self.overflowed() == 0 {
             return Ok(found);
