@@ -354,6 +354,8 @@ fn what_is_of_no_lane_passes_untouched() {
         assert_eq!(lanes.lane(INDEX).unwrap(), lane, "{name}");
     }
     lanes.set_lane(INDEX, &kind.lane()).unwrap();
+    let error = lanes.enter(&kind.flow(), INDEX + 1).unwrap_err();
+    assert_eq!(error.to_string(), "the flow has lane 5 already: it leaves that one first");
     assert!(lanes.leave(&kind.flow(), INDEX).unwrap());
     assert!(!lanes.leave(&kind.flow(), INDEX).unwrap());
     passes(&mut lanes, &mut verdicts, "no entry");
